@@ -1,0 +1,2 @@
+//! Runs kernel test cases on the emulated GPU.
+fn main() {}

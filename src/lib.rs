@@ -1,0 +1,16 @@
+//! Medfusion: class-conditional latent diffusion for medical images.
+//!
+//! A model is written once as code that builds a static [`graph`]; the graph is differentiated,
+//! fused and laid out in memory; a [`device`] then executes the finished plan.
+
+pub mod checkpoint;
+pub mod data;
+pub mod device;
+pub mod diffusion;
+pub mod graph;
+pub mod model;
+pub mod ops;
+pub mod tensor;
+pub mod train;
+
+pub mod cli;
