@@ -1,1 +1,9 @@
+//! Host tensors: element types, shapes, little-endian bytes that are owned or memory-mapped.
 
+mod dtype;
+mod host;
+mod layout;
+
+pub use dtype::DType;
+pub use host::{Tensor, TensorError, TensorMap};
+pub use layout::{nchw_to_nhwc, nhwc_to_nchw};
