@@ -1,1 +1,4 @@
+//! Devices run plans. They know ops, never models.
 
+pub mod cpu;
+pub mod reference;

@@ -1,0 +1,511 @@
+//! A plan bound to memory, ready to run on the CPU.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::buffer::Buffer;
+use super::call::{CpuCall, Operand};
+use crate::graph::{Binding, BindingKind, Location, Plan, TensorType, Value, WorkspaceModel};
+use crate::ops::Op;
+use crate::tensor::{DType, TensorMap};
+
+/// What can go wrong when a plan is loaded or its buffers are accessed.
+#[derive(Debug, Error)]
+pub enum CpuError {
+    #[error("the model has no tensor '{0}', which the network needs")]
+    MissingParameter(String),
+    #[error("tensor '{name}' has shape {found:?}, the network needs {expected:?}")]
+    ParameterShape {
+        name: String,
+        expected: Vec<usize>,
+        found: Vec<usize>,
+    },
+    #[error("tensor '{name}': {source}")]
+    ParameterType {
+        name: String,
+        source: crate::tensor::TensorError,
+    },
+    #[error("the plan has no {kind} '{name}'")]
+    NoSuchBuffer { kind: &'static str, name: String },
+    #[error("'{name}' takes {expected} elements of {dtype}, found {found}")]
+    Length {
+        name: String,
+        dtype: DType,
+        expected: usize,
+        found: usize,
+    },
+    #[error("cannot start {threads} threads: {source}")]
+    Threads {
+        threads: usize,
+        source: rayon::ThreadPoolBuildError,
+    },
+}
+
+/// Threads that run plans.
+#[derive(Clone, Debug)]
+pub struct CpuDevice {
+    pool: Arc<rayon::ThreadPool>,
+}
+
+/// Memory that a plan takes on this device, known before anything is allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryReport {
+    /// Activations and workspaces.
+    pub arena_bytes: usize,
+    /// Weights, in packed and plain form as kernels read them.
+    pub parameter_bytes: usize,
+    /// Inputs, state and constants.
+    pub buffer_bytes: usize,
+}
+
+impl MemoryReport {
+    /// All of it.
+    pub fn total_bytes(&self) -> usize {
+        self.arena_bytes + self.parameter_bytes + self.buffer_bytes
+    }
+}
+
+impl fmt::Display for MemoryReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
+        write!(
+            f,
+            "{:.1} MiB (weights {:.1}, activations {:.1}, inputs and state {:.1})",
+            mib(self.total_bytes()),
+            mib(self.parameter_bytes),
+            mib(self.arena_bytes),
+            mib(self.buffer_bytes)
+        )
+    }
+}
+
+impl WorkspaceModel for CpuDevice {
+    fn workspace_bytes(
+        &self,
+        op: &Op,
+        inputs: &[TensorType],
+        outputs: &[TensorType],
+        frozen: &[bool],
+    ) -> usize {
+        let kernel = op.cpu();
+        let own = self.pool.install(|| kernel.workspace_len(inputs, outputs));
+        // An operand that changes between runs is packed into the end of the workspace.
+        let packed = kernel
+            .packed_operand(inputs)
+            .filter(|operand| !frozen[operand.index]);
+        (own + packed.map_or(0, |operand| operand.len)) * size_of::<f32>()
+    }
+}
+
+/// How the packed operand of a step comes to be.
+enum Packing {
+    None,
+    /// Packed when the plan was loaded.
+    Once(Buffer, usize),
+    /// Operand of this index, packed to this length at the end of the workspace before each
+    /// execution, because it changes between runs.
+    EachRun(usize, usize),
+}
+
+struct BoundStep {
+    op: Op,
+    inputs: Vec<Operand>,
+    outputs: Vec<Operand>,
+    input_types: Vec<TensorType>,
+    workspace: (*mut f32, usize),
+    packing: Packing,
+}
+
+// SAFETY: the pointers lead into buffers of the executable that owns the step; it runs one step
+// at a time, and kernels partition what they write over threads.
+unsafe impl Send for BoundStep {}
+// SAFETY: as above.
+unsafe impl Sync for BoundStep {}
+
+/// A plan with its memory.
+pub struct CpuExecutable {
+    device: CpuDevice,
+    plan: Plan,
+    steps: Vec<BoundStep>,
+    arena: Buffer,
+    /// One per binding; `None` if the binding is only read in packed form.
+    bindings: Vec<Option<Buffer>>,
+    by_name: HashMap<String, usize>,
+    memory: MemoryReport,
+}
+
+/// Which operands of which steps are packed, and which bindings therefore need no plain form.
+struct PackingPlan {
+    /// (operand index, length in f32s, once) per step.
+    steps: Vec<Option<(usize, usize, bool)>>,
+    plain: Vec<bool>,
+}
+
+impl PackingPlan {
+    fn new(plan: &Plan) -> Self {
+        let mut plain: Vec<bool> = plan
+            .bindings
+            .iter()
+            .map(|b| b.updated || !matches!(b.kind, BindingKind::Parameter))
+            .collect();
+        let steps = plan
+            .steps
+            .iter()
+            .map(|step| {
+                let types = types(plan, &step.inputs);
+                let packed = step.op.cpu().packed_operand(&types).map(|operand| {
+                    let once = match plan.value(step.inputs[operand.index]).location {
+                        Location::Binding(index) => {
+                            let binding = &plan.bindings[index];
+                            matches!(binding.kind, BindingKind::Parameter) && !binding.updated
+                        }
+                        _ => false,
+                    };
+                    (operand.index, operand.len, once)
+                });
+                for (position, &input) in step.inputs.iter().enumerate() {
+                    let packed_here = packed.is_some_and(|(index, _, once)| once && index == position);
+                    if let Location::Binding(index) = plan.value(input).location
+                        && !packed_here
+                    {
+                        plain[index] = true;
+                    }
+                }
+                packed
+            })
+            .collect();
+        for &(_, value) in &plan.outputs {
+            if let Location::Binding(index) = plan.value(value).location {
+                plain[index] = true;
+            }
+        }
+        Self { steps, plain }
+    }
+}
+
+fn types(plan: &Plan, values: &[Value]) -> Vec<TensorType> {
+    values.iter().map(|&v| plan.value(v).ty.clone()).collect()
+}
+
+impl CpuDevice {
+    /// A device with `threads` threads, or one per core.
+    ///
+    /// # Errors
+    /// If the operating system refuses the threads.
+    pub fn new(threads: Option<usize>) -> Result<Self, CpuError> {
+        let threads = threads.unwrap_or(0);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("cpu-{index}"))
+            .build()
+            .map_err(|source| CpuError::Threads { threads, source })?;
+        Ok(Self {
+            pool: Arc::new(pool),
+        })
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// Memory that `plan` will take.
+    pub fn memory(&self, plan: &Plan) -> MemoryReport {
+        let packing = PackingPlan::new(plan);
+        let packed: usize = packing
+            .steps
+            .iter()
+            .flatten()
+            .filter(|(_, _, once)| *once)
+            .map(|&(_, len, _)| len * size_of::<f32>())
+            .sum();
+        let (mut parameters, mut buffers) = (packed, 0);
+        for (binding, &plain) in plan.bindings.iter().zip(&packing.plain) {
+            if plain {
+                match binding.kind {
+                    BindingKind::Parameter => parameters += binding.ty.bytes(),
+                    _ => buffers += binding.ty.bytes(),
+                }
+            }
+        }
+        MemoryReport {
+            arena_bytes: plan.arena_bytes,
+            parameter_bytes: parameters,
+            buffer_bytes: buffers,
+        }
+    }
+
+    /// Binds `plan` to memory and fills its parameters from `parameters`, converted to `f32`.
+    /// Weights that are only read in packed form are packed here and kept in no other.
+    ///
+    /// # Errors
+    /// If a parameter is missing, not of a float type or of another shape.
+    pub fn load(&self, plan: Plan, parameters: &TensorMap) -> Result<CpuExecutable, CpuError> {
+        let packing = PackingPlan::new(&plan);
+        let memory = self.memory(&plan);
+        let arena = Buffer::zeroed(plan.arena_bytes);
+        let mut bindings = Vec::with_capacity(plan.bindings.len());
+        let mut by_name = HashMap::new();
+        for (index, (binding, &plain)) in plan.bindings.iter().zip(&packing.plain).enumerate() {
+            by_name.insert(binding.name.clone(), index);
+            let buffer = plain.then(|| Buffer::zeroed(binding.ty.bytes()));
+            match (&binding.kind, &buffer) {
+                (BindingKind::Parameter, Some(buffer)) => fill(buffer, &parameter(binding, parameters)?),
+                (BindingKind::Constant(values), Some(buffer)) => fill(buffer, values),
+                _ => {}
+            }
+            bindings.push(buffer);
+        }
+
+        let mut steps = Vec::with_capacity(plan.steps.len());
+        for (step, packed) in plan.steps.iter().zip(&packing.steps) {
+            let operand = |value: Value| Operand {
+                start: match plan.value(value).location {
+                    Location::Arena(offset) => arena.at(offset),
+                    Location::Binding(index) => bindings[index]
+                        .as_ref()
+                        .map_or(std::ptr::NonNull::<f32>::dangling().as_ptr().cast(), |b| b.at(0)),
+                    Location::Unused => unreachable!("steps only name planned values"),
+                },
+                ty: plan.value(value).ty.clone(),
+            };
+            let input_types = types(&plan, &step.inputs);
+            let packing = match *packed {
+                None => Packing::None,
+                Some((index, len, once)) => {
+                    if once {
+                        let buffer = Buffer::zeroed(len * size_of::<f32>());
+                        let Location::Binding(binding) = plan.value(step.inputs[index]).location
+                        else {
+                            unreachable!("only bindings are packed once")
+                        };
+                        let values = parameter(&plan.bindings[binding], parameters)?;
+                        // SAFETY: the buffer holds `len` f32s and nobody else knows it yet.
+                        let target = unsafe {
+                            std::slice::from_raw_parts_mut(buffer.at(0).cast::<f32>(), len)
+                        };
+                        self.pool.install(|| step.op.cpu().pack(&input_types, &values, target));
+                        Packing::Once(buffer, len)
+                    } else {
+                        Packing::EachRun(index, len)
+                    }
+                }
+            };
+            steps.push(BoundStep {
+                op: step.op.clone(),
+                inputs: step.inputs.iter().map(|&v| operand(v)).collect(),
+                outputs: step.outputs.iter().map(|&v| operand(v)).collect(),
+                input_types,
+                workspace: (
+                    arena.at(step.workspace.start).cast(),
+                    step.workspace.len() / size_of::<f32>(),
+                ),
+                packing,
+            });
+        }
+        Ok(CpuExecutable {
+            device: self.clone(),
+            plan,
+            steps,
+            arena,
+            bindings,
+            by_name,
+            memory,
+        })
+    }
+}
+
+fn parameter<'a>(
+    binding: &Binding,
+    parameters: &'a TensorMap,
+) -> Result<std::borrow::Cow<'a, [f32]>, CpuError> {
+    let name = || binding.name.clone();
+    let tensor = parameters
+        .get(&binding.name)
+        .ok_or_else(|| CpuError::MissingParameter(name()))?;
+    if tensor.shape() != binding.ty.shape {
+        return Err(CpuError::ParameterShape {
+            name: name(),
+            expected: binding.ty.shape.clone(),
+            found: tensor.shape().to_vec(),
+        });
+    }
+    tensor
+        .to_f32()
+        .map_err(|source| CpuError::ParameterType { name: name(), source })
+}
+
+fn fill(buffer: &Buffer, values: &[f32]) {
+    assert!(size_of_val(values) <= buffer.len());
+    // SAFETY: the buffer is at least as long as `values` and newly allocated.
+    unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), buffer.at(0).cast(), values.len()) }
+}
+
+impl CpuExecutable {
+    /// The plan that runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Memory in use.
+    pub fn memory(&self) -> MemoryReport {
+        self.memory
+    }
+
+    /// Executes all steps.
+    pub fn run(&mut self) {
+        let steps = &self.steps;
+        self.device.pool.install(|| {
+            for step in steps {
+                run_step(step);
+            }
+        });
+    }
+
+    /// Executes all steps and reports each step's time: `observe(step index, seconds)`.
+    pub fn run_timed(&mut self, mut observe: impl FnMut(usize, f64) + Send) {
+        let steps = &self.steps;
+        self.device.pool.install(|| {
+            for (index, step) in steps.iter().enumerate() {
+                let start = std::time::Instant::now();
+                run_step(step);
+                observe(index, start.elapsed().as_secs_f64());
+            }
+        });
+    }
+
+    /// Fills the arena with NaN, so that a step that reads what nothing wrote shows.
+    pub fn poison(&mut self) {
+        let len = self.plan.arena_bytes / size_of::<u32>();
+        // SAFETY: the arena holds at least `len` u32s; no step is running.
+        let words = unsafe { std::slice::from_raw_parts_mut(self.arena.at(0).cast::<u32>(), len) };
+        words.fill(0x7fc0_dead);
+    }
+
+    fn binding(&self, name: &str, dtype: DType, found: Option<usize>) -> Result<(&Binding, *mut u8), CpuError> {
+        let missing = || CpuError::NoSuchBuffer {
+            kind: "input, state or parameter",
+            name: name.to_owned(),
+        };
+        let &index = self.by_name.get(name).ok_or_else(missing)?;
+        let binding = &self.plan.bindings[index];
+        let buffer = self.bindings[index].as_ref().ok_or_else(missing)?;
+        let expected = binding.ty.len();
+        if binding.ty.dtype != dtype || found.is_some_and(|found| found != expected) {
+            return Err(CpuError::Length {
+                name: name.to_owned(),
+                dtype: binding.ty.dtype,
+                expected,
+                found: found.unwrap_or(expected),
+            });
+        }
+        Ok((binding, buffer.at(0)))
+    }
+
+    /// True if the plan reads or writes a binding of this name in plain form.
+    pub fn has(&self, name: &str) -> bool {
+        self.by_name.get(name).is_some_and(|&index| self.bindings[index].is_some())
+    }
+
+    /// Writes an `f32` input, state or parameter.
+    ///
+    /// # Errors
+    /// If there is none of this name, type and length.
+    pub fn write(&mut self, name: &str, values: &[f32]) -> Result<(), CpuError> {
+        let (_, start) = self.binding(name, DType::F32, Some(values.len()))?;
+        // SAFETY: the length was checked and `&mut self` excludes a running step.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), start.cast(), values.len()) };
+        Ok(())
+    }
+
+    /// Writes an `i32` input or state.
+    ///
+    /// # Errors
+    /// If there is none of this name, type and length.
+    pub fn write_i32(&mut self, name: &str, values: &[i32]) -> Result<(), CpuError> {
+        let (_, start) = self.binding(name, DType::I32, Some(values.len()))?;
+        // SAFETY: as in `write`.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), start.cast(), values.len()) };
+        Ok(())
+    }
+
+    /// Reads an `f32` input, state or parameter.
+    ///
+    /// # Errors
+    /// If there is none of this name and type.
+    pub fn read(&self, name: &str) -> Result<&[f32], CpuError> {
+        let (binding, start) = self.binding(name, DType::F32, None)?;
+        // SAFETY: the binding's buffer holds this many f32s; writing needs `&mut self`.
+        Ok(unsafe { std::slice::from_raw_parts(start.cast(), binding.ty.len()) })
+    }
+
+    /// Reads an `i32` input or state.
+    ///
+    /// # Errors
+    /// If there is none of this name and type.
+    pub fn read_i32(&self, name: &str) -> Result<&[i32], CpuError> {
+        let (binding, start) = self.binding(name, DType::I32, None)?;
+        // SAFETY: as in `read`.
+        Ok(unsafe { std::slice::from_raw_parts(start.cast(), binding.ty.len()) })
+    }
+
+    /// The result named `name` of the last run.
+    ///
+    /// # Errors
+    /// If the plan has no such `f32` output.
+    pub fn output(&self, name: &str) -> Result<&[f32], CpuError> {
+        let missing = || CpuError::NoSuchBuffer {
+            kind: "output",
+            name: name.to_owned(),
+        };
+        let value = self
+            .plan
+            .outputs
+            .iter()
+            .find(|(output, _)| output == name)
+            .map(|&(_, value)| self.plan.value(value))
+            .filter(|value| value.ty.dtype == DType::F32)
+            .ok_or_else(missing)?;
+        let start = match value.location {
+            Location::Arena(offset) => self.arena.at(offset),
+            Location::Binding(index) => self.bindings[index].as_ref().ok_or_else(missing)?.at(0),
+            Location::Unused => return Err(missing()),
+        };
+        // SAFETY: outputs stay alive to the end of the plan, and running needs `&mut self`.
+        Ok(unsafe { std::slice::from_raw_parts(start.cast(), value.ty.len()) })
+    }
+}
+
+fn run_step(step: &BoundStep) {
+    let (workspace, len) = step.workspace;
+    let (packed, workspace) = match &step.packing {
+        Packing::None => ((std::ptr::NonNull::dangling().as_ptr() as *const f32, 0), (workspace, len)),
+        Packing::Once(buffer, packed) => ((buffer.at(0) as *const f32, *packed), (workspace, len)),
+        Packing::EachRun(index, packed) => {
+            let operand = &step.inputs[*index];
+            let own = len - packed;
+            let target = workspace.wrapping_add(own);
+            // SAFETY: the operand is initialised and not written while the step runs; the
+            // planner sized the workspace for the kernel's scratch and the packed operand.
+            let (values, slice) = unsafe {
+                (
+                    std::slice::from_raw_parts(operand.start as *const f32, operand.ty.len()),
+                    std::slice::from_raw_parts_mut(target, *packed),
+                )
+            };
+            step.op.cpu().pack(&step.input_types, values, slice);
+            ((target as *const f32, *packed), (workspace, own))
+        }
+    };
+    step.op.cpu().run(&CpuCall {
+        inputs: &step.inputs,
+        outputs: &step.outputs,
+        workspace,
+        packed,
+        taken: Cell::new(0),
+    });
+}

@@ -1,0 +1,12 @@
+//! The CPU device: `f32`, threads over the work of one step at a time, nothing allocated while a
+//! plan runs.
+
+mod buffer;
+mod call;
+mod executable;
+pub(crate) mod simd;
+
+pub use executable::{CpuDevice, CpuError, CpuExecutable, MemoryReport};
+
+pub(crate) use buffer::Buffer;
+pub(crate) use call::{CpuCall, CpuOperator, PackedOperand, Shared, parallel_ranges};

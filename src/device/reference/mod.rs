@@ -1,0 +1,142 @@
+//! The oracle: evaluates a graph node by node in `f64` with the naive definition of every op.
+//!
+//! It runs the graph itself, not a plan, so it shares neither fusion nor memory layout nor
+//! kernels with the devices it judges.
+
+use std::collections::HashMap;
+
+use crate::graph::{Graph, Source, TensorType, Value};
+
+/// A dense row-major array; integers are held exactly.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    pub shape: Vec<usize>,
+    pub data: Vec<f64>,
+}
+
+impl Array {
+    /// An array from its extents and elements.
+    ///
+    /// # Panics
+    /// If `data` does not hold the product of `shape`.
+    pub fn new(shape: impl Into<Vec<usize>>, data: Vec<f64>) -> Self {
+        let shape = shape.into();
+        assert_eq!(shape.iter().product::<usize>(), data.len(), "{shape:?}");
+        Self { shape, data }
+    }
+
+    /// All elements zero.
+    pub fn zeros(shape: impl Into<Vec<usize>>) -> Self {
+        let shape = shape.into();
+        let len = shape.iter().product();
+        Self::new(shape, vec![0.0; len])
+    }
+
+    /// A scalar.
+    pub fn scalar(value: f64) -> Self {
+        Self::new(Vec::new(), vec![value])
+    }
+
+    /// Extent of axis `axis`.
+    pub fn dim(&self, axis: usize) -> usize {
+        self.shape[axis]
+    }
+
+    /// Innermost extent.
+    pub fn channels(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+}
+
+/// The naive definition of an op.
+pub(crate) trait ReferenceOperator {
+    /// Results from inputs, in `f64`. For ops that update operands, the new values of
+    /// `updates()` follow the results. `outputs` are the inferred result types.
+    fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array>;
+}
+
+/// Values of every live node of a graph, given its leaves.
+pub struct Evaluation {
+    values: HashMap<Value, Array>,
+    updated: HashMap<Value, Array>,
+}
+
+impl Evaluation {
+    /// Evaluates all nodes in order. Leaves are looked up by name.
+    ///
+    /// # Panics
+    /// If a leaf that a node needs is missing or has the wrong shape: this is a test oracle.
+    pub fn run(graph: &Graph, leaves: &HashMap<String, Array>) -> Self {
+        Self::run_nodes(graph, leaves, graph.nodes().len())
+    }
+
+    /// As [`Evaluation::run`], but stops once `last` is computed.
+    ///
+    /// # Panics
+    /// As [`Evaluation::run`].
+    pub fn run_to(graph: &Graph, leaves: &HashMap<String, Array>, last: Value) -> Self {
+        let count = match graph.info(last).source {
+            Source::Node { node, .. } => node + 1,
+            _ => 0,
+        };
+        Self::run_nodes(graph, leaves, count)
+    }
+
+    fn run_nodes(graph: &Graph, leaves: &HashMap<String, Array>, count: usize) -> Self {
+        let mut values: HashMap<Value, Array> = HashMap::new();
+        for value in graph.values() {
+            let info = graph.info(value);
+            let array = match &info.source {
+                Source::Node { .. } => continue,
+                Source::Constant(data) => Array::new(
+                    info.ty.shape.clone(),
+                    data.iter().map(|&v| f64::from(v)).collect(),
+                ),
+                _ => match leaves.get(&info.name) {
+                    Some(array) => array.clone(),
+                    None => continue,
+                },
+            };
+            assert_eq!(array.shape, info.ty.shape, "leaf '{}'", info.name);
+            values.insert(value, array);
+        }
+        let mut updated = HashMap::new();
+        for node in &graph.nodes()[..count] {
+            let inputs: Vec<&Array> = node
+                .inputs
+                .iter()
+                .map(|v| {
+                    values.get(v).unwrap_or_else(|| {
+                        panic!("{} at '{}' lacks '{}'", node.op, node.path, graph.info(*v).name)
+                    })
+                })
+                .collect();
+            let types: Vec<TensorType> =
+                node.outputs.iter().map(|&v| graph.ty(v).clone()).collect();
+            let mut results = node.op.reference().reference(&inputs, &types).into_iter();
+            for (&output, ty) in node.outputs.iter().zip(&types) {
+                let array = results.next().expect("one array per result");
+                assert_eq!(array.shape, ty.shape, "{}", node.op);
+                values.insert(output, array);
+            }
+            for &position in node.op.operator().updates() {
+                let array = results.next().expect("one array per update");
+                updated.insert(node.inputs[position], array);
+            }
+        }
+        Self { values, updated }
+    }
+
+    /// The array computed for `value`.
+    ///
+    /// # Panics
+    /// If `value` is not of the evaluated graph.
+    pub fn get(&self, value: Value) -> &Array {
+        &self.values[&value]
+    }
+
+    /// What an update op left in a leaf, if one wrote it.
+    pub fn updated(&self, leaf: Value) -> Option<&Array> {
+        self.updated.get(&leaf)
+    }
+}

@@ -1,0 +1,110 @@
+//! Reverse-mode differentiation: appends the backward ops of a scalar loss to the graph.
+
+use std::collections::HashMap;
+
+use super::{Graph, GraphError, Value};
+use crate::ops::Binary;
+
+/// What an op sees when it adds its backward ops.
+pub struct Gradient<'a> {
+    /// The graph that takes the new nodes.
+    pub graph: &'a mut Graph,
+    /// The op's inputs.
+    pub inputs: &'a [Value],
+    /// The op's results.
+    pub outputs: &'a [Value],
+    /// Gradient of the loss with respect to each result; `None` if the loss does not depend on it.
+    pub output_grads: &'a [Option<Value>],
+    /// Whether the gradient of each input is wanted.
+    pub wanted: &'a [bool],
+}
+
+impl Gradient<'_> {
+    /// The gradient of the only differentiable result.
+    ///
+    /// # Panics
+    /// If the loss does not depend on result 0: ops are only asked when some gradient arrives,
+    /// and ops with several differentiable results read `output_grads`.
+    pub fn dy(&self) -> Value {
+        self.output_grads[0].expect("an op is differentiated only where the loss depends on it")
+    }
+}
+
+impl Graph {
+    /// Gradients of the scalar `loss` with respect to each of `wrt`; `None` where the loss does
+    /// not depend on it. The backward ops carry the module path of the op they belong to.
+    ///
+    /// # Errors
+    /// If `loss` is not a scalar, or an op on the way has no gradient.
+    pub fn gradients(
+        &mut self,
+        loss: Value,
+        wrt: &[Value],
+    ) -> Result<Vec<Option<Value>>, GraphError> {
+        if !self.shape(loss).is_empty() {
+            return Err(GraphError::LossNotScalar(self.ty(loss).clone()));
+        }
+        // A value needs a gradient if one of `wrt` reaches it.
+        let forward_nodes = self.nodes.len();
+        let mut needed = vec![false; self.values.len()];
+        for &value in wrt {
+            needed[value.index()] = true;
+        }
+        for node in &self.nodes {
+            if node.inputs.iter().any(|v| needed[v.index()]) {
+                for output in &node.outputs {
+                    needed[output.index()] = true;
+                }
+            }
+        }
+
+        let mut grads: HashMap<Value, Value> = HashMap::new();
+        grads.insert(loss, self.constant(Vec::new(), &[1.0])?);
+        for index in (0..forward_nodes).rev() {
+            let node = self.nodes[index].clone();
+            let output_grads: Vec<Option<Value>> =
+                node.outputs.iter().map(|v| grads.get(v).copied()).collect();
+            let wanted: Vec<bool> = node
+                .inputs
+                .iter()
+                .map(|v| needed[v.index()] && self.ty(*v).dtype.is_float())
+                .collect();
+            if output_grads.iter().all(Option::is_none) || !wanted.contains(&true) {
+                continue;
+            }
+            let saved = std::mem::replace(&mut self.scope, vec![node.path.clone()]);
+            let result = node.op.operator().backward(&mut Gradient {
+                graph: self,
+                inputs: &node.inputs,
+                outputs: &node.outputs,
+                output_grads: &output_grads,
+                wanted: &wanted,
+            });
+            let accumulated = result.and_then(|input_grads| {
+                let Some(input_grads) = input_grads else {
+                    return Err(GraphError::NoGradient {
+                        op: node.op.operator().name(),
+                        path: node.path.clone(),
+                        wanted: self.path(),
+                    });
+                };
+                for (position, grad) in input_grads.into_iter().enumerate() {
+                    let Some(grad) = grad.filter(|_| wanted[position]) else {
+                        continue;
+                    };
+                    let input = node.inputs[position];
+                    debug_assert_eq!(self.ty(grad), self.ty(input), "{:?}", node.op);
+                    let total = match grads.get(&input) {
+                        Some(&other) => self.apply(Binary::Add, &[other, grad])?,
+                        None => grad,
+                    };
+                    grads.insert(input, total);
+                }
+                Ok(())
+            });
+            self.scope = saved;
+            accumulated?;
+        }
+        Ok(wrt.iter().map(|v| grads.get(v).copied()).collect())
+    }
+}

@@ -1,0 +1,1 @@
+//! Rewrites chains of ops into fused ones.

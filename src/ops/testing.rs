@@ -1,0 +1,168 @@
+//! How an op is tested: its gradient against finite differences in `f64`, its CPU kernel against
+//! the naive `f64` definition, forward and backward, in poisoned memory.
+
+use std::collections::HashMap;
+
+use crate::device::cpu::CpuDevice;
+use crate::device::reference::{Array, Evaluation};
+use crate::graph::{Graph, GraphError, Plan, PlanOptions, Source, Value, verify_disjoint};
+use crate::ops::Binary;
+use crate::tensor::{DType, Tensor, TensorMap};
+
+/// Numbers in [-1, 1) that depend on name and index only (SplitMix64).
+pub(crate) fn hashed(name: &str, len: usize) -> Vec<f64> {
+    let seed = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    (1..=len as u64)
+        .map(|i| {
+            let mut z = seed.wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^= z >> 31;
+            // 24 bits, so that the value is exact in f32.
+            2.0 * ((z >> 40) as f64 / (1u64 << 24) as f64) - 1.0
+        })
+        .collect()
+}
+
+/// Norm-wise relative difference of `got` from `want`.
+pub(crate) fn relative_error(got: &[f64], want: &[f64]) -> f64 {
+    assert_eq!(got.len(), want.len());
+    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
+    let difference = norm(&mut got.iter().zip(want).map(|(a, b)| a - b));
+    let scale = norm(&mut want.iter().copied());
+    if difference == 0.0 { 0.0 } else { difference / scale.max(1e-30) }
+}
+
+/// Checks an op with inputs that are `f32`-exact numbers in [-1, 1); see [`check_with`].
+pub(crate) fn check(build: impl Fn(&mut Graph) -> Result<Value, GraphError>) {
+    check_with(build, &HashMap::new(), 1e-5);
+}
+
+/// Builds a graph of parameters and inputs with `build`, takes the loss `sum(result * w)` with
+/// fixed weights `w`, and checks
+/// 1. autodiff (evaluated by the `f64` oracle) against central differences of the oracle,
+/// 2. the CPU's result and gradients against the oracle, norm-wise within `tolerance`, with the
+///    arena poisoned, with memory reuse and without, twice in a row.
+///
+/// `leaves` overrides the values of single leaves (integer inputs must be given).
+pub(crate) fn check_with(
+    build: impl Fn(&mut Graph) -> Result<Value, GraphError>,
+    leaves: &HashMap<String, Array>,
+    tolerance: f64,
+) {
+    let mut graph = Graph::new();
+    let y = build(&mut graph).unwrap();
+    let shape = graph.shape(y).to_vec();
+    let weights = hashed("loss weights", graph.ty(y).len());
+    let weights: Vec<f32> = weights.iter().map(|&w| w as f32).collect();
+    let w = graph.constant(shape, &weights).unwrap();
+    let product = graph.apply(Binary::Mul, &[y, w]).unwrap();
+    let loss = graph.sum_to(product, &[]).unwrap();
+    let wrt: Vec<(String, Value)> = graph.parameters().map(|(n, v)| (n.to_owned(), v)).collect();
+    let parameters: Vec<Value> = wrt.iter().map(|&(_, v)| v).collect();
+    let grads = graph.gradients(loss, &parameters).unwrap();
+    graph.output("y", y);
+    for ((name, _), grad) in wrt.iter().zip(&grads) {
+        if let Some(grad) = *grad {
+            graph.output(&format!("grad.{name}"), grad);
+        }
+    }
+
+    let mut arrays: HashMap<String, Array> = HashMap::new();
+    for value in graph.values() {
+        let info = graph.info(value);
+        if matches!(info.source, Source::Input | Source::Parameter | Source::State) {
+            let array = leaves.get(&info.name).cloned().unwrap_or_else(|| {
+                assert!(info.ty.dtype.is_float(), "give values for '{}'", info.name);
+                Array::new(info.ty.shape.clone(), hashed(&info.name, info.ty.len()))
+            });
+            arrays.insert(info.name.clone(), array);
+        }
+    }
+    let oracle = Evaluation::run(&graph, &arrays);
+
+    finite_differences(&graph, loss, &wrt, &grads, &mut arrays.clone(), &oracle);
+
+    let tensors: TensorMap = wrt
+        .iter()
+        .map(|(name, _)| {
+            let array = &arrays[name];
+            let values: Vec<f32> = array.data.iter().map(|&v| v as f32).collect();
+            (name.clone(), Tensor::from_f32(array.shape.clone(), &values))
+        })
+        .collect();
+    let device = CpuDevice::new(Some(2)).unwrap();
+    for reuse in [true, false] {
+        let options = PlanOptions {
+            reuse,
+            in_place: reuse,
+        };
+        let plan = Plan::new(&graph, &device, options);
+        verify_disjoint(&plan).unwrap();
+        let mut executable = device.load(plan, &tensors).unwrap();
+        for (name, array) in &arrays {
+            let Some(value) = graph.leaf_named(name) else { continue };
+            if !executable.has(name) || tensors.contains_key(name) {
+                continue;
+            }
+            match graph.ty(value).dtype {
+                DType::I32 => {
+                    let values: Vec<i32> = array.data.iter().map(|&v| v as i32).collect();
+                    executable.write_i32(name, &values).unwrap();
+                }
+                _ => {
+                    let values: Vec<f32> = array.data.iter().map(|&v| v as f32).collect();
+                    executable.write(name, &values).unwrap();
+                }
+            }
+        }
+        for _ in 0..2 {
+            executable.poison();
+            executable.run();
+            for (name, value) in graph.outputs() {
+                let got: Vec<f64> =
+                    executable.output(name).unwrap().iter().map(|&v| f64::from(v)).collect();
+                let error = relative_error(&got, &oracle.get(*value).data);
+                assert!(error <= tolerance, "{name}: CPU differs from f64 by {error:e}");
+            }
+        }
+    }
+}
+
+/// At most this many elements of each parameter are perturbed.
+const PERTURBED: usize = 48;
+
+fn finite_differences(
+    graph: &Graph,
+    loss: Value,
+    wrt: &[(String, Value)],
+    grads: &[Option<Value>],
+    arrays: &mut HashMap<String, Array>,
+    oracle: &Evaluation,
+) {
+    const STEP: f64 = 1e-5;
+    for ((name, _), grad) in wrt.iter().zip(grads) {
+        let len = arrays[name].data.len();
+        let stride = len.div_ceil(PERTURBED).max(1);
+        let (mut numeric, mut analytic) = (Vec::new(), Vec::new());
+        for i in (0..len).step_by(stride) {
+            let original = arrays[name].data[i];
+            let mut at = |x: f64| {
+                arrays.get_mut(name).expect("known").data[i] = x;
+                Evaluation::run_to(graph, arrays, loss).get(loss).data[0]
+            };
+            let difference = at(original + STEP) - at(original - STEP);
+            at(original);
+            numeric.push(difference / (2.0 * STEP));
+            analytic.push(grad.map_or(0.0, |g| oracle.get(g).data[i]));
+        }
+        let norm = numeric.iter().map(|v| v * v).sum::<f64>().sqrt();
+        let error = relative_error(&analytic, &numeric);
+        assert!(
+            error < 1e-6 || (error * norm) < 1e-8,
+            "gradient of '{name}' differs from finite differences by {error:e}:\n{analytic:?}\n{numeric:?}"
+        );
+    }
+}

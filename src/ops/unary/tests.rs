@@ -1,0 +1,31 @@
+use super::Unary;
+use crate::ops::testing::check;
+
+#[test]
+fn values_and_gradients() {
+    for op in [
+        Unary::Swish,
+        Unary::Gelu,
+        Unary::Relu,
+        Unary::Exp,
+        Unary::Abs,
+        Unary::Square,
+        Unary::Affine {
+            scale: -2.5,
+            shift: 0.75,
+        },
+        Unary::Clamp {
+            low: -0.5,
+            high: 0.3,
+        },
+    ] {
+        for shape in [vec![7], vec![2, 5, 3, 8], vec![3, 70, 70, 3]] {
+            check(|g| {
+                let x = g.parameter("x", shape.clone())?;
+                // Twice, so that the first result may be overwritten in place.
+                let x = g.scale(x, 3.0)?;
+                g.apply(op, &[x])
+            });
+        }
+    }
+}
