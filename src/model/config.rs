@@ -104,11 +104,19 @@ impl VaeConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "strategy", rename_all = "snake_case")]
 pub enum BetaSchedule {
-    Linear { beta_start: f64, beta_end: f64 },
-    ScaledLinear { beta_start: f64, beta_end: f64 },
+    Linear {
+        beta_start: f64,
+        beta_end: f64,
+    },
+    ScaledLinear {
+        beta_start: f64,
+        beta_end: f64,
+    },
     Cosine,
     /// Betas taken as given, one per time step.
-    Given { betas: Vec<f32> },
+    Given {
+        betas: Vec<f32>,
+    },
 }
 
 /// The forward process.
