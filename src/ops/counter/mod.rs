@@ -38,10 +38,7 @@ impl Operator for Increment {
             }
             _ => {
                 let gate = if self.gated { " and a gate f32[]" } else { "" };
-                Err(Mismatch::inputs(
-                    format!("a counter i32[1]{gate}"),
-                    inputs,
-                ))
+                Err(Mismatch::inputs(format!("a counter i32[1]{gate}"), inputs))
             }
         }
     }
