@@ -89,8 +89,12 @@ macro_rules! ops {
 
 ops! {
     binary::{Binary},
+    counter::{Increment},
+    philox_normal::{PhiloxNormal},
     reshape::{Reshape},
+    sampler::{SamplerStep},
     sum_to::{SumTo},
+    table_row::{TableRow},
     unary::{Unary, UnaryGrad},
 }
 

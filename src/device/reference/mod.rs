@@ -120,14 +120,17 @@ impl Evaluation {
                 values.insert(output, array);
             }
             for &position in node.op.operator().updates() {
+                // Nodes that follow see the new value, as they do on a device.
                 let array = results.next().expect("one array per update");
-                updated.insert(node.inputs[position], array);
+                let leaf = node.inputs[position];
+                values.insert(leaf, array.clone());
+                updated.insert(leaf, array);
             }
         }
         Self { values, updated }
     }
 
-    /// The array computed for `value`.
+    /// The array computed for `value`; for a leaf that an op updated, its last value.
     ///
     /// # Panics
     /// If `value` is not of the evaluated graph.
