@@ -1,6 +1,6 @@
 //! Two-dimensional convolution and its two gradients.
 
-mod cpu;
+mod kernel;
 mod reference;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Affine maps of the innermost axis and their gradients.
 
-mod cpu;
+mod kernel;
 mod reference;
 #[cfg(test)]
 mod tests;
