@@ -267,7 +267,11 @@ fn swap_in(temporary: TempDir, path: &Path, name: &str) -> io::Result<()> {
 /// # Errors
 /// If there is no valid `model.json`, a file is damaged, or tensors and configuration do not fit.
 pub fn load_folder(path: impl AsRef<Path>) -> Result<Model, CheckpointError> {
-    let path = path.as_ref();
+    load(path.as_ref()).map(|(model, _)| model)
+}
+
+/// A model folder's model and hash, which reading it computes anyway.
+pub(super) fn load(path: &Path) -> Result<(Model, String), CheckpointError> {
     let json_path = path.join(MODEL_JSON);
     let text = match fs::read(&json_path) {
         Ok(text) => text,
@@ -282,14 +286,17 @@ pub fn load_folder(path: impl AsRef<Path>) -> Result<Model, CheckpointError> {
     json.config
         .validate()
         .map_err(|error| Problem::from(error).at(&json_path))?;
-    let part = |file: &str, wanted: bool| -> Result<TensorMap, CheckpointError> {
+    let part = |file: &str, wanted: bool| -> Result<(TensorMap, blake3::Hash), CheckpointError> {
         if !wanted {
-            return Ok(TensorMap::new());
+            let none = TensorMap::new();
+            let digest = digest_tensors(&none);
+            return Ok((none, digest));
         }
         let file_path = path.join(file);
         let tensors = read_safetensors(&file_path)?.tensors;
+        let digest = digest_tensors(&tensors);
         if let Some(entry) = json.files.get(file)
-            && entry.blake3 != digest_tensors(&tensors).to_hex().as_str()
+            && entry.blake3 != digest.to_hex().as_str()
         {
             let what = format!(
                 "its content does not match the digest in {MODEL_JSON} ({}…)",
@@ -297,13 +304,16 @@ pub fn load_folder(path: impl AsRef<Path>) -> Result<Model, CheckpointError> {
             );
             return Err(Problem::damaged(what).at(&file_path));
         }
-        Ok(tensors)
+        Ok((tensors, digest))
     };
+    let (unet, unet_digest) = part(UNET_FILE, json.config.unet.is_some())?;
+    let (vae, vae_digest) = part(VAE_FILE, json.config.vae.is_some())?;
+    let hash = model_hash(&json.config, unet_digest, vae_digest);
     let model = Model {
-        unet: part(UNET_FILE, json.config.unet.is_some())?,
-        vae: part(VAE_FILE, json.config.vae.is_some())?,
         config: json.config,
+        unet,
+        vae,
     };
     model.validate().map_err(|problem| problem.at(path))?;
-    Ok(model)
+    Ok((model, hash))
 }
