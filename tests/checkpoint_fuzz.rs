@@ -333,3 +333,146 @@ fn hostile_pickles_are_refused_by_name() {
     let error = read(archive(&hidden, &[], false)).unwrap_err().to_string();
     assert!(error.contains("`builtins.eval`"), "{error}");
 }
+
+/// One pickle of the stream format: protocol 2 around `body`.
+fn pickled(body: &[u8]) -> Vec<u8> {
+    [b"\x80\x02", body, b"."].concat()
+}
+
+/// A stream checkpoint with one storage, `key` "7", of six floats 0 to 5, around a value.
+fn stream(value: &[u8]) -> Vec<u8> {
+    let mut bytes = pickled(b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19");
+    bytes.extend(pickled(b"M\xe9\x03"));
+    bytes.extend(pickled(b"}"));
+    bytes.extend(pickled(value));
+    bytes.extend(pickled(&[b"]".to_vec(), text("7"), b"a".to_vec()].concat()));
+    bytes.extend(6i64.to_le_bytes());
+    bytes.extend((0..6u8).flat_map(|v| f32::from(v).to_le_bytes()));
+    bytes
+}
+
+/// `_rebuild_tensor(storage '7' seen through a view of 3 elements from `first`, offset 1, (2,), (1,))`
+fn view_of_storage(first: i64) -> Vec<u8> {
+    let mut value = b"ctorch._utils\n_rebuild_tensor\n((".to_vec();
+    value.extend(text("storage"));
+    value.extend(b"ctorch\nFloatStorage\n");
+    value.extend(text("7"));
+    value.extend(text("cpu"));
+    value.extend(b"K\x06(");
+    value.extend(text("8"));
+    value.extend(b"\x8a\x08");
+    value.extend(first.to_le_bytes());
+    value.extend(b"K\x03ttQK\x01K\x02\x85K\x01\x85tR");
+    value
+}
+
+#[test]
+fn views_of_storages_in_the_stream_format() {
+    let tensor = read(stream(&view_of_storage(2))).unwrap();
+    assert_eq!(*tensor["tensor"].to_f32().unwrap(), [3.0, 4.0]);
+    for first in [4, -1, i64::MAX] {
+        assert!(read(stream(&view_of_storage(first))).is_err(), "{first}");
+    }
+    let mut longer = stream(&view_of_storage(2));
+    longer.push(0);
+    let error = read(longer).unwrap_err().to_string();
+    assert!(error.contains("1 bytes follow"), "{error}");
+}
+
+#[test]
+fn odd_shapes_never_confuse_the_inference() {
+    use medfusion::checkpoint::{Mismatch, Overrides, Shapes, infer_unet, infer_vae};
+    use medfusion::checkpoint::{unet_parameters, vae_parameters};
+    let published = Overrides {
+        published: true,
+        norm_groups: Some(1),
+        vae_norm_groups: Some(1),
+        ..Overrides::default()
+    };
+    let mut bases: Vec<Shapes> = Vec::new();
+    for path in checkpoint_support::cases(|name| {
+        (name.starts_with("unet_") || name.starts_with("vae_")) && name.ends_with(".safetensors")
+    }) {
+        let tensors = read_safetensors(&path).unwrap().tensors;
+        let shapes: Shapes = tensors
+            .iter()
+            .filter_map(|(name, tensor)| {
+                Some((
+                    name.strip_prefix("weights.")?.to_owned(),
+                    tensor.shape().to_vec(),
+                ))
+            })
+            .collect();
+        if !shapes.is_empty() {
+            bases.push(shapes);
+        }
+    }
+    if bases.is_empty() {
+        let vae = checkpoint_support::golden().join("checkpoint_vae_expected.safetensors");
+        let tensors = read_safetensors(vae).unwrap().tensors;
+        bases.push(medfusion::checkpoint::shapes_of(&tensors));
+    }
+    let mut places = Places(6);
+    let (mut inferred, mut refused) = (0, 0);
+    for round in 0..6000 {
+        let mut shapes = bases[round % bases.len()].clone();
+        for _ in 0..1 + places.below(4) {
+            let index = places.below(shapes.len());
+            let name = shapes.keys().nth(index).unwrap().clone();
+            let mut shape = shapes.remove(&name).unwrap();
+            match places.below(5) {
+                0 => {}
+                1 => {
+                    shapes.insert(name, Vec::new());
+                }
+                2 => {
+                    shapes.insert(name.replace(['0', '1'], "4095"), shape);
+                }
+                3 => {
+                    shapes.insert(name.replace('0', "99999999999999999999"), shape);
+                }
+                _ => {
+                    if let Some(extent) = shape.first_mut() {
+                        *extent = [0, 1, 7, usize::MAX][places.below(4)];
+                    }
+                    shapes.insert(name, shape);
+                }
+            }
+        }
+        let checked = [
+            infer_unet(&shapes, None, &published)
+                .map(|config| Mismatch::check("unet", &unet_parameters(&config), &shapes).is_ok()),
+            infer_vae(&shapes, None, &published)
+                .map(|config| Mismatch::check("vae", &vae_parameters(&config), &shapes).is_ok()),
+        ];
+        for result in checked {
+            match result {
+                Ok(_) => inferred += 1,
+                Err(error) => {
+                    assert!(!error.to_string().is_empty());
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(inferred > 100 && refused > 100, "{inferred} {refused}");
+}
+
+#[test]
+fn a_damaged_model_json_is_survived() {
+    use medfusion::checkpoint::{MODEL_JSON, load_folder};
+    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/cells64");
+    let text = std::fs::read(shipped.join(MODEL_JSON)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut places = Places(7);
+    for _ in 0..500 {
+        let mut bytes = text.clone();
+        for _ in 0..1 + places.below(3) {
+            let at = places.below(bytes.len());
+            bytes[at] = b"0123456789-{}[]\",:.eE nt"[places.below(24)];
+        }
+        std::fs::write(dir.path().join(MODEL_JSON), &bytes).unwrap();
+        // There are no tensors, so nothing can load; what matters is that it ends in an error.
+        assert!(load_folder(dir.path()).is_err());
+    }
+}

@@ -5,6 +5,7 @@
 //! hyper-parameters, from [`Overrides`], or the error lists the flag of each fact that is missing.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde_json::Value;
 
@@ -27,6 +28,20 @@ pub enum Weights {
     Ema,
     /// `noise_estimator.*`
     Raw,
+}
+
+impl FromStr for Weights {
+    type Err = String;
+
+    /// Reads `auto`, `ema` or `raw`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Weights::Auto),
+            "ema" => Ok(Weights::Ema),
+            "raw" => Ok(Weights::Raw),
+            _ => Err(format!("expected auto, ema or raw, found {text:?}")),
+        }
+    }
 }
 
 /// Facts the caller knows about a checkpoint; each wins over what the file says.

@@ -10,7 +10,7 @@ use super::folder::{self, save_folder};
 use super::infer::Overrides;
 use super::names::Shapes;
 use super::open::{Format, open, read_file};
-use super::{CheckpointError, LoadedModel, Model};
+use super::{CheckpointError, LoadedModel, StoredModel};
 use crate::model::config::ModelConfig;
 use crate::tensor::{DType, TensorMap};
 
@@ -124,7 +124,7 @@ fn parts_by_prefix(state: &TensorMap) -> Vec<PartReport> {
 }
 
 impl Inspection {
-    fn fill(&mut self, model: &Model, hash: String) {
+    fn fill(&mut self, model: &StoredModel, hash: String) {
         self.hash = Some(hash);
         self.config = Ok(model.config.clone());
         if self.format == Format::Folder {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::folder::{self, MODEL_JSON, Model};
+use super::folder::{self, MODEL_JSON, StoredModel};
 use super::infer::{Overrides, Parts, infer_model, split};
 use super::map::{SharedBytes, map_file};
 use super::names::Mismatch;
@@ -121,7 +121,7 @@ fn interpret(
     });
     let config = infer_model(&parts, hyper, vae_config, overrides)
         .map_err(|problem| hint_at_folder(problem, path))?;
-    let model = Model {
+    let model = StoredModel {
         config,
         unet: parts.unet,
         vae: parts.vae,
@@ -164,7 +164,7 @@ fn open_vae(path: &Path, overrides: &Overrides) -> Result<(VaeConfig, TensorMap)
 }
 
 fn loaded(
-    model: Model,
+    model: StoredModel,
     hash: String,
     path: &Path,
     format: Format,
@@ -187,8 +187,8 @@ fn loaded(
 
 impl LoadedModel {
     /// Configuration and tensors, as [`super::save_folder`] takes them. Tensors are shared, not copied.
-    pub fn to_model(&self) -> Model {
-        Model {
+    pub fn to_model(&self) -> StoredModel {
+        StoredModel {
             config: self.config.clone(),
             unet: self.unet.clone(),
             vae: self.vae.clone(),
