@@ -6,20 +6,22 @@ use super::Problem;
 use crate::model::config::ModelConfig;
 use crate::tensor::{DType, Tensor, TensorMap};
 
-/// BLAKE3 over names, types, shapes and elements, in name order.
+/// BLAKE3 over names, types, shapes and elements, in name order. Each tensor is hashed on its own first, so that all
+/// cores work on it.
 pub(super) fn digest_tensors(tensors: &TensorMap) -> blake3::Hash {
+    let digests: Vec<(String, blake3::Hash)> = tensors
+        .par_iter()
+        .map(|(name, tensor)| {
+            let head = format!("{name} {} {:?}", tensor.dtype(), tensor.shape());
+            (head, blake3::hash(tensor.bytes()))
+        })
+        .collect();
     let mut hasher = blake3::Hasher::new();
-    for (name, tensor) in tensors {
-        // Lengths keep `a` + `bc` apart from `ab` + `c`.
-        hasher.update(&(name.len() as u64).to_le_bytes());
-        hasher.update(name.as_bytes());
-        hasher.update(&[tensor.dtype().name().len() as u8]);
-        hasher.update(tensor.dtype().name().as_bytes());
-        hasher.update(&(tensor.shape().len() as u64).to_le_bytes());
-        for &extent in tensor.shape() {
-            hasher.update(&(extent as u64).to_le_bytes());
-        }
-        hasher.update(tensor.bytes());
+    for (head, digest) in digests {
+        // The length keeps two heads apart, whatever is in a name.
+        hasher.update(&(head.len() as u64).to_le_bytes());
+        hasher.update(head.as_bytes());
+        hasher.update(digest.as_bytes());
     }
     hasher.finalize()
 }

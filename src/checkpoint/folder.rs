@@ -25,7 +25,7 @@ pub const VAE_FILE: &str = "vae.safetensors";
 
 /// A model's configuration and tensors.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Model {
+pub struct StoredModel {
     /// The architecture and everything around it.
     pub config: ModelConfig,
     /// Parameters of the noise estimator; empty where `config.unet` is `None`.
@@ -51,7 +51,7 @@ struct FileEntry {
     blake3: String,
 }
 
-impl Model {
+impl StoredModel {
     /// Checks the configuration, that the tensors are exactly those it needs, and that every element is finite.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Model {
     ///
     /// # Errors
     /// If a value does not fit the type; the error names it.
-    pub fn cast(&self, dtype: DType) -> Result<Model, Problem> {
+    pub fn cast(&self, dtype: DType) -> Result<StoredModel, Problem> {
         let cast = |tensors: &TensorMap| -> Result<TensorMap, Problem> {
             tensors
                 .iter()
@@ -103,7 +103,7 @@ impl Model {
                 })
                 .collect()
         };
-        Ok(Model {
+        Ok(StoredModel {
             config: self.config.clone(),
             unet: cast(&self.unet)?,
             vae: cast(&self.vae)?,
@@ -121,14 +121,14 @@ impl Model {
 /// was at `path` is as before.
 pub fn save_folder(
     path: impl AsRef<Path>,
-    model: &Model,
+    model: &StoredModel,
     dtype: Option<DType>,
 ) -> Result<String, CheckpointError> {
     let path = path.as_ref();
     save(path, model, dtype).map_err(|problem| problem.at(path))
 }
 
-fn save(path: &Path, model: &Model, dtype: Option<DType>) -> Result<String, Problem> {
+fn save(path: &Path, model: &StoredModel, dtype: Option<DType>) -> Result<String, Problem> {
     model.validate()?;
     let kept = files_to_keep(path)?;
     let rounded;
@@ -160,7 +160,7 @@ fn save(path: &Path, model: &Model, dtype: Option<DType>) -> Result<String, Prob
     Ok(hash)
 }
 
-fn write_parts(folder: &Path, model: &Model) -> Result<String, Problem> {
+fn write_parts(folder: &Path, model: &StoredModel) -> Result<String, Problem> {
     let (unet, vae) = (digest_tensors(&model.unet), digest_tensors(&model.vae));
     let mut files = BTreeMap::new();
     for (file, tensors, digest) in [(UNET_FILE, &model.unet, unet), (VAE_FILE, &model.vae, vae)] {
@@ -266,8 +266,12 @@ fn swap_in(temporary: TempDir, path: &Path, name: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// If there is no valid `model.json`, a file is damaged, or tensors and configuration do not fit.
-pub fn load_folder(path: impl AsRef<Path>) -> Result<Model, CheckpointError> {
-    let path = path.as_ref();
+pub fn load_folder(path: impl AsRef<Path>) -> Result<StoredModel, CheckpointError> {
+    load(path.as_ref()).map(|(model, _)| model)
+}
+
+/// A model folder's model and hash, which reading it computes anyway.
+pub(super) fn load(path: &Path) -> Result<(StoredModel, String), CheckpointError> {
     let json_path = path.join(MODEL_JSON);
     let text = match fs::read(&json_path) {
         Ok(text) => text,
@@ -282,14 +286,17 @@ pub fn load_folder(path: impl AsRef<Path>) -> Result<Model, CheckpointError> {
     json.config
         .validate()
         .map_err(|error| Problem::from(error).at(&json_path))?;
-    let part = |file: &str, wanted: bool| -> Result<TensorMap, CheckpointError> {
+    let part = |file: &str, wanted: bool| -> Result<(TensorMap, blake3::Hash), CheckpointError> {
         if !wanted {
-            return Ok(TensorMap::new());
+            let none = TensorMap::new();
+            let digest = digest_tensors(&none);
+            return Ok((none, digest));
         }
         let file_path = path.join(file);
         let tensors = read_safetensors(&file_path)?.tensors;
+        let digest = digest_tensors(&tensors);
         if let Some(entry) = json.files.get(file)
-            && entry.blake3 != digest_tensors(&tensors).to_hex().as_str()
+            && entry.blake3 != digest.to_hex().as_str()
         {
             let what = format!(
                 "its content does not match the digest in {MODEL_JSON} ({}…)",
@@ -297,13 +304,16 @@ pub fn load_folder(path: impl AsRef<Path>) -> Result<Model, CheckpointError> {
             );
             return Err(Problem::damaged(what).at(&file_path));
         }
-        Ok(tensors)
+        Ok((tensors, digest))
     };
-    let model = Model {
-        unet: part(UNET_FILE, json.config.unet.is_some())?,
-        vae: part(VAE_FILE, json.config.vae.is_some())?,
+    let (unet, unet_digest) = part(UNET_FILE, json.config.unet.is_some())?;
+    let (vae, vae_digest) = part(VAE_FILE, json.config.vae.is_some())?;
+    let hash = model_hash(&json.config, unet_digest, vae_digest);
+    let model = StoredModel {
         config: json.config,
+        unet,
+        vae,
     };
     model.validate().map_err(|problem| problem.at(path))?;
-    Ok(model)
+    Ok((model, hash))
 }

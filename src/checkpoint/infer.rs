@@ -5,6 +5,7 @@
 //! hyper-parameters, from [`Overrides`], or the error lists the flag of each fact that is missing.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde_json::Value;
 
@@ -27,6 +28,20 @@ pub enum Weights {
     Ema,
     /// `noise_estimator.*`
     Raw,
+}
+
+impl FromStr for Weights {
+    type Err = String;
+
+    /// Reads `auto`, `ema` or `raw`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Weights::Auto),
+            "ema" => Ok(Weights::Ema),
+            "raw" => Ok(Weights::Raw),
+            _ => Err(format!("expected auto, ema or raw, found {text:?}")),
+        }
+    }
 }
 
 /// Facts the caller knows about a checkpoint; each wins over what the file says.
@@ -524,17 +539,24 @@ fn channels(
     overrides: &Overrides,
     missing: &mut Vec<MissingFact>,
 ) -> Result<(usize, usize, bool, bool), Problem> {
-    let stated =
-        |key: &str| kwargs.map(|kwargs| kwargs.get(key).and_then(Value::as_bool).unwrap_or(false));
+    // A width that was stated tells as much as the setting itself.
+    let stated = |setting: &str, width: usize, channels: &str| {
+        let kwargs = kwargs?;
+        let single = kwargs.get(channels).and_then(Value::as_u64);
+        kwargs
+            .get(setting)
+            .and_then(Value::as_bool)
+            .or_else(|| doubled(width, usize::try_from(single?).ok()?))
+    };
     let self_conditioning = overrides
         .self_conditioning
-        .or(stated("use_self_conditioning"))
-        .or(latent.and_then(|latent| doubled(inputs, latent)));
+        .or_else(|| stated("use_self_conditioning", inputs, "in_ch"))
+        .or_else(|| doubled(inputs, latent?));
     let learned_variance = overrides
         .learned_variance
-        .or(stated("estimate_variance"))
-        .or(vertical.and_then(|vertical| doubled(outputs, vertical)))
-        .or(latent.and_then(|latent| doubled(outputs, latent)));
+        .or_else(|| stated("estimate_variance", outputs, "out_ch"))
+        .or_else(|| doubled(outputs, vertical?))
+        .or_else(|| doubled(outputs, latent?));
     let half = |width: usize, halve: bool| if halve { width / 2 } else { width };
     // What comes out is what went in: one side tells the other.
     let (self_conditioning, learned_variance) = match (self_conditioning, learned_variance) {

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::folder::{load_folder, save_folder};
+use super::folder::{self, save_folder};
 use super::infer::Overrides;
 use super::names::Shapes;
 use super::open::{Format, open, read_file};
-use super::{CheckpointError, LoadedModel, Model};
+use super::{CheckpointError, LoadedModel, StoredModel};
 use crate::model::config::ModelConfig;
 use crate::tensor::{DType, TensorMap};
 
@@ -89,8 +89,8 @@ pub fn inspect(
         list_tensors: false,
     };
     if path.is_dir() {
-        let model = load_folder(path)?;
-        report.fill(&model);
+        let (model, hash) = folder::load(path)?;
+        report.fill(&model, hash);
         return Ok(report);
     }
     let raw = read_file(path).map_err(|problem| problem.at(path))?;
@@ -99,7 +99,7 @@ pub fn inspect(
     report.top_level_keys = raw.top_level_keys;
     report.parts = parts_by_prefix(&raw.state);
     match open(path, overrides) {
-        Ok(model) => report.fill(&model.to_model()),
+        Ok(model) => report.fill(&model.to_model(), model.hash),
         Err(error) => {
             report.config = Err(error.problem.to_string());
         }
@@ -124,8 +124,8 @@ fn parts_by_prefix(state: &TensorMap) -> Vec<PartReport> {
 }
 
 impl Inspection {
-    fn fill(&mut self, model: &Model) {
-        self.hash = Some(model.hash());
+    fn fill(&mut self, model: &StoredModel, hash: String) {
+        self.hash = Some(hash);
         self.config = Ok(model.config.clone());
         if self.format == Format::Folder {
             for (name, tensors) in [("unet", &model.unet), ("vae", &model.vae)] {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::folder::{MODEL_JSON, Model, load_folder};
+use super::folder::{self, MODEL_JSON, StoredModel};
 use super::infer::{Overrides, Parts, infer_model, split};
 use super::map::{SharedBytes, map_file};
 use super::names::Mismatch;
@@ -80,11 +80,15 @@ pub(super) struct RawFile {
 pub fn open(path: impl AsRef<Path>, overrides: &Overrides) -> Result<LoadedModel, CheckpointError> {
     let path = path.as_ref();
     if path.is_dir() {
-        let mut model = load_folder(path)?;
+        let (mut model, mut hash) = folder::load(path)?;
         if apply(&mut model.config, overrides) {
-            model.validate().map_err(|problem| problem.at(path))?;
+            model
+                .config
+                .validate()
+                .map_err(|error| Problem::from(error).at(path))?;
+            hash = model.hash();
         }
-        return Ok(loaded(model, path, Format::Folder, false, None));
+        return Ok(loaded(model, hash, path, Format::Folder, false, None));
     }
     let raw = read_file(path).map_err(|problem| problem.at(path))?;
     let vae = match &overrides.vae {
@@ -117,13 +121,21 @@ fn interpret(
     });
     let config = infer_model(&parts, hyper, vae_config, overrides)
         .map_err(|problem| hint_at_folder(problem, path))?;
-    let model = Model {
+    let model = StoredModel {
         config,
         unet: parts.unet,
         vae: parts.vae,
     };
     model.validate()?;
-    Ok(loaded(model, path, format, parts.ema, hyper_parameters))
+    let hash = model.hash();
+    Ok(loaded(
+        model,
+        hash,
+        path,
+        format,
+        parts.ema,
+        hyper_parameters,
+    ))
 }
 
 /// One part of a model folder says nothing about strides; the folder does.
@@ -152,14 +164,15 @@ fn open_vae(path: &Path, overrides: &Overrides) -> Result<(VaeConfig, TensorMap)
 }
 
 fn loaded(
-    model: Model,
+    model: StoredModel,
+    hash: String,
     path: &Path,
     format: Format,
     ema: bool,
     hyper_parameters: Option<Value>,
 ) -> LoadedModel {
     LoadedModel {
-        hash: model.hash(),
+        hash,
         config: model.config,
         unet: model.unet,
         vae: model.vae,
@@ -174,8 +187,8 @@ fn loaded(
 
 impl LoadedModel {
     /// Configuration and tensors, as [`super::save_folder`] takes them. Tensors are shared, not copied.
-    pub fn to_model(&self) -> Model {
-        Model {
+    pub fn to_model(&self) -> StoredModel {
+        StoredModel {
             config: self.config.clone(),
             unet: self.unet.clone(),
             vae: self.vae.clone(),
@@ -233,12 +246,7 @@ fn apply(config: &mut ModelConfig, overrides: &Overrides) -> bool {
 pub(super) fn read_file(path: &Path) -> Result<RawFile, Problem> {
     let bytes = map_file(path)?;
     let content = (*bytes).as_ref();
-    if content.starts_with(b"PK\x03\x04")
-        || content.starts_with(b"PK\x05\x06")
-        || content[0] == 0x80
-    {
-        return torch_file(bytes);
-    }
+    // First, since its first byte, the low one of a length, can be any.
     if looks_like_safetensors(content) {
         let file = parse(bytes)?;
         if file.tensors.is_empty() {
@@ -252,6 +260,12 @@ pub(super) fn read_file(path: &Path) -> Result<RawFile, Problem> {
             hyper_parameters: None,
             top_level_keys: Vec::new(),
         });
+    }
+    if content.starts_with(b"PK\x03\x04")
+        || content.starts_with(b"PK\x05\x06")
+        || content[0] == 0x80
+    {
+        return torch_file(bytes);
     }
     Err(Problem::Foreign {
         found: describe_content(content).to_owned(),

@@ -1,52 +1,40 @@
 //! Names that have no place in a checkpoint. Nothing is ever called, so this is not what keeps the reader safe:
 //! it is what tells a person that the file in their hands is hostile.
 
-/// Modules whose whole purpose is to act: processes, files, sockets, interpreters, other unpicklers.
+/// Modules whose whole purpose is to act: processes, files, sockets, interpreters, other unpicklers. Named exactly,
+/// since a researcher's own package may well be called `code` or `trace`.
 const MODULES: &[&str] = &[
     "_io",
+    "_osx_support",
     "_pickle",
     "_posixsubprocess",
     "_socket",
     "_thread",
-    "asyncio",
     "bdb",
     "cProfile",
-    "cloudpickle",
     "code",
     "codeop",
     "commands",
-    "ctypes",
-    "dill",
-    "distutils",
     "doctest",
     "ftplib",
-    "http",
     "httplib",
-    "idlelib",
     "imp",
-    "importlib",
     "io",
-    "joblib",
     "marshal",
     "mmap",
-    "multiprocessing",
     "nt",
-    "ntpath",
     "operator",
-    "os",
     "pdb",
     "pickle",
     "pickletools",
-    "pip",
     "pkgutil",
+    "platform",
+    "popen2",
     "posix",
-    "posixpath",
     "profile",
     "pty",
     "pydoc",
-    "requests",
     "runpy",
-    "setuptools",
     "shelve",
     "shutil",
     "signal",
@@ -58,16 +46,44 @@ const MODULES: &[&str] = &[
     "subprocess",
     "sys",
     "telnetlib",
-    "test",
     "threading",
     "timeit",
     "trace",
-    "urllib",
     "urllib2",
-    "venv",
     "webbrowser",
-    "xmlrpc",
+    "winreg",
     "zipimport",
+];
+
+/// Packages of the same kind, with everything in them.
+const PACKAGES: &[&str] = &[
+    "asyncio",
+    "cloudpickle",
+    "concurrent",
+    "ctypes",
+    "dill",
+    "distutils",
+    "ensurepip",
+    "http",
+    "idlelib",
+    "importlib",
+    "joblib",
+    "multiprocessing",
+    "numpy.distutils",
+    "numpy.f2py",
+    "numpy.testing",
+    "os",
+    "pip",
+    "requests",
+    "setuptools",
+    "torch._dynamo",
+    "torch._inductor",
+    "torch.hub",
+    "torch.package",
+    "torch.utils.cpp_extension",
+    "urllib",
+    "venv",
+    "xmlrpc",
 ];
 
 /// Single functions of modules that are otherwise harmless.
@@ -81,18 +97,6 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("types", "CodeType"),
     ("types", "FunctionType"),
     ("types", "LambdaType"),
-];
-
-/// Submodules of numerical packages that compile, load or execute.
-const SUBMODULES: &[&str] = &[
-    "numpy.f2py",
-    "numpy.testing",
-    "numpy.distutils",
-    "torch.hub",
-    "torch.package",
-    "torch.utils.cpp_extension",
-    "torch._dynamo",
-    "torch._inductor",
 ];
 
 /// Functions of the interpreter itself.
@@ -123,21 +127,21 @@ const BUILTINS: &[&str] = &[
 
 /// True if `module.name` is something that a checkpoint has no reason to mention.
 pub(super) fn is_forbidden(module: &str, name: &str) -> bool {
-    let top = module.split('.').next().unwrap_or(module);
-    if MODULES.contains(&top) || FUNCTIONS.contains(&(module, name)) {
+    if MODULES.contains(&module) || FUNCTIONS.contains(&(module, name)) {
         return true;
     }
-    let inside = |parent: &&str| {
+    let inside = |package: &&str| {
         module
-            .strip_prefix(*parent)
+            .strip_prefix(*package)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
-    if SUBMODULES.iter().any(inside) {
+    if PACKAGES.iter().any(inside) {
         return true;
     }
     // A dotted name (protocol 4) reaches attributes: only its first part says what is touched first.
     let first = name.split('.').next().unwrap_or(name);
-    matches!(top, "builtins" | "__builtin__") && (BUILTINS.contains(&first) || name.contains("__"))
+    matches!(module, "builtins" | "__builtin__")
+        && (BUILTINS.contains(&first) || name.contains("__"))
 }
 
 #[cfg(test)]
@@ -171,6 +175,7 @@ mod tests {
             ("pathlib", "PosixPath"),
             ("functools", "partial"),
             ("osmosis", "Filter"),
+            ("code.models", "UNet"),
             ("torch.hubris", "X"),
         ] {
             assert!(!is_forbidden(module, name), "{module}.{name}");

@@ -82,6 +82,9 @@ impl Pickle {
                 }
                 out.push('}');
             }
+            Node::Global { module, name } if matches!(&**module, "builtins" | "__builtin__") => {
+                let _ = write!(out, "<class '{name}'>");
+            }
             Node::Global { module, name } => {
                 let _ = write!(out, "<class '{module}.{name}'>");
             }

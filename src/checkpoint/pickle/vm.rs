@@ -122,8 +122,15 @@ impl Machine<'_> {
                     self.push(Node::Str(text.into()))?;
                 }
                 b'V' => {
-                    let line = self.reader.line()?;
-                    let text = unescape_unicode(line)
+                    // Raw-unicode-escape: bytes are Latin-1, what lies beyond is escaped.
+                    let line: String = self
+                        .reader
+                        .line_bytes()?
+                        .iter()
+                        .copied()
+                        .map(char::from)
+                        .collect();
+                    let text = unescape_unicode(&line)
                         .ok_or_else(|| self.malformed("invalid \\u escape in a text"))?;
                     self.push(Node::Str(text.into()))?;
                 }
@@ -535,6 +542,9 @@ impl Machine<'_> {
             }
             ("builtins" | "__builtin__", "set" | "frozenset") => Some(Node::Set(first()?)),
             // How protocol 2 spells bytes.
+            ("builtins" | "__builtin__", "bytes") if args.is_empty() => {
+                Some(Node::Bytes(Box::default()))
+            }
             ("_codecs", "encode") => match (self.node(*args.first()?), self.node(*args.get(1)?)) {
                 (Node::Str(text), Node::Str(codec)) if &**codec == "latin1" => {
                     let bytes: Option<Vec<u8>> = text
@@ -663,15 +673,18 @@ impl<'a> Reader<'a> {
 
     /// Text up to a newline, which is consumed.
     fn line(&mut self) -> Result<&'a str> {
+        let line = self.line_bytes()?;
+        std::str::from_utf8(line).map_err(|_| self.malformed("a line that is not text"))
+    }
+
+    fn line_bytes(&mut self) -> Result<&'a [u8]> {
         let rest = &self.bytes[self.at..];
         let length = rest
             .iter()
             .position(|&b| b == b'\n')
             .ok_or(PickleError::Truncated { at: self.at })?;
-        let line = std::str::from_utf8(&rest[..length])
-            .map_err(|_| self.malformed("a line that is not text"))?;
         self.at += length + 1;
-        Ok(line)
+        Ok(&rest[..length])
     }
 }
 
@@ -698,6 +711,13 @@ mod tests {
         for bytes in [&protocol0[..], protocol2, protocol4] {
             assert_eq!(repr(bytes), expected);
         }
+    }
+
+    #[test]
+    fn texts_of_protocol_0_are_latin_1_with_escapes() {
+        assert_eq!(repr(b"V\xfc\\u20ac\\U0001f600\\u005cn\n."), "'ü€😀\\\\n'");
+        assert_eq!(repr(b"S'it\\'s \\x41\\n'\n."), "\"it's A\\n\"");
+        assert_eq!(repr(b"(c__builtin__\nbytes\n)R."), "b''");
     }
 
     #[test]

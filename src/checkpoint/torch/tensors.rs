@@ -252,9 +252,12 @@ impl<'a> Reader<'a> {
         let window = self.window(&storage)?;
         let element_bytes = dtype.size_bytes();
         let available = window.len / element_bytes;
-        let needed = reach(&shape, &strides)
-            .and_then(|reach| reach.checked_add(offset))
-            .ok_or("has a size that overflows")?;
+        // An empty tensor may point anywhere, also behind its storage.
+        let needed = match reach(&shape, &strides) {
+            Some(0) => Some(0),
+            reach => reach.and_then(|reach| reach.checked_add(offset)),
+        };
+        let needed = needed.ok_or("has a size that overflows")?;
         if needed > available {
             return Err(format!(
                 "needs {needed} elements of storage {}, which holds {available}",
@@ -266,7 +269,6 @@ impl<'a> Reader<'a> {
             .try_fold(1usize, |count, &extent| count.checked_mul(extent))
             .ok_or("has a size that overflows")?;
         if is_row_major(&shape, &strides) {
-            // An empty tensor may point anywhere, also behind its storage.
             let start = if count == 0 {
                 0
             } else {
