@@ -222,7 +222,7 @@ fn values_that_make_no_sense() {
             "2 values for 1 outputs",
         ),
         ("device.device=tpu", "auto, cpu, cuda"),
-        ("device.precision=f8", "f32, f16 or bf16"),
+        ("device.precision=f8", "f32, f16, bf16 or f16-fast"),
         ("ema.max_decay=1.0", "ema.max_decay"),
         ("data.holdout=x", "not trained on"),
     ] {
@@ -338,4 +338,76 @@ fn ema_decays() {
             ema.decay_at(step)
         );
     }
+}
+
+/// The `[data]` section opens what it says: splits, a held-out folder, and classes that must agree.
+#[test]
+fn data_sections_open_their_sets() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let image = |name: &str| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        image::GrayImage::new(4, 4).save(path).unwrap();
+    };
+    for name in [
+        "split/train/a/1.png",
+        "split/train/b/1.png",
+        "split/test/a/2.png",
+        "split/test/b/2.png",
+        "whole/a/3.png",
+        "whole/b/3.png",
+        "whole/b/4.png",
+        "other/x/1.png",
+    ] {
+        image(name);
+    }
+    let open = |path: &str, more: &[&str]| {
+        let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let mut overrides = vec![Override::new("data.path", at(path))];
+        for key in more {
+            overrides.push(match key.strip_prefix("holdout=") {
+                Some(name) => Override::new("data.holdout", at(name)),
+                None => set(key),
+            });
+        }
+        parse::<ClassifierRun>("", &overrides).unwrap().data
+    };
+    let sizes = |data: &medfusion::train::run_file::sections::Data| {
+        let sets = data.open().unwrap();
+        (sets.train.len(), sets.holdout.map(|h| h.len()))
+    };
+    assert_eq!(sizes(&open("split", &[])), (2, Some(2)));
+    assert_eq!(
+        sizes(&open("split", &["data.holdout_split=val"])),
+        (2, None)
+    );
+    assert_eq!(sizes(&open("whole", &[])), (3, None));
+    assert_eq!(sizes(&open("whole", &["holdout=split"])), (3, Some(2)));
+    let error = open("whole", &["holdout=other"])
+        .open()
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("expected the same"), "{error}");
+
+    let data = open(
+        "split",
+        &[
+            "data.image_size=[8, 8]",
+            "data.channels=1",
+            "data.cache=1MiB",
+        ],
+    );
+    let training = data.training_loader(3, 5).unwrap();
+    assert!(
+        training.balanced
+            && training.shuffle
+            && training.repeat
+            && training.augment.flip_horizontal
+    );
+    assert_eq!(
+        (training.cache_bytes, training.transform.len()),
+        (1 << 20, 64)
+    );
+    let once = data.one_pass_loader(3).unwrap();
+    assert!(!once.shuffle && !once.repeat && !once.augment.flip_horizontal);
 }

@@ -147,10 +147,13 @@ fn one_run_at_a_time() {
     CheckpointFolder::open(dir.path(), 2).unwrap();
 }
 
+/// Something that happens to a checkpoint folder.
+type Damage = fn(&Path);
+
 /// Every kind of damage to the newest checkpoint leads to the one before it; damage to all is one clear error.
 #[test]
 fn damaged_checkpoints_are_passed_over() {
-    let damage: [(&str, fn(&Path)); 7] = [
+    let damage: [(&str, Damage); 7] = [
         ("a flipped bit", |f| {
             let path = f.join("weights.safetensors");
             let mut bytes = fs::read(&path).unwrap();

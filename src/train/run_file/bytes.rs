@@ -50,7 +50,7 @@ impl fmt::Display for ByteSize {
     /// In the largest binary unit that divides it, so that it reads back exactly.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, unit) in &UNITS[..3] {
-            if self.0 >= *unit && self.0 % unit == 0 {
+            if self.0 >= *unit && self.0.is_multiple_of(*unit) {
                 return write!(f, "{}{name}", self.0 / unit);
             }
         }

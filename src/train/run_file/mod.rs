@@ -18,6 +18,7 @@
 //! ```
 
 mod bytes;
+mod images;
 mod load;
 pub mod sections;
 mod validate;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use bytes::ByteSize;
+pub use images::Sets;
 pub use load::{Override, load, parse, to_toml};
 use sections::{
     ClassifierModel, Data, Device, Diffusion, DiffusionLoss, Ema, KeyDoc, Latents, Optimizer,

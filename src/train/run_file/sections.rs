@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::bytes::ByteSize;
-use crate::data::{Augment, Format, OnCorrupt, OnMismatch, OpenOptions, Split, UnknownPolicy};
+use crate::data::{Format, OnCorrupt, OnMismatch, OpenOptions, Split, UnknownPolicy};
 use crate::model::config::{
     Attention, Backbone, BetaSchedule, NoiseConfig, Objective, TimeEmbedding, UnetConfig,
     UnetVariant, VaeConfig,
@@ -96,27 +96,6 @@ section! {
         threads: usize = 2,
         /// Memory for decoded images.
         cache: ByteSize = ByteSize(1 << 30),
-    }
-}
-
-impl Data {
-    /// The options for [`crate::data::Dataset::open`].
-    pub fn open_options(&self) -> OpenOptions {
-        OpenOptions {
-            format: self.format,
-            finding: self.finding.clone(),
-            unknown: self.unknown,
-            on_mismatch: self.on_mismatch,
-        }
-    }
-
-    /// The random orientations.
-    pub fn augment(&self) -> Augment {
-        Augment {
-            flip_horizontal: self.flip_horizontal,
-            flip_vertical: self.flip_vertical,
-            transpose: self.transpose,
-        }
     }
 }
 
@@ -491,7 +470,7 @@ section! {
     Device {
         /// auto, cpu, cuda, cuda:N or emulated.
         device: String = "auto".to_owned(),
-        /// Precision of activations and products: f32, f16 or bf16 (master weights are f32).
+        /// Precision of activations and products: f32, f16, bf16 or f16-fast (master weights are f32).
         precision: String = "f32".to_owned(),
         /// Memory that the step may use; activations are recomputed to fit. Not set: what the device has.
         memory: Option<ByteSize> = None,
