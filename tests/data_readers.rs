@@ -142,6 +142,19 @@ fn a_class_named_like_a_split_stays_a_class() {
     assert!(set.splits().is_empty());
 }
 
+/// A folder beside the splits is neither a split nor a class, and its images are not silently trained on.
+#[test]
+fn a_stray_folder_beside_the_splits_is_named() {
+    let dir = TempDir::new().unwrap();
+    for name in ["train/a/1.png", "test/a/2.png", "masks/1.png"] {
+        save(&dir.path().join(name), tile(0, 4, 4));
+    }
+    let error = open(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("masks/1.png` has no label"), "{error}");
+    let set = Dataset::open(dir.path(), &lenient()).unwrap();
+    assert_eq!((set.len(), set.classes().len()), (2, 1));
+}
+
 #[test]
 fn a_flat_folder_is_one_class() {
     let dir = TempDir::new().unwrap();

@@ -21,11 +21,15 @@ impl Layout {
         let mut splits = Vec::new();
         for folder in &top.folders {
             if let Some(split) = split_named(&name_of(folder)) {
-                splits.push((split, folder.clone(), list(folder)?));
+                let inner = list(folder)?;
+                if inner.images.is_empty() && !inner.folders.is_empty() {
+                    splits.push((split, folder.clone(), inner));
+                }
             }
         }
-        // A class may happen to be called `test`: only where every folder is a split are they splits.
-        if splits.len() != top.folders.len() || splits.iter().all(|(.., l)| l.folders.is_empty()) {
+        // A class may happen to be called `test`: it takes a `train` beside it, or nothing else, to make it a split.
+        let has_train = splits.iter().any(|(split, ..)| *split == Split::Train);
+        if splits.len() != top.folders.len() && !has_train {
             splits.clear();
         }
         Ok(Self {
@@ -91,7 +95,13 @@ pub(super) fn read(root: &Path, expected: Option<&[&str]>) -> Result<Dataset, Da
     let parts: Vec<(Option<Split>, &Listing)> = if layout.splits.is_empty() {
         vec![(None, &layout.top)]
     } else {
-        let stray = layout.top.images.iter().cloned();
+        let mut stray = layout.top.images.clone();
+        for folder in &layout.top.folders {
+            if !layout.splits.iter().any(|(_, split, _)| split == folder) {
+                stray.extend(images_below(folder)?.0);
+            }
+        }
+        let stray = stray.into_iter();
         set.problems
             .extend(stray.map(|path| Problem::Unlabelled { path }));
         layout
