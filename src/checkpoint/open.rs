@@ -186,6 +186,15 @@ fn loaded(
 }
 
 impl LoadedModel {
+    /// Opens a model folder, safetensors file or PyTorch checkpoint that says all about itself;
+    /// for others, [`open`] takes what is missing.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        open(path, &Overrides::default())
+    }
+
     /// Configuration and tensors, as [`super::save_folder`] takes them. Tensors are shared, not copied.
     pub fn to_model(&self) -> StoredModel {
         StoredModel {

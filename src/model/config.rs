@@ -190,6 +190,17 @@ pub struct UnetConfig {
 }
 
 impl UnetConfig {
+    /// The sides of a map have to be multiples of this: the product of the strides that are used.
+    /// The exported class never uses the last one.
+    pub fn downsampling(&self) -> usize {
+        let strides = &self.backbone.strides;
+        let used = match self.variant {
+            UnetVariant::Unet => strides.len().saturating_sub(1),
+            UnetVariant::Legacy => strides.len(),
+        };
+        strides[..used].iter().product()
+    }
+
     /// Checks that the configuration describes a network.
     ///
     /// # Errors

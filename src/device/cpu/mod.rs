@@ -6,7 +6,8 @@ mod call;
 mod executable;
 pub(crate) mod simd;
 
-pub use executable::{CpuDevice, CpuError, CpuExecutable, MemoryReport};
+pub use executable::{CpuDevice, CpuExecutable};
 
-pub(crate) use buffer::Buffer;
-pub(crate) use call::{CpuCall, CpuOperator, PackedOperand, Shared, parallel_ranges, parallel_rows};
+pub(crate) use call::{
+    CpuCall, CpuOperator, PackedOperand, Shared, parallel_ranges, parallel_rows,
+};
