@@ -69,9 +69,9 @@ pub struct Overrides {
     pub input_centering: Option<bool>,
     /// `--schedule scaled_linear:0.002:0.02:1000`: the noise schedule.
     pub noise: Option<NoiseConfig>,
-    /// Height and width of the training images, for the model card.
+    /// `--image-size 64x64`: height and width of the training images.
     pub image_size: Option<[usize; 2]>,
-    /// Names of the classes by index.
+    /// `--class-names a,b,c`: names of the classes by index.
     pub class_names: Option<Vec<String>>,
     /// `--weights auto|ema|raw`.
     pub weights: Weights,
