@@ -69,9 +69,9 @@ pub struct Overrides {
     pub input_centering: Option<bool>,
     /// `--schedule scaled_linear:0.002:0.02:1000`: the noise schedule.
     pub noise: Option<NoiseConfig>,
-    /// Height and width of the training images, for the model card.
+    /// `--image-size 64x64`: height and width of the training images.
     pub image_size: Option<[usize; 2]>,
-    /// Names of the classes by index.
+    /// `--class-names a,b,c`: names of the classes by index.
     pub class_names: Option<Vec<String>>,
     /// `--weights auto|ema|raw`.
     pub weights: Weights,
@@ -563,8 +563,8 @@ fn channels(
         (Some(input), None) => (Some(input), doubled(outputs, half(inputs, input))),
         (None, Some(output)) => (doubled(inputs, half(outputs, output)), Some(output)),
         (None, None) if inputs == outputs => (Some(false), Some(false)),
-        (None, None) if inputs == 2 * outputs => (Some(true), Some(false)),
-        (None, None) if outputs == 2 * inputs => (Some(false), Some(true)),
+        (None, None) if doubled(inputs, outputs).is_some() => (Some(true), Some(false)),
+        (None, None) if doubled(outputs, inputs).is_some() => (Some(false), Some(true)),
         both => both,
     };
     if self_conditioning.is_none() {
@@ -608,7 +608,7 @@ fn channels(
 fn doubled(width: usize, single: usize) -> Option<bool> {
     if width == single {
         Some(false)
-    } else if width == 2 * single {
+    } else if width.is_multiple_of(2) && width / 2 == single {
         Some(true)
     } else {
         None
