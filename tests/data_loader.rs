@@ -281,7 +281,8 @@ fn dropping_a_loader_ends_its_threads() {
 }
 
 /// On the real cells, batches of 32 with flips arrive far faster than any network could use them: a training step on
-/// two cores takes tenths of a second, a cached batch must take less than a hundredth.
+/// two cores takes at least 0.3 s; a batch must take less than a third of that the first time, and a tenth when cached
+/// (1.8 ms and 0.7 ms on a quiet machine).
 #[test]
 fn loading_is_no_bottleneck() {
     let root = std::env::var_os("MEDFUSION_DATA").map_or_else(
@@ -312,7 +313,7 @@ fn loading_is_no_bottleneck() {
         }
         let per_batch = began.elapsed() / 40;
         println!("batch of 32 at 64 x 64, cached {cached}: {per_batch:?}");
-        let bound = Duration::from_millis(if cached { 10 } else { 100 });
+        let bound = Duration::from_millis(if cached { 30 } else { 100 });
         assert!(per_batch < bound, "{per_batch:?} per batch");
     }
 }

@@ -600,6 +600,37 @@ fn medmnist_header_that_lies() {
     assert!(error.contains("needs more than"), "{error}");
 }
 
+/// Damage anywhere in a file ends in an error or in other pixels, never in a panic or a giant allocation.
+#[test]
+fn damaged_files_never_panic() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("toy.npz");
+    npz(
+        &file,
+        &[
+            ("train_images", &[3, 2, 4], (0..24).collect()),
+            ("train_labels", &[3], vec![0, 1, 0]),
+        ],
+    );
+    save(&dir.path().join("x.png"), tile(1, 20, 10));
+    save(&dir.path().join("x.jpg"), tile(1, 20, 10));
+    save(&dir.path().join("x.tif"), tile(1, 20, 10));
+    save(&dir.path().join("x.bmp"), tile(1, 20, 10));
+    for name in ["toy.npz", "x.png", "x.jpg", "x.tif", "x.bmp"] {
+        let bytes = fs::read(dir.path().join(name)).unwrap();
+        for (at, value) in (0..bytes.len()).flat_map(|at| [0x01, 0xff].map(|v| (at, v))) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= value;
+            if name == "toy.npz" {
+                fs::write(&file, &damaged).unwrap();
+                let _ = Dataset::inspect(&file, &OpenOptions::default());
+            } else {
+                let _ = Pixels::decode(&damaged);
+            }
+        }
+    }
+}
+
 #[test]
 fn pixel_kinds() {
     let dir = TempDir::new().unwrap();

@@ -280,6 +280,62 @@ mod tests {
         assert_eq!(image.samples, Samples::U8(vec![0, 90, 30, 0]));
     }
 
+    /// Against Pillow 12's bilinear resize and centre crop of `(7 x² + 31 y + 5 x y) mod 256`, 13 x 11 pixels. Pillow
+    /// rounds to 8 bits between its passes and uses fixed-point weights, hence one grey level of tolerance.
+    #[test]
+    fn resizing_agrees_with_pillow() {
+        let values =
+            (0..11).flat_map(|y| (0..13).map(move |x| (x * x * 7 + y * 31 + x * y * 5) as u8));
+        let image = grey(13, 11, values.collect());
+        let rows = |size: [usize; 2]| {
+            let Samples::U8(values) = Transform::new(size, 1)
+                .unwrap()
+                .prepare(image.clone())
+                .samples
+            else {
+                panic!("the depth changed");
+            };
+            values
+                .chunks(size[1])
+                .map(<[u8]>::to_vec)
+                .collect::<Vec<_>>()
+        };
+        let close = |found: &[u8], expected: &[u8]| {
+            assert!(
+                found.iter().zip(expected).all(|(a, b)| a.abs_diff(*b) <= 1),
+                "{found:?} for {expected:?}"
+            );
+        };
+        let smaller = [
+            [55, 122, 138, 110, 133],
+            [139, 136, 134, 119, 122],
+            [135, 123, 142, 150, 144],
+            [100, 121, 132, 148, 142],
+        ];
+        for (found, expected) in rows([4, 5]).iter().zip(smaller) {
+            close(found, &expected);
+        }
+        let larger = rows([20, 16]);
+        close(
+            &larger[0],
+            &[
+                17, 30, 49, 72, 99, 131, 167, 208, 252, 159, 101, 160, 156, 79, 107, 182,
+            ],
+        );
+        close(
+            &larger[7],
+            &[
+                156, 179, 209, 197, 90, 66, 111, 163, 217, 134, 86, 156, 162, 95, 71, 66,
+            ],
+        );
+        close(
+            &larger[14],
+            &[
+                48, 81, 123, 145, 125, 105, 86, 132, 196, 124, 87, 167, 185, 129, 131, 158,
+            ],
+        );
+    }
+
     #[test]
     fn a_constant_stays_constant_at_any_size() {
         for (w, h) in [(7, 13), (64, 3), (5, 5), (1, 1), (200, 31)] {
