@@ -1,1 +1,2 @@
-
+pub mod conv2d;
+pub mod linear;
