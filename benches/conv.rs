@@ -110,6 +110,8 @@ fn options() -> Options {
             "--strategy" => {
                 o.strategy = Some(match value().as_str() {
                     "direct" => Strategy::Direct,
+                    "winograd2" => Strategy::Winograd2,
+                    "winograd4" => Strategy::Winograd4,
                     other => fail(&format!("unknown strategy {other}")),
                 });
             }

@@ -188,3 +188,92 @@ fn direct_matches_f64_at_limits() {
         }
     }
 }
+
+/// F(2×2, 3×3) adds and halves; F(4×4, 3×3) multiplies by up to (9/4)² and loses about three bits.
+const WINOGRAD_BOUNDS: [(Strategy, f64); 2] = [(Strategy::Winograd2, 1e-6), (Strategy::Winograd4, 1e-5)];
+
+#[test]
+fn winograd_matches_f64_over_awkward_shapes() {
+    let mut checked = 0;
+    let cases = [
+        (1, [1, 1], [3, 8]),
+        (3, [5, 7], [8, 3]),
+        (1, [9, 4], [20, 33]),
+        (2, [6, 6], [1, 20]),
+        (3, [8, 8], [96, 96]),
+        (1, [13, 16], [33, 100]),
+        // More depth than a block.
+        (1, [4, 5], [1040, 8]),
+        // More tiles than a chunk of the weight gradient, and blocks that threads take whole.
+        (2, [95, 97], [3, 5]),
+        (1, [128, 130], [20, 20]),
+    ];
+    for (batch, size, channels) in cases {
+        for padding in 0..=2 {
+            for upsample in [false, true] {
+                let large = size[0] > 90 && (upsample || padding == 2);
+                let enlarge = if upsample { 2 } else { 1 };
+                if large || size.iter().any(|len| len * enlarge + 2 * padding < 3) {
+                    continue;
+                }
+                let case = Case::new(ConvGeometry { padding, upsample, ..geometry(batch, size, channels, [3, 3]) });
+                for &isa in Isa::available() {
+                    for (strategy, bound) in WINOGRAD_BOUNDS {
+                        checked += case.check(strategy, isa, bound);
+                    }
+                }
+            }
+        }
+    }
+    assert!(checked > 700, "only {checked} checks ran");
+}
+
+#[test]
+fn winograd_applies_to_three_by_three_of_stride_one_only() {
+    let g = geometry(1, [8, 8], [8, 8], [3, 3]);
+    let others = [
+        geometry(1, [8, 8], [8, 8], [5, 5]),
+        ConvGeometry { stride: 2, ..g },
+        ConvGeometry { padding: 3, ..g },
+        geometry(1, [8, 8], [8, 8], [1, 3]),
+    ];
+    for strategy in [Strategy::Winograd2, Strategy::Winograd4] {
+        assert!(Forward::with(&g, strategy, Isa::detect()).is_some());
+        for g in &others {
+            assert!(Forward::with(g, strategy, Isa::detect()).is_none());
+            assert!(InputGrad::with(g, strategy, Isa::detect()).is_none());
+            assert!(WeightGrad::with(g, strategy, Isa::detect()).is_none());
+        }
+    }
+}
+
+#[test]
+fn results_depend_neither_on_threads_nor_on_batch() {
+    for strategy in [Strategy::Direct, Strategy::Winograd2, Strategy::Winograd4] {
+        let g = geometry(5, [11, 9], [40, 70], [3, 3]);
+        let (x, w, dy) = (values(g.input_len(), 1), values(g.weight_len(), 2), values(g.output_len(), 3));
+        let run = |g: &ConvGeometry, threads: usize, x: &[f32], dy: &[f32]| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let forward = Forward::with(g, strategy, Isa::detect()).unwrap();
+                let mut packed = vec![f32::NAN; forward.packed_len()];
+                forward.pack(&w, &mut packed);
+                let mut y = vec![f32::NAN; g.output_len()];
+                forward.run(&packed, x, None, None, &mut y, &mut vec![f32::NAN; forward.workspace_len()]);
+                let grad = WeightGrad::with(g, strategy, Isa::detect()).unwrap();
+                let mut dw = vec![f32::NAN; g.weight_len()];
+                grad.run(x, dy, &mut dw, &mut vec![f32::NAN; grad.workspace_len()]);
+                (y, dw)
+            })
+        };
+        let (y, dw) = run(&g, 1, &x, &dy);
+        for threads in [2, 3] {
+            assert!(run(&g, threads, &x, &dy) == (y.clone(), dw.clone()), "{strategy:?} on {threads} threads");
+        }
+        let one = ConvGeometry { batch: 1, ..g };
+        let images = x.chunks(one.input_len()).zip(dy.chunks(one.output_len())).zip(y.chunks(one.output_len()));
+        for ((x, dy), expected) in images {
+            assert!(run(&one, 2, x, dy).0 == expected, "{strategy:?} one image");
+        }
+    }
+}
