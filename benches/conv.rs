@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! cargo bench --bench conv -- [--net unet|decoder|encoder] [--batch 1,4] [--layer SUBSTRING] [--what fwd,dgrad,wgrad]
-//!                             [--strategy direct|winograd2|winograd4] [--runs 3] [--threads 2] [--pack]
+//!                             [--strategy direct|winograd2|winograd4] [--runs 3] [--threads 2]
 //! ```
-//! Per layer: the strategy, the least of `runs` times, and GFLOP/s of the textbook sum (so Winograd and folded
-//! upsamples may pass the machine's peak). Identical layers are measured once and counted as often as they occur.
-//! `--pack` adds the time to pack the filter, which training pays each step.
+//! A pass runs every layer once, each with its own filter, so that weights come from memory as they do in the network.
+//! Per layer: the strategy, the least time over the passes (mean over identical layers), GFLOP/s of the textbook sum
+//! (Winograd and folded upsamples may pass the machine's peak), the packed filter and the first time to pack it (page
+//! faults included). For the weight gradient "packed" is the gradient itself.
 
 use std::time::Instant;
 
@@ -79,7 +80,6 @@ struct Options {
     strategy: Option<Strategy>,
     runs: usize,
     threads: usize,
-    pack: bool,
 }
 
 fn options() -> Options {
@@ -91,7 +91,6 @@ fn options() -> Options {
         strategy: None,
         runs: 3,
         threads: 2,
-        pack: false,
     };
     let list = |text: String| text.split(',').map(str::to_owned).collect::<Vec<_>>();
     let mut args = std::env::args().skip(1);
@@ -106,7 +105,6 @@ fn options() -> Options {
             "--what" => o.what = list(value()),
             "--runs" => o.runs = number(&value()),
             "--threads" => o.threads = number(&value()),
-            "--pack" => o.pack = true,
             "--strategy" => {
                 o.strategy = Some(match value().as_str() {
                     "direct" => Strategy::Direct,
@@ -139,61 +137,79 @@ fn values(len: usize) -> Vec<f32> {
         .collect()
 }
 
-fn least(runs: usize, mut f: impl FnMut()) -> f64 {
+/// A layer as the network holds it: its own packed filter, so that a pass over all layers streams as many bytes from
+/// memory as the network does.
+struct Prepared {
+    name: &'static str,
+    geometry: ConvGeometry,
+    kind: Kind,
+    packed: Vec<f32>,
+    workspace_len: usize,
+}
+
+enum Kind {
+    Forward(Forward),
+    InputGrad(InputGrad),
+    WeightGrad(WeightGrad),
+}
+
+impl Prepared {
+    /// `None` where the asked-for strategy does not apply.
+    fn new(name: &'static str, g: ConvGeometry, what: &str, o: &Options) -> Option<Prepared> {
+        let isa = Isa::detect();
+        let (kind, packed_len, workspace_len) = match what {
+            "fwd" => {
+                let conv = o.strategy.map_or_else(|| Some(Forward::new(&g)), |s| Forward::with(&g, s, isa))?;
+                (Kind::Forward(conv), conv.packed_len(), conv.workspace_len())
+            }
+            "dgrad" => {
+                let conv = o.strategy.map_or_else(|| Some(InputGrad::new(&g)), |s| InputGrad::with(&g, s, isa))?;
+                (Kind::InputGrad(conv), conv.packed_len(), conv.workspace_len())
+            }
+            "wgrad" => {
+                let conv = o.strategy.map_or_else(|| Some(WeightGrad::new(&g)), |s| WeightGrad::with(&g, s, isa))?;
+                (Kind::WeightGrad(conv), g.weight_len(), conv.workspace_len())
+            }
+            other => fail(&format!("unknown direction {other}")),
+        };
+        Some(Prepared { name, geometry: g, kind, packed: vec![0.0; packed_len], workspace_len })
+    }
+
+    fn strategy(&self) -> Strategy {
+        match &self.kind {
+            Kind::Forward(conv) => conv.strategy(),
+            Kind::InputGrad(conv) => conv.strategy(),
+            Kind::WeightGrad(conv) => conv.strategy(),
+        }
+    }
+
+    fn pack(&mut self, weight: &[f32]) {
+        let weight = &weight[..self.geometry.weight_len()];
+        match &self.kind {
+            Kind::Forward(conv) => conv.pack(weight, &mut self.packed),
+            Kind::InputGrad(conv) => conv.pack(weight, &mut self.packed),
+            Kind::WeightGrad(_) => {}
+        }
+    }
+
+    fn run(&mut self, input: &[f32], output: &mut [f32], residual: &[f32], workspace: &mut [f32]) {
+        let g = &self.geometry;
+        let (x, y) = (g.input_len(), g.output_len());
+        match &self.kind {
+            Kind::Forward(conv) => {
+                let bias = &residual[..g.out_channels];
+                conv.run(&self.packed, &input[..x], Some(bias), Some(&residual[..y]), &mut output[..y], workspace);
+            }
+            Kind::InputGrad(conv) => conv.run(&self.packed, &input[..y], &mut output[..x], workspace),
+            Kind::WeightGrad(conv) => conv.run(&input[..x], &residual[..y], &mut self.packed, workspace),
+        }
+    }
+}
+
+fn seconds(f: impl FnOnce()) -> f64 {
+    let start = Instant::now();
     f();
-    (0..runs)
-        .map(|_| {
-            let start = Instant::now();
-            f();
-            start.elapsed().as_secs_f64()
-        })
-        .fold(f64::INFINITY, f64::min)
-}
-
-struct Timing {
-    strategy: Strategy,
-    run_s: f64,
-    pack_s: f64,
-    packed_bytes: usize,
-}
-
-fn forward(g: &ConvGeometry, o: &Options) -> Option<Timing> {
-    let conv = match o.strategy {
-        Some(strategy) => Forward::with(g, strategy, Isa::detect())?,
-        None => Forward::new(g),
-    };
-    let (x, weight) = (values(g.input_len()), values(g.weight_len()));
-    let (bias, residual) = (values(g.out_channels), values(g.output_len()));
-    let mut packed = vec![0.0; conv.packed_len()];
-    let (mut y, mut workspace) = (vec![0.0; g.output_len()], vec![0.0; conv.workspace_len()]);
-    let pack_s = least(if o.pack { o.runs } else { 0 }, || conv.pack(&weight, &mut packed));
-    let run_s =
-        least(o.runs, || conv.run(&packed, &x, Some(&bias), Some(&residual), &mut y, &mut workspace));
-    Some(Timing { strategy: conv.strategy(), run_s, pack_s, packed_bytes: 4 * packed.len() })
-}
-
-fn input_grad(g: &ConvGeometry, o: &Options) -> Option<Timing> {
-    let conv = match o.strategy {
-        Some(strategy) => InputGrad::with(g, strategy, Isa::detect())?,
-        None => InputGrad::new(g),
-    };
-    let (dy, weight) = (values(g.output_len()), values(g.weight_len()));
-    let mut packed = vec![0.0; conv.packed_len()];
-    let (mut dx, mut workspace) = (vec![0.0; g.input_len()], vec![0.0; conv.workspace_len()]);
-    let pack_s = least(if o.pack { o.runs } else { 0 }, || conv.pack(&weight, &mut packed));
-    let run_s = least(o.runs, || conv.run(&packed, &dy, &mut dx, &mut workspace));
-    Some(Timing { strategy: conv.strategy(), run_s, pack_s, packed_bytes: 4 * packed.len() })
-}
-
-fn weight_grad(g: &ConvGeometry, o: &Options) -> Option<Timing> {
-    let conv = match o.strategy {
-        Some(strategy) => WeightGrad::with(g, strategy, Isa::detect())?,
-        None => WeightGrad::new(g),
-    };
-    let (x, dy) = (values(g.input_len()), values(g.output_len()));
-    let (mut dw, mut workspace) = (vec![0.0; g.weight_len()], vec![0.0; conv.workspace_len()]);
-    let run_s = least(o.runs, || conv.run(&x, &dy, &mut dw, &mut workspace));
-    Some(Timing { strategy: conv.strategy(), run_s, pack_s: f64::INFINITY, packed_bytes: 0 })
+    start.elapsed().as_secs_f64()
 }
 
 fn main() {
@@ -218,11 +234,8 @@ fn main() {
 
 fn table(o: &Options, net: &str, layers: &[Layer], batch: usize, what: &str) {
     println!("{net} {what} batch {batch}, {} threads, {:?}", o.threads, Isa::detect());
-    let (mut total_s, mut pack_s, mut flops, mut bytes) = (0.0, 0.0, 0u64, 0);
+    let mut prepared = Vec::new();
     for &(name, in_channels, out_channels, map, kernel, stride, upsample, times) in layers {
-        if !name.contains(&o.layer) {
-            continue;
-        }
         let g = ConvGeometry {
             batch,
             height: map,
@@ -234,32 +247,56 @@ fn table(o: &Options, net: &str, layers: &[Layer], batch: usize, what: &str) {
             padding: kernel / 2,
             upsample,
         };
-        let timing = match what {
-            "fwd" => forward(&g, o),
-            "dgrad" => input_grad(&g, o),
-            "wgrad" => weight_grad(&g, o),
-            other => fail(&format!("unknown direction {other}")),
-        };
-        let Some(t) = timing else { continue };
-        let pack = if o.pack && t.pack_s.is_finite() { t.pack_s } else { 0.0 };
-        println!(
-            "  {name:18} ×{times}  {:9}  {:8.3} ms  {:7.1} GFLOP/s  packed {:6.1} MB{}",
-            format!("{:?}", t.strategy),
-            t.run_s * 1e3,
-            g.flops() as f64 / t.run_s / 1e9,
-            t.packed_bytes as f64 / 1e6,
-            if pack > 0.0 { format!("  pack {:7.3} ms", pack * 1e3) } else { String::new() },
-        );
-        total_s += t.run_s * times as f64;
-        pack_s += pack * times as f64;
-        flops += g.flops() * times as u64;
-        bytes += t.packed_bytes * times;
+        if name.contains(&o.layer) {
+            prepared.extend((0..times).filter_map(|_| Prepared::new(name, g, what, o)));
+        }
     }
+    let largest = |f: fn(&Prepared) -> usize| prepared.iter().map(f).max().unwrap_or(0);
+    let activation = largest(|p| p.geometry.input_len().max(p.geometry.output_len()));
+    let weight = values(largest(|p| p.geometry.weight_len()));
+    let mut workspace = vec![0.0; largest(|p| p.workspace_len)];
+    let (input, residual, mut output) = (values(activation), values(activation), vec![0.0; activation]);
+    let pack_s: Vec<f64> = prepared.iter_mut().map(|p| seconds(|| p.pack(&weight))).collect();
+    let mut least_s = vec![f64::INFINITY; prepared.len()];
+    let mut pass_s = f64::INFINITY;
+    for run in 0..=o.runs {
+        let mut total = 0.0;
+        for (p, least) in prepared.iter_mut().zip(&mut least_s) {
+            let time = seconds(|| p.run(&input, &mut output, &residual, &mut workspace));
+            total += time;
+            // The first pass touches the outputs' pages.
+            if run > 0 {
+                *least = least.min(time);
+            }
+        }
+        if run > 0 {
+            pass_s = f64::min(pass_s, total);
+        }
+    }
+    let mut first = 0;
+    while first < prepared.len() {
+        let p = &prepared[first];
+        let times = prepared[first..].iter().take_while(|q| q.name == p.name).count();
+        let mean = least_s[first..first + times].iter().sum::<f64>() / times as f64;
+        let pack = pack_s[first..first + times].iter().sum::<f64>() / times as f64;
+        println!(
+            "  {:18} ×{times}  {:9}  {:8.3} ms  {:7.1} GFLOP/s  packed {:6.1} MB  pack {:7.3} ms",
+            p.name,
+            format!("{:?}", p.strategy()),
+            mean * 1e3,
+            p.geometry.flops() as f64 / mean / 1e9,
+            4e-6 * p.packed.len() as f64,
+            pack * 1e3,
+        );
+        first += times;
+    }
+    let flops: u64 = prepared.iter().map(|p| p.geometry.flops()).sum();
     println!(
-        "  total {:.3} s, {:.1} GFLOP/s, packed {:.0} MB, packing {:.3} s",
-        total_s,
-        flops as f64 / total_s / 1e9,
-        bytes as f64 / 1e6,
-        pack_s
+        "  whole pass {:.3} s, {:.1} GFLOP/s; packed {:.0} MB, packing {:.3} s, workspace {:.1} MB",
+        pass_s,
+        flops as f64 / pass_s / 1e9,
+        prepared.iter().map(|p| 4e-6 * p.packed.len() as f64).sum::<f64>(),
+        pack_s.iter().sum::<f64>(),
+        4e-6 * workspace.len() as f64,
     );
 }

@@ -24,12 +24,17 @@ impl Tile {
         }
     }
 
+    /// Points per side.
+    pub fn side(self) -> usize {
+        match self {
+            Tile::Two => F2::POINTS,
+            Tile::Four => F4::POINTS,
+        }
+    }
+
     /// Points of a tile: products per tile and pair of channels.
     pub fn points(self) -> usize {
-        match self {
-            Tile::Two => F2::POINTS * F2::POINTS,
-            Tile::Four => F4::POINTS * F4::POINTS,
-        }
+        self.side() * self.side()
     }
 }
 

@@ -1,8 +1,17 @@
 //! 3×3 convolutions of stride 1 by Winograd's minimal filtering, and their input gradients.
 //!
 //! Three passes over a block of tiles: inputs to points, per point a product `[tiles × depth]·[depth × columns]`, points
-//! to outputs. The buffers of a block are kept small enough for the caches; where there are many blocks each thread
-//! takes whole ones, so that what it transforms it also multiplies, otherwise all threads share each pass.
+//! to outputs. There are two forms:
+//!
+//! - *Few tiles* (a latent's 4 to 64 per image) have large filters, and streaming those from memory is the limit: a
+//!   1024×1024 filter is 38 MB, its 36 points 151 MB, the memory gives 12 GB/s. So the filter stays as it is, nine
+//!   entries per pair of channels, and is transformed on the way: a task takes a panel of columns, a run of depth and
+//!   half of the points, transforms that piece into its scratch in L2, and multiplies all tiles with it. Threads share
+//!   each pass.
+//! - *Many tiles* (an image's hundreds) have small filters, used often: transformed once when packed. Each thread takes
+//!   whole blocks of tiles, so that what it transforms it also multiplies.
+//!
+//! Both add up the depth in the same runs, so that they agree to the last bit.
 //!
 //! Through a nearest-neighbour upsample the input pass reads the enlarged map without making it, and the input gradient's
 //! output pass sums 2×2 pixels.
@@ -12,13 +21,19 @@ use super::geometry::ConvGeometry;
 use super::scheme::{F2, F4, MAX_POINTS, Scheme};
 use super::tiles::{Gather, Gathered, Layout, Points, Scatter, Tile, Tiled};
 use crate::device::cpu::gemm::Isa;
-use crate::device::cpu::gemm::kernel::{Block, LANE_MULTIPLE, ROWS, Segment, block};
+use crate::device::cpu::gemm::kernel::{Block, LANE_MULTIPLE, PANEL, ROWS, Segment, block};
 use crate::device::cpu::gemm::pack::{Panel, padded, panel, panel_count};
 use crate::device::cpu::gemm::simd::{Job, Simd};
 use crate::device::cpu::threads::{Shared, parallel, parallel_slots, width};
 
-/// Depth between a load and a store of a product's tile, as in the direct convolution.
-const K_BLOCK: usize = 1024;
+/// Run of depth between a load and a store of a product's tile.
+const K_BLOCK: usize = 64;
+
+/// Most tiles of an image that count as few.
+const FEW_TILES: usize = 64;
+
+/// Tiles per block where they are few.
+const FEW_BLOCK: usize = 64;
 
 /// A convolution prepared for this method.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +44,7 @@ pub struct Winograd {
     source: Tiled,
     output: Tiled,
     tiles: usize,
+    few: bool,
 }
 
 /// One block's two buffers.
@@ -75,15 +91,26 @@ impl Winograd {
             step: tile.outputs(),
             tiles,
         };
-        Winograd { geometry: *geometry, side, tile, source, output, tiles: geometry.batch * tiles[0] * tiles[1] }
+        let per_image = tiles[0] * tiles[1];
+        Winograd {
+            geometry: *geometry,
+            side,
+            tile,
+            source,
+            output,
+            tiles: geometry.batch * per_image,
+            few: per_image <= FEW_TILES,
+        }
     }
 
-    /// Floats of the packed filter: per point, panels of `[depth][column]`.
+    /// Floats of the packed filter: panels of `[depth][entry][column]` where tiles are few, else per point panels of
+    /// `[depth][column]`.
     pub fn packed_len(&self) -> usize {
-        self.tile.points() * self.source.channels * padded(self.output.channels)
+        let kept = if self.few { ENTRIES } else { self.tile.points() };
+        kept * self.source.channels * padded(self.output.channels)
     }
 
-    /// Packs the OIHW filter: `G g Gᵀ` of every pair of channels.
+    /// Packs the OIHW filter.
     pub fn pack(&self, isa: Isa, weight: &[f32], packed: &mut [f32]) {
         let to = Shared::new(&mut packed[..self.packed_len()]);
         let (depth, columns) = (self.source.channels, self.output.channels);
@@ -92,12 +119,40 @@ impl Winograd {
             let panel = panel(columns, task / bands);
             let depth0 = task % bands * DEPTH;
             let count = (depth - depth0).min(DEPTH);
-            let mut entries = [0.0; 9 * DEPTH * COLUMNS];
+            let mut entries = [0.0; ENTRIES * DEPTH * COLUMNS];
             let block = (panel.first, panel.columns);
             self.side.read_block(&self.geometry, weight, (depth0, count), block, &mut entries);
-            let job = PackFilter { conv: self, entries: &entries, panel, depth0, count, to };
-            // SAFETY: `isa` is available; tasks write disjoint panels and depths.
-            unsafe { isa.run(job) }
+            if self.side == Side::InputGrad {
+                // The input gradient convolves with the filter turned by half a turn.
+                for entry in 0..ENTRIES / 2 {
+                    let (low, high) = entries.split_at_mut((ENTRIES - 1 - entry) * DEPTH * COLUMNS);
+                    low[entry * DEPTH * COLUMNS..][..DEPTH * COLUMNS].swap_with_slice(&mut high[..DEPTH * COLUMNS]);
+                }
+            }
+            if self.few {
+                let start = (panel.first * depth + depth0 * panel.width) * ENTRIES;
+                // SAFETY: tasks write disjoint panels and depths.
+                let to = unsafe { to.part(start, count * ENTRIES * panel.width) };
+                for (index, to) in to.chunks_exact_mut(panel.width).enumerate() {
+                    let from = (index % ENTRIES * DEPTH + index / ENTRIES) * COLUMNS;
+                    to.copy_from_slice(&entries[from..from + panel.width]);
+                }
+            } else {
+                let at = panel.first * depth + depth0 * panel.width;
+                let job = TransformFilter {
+                    tile: self.tile,
+                    from: entries.as_ptr(),
+                    entry_stride: DEPTH * COLUMNS,
+                    depth_stride: COLUMNS,
+                    depth: count,
+                    width: panel.width,
+                    lines: 0..self.tile.side(),
+                    to: to.as_ptr().wrapping_add(at),
+                    point_stride: depth * padded(columns),
+                };
+                // SAFETY: `isa` is available; tasks write disjoint panels and depths.
+                unsafe { isa.run(job) }
+            }
         });
     }
 
@@ -110,19 +165,19 @@ impl Winograd {
         padded(self.output.channels)
     }
 
-    /// Tiles per block, and whether each thread takes whole blocks.
-    fn blocks(&self) -> (usize, bool) {
+    /// Tiles per block.
+    fn block(&self) -> usize {
+        if self.few {
+            return self.tiles.min(FEW_BLOCK);
+        }
         let per_tile = 4 * self.tile.points() * (self.input_stride() + self.product_stride());
         let env = |name: &str, default: usize| std::env::var(name).ok().map_or(default, |v| v.parse().unwrap());
-        let floor = env("WB_FLOOR", 48);
-        let budget = env("WB_KB", 1024) << 10;
-        let own = (budget / per_tile).clamp(floor, 256).next_multiple_of(ROWS);
-        if self.tiles >= own * env("WB_OWN", 4) * width() {
-            (own, true)
-        } else {
-            let shared = (env("WB_SHARED_KB", 16384) / (per_tile >> 10).max(1)).clamp(64, 512).next_multiple_of(ROWS);
-            (shared.min(self.tiles), false)
-        }
+        ((env("WB_KB", 1024) << 10) / per_tile).clamp(env("WB_FLOOR", 48), 256).next_multiple_of(ROWS)
+    }
+
+    /// Floats of the scratch in which a thread transforms a piece of the filter.
+    fn scratch_len(&self) -> usize {
+        if self.few { self.tile.points().div_ceil(HALVES) * SCRATCH_POINT } else { 0 }
     }
 
     /// Floats of the two buffers of a block of `tiles`.
@@ -131,11 +186,11 @@ impl Winograd {
             .map(|stride| self.tile.points() * (tiles * stride + LANE_MULTIPLE))
     }
 
-    /// Floats of workspace: a row of zeros and the buffers.
+    /// Floats of workspace: a row of zeros, then the buffers and scratch of the threads.
     pub fn workspace_len(&self) -> usize {
-        let (tiles, own) = self.blocks();
-        let buffers: usize = self.buffer_lens(tiles).iter().sum();
-        padded(self.source.channels) + buffers * if own { width() } else { 1 }
+        let buffers: usize = self.buffer_lens(self.block()).iter().sum();
+        let rest = if self.few { buffers + width() * self.scratch_len() } else { width() * buffers };
+        padded(self.source.channels) + rest
     }
 
     fn buffers(&self, tiles: usize, start: *mut f32) -> Buffers {
@@ -171,13 +226,13 @@ impl Winograd {
         let (zeros, buffers) = workspace.split_at_mut(padded(self.source.channels));
         zeros.fill(0.0);
         let pass = Pass { conv: self, isa, packed, x, zeros, bias, residual, y: Shared::new(y) };
-        let (block, own) = self.blocks();
+        let block = self.block();
         let slot_len: usize = self.buffer_lens(block).iter().sum();
-        let slots = buffers.len() / slot_len;
-        let memory = Shared::new(buffers);
-        let range = |index: usize| index * block..self.tiles.min((index + 1) * block);
         let panels = panel_count(self.output.channels);
-        if own {
+        let range = |index: usize| index * block..self.tiles.min((index + 1) * block);
+        if !self.few {
+            let slots = buffers.len() / slot_len;
+            let memory = Shared::new(buffers);
             parallel_slots(slots, self.tiles.div_ceil(block), |slot, index| {
                 let buffers = self.buffers(block, memory.as_ptr().wrapping_add(slot * slot_len));
                 let tiles = range(index);
@@ -185,14 +240,19 @@ impl Winograd {
                 unsafe {
                     pass.gather(&buffers, 0, tiles.clone());
                     for point in 0..self.tile.points() {
-                        pass.multiply(&buffers, tiles.len(), point, 0..panels);
+                        for p in 0..panels {
+                            pass.multiply_packed(&buffers, tiles.len(), point, p);
+                        }
                     }
                     pass.scatter(&buffers, 0, tiles);
                 }
             });
             return;
         }
-        let buffers = self.buffers(block, memory.as_ptr());
+        let (buffers, scratch) = buffers.split_at_mut(slot_len);
+        let buffers = self.buffers(block, buffers.as_mut_ptr());
+        let slots = scratch.len() / self.scratch_len();
+        let scratch = Shared::new(scratch);
         for index in 0..self.tiles.div_ceil(block) {
             let tiles = range(index);
             let count = tiles.len();
@@ -202,16 +262,24 @@ impl Winograd {
             // SAFETY (all three): tasks take disjoint tiles, or disjoint points and panels of the buffers, and each
             // pass ends before the next begins.
             parallel(count.div_ceil(some), |task| unsafe { pass.gather(&buffers, task * some, part(task)) });
-            let groups = 64usize.div_ceil(self.tile.points()).min(panels);
-            parallel(self.tile.points() * groups, |task| {
-                let (point, group) = (task / groups, task % groups);
-                let panels = group * panels / groups..(group + 1) * panels / groups;
-                unsafe { pass.multiply(&buffers, count, point, panels) }
+            // One half of the points for all panels first: the inputs at those points stay in L2.
+            parallel_slots(slots, HALVES * panels, |slot, task| {
+                let scratch = scratch.as_ptr().wrapping_add(slot * self.scratch_len());
+                unsafe { pass.multiply_plain(&buffers, count, task / panels, task % panels, scratch) }
             });
             parallel(count.div_ceil(some), |task| unsafe { pass.scatter(&buffers, task * some, part(task)) });
         }
     }
 }
+
+/// Parts that a panel's points are split into, so that two threads can share out any number of panels.
+const HALVES: usize = 2;
+
+/// Kernel entries.
+const ENTRIES: usize = 9;
+
+/// Floats from point to point in the scratch: a line more than a power of two times three, or they share a set of L1.
+const SCRATCH_POINT: usize = K_BLOCK * PANEL + LANE_MULTIPLE;
 
 /// A running convolution.
 struct Pass<'a> {
@@ -245,49 +313,102 @@ impl Pass<'_> {
         unsafe { gather.run(self.isa) }
     }
 
-    /// Multiplies `tiles` tiles of one point with some panels of the filter.
+    /// Multiplies `tiles` tiles of one point with a panel of the transformed filter.
     ///
     /// # Safety
-    /// Nothing else uses these panels of this point's products.
-    unsafe fn multiply(&self, buffers: &Buffers, tiles: usize, point: usize, panels: std::ops::Range<usize>) {
+    /// Nothing else uses this panel of this point's products.
+    unsafe fn multiply_packed(&self, buffers: &Buffers, tiles: usize, point: usize, p: usize) {
         let (depth, columns) = (self.conv.source.channels, self.conv.output.channels);
-        let filter = &self.packed[point * depth * padded(columns)..];
+        let panel = panel(columns, p);
+        let filter = &self.packed[(point * padded(columns) + panel.first) * depth..];
+        for k0 in (0..depth).step_by(K_BLOCK) {
+            let k = (depth - k0).min(K_BLOCK);
+            // SAFETY: the caller's promise; the panel holds `depth` rows.
+            unsafe { self.product(buffers, tiles, point, panel, k0, k, filter[k0 * panel.width..].as_ptr()) }
+        }
+    }
+
+    /// Multiplies `tiles` tiles of one half of the points with a panel of the filter, transforming it on the way.
+    ///
+    /// # Safety
+    /// Nothing else uses this panel of these points' products, nor the scratch.
+    unsafe fn multiply_plain(&self, buffers: &Buffers, tiles: usize, half: usize, p: usize, scratch: *mut f32) {
+        let (depth, columns) = (self.conv.source.channels, self.conv.output.channels);
+        let panel = panel(columns, p);
+        let side = self.conv.tile.side();
+        let lines = half * side / HALVES..(half + 1) * side / HALVES;
+        let filter = &self.packed[panel.first * depth * ENTRIES..];
+        for k0 in (0..depth).step_by(K_BLOCK) {
+            let k = (depth - k0).min(K_BLOCK);
+            let transform = TransformFilter {
+                tile: self.conv.tile,
+                from: filter[k0 * ENTRIES * panel.width..].as_ptr(),
+                entry_stride: panel.width,
+                depth_stride: ENTRIES * panel.width,
+                depth: k,
+                width: panel.width,
+                lines: lines.clone(),
+                to: scratch,
+                point_stride: SCRATCH_POINT,
+            };
+            // SAFETY: the packed filter holds `k` depths from `k0`; the scratch half of the points.
+            unsafe {
+                self.isa.run(transform);
+                for index in 0..lines.len() * side {
+                    let point = lines.start * side + index;
+                    self.product(buffers, tiles, point, panel, k0, k, scratch.add(index * SCRATCH_POINT));
+                }
+            }
+        }
+    }
+
+    /// Adds the products of `k` depths from `k0` on: `filter` is the panel's `[k][width]` at that point.
+    ///
+    /// # Safety
+    /// Nothing else uses this panel of this point's products.
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn product(
+        &self,
+        buffers: &Buffers,
+        tiles: usize,
+        point: usize,
+        panel: Panel,
+        k0: usize,
+        k: usize,
+        filter: *const f32,
+    ) {
         let inputs = buffers.inputs.start.wrapping_add(point * buffers.inputs.point_stride);
         let products = buffers.products.start.wrapping_add(point * buffers.products.point_stride);
-        for p in panels {
-            let panel = panel(columns, p);
-            for k0 in (0..depth).step_by(K_BLOCK) {
-                let segment = Segment { b_row: k0, k: (depth - k0).min(K_BLOCK) };
-                for tile in (0..tiles).step_by(ROWS) {
-                    let rows: [*const f32; ROWS] =
-                        std::array::from_fn(|i| inputs.wrapping_add((tile + i) * self.conv.input_stride() + k0) as _);
-                    let c_rows: [usize; ROWS] = std::array::from_fn(|i| (tile + i) * self.conv.product_stride());
-                    // SAFETY: the rows and columns lie in the block's buffers and the packed filter.
-                    unsafe {
-                        block(
-                            self.isa,
-                            &Block {
-                                segments: &segment,
-                                segment_count: 1,
-                                a: rows.as_ptr(),
-                                a_segment: 0,
-                                a_offset: 0,
-                                a_step: 1,
-                                b: filter[panel.first * depth..].as_ptr(),
-                                b_width: panel.width,
-                                b_step: 1,
-                                c: products,
-                                c_rows: c_rows.as_ptr(),
-                                column: panel.first,
-                                accumulate: k0 > 0,
-                                bias: std::ptr::null(),
-                                residual: std::ptr::null(),
-                                rows: (tiles - tile).min(ROWS),
-                                columns: panel.columns,
-                            },
-                        );
-                    }
-                }
+        let segment = Segment { b_row: 0, k };
+        let input_stride = self.conv.input_stride();
+        let c_rows: [usize; ROWS] = std::array::from_fn(|i| i * self.conv.product_stride());
+        for tile in (0..tiles).step_by(ROWS) {
+            let rows: [*const f32; ROWS] =
+                std::array::from_fn(|i| inputs.wrapping_add((tile + i) * input_stride + k0) as _);
+            // SAFETY: the rows and columns lie in the block's buffers and the panel.
+            unsafe {
+                block(
+                    self.isa,
+                    &Block {
+                        segments: &segment,
+                        segment_count: 1,
+                        a: rows.as_ptr(),
+                        a_segment: 0,
+                        a_offset: 0,
+                        a_step: 1,
+                        b: filter,
+                        b_width: panel.width,
+                        b_step: 1,
+                        c: products.add(tile * self.conv.product_stride()),
+                        c_rows: c_rows.as_ptr(),
+                        column: panel.first,
+                        accumulate: k0 > 0,
+                        bias: std::ptr::null(),
+                        residual: std::ptr::null(),
+                        rows: (tiles - tile).min(ROWS),
+                        columns: panel.columns,
+                    },
+                );
             }
         }
     }
@@ -312,46 +433,47 @@ impl Pass<'_> {
     }
 }
 
-/// Transforms one block of the filter.
-struct PackFilter<'a> {
-    conv: &'a Winograd,
-    entries: &'a [f32],
-    panel: Panel,
-    depth0: usize,
-    count: usize,
-    to: Shared,
+/// Transforms part of a filter to points: `G g Gᵀ`.
+struct TransformFilter {
+    tile: Tile,
+    /// Kernel entries, `depth_stride` apart along the depth and `entry_stride` from entry to entry.
+    from: *const f32,
+    entry_stride: usize,
+    depth_stride: usize,
+    depth: usize,
+    width: usize,
+    /// The lines of the square of points to make.
+    lines: std::ops::Range<usize>,
+    /// `[point][depth][width]`, the first line's first point at the start.
+    to: *mut f32,
+    point_stride: usize,
 }
 
-impl PackFilter<'_> {
+impl TransformFilter {
     #[inline(always)]
     unsafe fn each<S: Simd, F: Scheme>(self) {
-        let (depth, columns) = (self.conv.source.channels, self.conv.output.channels);
-        let point_stride = depth * padded(columns);
-        // The input gradient convolves with the filter turned by half a turn.
-        let entry = |ky: usize, kx: usize| match self.conv.side {
-            Side::Forward => 3 * ky + kx,
-            Side::InputGrad => 8 - (3 * ky + kx),
-        };
-        for d in 0..self.count {
-            for j in (0..self.panel.width).step_by(S::LANES) {
-                // SAFETY: the block's entries are 48 wide; the panel is a multiple of every vector.
+        for d in 0..self.depth {
+            for j in (0..self.width).step_by(S::LANES) {
+                // SAFETY: both sides hold `depth` rows of `width`, which is a multiple of every vector.
                 unsafe {
+                    let from = self.from.add(d * self.depth_stride + j);
                     let mut half = [[S::zero(); 3]; MAX_POINTS];
                     for kx in 0..3 {
                         let mut g = [S::zero(); 3];
                         for (ky, g) in g.iter_mut().enumerate() {
-                            *g = S::load(self.entries.as_ptr().add((entry(ky, kx) * DEPTH + d) * COLUMNS + j));
+                            *g = S::load(from.add((3 * ky + kx) * self.entry_stride));
                         }
                         let points = F::filter::<S>(&g);
                         for i in 0..F::POINTS {
                             half[i][kx] = points[i];
                         }
                     }
-                    let at = self.panel.first * depth + (self.depth0 + d) * self.panel.width + j;
-                    for (i, half) in half.iter().enumerate().take(F::POINTS) {
+                    let mut to = self.to.add(d * self.width + j);
+                    for half in &half[self.lines.clone()] {
                         let points = F::filter::<S>(half);
-                        for (k, &point) in points.iter().enumerate().take(F::POINTS) {
-                            S::store(self.to.as_ptr().add((i * F::POINTS + k) * point_stride + at), point);
+                        for &point in points.iter().take(F::POINTS) {
+                            S::store(to, point);
+                            to = to.wrapping_add(self.point_stride);
                         }
                     }
                 }
@@ -360,12 +482,12 @@ impl PackFilter<'_> {
     }
 }
 
-impl Job for PackFilter<'_> {
+impl Job for TransformFilter {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: passed on.
         unsafe {
-            match self.conv.tile {
+            match self.tile {
                 Tile::Two => self.each::<S, F2>(),
                 Tile::Four => self.each::<S, F4>(),
             }
