@@ -6,7 +6,8 @@
 //! ```
 //! A pass runs every layer once, each with its own filter, so that weights come from memory as they do in the network.
 //! Per layer: the strategy, the least time over the passes (mean over identical layers), GFLOP/s of the textbook sum
-//! (Winograd and folded upsamples may pass the machine's peak), the packed filter and the first time to pack it (page
+//! (Winograd and folded upsamples may pass the machine's peak), the same by processor time over threads (what a busy
+//! machine distorts least), the packed filter and the first time to pack it (page
 //! faults included). For the weight gradient "packed" is the gradient itself.
 
 use std::time::Instant;
@@ -143,7 +144,7 @@ struct Prepared {
     name: &'static str,
     geometry: ConvGeometry,
     kind: Kind,
-    packed: Vec<f32>,
+    packed: Aligned,
     workspace_len: usize,
 }
 
@@ -172,7 +173,7 @@ impl Prepared {
             }
             other => fail(&format!("unknown direction {other}")),
         };
-        Some(Prepared { name, geometry: g, kind, packed: vec![0.0; packed_len], workspace_len })
+        Some(Prepared { name, geometry: g, kind, packed: Aligned::new(packed_len), workspace_len })
     }
 
     fn strategy(&self) -> Strategy {
@@ -206,10 +207,62 @@ impl Prepared {
     }
 }
 
-fn seconds(f: impl FnOnce()) -> f64 {
-    let start = Instant::now();
-    f();
-    start.elapsed().as_secs_f64()
+/// Zeros that start on a cache line, as an arena's buffers do.
+struct Aligned {
+    memory: Vec<f32>,
+    start: usize,
+}
+
+impl Aligned {
+    fn new(len: usize) -> Aligned {
+        let memory = vec![0.0; len + 16];
+        let address = memory.as_ptr().addr();
+        Aligned { memory, start: (address.next_multiple_of(64) - address) / 4 }
+    }
+}
+
+impl std::ops::Deref for Aligned {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.memory[self.start..][..self.memory.len() - 16]
+    }
+}
+
+impl std::ops::DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        let len = self.memory.len() - 16;
+        &mut self.memory[self.start..][..len]
+    }
+}
+
+/// Wall-clock time, and processor time of all threads together.
+#[derive(Clone, Copy)]
+struct Seconds {
+    wall: f64,
+    cpu: f64,
+}
+
+impl Seconds {
+    fn of(f: impl FnOnce()) -> Seconds {
+        let (start, cpu) = (Instant::now(), cpu_seconds());
+        f();
+        Seconds { wall: start.elapsed().as_secs_f64(), cpu: cpu_seconds() - cpu }
+    }
+
+    fn least(self, other: Seconds) -> Seconds {
+        Seconds { wall: self.wall.min(other.wall), cpu: self.cpu.min(other.cpu) }
+    }
+
+    fn plus(self, other: Seconds) -> Seconds {
+        Seconds { wall: self.wall + other.wall, cpu: self.cpu + other.cpu }
+    }
+}
+
+fn cpu_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the clock exists on every Linux and the pointer is a timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
 fn main() {
@@ -254,37 +307,43 @@ fn table(o: &Options, net: &str, layers: &[Layer], batch: usize, what: &str) {
     let largest = |f: fn(&Prepared) -> usize| prepared.iter().map(f).max().unwrap_or(0);
     let activation = largest(|p| p.geometry.input_len().max(p.geometry.output_len()));
     let weight = values(largest(|p| p.geometry.weight_len()));
-    let mut workspace = vec![0.0; largest(|p| p.workspace_len)];
-    let (input, residual, mut output) = (values(activation), values(activation), vec![0.0; activation]);
-    let pack_s: Vec<f64> = prepared.iter_mut().map(|p| seconds(|| p.pack(&weight))).collect();
-    let mut least_s = vec![f64::INFINITY; prepared.len()];
-    let mut pass_s = f64::INFINITY;
+    let mut workspace = Aligned::new(largest(|p| p.workspace_len));
+    let [mut input, mut residual, mut output] = [(); 3].map(|()| Aligned::new(activation));
+    input.copy_from_slice(&values(activation));
+    residual.copy_from_slice(&values(activation));
+    let pack_s: Vec<f64> = prepared.iter_mut().map(|p| Seconds::of(|| p.pack(&weight)).wall).collect();
+    let never = Seconds { wall: f64::INFINITY, cpu: f64::INFINITY };
+    let mut least = vec![never; prepared.len()];
+    let mut pass = never;
     for run in 0..=o.runs {
-        let mut total = 0.0;
-        for (p, least) in prepared.iter_mut().zip(&mut least_s) {
-            let time = seconds(|| p.run(&input, &mut output, &residual, &mut workspace));
-            total += time;
+        let mut total = Seconds { wall: 0.0, cpu: 0.0 };
+        for (p, least) in prepared.iter_mut().zip(&mut least) {
+            let time = Seconds::of(|| p.run(&input, &mut output, &residual, &mut workspace));
+            total = total.plus(time);
             // The first pass touches the outputs' pages.
             if run > 0 {
-                *least = least.min(time);
+                *least = least.least(time);
             }
         }
         if run > 0 {
-            pass_s = f64::min(pass_s, total);
+            pass = pass.least(total);
         }
     }
     let mut first = 0;
     while first < prepared.len() {
         let p = &prepared[first];
         let times = prepared[first..].iter().take_while(|q| q.name == p.name).count();
-        let mean = least_s[first..first + times].iter().sum::<f64>() / times as f64;
+        let sum = least[first..first + times].iter().fold(Seconds { wall: 0.0, cpu: 0.0 }, |a, &b| a.plus(b));
         let pack = pack_s[first..first + times].iter().sum::<f64>() / times as f64;
+        let (wall, cpu) = (sum.wall / times as f64, sum.cpu / (times * o.threads) as f64);
         println!(
-            "  {:18} ×{times}  {:9}  {:8.3} ms  {:7.1} GFLOP/s  packed {:6.1} MB  pack {:7.3} ms",
+            "  {:18} ×{times}  {:9}  {:8.3} ms  {:7.1} GFLOP/s  cpu {:8.3} ms {:7.1} GFLOP/s  packed {:6.1} MB  pack {:7.3} ms",
             p.name,
             format!("{:?}", p.strategy()),
-            mean * 1e3,
-            p.geometry.flops() as f64 / mean / 1e9,
+            wall * 1e3,
+            p.geometry.flops() as f64 / wall / 1e9,
+            cpu * 1e3,
+            p.geometry.flops() as f64 / cpu / 1e9,
             4e-6 * p.packed.len() as f64,
             pack * 1e3,
         );
@@ -292,9 +351,10 @@ fn table(o: &Options, net: &str, layers: &[Layer], batch: usize, what: &str) {
     }
     let flops: u64 = prepared.iter().map(|p| p.geometry.flops()).sum();
     println!(
-        "  whole pass {:.3} s, {:.1} GFLOP/s; packed {:.0} MB, packing {:.3} s, workspace {:.1} MB",
-        pass_s,
-        flops as f64 / pass_s / 1e9,
+        "  whole pass {:.3} s, {:.1} GFLOP/s, cpu {:.3} s; packed {:.0} MB, packing {:.3} s, workspace {:.1} MB",
+        pass.wall,
+        flops as f64 / pass.wall / 1e9,
+        pass.cpu / o.threads as f64,
         prepared.iter().map(|p| 4e-6 * p.packed.len() as f64).sum::<f64>(),
         pack_s.iter().sum::<f64>(),
         4e-6 * workspace.len() as f64,

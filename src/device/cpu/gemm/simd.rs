@@ -68,6 +68,23 @@ pub trait Job {
     unsafe fn run<S: Simd>(self);
 }
 
+/// Asks for `len` floats from `start` on to be brought into L2. Any address will do; nothing is read.
+#[inline(always)]
+pub fn prefetch(start: *const f32, len: usize) {
+    /// Floats of a cache line.
+    const LINE: usize = 16;
+    for at in (0..len).step_by(LINE) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: prefetching has no effect that a program can see, whatever the address.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(at).cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (start, at);
+    }
+}
+
 /// One vector of `f32` lanes.
 ///
 /// # Safety

@@ -23,7 +23,7 @@ use super::tiles::{Gather, Gathered, Layout, Points, Scatter, Tile, Tiled};
 use crate::device::cpu::gemm::Isa;
 use crate::device::cpu::gemm::kernel::{Block, LANE_MULTIPLE, PANEL, ROWS, Segment, block};
 use crate::device::cpu::gemm::pack::{Panel, padded, panel, panel_count};
-use crate::device::cpu::gemm::simd::{Job, Simd};
+use crate::device::cpu::gemm::simd::{Job, Simd, prefetch};
 use crate::device::cpu::threads::{Shared, parallel, parallel_slots, width};
 
 /// Run of depth between a load and a store of a product's tile.
@@ -146,9 +146,10 @@ impl Winograd {
                     depth_stride: COLUMNS,
                     depth: count,
                     width: panel.width,
-                    lines: 0..self.tile.side(),
+                    half: None,
                     to: to.as_ptr().wrapping_add(at),
                     point_stride: depth * padded(columns),
+                    to_stride: panel.width,
                 };
                 // SAFETY: `isa` is available; tasks write disjoint panels and depths.
                 unsafe { isa.run(job) }
@@ -177,7 +178,7 @@ impl Winograd {
 
     /// Floats of the scratch in which a thread transforms a piece of the filter.
     fn scratch_len(&self) -> usize {
-        if self.few { self.tile.points().div_ceil(HALVES) * SCRATCH_POINT } else { 0 }
+        if self.few { self.tile.points() / HALVES * K_BLOCK * PANEL } else { 0 }
     }
 
     /// Floats of the two buffers of a block of `tiles`.
@@ -262,10 +263,15 @@ impl Winograd {
             // SAFETY (all three): tasks take disjoint tiles, or disjoint points and panels of the buffers, and each
             // pass ends before the next begins.
             parallel(count.div_ceil(some), |task| unsafe { pass.gather(&buffers, task * some, part(task)) });
-            // One half of the points for all panels first: the inputs at those points stay in L2.
-            parallel_slots(slots, HALVES * panels, |slot, task| {
+            // Whole panels, so that each is read from memory once; the last ones in halves, to finish together.
+            let whole = panels.saturating_sub(width());
+            parallel_slots(slots, whole + HALVES * (panels - whole), |slot, task| {
                 let scratch = scratch.as_ptr().wrapping_add(slot * self.scratch_len());
-                unsafe { pass.multiply_plain(&buffers, count, task / panels, task % panels, scratch) }
+                let (p, halves) = match task.checked_sub(whole) {
+                    None => (task, 0..HALVES),
+                    Some(rest) => (whole + rest / HALVES, rest % HALVES..rest % HALVES + 1),
+                };
+                unsafe { pass.multiply_plain(&buffers, count, halves, p, scratch) }
             });
             parallel(count.div_ceil(some), |task| unsafe { pass.scatter(&buffers, task * some, part(task)) });
         }
@@ -277,9 +283,6 @@ const HALVES: usize = 2;
 
 /// Kernel entries.
 const ENTRIES: usize = 9;
-
-/// Floats from point to point in the scratch: a line more than a power of two times three, or they share a set of L1.
-const SCRATCH_POINT: usize = K_BLOCK * PANEL + LANE_MULTIPLE;
 
 /// A running convolution.
 struct Pass<'a> {
@@ -324,45 +327,60 @@ impl Pass<'_> {
         for k0 in (0..depth).step_by(K_BLOCK) {
             let k = (depth - k0).min(K_BLOCK);
             // SAFETY: the caller's promise; the panel holds `depth` rows.
-            unsafe { self.product(buffers, tiles, point, panel, k0, k, filter[k0 * panel.width..].as_ptr()) }
+            unsafe { self.product(buffers, tiles, point, panel, k0, k, filter[k0 * panel.width..].as_ptr(), 1) }
         }
     }
 
-    /// Multiplies `tiles` tiles of one half of the points with a panel of the filter, transforming it on the way.
+    /// Multiplies `tiles` tiles of some halves of the points with a panel of the filter, transforming it on the way.
     ///
     /// # Safety
     /// Nothing else uses this panel of these points' products, nor the scratch.
-    unsafe fn multiply_plain(&self, buffers: &Buffers, tiles: usize, half: usize, p: usize, scratch: *mut f32) {
+    unsafe fn multiply_plain(
+        &self,
+        buffers: &Buffers,
+        tiles: usize,
+        halves: std::ops::Range<usize>,
+        p: usize,
+        scratch: *mut f32,
+    ) {
         let (depth, columns) = (self.conv.source.channels, self.conv.output.channels);
         let panel = panel(columns, p);
         let side = self.conv.tile.side();
-        let lines = half * side / HALVES..(half + 1) * side / HALVES;
         let filter = &self.packed[panel.first * depth * ENTRIES..];
         for k0 in (0..depth).step_by(K_BLOCK) {
             let k = (depth - k0).min(K_BLOCK);
-            let transform = TransformFilter {
-                tile: self.conv.tile,
-                from: filter[k0 * ENTRIES * panel.width..].as_ptr(),
-                entry_stride: panel.width,
-                depth_stride: ENTRIES * panel.width,
-                depth: k,
-                width: panel.width,
-                lines: lines.clone(),
-                to: scratch,
-                point_stride: SCRATCH_POINT,
-            };
-            // SAFETY: the packed filter holds `k` depths from `k0`; the scratch half of the points.
-            unsafe {
-                self.isa.run(transform);
-                for index in 0..lines.len() * side {
-                    let point = lines.start * side + index;
-                    self.product(buffers, tiles, point, panel, k0, k, scratch.add(index * SCRATCH_POINT));
+            let next = filter.as_ptr().wrapping_add((k0 + k) * ENTRIES * panel.width);
+            for half in halves.clone() {
+                let points = side * side / HALVES;
+                let transform = TransformFilter {
+                    tile: self.conv.tile,
+                    from: filter[k0 * ENTRIES * panel.width..].as_ptr(),
+                    entry_stride: panel.width,
+                    depth_stride: ENTRIES * panel.width,
+                    depth: k,
+                    width: panel.width,
+                    half: Some(half),
+                    to: scratch,
+                    point_stride: panel.width,
+                    to_stride: points * panel.width,
+                };
+                // SAFETY: the packed filter holds `k` depths from `k0`; the scratch half of the points.
+                unsafe {
+                    self.isa.run(transform);
+                    let share = (K_BLOCK * ENTRIES * panel.width).div_ceil(halves.len() * points);
+                    for index in 0..points {
+                        // The next run of the filter comes from memory while this one is multiplied.
+                        prefetch(next.wrapping_add(((half - halves.start) * points + index) * share), share);
+                        let filter = scratch.add(index * panel.width);
+                        self.product(buffers, tiles, half * points + index, panel, k0, k, filter, points);
+                    }
                 }
             }
         }
     }
 
-    /// Adds the products of `k` depths from `k0` on: `filter` is the panel's `[k][width]` at that point.
+    /// Adds the products of `k` depths from `k0` on: `filter` is the panel's `[k][width]` at that point, its rows
+    /// `b_step` widths apart.
     ///
     /// # Safety
     /// Nothing else uses this panel of this point's products.
@@ -376,6 +394,7 @@ impl Pass<'_> {
         k0: usize,
         k: usize,
         filter: *const f32,
+        b_step: usize,
     ) {
         let inputs = buffers.inputs.start.wrapping_add(point * buffers.inputs.point_stride);
         let products = buffers.products.start.wrapping_add(point * buffers.products.point_stride);
@@ -398,7 +417,7 @@ impl Pass<'_> {
                         a_step: 1,
                         b: filter,
                         b_width: panel.width,
-                        b_step: 1,
+                        b_step,
                         c: products.add(tile * self.conv.product_stride()),
                         c_rows: c_rows.as_ptr(),
                         column: panel.first,
@@ -442,16 +461,20 @@ struct TransformFilter {
     depth_stride: usize,
     depth: usize,
     width: usize,
-    /// The lines of the square of points to make.
-    lines: std::ops::Range<usize>,
-    /// `[point][depth][width]`, the first line's first point at the start.
+    /// The upper or the lower half of the square of points, or all of it.
+    half: Option<usize>,
+    /// Points, the first of those asked for at the start.
     to: *mut f32,
+    /// From point to point.
     point_stride: usize,
+    /// From depth to depth.
+    to_stride: usize,
 }
 
 impl TransformFilter {
+    /// Makes lines `FROM * POINTS / 2 .. TO * POINTS / 2` of the square.
     #[inline(always)]
-    unsafe fn each<S: Simd, F: Scheme>(self) {
+    unsafe fn each<S: Simd, F: Scheme, const FROM: usize, const TO: usize>(self) {
         for d in 0..self.depth {
             for j in (0..self.width).step_by(S::LANES) {
                 // SAFETY: both sides hold `depth` rows of `width`, which is a multiple of every vector.
@@ -468,8 +491,11 @@ impl TransformFilter {
                             half[i][kx] = points[i];
                         }
                     }
-                    let mut to = self.to.add(d * self.width + j);
-                    for half in &half[self.lines.clone()] {
+                    let mut to = self.to.add(d * self.to_stride + j);
+                    for (i, half) in half.iter().enumerate().take(F::POINTS) {
+                        if 2 * i < FROM * F::POINTS || 2 * i >= TO * F::POINTS {
+                            continue;
+                        }
                         let points = F::filter::<S>(half);
                         for &point in points.iter().take(F::POINTS) {
                             S::store(to, point);
@@ -477,6 +503,18 @@ impl TransformFilter {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn by_half<S: Simd, F: Scheme>(self) {
+        // SAFETY: passed on.
+        unsafe {
+            match self.half {
+                None => self.each::<S, F, 0, 2>(),
+                Some(0) => self.each::<S, F, 0, 1>(),
+                Some(_) => self.each::<S, F, 1, 2>(),
             }
         }
     }
@@ -488,8 +526,8 @@ impl Job for TransformFilter {
         // SAFETY: passed on.
         unsafe {
             match self.tile {
-                Tile::Two => self.each::<S, F2>(),
-                Tile::Four => self.each::<S, F4>(),
+                Tile::Two => self.by_half::<S, F2>(),
+                Tile::Four => self.by_half::<S, F4>(),
             }
         }
     }
