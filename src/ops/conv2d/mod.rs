@@ -1,5 +1,6 @@
 //! Two-dimensional convolution and its two gradients.
 
+pub mod cpu;
 mod kernel;
 mod reference;
 #[cfg(test)]

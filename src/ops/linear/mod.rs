@@ -1,5 +1,6 @@
 //! Affine maps of the innermost axis and their gradients.
 
+pub mod cpu;
 mod kernel;
 mod reference;
 #[cfg(test)]
