@@ -147,7 +147,9 @@ impl Extents {
             rest.fill(0.0);
             if t < count {
                 let from = &x[self.start(pair, rows, first + t)..];
-                head.iter_mut().zip(from).for_each(|(to, from)| *to = scale * from);
+                head.iter_mut()
+                    .zip(from)
+                    .for_each(|(to, from)| *to = scale * from);
             } else {
                 head.fill(0.0);
             }
@@ -156,7 +158,10 @@ impl Extents {
 
     /// Transposes the keys or values of a pair to `[d][padded_keys]`, zeros behind.
     fn pack_transposed(&self, x: &[f32], pair: usize, to: &mut [f32]) {
-        for (i, to) in to[..self.d * self.padded_keys].chunks_exact_mut(self.padded_keys).enumerate() {
+        for (i, to) in to[..self.d * self.padded_keys]
+            .chunks_exact_mut(self.padded_keys)
+            .enumerate()
+        {
             let (real, rest) = to.split_at_mut(self.keys);
             rest.fill(0.0);
             for (t, to) in real.iter_mut().enumerate() {
@@ -240,7 +245,10 @@ fn largest(row: &[f32]) -> f32 {
 fn sum(row: &[f32]) -> f32 {
     let mut lanes = [0.0f32; VECTOR];
     for chunk in row.as_chunks::<VECTOR>().0 {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, value)| *lane += value);
+        lanes
+            .iter_mut()
+            .zip(chunk)
+            .for_each(|(lane, value)| *lane += value);
     }
     lanes.iter().sum()
 }
@@ -262,13 +270,21 @@ impl CpuOperator for Attention {
     fn run(&self, call: &CpuCall<'_>) {
         let e = Extents::call(call, self.heads);
         let (q, k, v) = (call.f32(0), call.f32(1), call.f32(2));
-        let (y, lse) = (Shared::from_slice(call.out(0)), Shared::from_slice(call.out(1)));
-        let (packed, scratch) = call.workspace().split_at_mut(e.pairs() * 2 * e.transposed_len());
-        packed.par_chunks_mut(2 * e.transposed_len()).enumerate().for_each(|(pair, packed)| {
-            let (keys, values) = packed.split_at_mut(e.transposed_len());
-            e.pack_transposed(k, pair, keys);
-            e.pack_rows(v, (pair, e.keys), (0, e.keys), 1.0, values);
-        });
+        let (y, lse) = (
+            Shared::from_slice(call.out(0)),
+            Shared::from_slice(call.out(1)),
+        );
+        let (packed, scratch) = call
+            .workspace()
+            .split_at_mut(e.pairs() * 2 * e.transposed_len());
+        packed
+            .par_chunks_mut(2 * e.transposed_len())
+            .enumerate()
+            .for_each(|(pair, packed)| {
+                let (keys, values) = packed.split_at_mut(e.transposed_len());
+                e.pack_transposed(k, pair, keys);
+                e.pack_rows(v, (pair, e.keys), (0, e.keys), 1.0, values);
+            });
         let (packed, scratch): (&[f32], _) = (packed, Shared::from_slice(scratch));
         let blocks = e.queries.div_ceil(QUERIES);
         (0..e.pairs() * blocks).into_par_iter().for_each(|task| {
@@ -280,8 +296,8 @@ impl CpuOperator for Attention {
             let results = cut.take(QUERIES * e.padded_d);
             let scores = cut.take(QUERIES * KEYS);
             let (maxima, sums) = (cut.take(QUERIES), cut.take(QUERIES));
-            let (keys, values) =
-                packed[pair * 2 * e.transposed_len()..][..2 * e.transposed_len()].split_at(e.transposed_len());
+            let (keys, values) = packed[pair * 2 * e.transposed_len()..][..2 * e.transposed_len()]
+                .split_at(e.transposed_len());
             e.pack_rows(q, (pair, e.queries), (first, count), self.scale, queries);
             results.fill(0.0);
             maxima.fill(f32::NEG_INFINITY);
@@ -290,7 +306,9 @@ impl CpuOperator for Attention {
                 let valid = KEYS.min(e.keys - block);
                 vectorised(|| {
                     e.scores(count).run(queries, &keys[block..], scores);
-                    let rows = scores.chunks_exact_mut(KEYS).zip(results.chunks_exact_mut(e.padded_d));
+                    let rows = scores
+                        .chunks_exact_mut(KEYS)
+                        .zip(results.chunks_exact_mut(e.padded_d));
                     for (t, (scores, result)) in rows.enumerate().take(count) {
                         scores[valid..].fill(f32::NEG_INFINITY);
                         let larger = maxima[t].max(largest(scores));
@@ -300,7 +318,11 @@ impl CpuOperator for Attention {
                         sums[t] = sums[t] * shrink + sum(scores);
                         result.iter_mut().for_each(|y| *y *= shrink);
                     }
-                    e.weighted(count, valid, false).run(scores, &values[block * e.padded_d..], results);
+                    e.weighted(count, valid, false).run(
+                        scores,
+                        &values[block * e.padded_d..],
+                        results,
+                    );
                 });
             }
             // SAFETY: the rows of a block of queries belong to one task.
@@ -378,10 +400,16 @@ impl CpuOperator for AttentionGrad {
                                 *ds = *p * (*ds - mean);
                             }
                         }
-                        e.weighted(count, valid, false).run(ds, &keys[rows.clone()], query_grads);
+                        e.weighted(count, valid, false)
+                            .run(ds, &keys[rows.clone()], query_grads);
                         // The queries carry the scale already.
-                        e.weighted(valid, count, true).run(ds, queries, &mut key_grads[rows.clone()]);
-                        e.weighted(valid, count, true).run(p, dys, &mut value_grads[rows.clone()]);
+                        e.weighted(valid, count, true).run(
+                            ds,
+                            queries,
+                            &mut key_grads[rows.clone()],
+                        );
+                        e.weighted(valid, count, true)
+                            .run(p, dys, &mut value_grads[rows.clone()]);
                     });
                 }
                 for t in 0..count {
@@ -389,7 +417,9 @@ impl CpuOperator for AttentionGrad {
                     // SAFETY: the row of a query and head belongs to one task.
                     let dq = unsafe { dq.slice_mut(start..start + e.d) };
                     let grad = &query_grads[t * e.padded_d..];
-                    dq.iter_mut().zip(grad).for_each(|(dq, grad)| *dq = self.scale * grad);
+                    dq.iter_mut()
+                        .zip(grad)
+                        .for_each(|(dq, grad)| *dq = self.scale * grad);
                 }
             }
             for (grad, packed) in [(dk, &*key_grads), (dv, &*value_grads)] {

@@ -33,6 +33,9 @@ fn mismatches_are_named() {
         "attention at '' expects q [N,Tq,C], k and v [N,Tk,C] with C divisible by 3 heads, \
          found f32[1, 3, 10], f32[1, 4, 10], f32[1, 4, 10]"
     );
-    assert!(g.attention(q, k, q, 2, 1.0).is_err(), "values of another length");
+    assert!(
+        g.attention(q, k, q, 2, 1.0).is_err(),
+        "values of another length"
+    );
     assert!(g.attention(q, k, k, 0, 1.0).is_err());
 }

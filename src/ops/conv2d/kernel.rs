@@ -61,7 +61,9 @@ impl CpuOperator for Conv2d {
         let bias = self.bias.then(|| call.f32(2));
         let residual = self.residual_input().map(|index| call.f32(index));
         let (packed, x, y, workspace) = (call.packed(), call.f32(0), call.out(0), call.workspace());
-        let geometry = self.windows().geometry(&call.in_type(0).shape, &call.in_type(1).shape);
+        let geometry = self
+            .windows()
+            .geometry(&call.in_type(0).shape, &call.in_type(1).shape);
         Forward::new(&geometry).run(packed, x, bias, residual, y, workspace);
     }
 }
@@ -83,8 +85,11 @@ impl CpuOperator for Conv2dInputGrad {
     }
 
     fn run(&self, call: &CpuCall<'_>) {
-        let (packed, dy, dx, workspace) = (call.packed(), call.f32(0), call.out(0), call.workspace());
-        let geometry = self.windows().geometry(&call.out_type(0).shape, &call.in_type(1).shape);
+        let (packed, dy, dx, workspace) =
+            (call.packed(), call.f32(0), call.out(0), call.workspace());
+        let geometry = self
+            .windows()
+            .geometry(&call.out_type(0).shape, &call.in_type(1).shape);
         InputGrad::new(&geometry).run(packed, dy, dx, workspace);
     }
 }
@@ -96,7 +101,9 @@ impl CpuOperator for Conv2dWeightGrad {
 
     fn run(&self, call: &CpuCall<'_>) {
         let (x, dy, dw, workspace) = (call.f32(0), call.f32(1), call.out(0), call.workspace());
-        let geometry = self.windows().geometry(&call.in_type(0).shape, &call.out_type(0).shape);
+        let geometry = self
+            .windows()
+            .geometry(&call.in_type(0).shape, &call.out_type(0).shape);
         WeightGrad::new(&geometry).run(x, dy, dw, workspace);
     }
 }

@@ -51,7 +51,9 @@ impl Layout {
 
     /// Parts of a sample that are summed apart.
     fn pieces(&self) -> usize {
-        (self.per_sample() / PIECE).clamp(1, MAX_PIECES).min(self.rows)
+        (self.per_sample() / PIECE)
+            .clamp(1, MAX_PIECES)
+            .min(self.rows)
     }
 
     /// Length in `f32`s of two `f64` sums for each column of each piece.
@@ -94,7 +96,10 @@ impl Layout {
             sums.fill(0.0);
             sum(n, start..end, sums);
         };
-        workspace.par_chunks_mut(2 * self.width).enumerate().for_each(task);
+        workspace
+            .par_chunks_mut(2 * self.width)
+            .enumerate()
+            .for_each(task);
     }
 
     /// Adds up the pieces of sample `n` for column `column` of sum `which`.
@@ -141,7 +146,9 @@ macro_rules! tiles {
 /// `W` elements of `slice` from `first`.
 #[inline(always)]
 fn lanes<const W: usize>(slice: &[f32], first: usize) -> &[f32; W] {
-    slice[first..first + W].try_into().expect("as long as asked for")
+    slice[first..first + W]
+        .try_into()
+        .expect("as long as asked for")
 }
 
 /// Adds sum and sum of squares of `W` columns of a block to `sums` (two rows of `width`). The
@@ -190,7 +197,9 @@ impl CpuOperator for GroupNormStats {
             let piece = &x[n * layout.per_sample()..][range];
             vectorised(|| {
                 for block in piece.chunks(block_len) {
-                    tiles!(width, |first, W| add_moments::<W>(block, width, first, sums));
+                    tiles!(width, |first, W| add_moments::<W>(
+                        block, width, first, sums
+                    ));
                 }
             });
         });
@@ -198,7 +207,11 @@ impl CpuOperator for GroupNormStats {
         for (index, stats) in stats.chunks_exact_mut(2).enumerate() {
             let (n, group) = (index / self.groups, index % self.groups);
             let columns = || (0..width).filter(|&column| layout.group(column) == group);
-            let total = |which| columns().map(|c| layout.total(sums, n, which, c)).sum::<f64>();
+            let total = |which| {
+                columns()
+                    .map(|c| layout.total(sums, n, which, c))
+                    .sum::<f64>()
+            };
             let mean = total(0) / members;
             let square = total(1) / members;
             // Rounding may leave a hair below zero; NaN must stay.
@@ -314,12 +327,17 @@ impl CpuOperator for GroupNorm {
                     Source::of(x, y, start, width),
                     residual.map_or(Source::Zero, |r| Source::of(r, y, start, width)),
                 );
-                let normalised = |[mean, scale, shift, _]: [f32; 4], x: f32| (x - mean) * scale + shift;
+                let normalised =
+                    |[mean, scale, shift, _]: [f32; 4], x: f32| (x - mean) * scale + shift;
                 vectorised(|| {
                     if self.swish {
-                        combine(target, sources, constants, |c, x, r| swish(normalised(c, x)) + r + c[3]);
+                        combine(target, sources, constants, |c, x, r| {
+                            swish(normalised(c, x)) + r + c[3]
+                        });
                     } else {
-                        combine(target, sources, constants, |c, x, r| normalised(c, x) + r + c[3]);
+                        combine(target, sources, constants, |c, x, r| {
+                            normalised(c, x) + r + c[3]
+                        });
                     }
                 });
             }
@@ -372,8 +390,13 @@ impl CpuOperator for GroupNormGradSums {
 
     fn run(&self, call: &CpuCall<'_>) {
         let layout = Layout::of(call.in_type(0), self.groups);
-        let (x, stats, gamma, beta, dy) =
-            (call.f32(0), call.f32(1), call.f32(2), call.f32(3), call.f32(4));
+        let (x, stats, gamma, beta, dy) = (
+            call.f32(0),
+            call.f32(1),
+            call.f32(2),
+            call.f32(3),
+            call.f32(4),
+        );
         let width = layout.width;
         let (sums, constants) = call.workspace().split_at_mut(layout.sums_len());
         for (n, constants) in constants.chunks_exact_mut(4 * width).enumerate() {
@@ -391,9 +414,13 @@ impl CpuOperator for GroupNormGradSums {
             vectorised(|| {
                 for block in x.chunks(block_len).zip(dy.chunks(block_len)) {
                     if self.swish {
-                        tiles!(width, |first, W| add_products::<W, true>(block, constants, first, sums));
+                        tiles!(width, |first, W| add_products::<W, true>(
+                            block, constants, first, sums
+                        ));
                     } else {
-                        tiles!(width, |first, W| add_products::<W, false>(block, constants, first, sums));
+                        tiles!(width, |first, W| add_products::<W, false>(
+                            block, constants, first, sums
+                        ));
                     }
                 }
             });
@@ -432,7 +459,8 @@ impl CpuOperator for GroupNormInputGrad {
                 let sums = &sums[n * channels..][..channels];
                 let size = channels / layout.groups;
                 for first in (0..channels).step_by(size) {
-                    let terms = (first..first + size).map(|c| f64::from(gamma[c]) * f64::from(sums[c]));
+                    let terms =
+                        (first..first + size).map(|c| f64::from(gamma[c]) * f64::from(sums[c]));
                     let mean = terms.sum::<f64>() / members * f64::from(rstd[first]);
                     target[first..first + size].fill(mean as f32);
                 }
@@ -450,19 +478,32 @@ impl CpuOperator for GroupNormInputGrad {
                 let start = row * width;
                 // SAFETY: as in `GroupNorm`.
                 let target = unsafe { dx.slice_mut(start..start + width) };
-                let sources = (Source::of(x, dx, start, width), Source::of(dy, dx, start, width));
+                let sources = (
+                    Source::of(x, dx, start, width),
+                    Source::of(dy, dx, start, width),
+                );
                 vectorised(|| {
                     if self.swish {
-                        combine(target, sources, constants, |[mean, rstd, gamma, beta, m0, m1], x, dy| {
-                            let hat = (x - mean) * rstd;
-                            let d = dy * swish_derivative(gamma * hat + beta);
-                            rstd * (gamma * d) - m0 - hat * m1
-                        });
+                        combine(
+                            target,
+                            sources,
+                            constants,
+                            |[mean, rstd, gamma, beta, m0, m1], x, dy| {
+                                let hat = (x - mean) * rstd;
+                                let d = dy * swish_derivative(gamma * hat + beta);
+                                rstd * (gamma * d) - m0 - hat * m1
+                            },
+                        );
                     } else {
-                        combine(target, sources, constants, |[mean, rstd, gamma, _, m0, m1], x, dy| {
-                            let hat = (x - mean) * rstd;
-                            rstd * (gamma * dy) - m0 - hat * m1
-                        });
+                        combine(
+                            target,
+                            sources,
+                            constants,
+                            |[mean, rstd, gamma, _, m0, m1], x, dy| {
+                                let hat = (x - mean) * rstd;
+                                rstd * (gamma * dy) - m0 - hat * m1
+                            },
+                        );
                     }
                 });
             }

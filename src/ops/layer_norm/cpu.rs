@@ -84,22 +84,31 @@ impl CpuOperator for LayerNormParamGrad {
         let channels = dgamma.len();
         let per_piece = (x.len() / channels).div_ceil(PIECES) * channels;
         let workspace = call.workspace();
-        workspace.par_chunks_mut(channels).enumerate().for_each(|(piece, sums)| {
-            let range = (piece * per_piece).min(x.len())..((piece + 1) * per_piece).min(x.len());
-            let rows = x[range.clone()].chunks_exact(channels).zip(dy[range].chunks_exact(channels));
-            vectorised(|| {
-                sums.fill(0.0);
-                for (x, dy) in rows {
-                    let (mean, rstd) = moments(x, self.eps);
-                    for (sum, (x, dy)) in sums.iter_mut().zip(x.iter().zip(dy)) {
-                        *sum += dy * ((x - mean) * rstd);
+        workspace
+            .par_chunks_mut(channels)
+            .enumerate()
+            .for_each(|(piece, sums)| {
+                let range =
+                    (piece * per_piece).min(x.len())..((piece + 1) * per_piece).min(x.len());
+                let rows = x[range.clone()]
+                    .chunks_exact(channels)
+                    .zip(dy[range].chunks_exact(channels));
+                vectorised(|| {
+                    sums.fill(0.0);
+                    for (x, dy) in rows {
+                        let (mean, rstd) = moments(x, self.eps);
+                        for (sum, (x, dy)) in sums.iter_mut().zip(x.iter().zip(dy)) {
+                            *sum += dy * ((x - mean) * rstd);
+                        }
                     }
-                }
+                });
             });
-        });
         dgamma.fill(0.0);
         for sums in workspace.chunks_exact(channels) {
-            dgamma.iter_mut().zip(sums).for_each(|(dgamma, sum)| *dgamma += sum);
+            dgamma
+                .iter_mut()
+                .zip(sums)
+                .for_each(|(dgamma, sum)| *dgamma += sum);
         }
     }
 }

@@ -3,13 +3,23 @@ use crate::ops::testing::check;
 
 #[test]
 fn values_and_gradients_over_awkward_shapes() {
-    for shape in [vec![1, 4], vec![2, 7, 12], vec![3, 5, 33], vec![2, 3, 3, 20], vec![1, 96], vec![2, 90, 100]] {
+    for shape in [
+        vec![1, 4],
+        vec![2, 7, 12],
+        vec![3, 5, 33],
+        vec![2, 3, 3, 20],
+        vec![1, 96],
+        vec![2, 90, 100],
+    ] {
         check(|g| {
             let x = g.parameter("x", shape.clone())?;
             // Twice, so that the first result may be overwritten in place.
             let x = g.scale(x, 2.0)?;
             let channels = *shape.last().unwrap();
-            let (gamma, beta) = (g.parameter("gamma", [channels])?, g.parameter("beta", [channels])?);
+            let (gamma, beta) = (
+                g.parameter("gamma", [channels])?,
+                g.parameter("beta", [channels])?,
+            );
             g.layer_norm(x, gamma, beta, 1e-5)
         });
     }

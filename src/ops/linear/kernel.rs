@@ -43,7 +43,13 @@ impl CpuOperator for LinearInputGrad {
 
     fn run(&self, call: &CpuCall<'_>) {
         let geometry = geometry(call.out_type(0), call.in_type(0));
-        input_grad(&geometry, call.f32(1), call.f32(0), call.out(0), call.workspace());
+        input_grad(
+            &geometry,
+            call.f32(1),
+            call.f32(0),
+            call.out(0),
+            call.workspace(),
+        );
     }
 }
 
@@ -54,6 +60,12 @@ impl CpuOperator for LinearWeightGrad {
 
     fn run(&self, call: &CpuCall<'_>) {
         let geometry = geometry(call.in_type(0), call.in_type(1));
-        weight_grad(&geometry, call.f32(0), call.f32(1), call.out(0), call.workspace());
+        weight_grad(
+            &geometry,
+            call.f32(0),
+            call.f32(1),
+            call.out(0),
+            call.workspace(),
+        );
     }
 }

@@ -29,7 +29,9 @@ impl Window {
     /// Its pixels as indices into one sample, in row-major order.
     fn pixels(&self, image: [usize; 4]) -> impl Iterator<Item = usize> {
         let columns = self.columns.clone();
-        self.rows.clone().flat_map(move |y| columns.clone().map(move |x| y * image[2] + x))
+        self.rows
+            .clone()
+            .flat_map(move |y| columns.clone().map(move |x| y * image[2] + x))
     }
 
     fn count(&self) -> usize {
@@ -105,7 +107,9 @@ fn each_gradient(
 fn average(window: &Window, image: [usize; 4], divisor: usize, x: &[f32], y: &mut [f32]) {
     y.fill(0.0);
     for pixel in window.pixels(image) {
-        y.iter_mut().zip(&x[pixel * channels_of(image)..]).for_each(|(y, x)| *y += x);
+        y.iter_mut()
+            .zip(&x[pixel * channels_of(image)..])
+            .for_each(|(y, x)| *y += x);
     }
     let factor = 1.0 / divisor as f32;
     y.iter_mut().for_each(|y| *y *= factor);
@@ -124,7 +128,9 @@ fn spread_average(
     let factor = 1.0 / divisor as f32;
     for pixel in window.pixels(image) {
         let dx = &mut dx[pixel * channels_of(image) - first..];
-        dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx += factor * dy);
+        dx.iter_mut()
+            .zip(dy)
+            .for_each(|(dx, dy)| *dx += factor * dy);
     }
 }
 
@@ -135,7 +141,11 @@ fn channels_of(image: [usize; 4]) -> usize {
 
 impl AvgPool {
     fn window_divisor(&self, window: &Window) -> usize {
-        if self.count_padding { self.kernel * self.kernel } else { window.count() }
+        if self.count_padding {
+            self.kernel * self.kernel
+        } else {
+            window.count()
+        }
     }
 }
 
@@ -152,7 +162,14 @@ impl CpuOperator for AvgPoolGrad {
     fn run(&self, call: &CpuCall<'_>) {
         let image = extents(call.out_type(0));
         each_gradient(call, self.pool.windows(), 0, |window, _, dy, dx, first| {
-            spread_average(window, image, self.pool.window_divisor(window), dy, dx, first);
+            spread_average(
+                window,
+                image,
+                self.pool.window_divisor(window),
+                dy,
+                dx,
+                first,
+            );
         });
     }
 }
@@ -168,9 +185,13 @@ fn regions(image: &TensorType, result: &TensorType) -> Windows {
 impl CpuOperator for AdaptiveAvgPool {
     fn run(&self, call: &CpuCall<'_>) {
         let image = extents(call.in_type(0));
-        each_result(call, regions(call.in_type(0), call.out_type(0)), |window, x, y| {
-            average(window, image, window.count(), x, y);
-        });
+        each_result(
+            call,
+            regions(call.in_type(0), call.out_type(0)),
+            |window, x, y| {
+                average(window, image, window.count(), x, y);
+            },
+        );
     }
 }
 

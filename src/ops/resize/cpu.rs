@@ -57,7 +57,10 @@ fn sum_back(call: &CpuCall<'_>) {
 /// Extents `[N,H,W,C]` of the operand and the result.
 fn extents(call: &CpuCall<'_>) -> ([usize; 4], [usize; 4]) {
     let extents = |shape: &[usize]| shape.try_into().expect("images have four axes");
-    (extents(&call.in_type(0).shape), extents(&call.out_type(0).shape))
+    (
+        extents(&call.in_type(0).shape),
+        extents(&call.out_type(0).shape),
+    )
 }
 
 impl CpuOperator for Upsample {

@@ -21,7 +21,9 @@ impl CpuOperator for Softmax {
                 }
                 vectorised(|| {
                     // NaN is passed over here and shows in the sum.
-                    let largest = y.iter().fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
+                    let largest = y
+                        .iter()
+                        .fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
                     y.iter_mut().for_each(|y| *y = exp(*y - largest));
                     let sum = sum_of(y.len(), |i| y[i]);
                     y.iter_mut().for_each(|y| *y /= sum);
