@@ -61,10 +61,9 @@ impl Direct {
         self.rows.phases().iter().flat_map(|y| self.columns.phases().iter().map(move |x| (y, x)))
     }
 
-    /// Products per image after folding.
-    pub fn macs_per_image(&self) -> usize {
-        let per_pixel = self.side.depth(&self.geometry) * self.side.columns(&self.geometry);
-        self.phases().map(|(y, x)| y.count * x.count * y.taps().len() * x.taps().len() * per_pixel).sum()
+    /// Products per image and pair of channels.
+    pub fn products(&self) -> usize {
+        self.phases().map(|(y, x)| y.count * x.count * y.taps().len() * x.taps().len()).sum()
     }
 
     fn phase_len(&self, y: &Phase, x: &Phase) -> usize {

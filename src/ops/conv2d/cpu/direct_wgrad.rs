@@ -61,10 +61,9 @@ impl DirectWeightGrad {
         })
     }
 
-    /// Products per image after folding.
-    pub fn macs_per_image(&self) -> usize {
-        let channels = self.geometry.in_channels * self.geometry.out_channels;
-        self.taps().map(|(y, x, ..)| y.count * x.count * channels).sum()
+    /// Products per image and pair of channels.
+    pub fn products(&self) -> usize {
+        self.taps().map(|(y, x, ..)| y.count * x.count).sum()
     }
 
     fn chunk(&self) -> usize {

@@ -51,7 +51,42 @@ impl Strategy {
     fn applies(self, geometry: &ConvGeometry) -> bool {
         self == Strategy::Direct || Winograd::applies(geometry)
     }
+
+    /// The strategy with the least cost, counted in multiply-adds per pair of channels.
+    ///
+    /// A direct convolution costs its products, `direct` of them per image (fewer than the textbook's through an
+    /// upsample). Winograd costs its points' products, a quarter more for the passes over activations, and
+    /// [`FILTER_COST`] once for the filter, whatever the batch. The choice must not depend on the batch, or an image's
+    /// last bits would, so that one is spread over [`NOMINAL_BATCH`] images. Below [`FEWEST_CHANNELS`] on
+    /// either side the passes over activations outweigh what the products save.
+    fn choose(geometry: &ConvGeometry, map: [usize; 2], direct: usize) -> Strategy {
+        if !Winograd::applies(geometry) || geometry.in_channels.min(geometry.out_channels) < FEWEST_CHANNELS {
+            return Strategy::Direct;
+        }
+        let winograd = |strategy: Strategy, tile: Tile| {
+            let tiles: usize = map.map(|len| len.div_ceil(tile.outputs())).iter().product();
+            (tiles * tile.points() * NOMINAL_BATCH * 5 / 4 + FILTER_COST, strategy)
+        };
+        [
+            winograd(Strategy::Winograd4, Tile::Four),
+            winograd(Strategy::Winograd2, Tile::Two),
+            (direct * NOMINAL_BATCH, Strategy::Direct),
+        ]
+        .into_iter()
+        .min_by_key(|(cost, _)| *cost)
+        .map_or(Strategy::Direct, |(_, strategy)| strategy)
+    }
 }
+
+/// Images over which the work on a filter is spread: what a sampler with guidance runs at least is 2, training 8.
+const NOMINAL_BATCH: usize = 4;
+
+/// Work on a filter in Winograd's passes, in multiply-adds per pair of channels: 170 cycles per vector of 16 pairs to
+/// transform it and to pass its points through L2, where two multiply-adds fit a cycle (512→512 at 8×8, one thread).
+const FILTER_COST: usize = 340;
+
+/// Fewest channels for Winograd.
+const FEWEST_CHANNELS: usize = 32;
 
 /// The forward convolution of one geometry.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +112,17 @@ enum FilteredMethod {
 }
 
 impl Filtered {
+    fn quickest(geometry: &ConvGeometry, side: Side) -> Filtered {
+        geometry.assert_supported();
+        let enlarge = if geometry.upsample { 2 } else { 1 };
+        let map = match side {
+            Side::Forward => [geometry.output_height(), geometry.output_width()],
+            Side::InputGrad => [geometry.height * enlarge, geometry.width * enlarge],
+        };
+        let strategy = Strategy::choose(geometry, map, Direct::new(geometry, side).products());
+        Filtered::new(geometry, side, strategy, Isa::detect()).expect("the chosen strategy applies")
+    }
+
     fn new(geometry: &ConvGeometry, side: Side, strategy: Strategy, isa: Isa) -> Option<Filtered> {
         geometry.assert_supported();
         assert!(Isa::available().contains(&isa), "this processor has no {isa:?}");
@@ -151,7 +197,7 @@ impl Forward {
     /// # Panics
     /// If the geometry is not supported (kernel above [`MAX_KERNEL`], stride above [`MAX_STRIDE`], a zero size).
     pub fn new(geometry: &ConvGeometry) -> Forward {
-        Forward(Filtered::new(geometry, Side::Forward, Strategy::Direct, Isa::detect()).expect("direct always applies"))
+        Forward(Filtered::quickest(geometry, Side::Forward))
     }
 
     /// The forward convolution by a given method; `None` where it does not apply.
@@ -206,9 +252,7 @@ impl InputGrad {
     /// # Panics
     /// If the geometry is not supported, as for [`Forward::new`].
     pub fn new(geometry: &ConvGeometry) -> InputGrad {
-        InputGrad(
-            Filtered::new(geometry, Side::InputGrad, Strategy::Direct, Isa::detect()).expect("direct always applies"),
-        )
+        InputGrad(Filtered::quickest(geometry, Side::InputGrad))
     }
 
     /// The input gradient by a given method; `None` where it does not apply.
@@ -269,7 +313,10 @@ impl WeightGrad {
     /// # Panics
     /// If the geometry is not supported, as for [`Forward::new`].
     pub fn new(geometry: &ConvGeometry) -> WeightGrad {
-        WeightGrad::with(geometry, Strategy::Direct, Isa::detect()).expect("direct always applies")
+        geometry.assert_supported();
+        let map = [geometry.output_height(), geometry.output_width()];
+        let strategy = Strategy::choose(geometry, map, DirectWeightGrad::new(geometry).products());
+        WeightGrad::with(geometry, strategy, Isa::detect()).expect("the chosen strategy applies")
     }
 
     /// The weight gradient by a given method; `None` where it does not apply.
