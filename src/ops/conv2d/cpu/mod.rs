@@ -60,12 +60,17 @@ impl Strategy {
     /// last bits would, so that one is spread over [`NOMINAL_BATCH`] images. Below [`FEWEST_CHANNELS`] on
     /// either side the passes over activations outweigh what the products save.
     fn choose(geometry: &ConvGeometry, map: [usize; 2], direct: usize) -> Strategy {
-        if !Winograd::applies(geometry) || geometry.in_channels.min(geometry.out_channels) < FEWEST_CHANNELS {
+        if !Winograd::applies(geometry)
+            || geometry.in_channels.min(geometry.out_channels) < FEWEST_CHANNELS
+        {
             return Strategy::Direct;
         }
         let winograd = |strategy: Strategy, tile: Tile| {
             let tiles: usize = map.map(|len| len.div_ceil(tile.outputs())).iter().product();
-            (tiles * tile.points() * NOMINAL_BATCH * 5 / 4 + FILTER_COST, strategy)
+            (
+                tiles * tile.points() * NOMINAL_BATCH * 5 / 4 + FILTER_COST,
+                strategy,
+            )
         };
         [
             winograd(Strategy::Winograd4, Tile::Four),
@@ -101,14 +106,8 @@ pub struct InputGrad(Filtered);
 struct Filtered {
     isa: Isa,
     geometry: ConvGeometry,
+    side: Side,
     strategy: Strategy,
-    method: FilteredMethod,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum FilteredMethod {
-    Direct(Direct),
-    Winograd(Winograd),
 }
 
 impl Filtered {
@@ -125,38 +124,54 @@ impl Filtered {
 
     fn new(geometry: &ConvGeometry, side: Side, strategy: Strategy, isa: Isa) -> Option<Filtered> {
         geometry.assert_supported();
-        assert!(Isa::available().contains(&isa), "this processor has no {isa:?}");
+        assert!(
+            Isa::available().contains(&isa),
+            "this processor has no {isa:?}"
+        );
         if !strategy.applies(geometry) {
             return None;
         }
-        let method = match strategy.tile() {
-            None => FilteredMethod::Direct(Direct::new(geometry, side)),
-            Some(tile) => FilteredMethod::Winograd(Winograd::new(geometry, side, tile)),
-        };
-        Some(Filtered { isa, geometry: *geometry, strategy, method })
+        Some(Filtered {
+            isa,
+            geometry: *geometry,
+            side,
+            strategy,
+        })
+    }
+
+    fn direct(&self) -> Direct {
+        Direct::new(&self.geometry, self.side)
+    }
+
+    fn winograd(&self, tile: Tile) -> Winograd {
+        Winograd::new(&self.geometry, self.side, tile)
     }
 
     fn packed_len(&self) -> usize {
-        match &self.method {
-            FilteredMethod::Direct(direct) => direct.packed_len(),
-            FilteredMethod::Winograd(winograd) => winograd.packed_len(),
+        match self.strategy.tile() {
+            None => self.direct().packed_len(),
+            Some(tile) => self.winograd(tile).packed_len(),
         }
     }
 
     fn pack(&self, weight: &[f32], packed: &mut [f32]) {
-        assert_eq!(weight.len(), self.geometry.weight_len(), "conv2d: filter of {:?}", self.geometry);
-        assert!(packed.len() >= self.packed_len(), "conv2d: packed filter of {:?}", self.geometry);
-        match &self.method {
-            FilteredMethod::Direct(direct) => direct.pack(weight, packed),
-            FilteredMethod::Winograd(winograd) => winograd.pack(self.isa, weight, packed),
+        let g = &self.geometry;
+        assert_eq!(weight.len(), g.weight_len(), "conv2d: filter of {g:?}");
+        assert!(
+            packed.len() >= self.packed_len(),
+            "conv2d: packed filter of {g:?}"
+        );
+        match self.strategy.tile() {
+            None => self.direct().pack(weight, packed),
+            Some(tile) => self.winograd(tile).pack(self.isa, weight, packed),
         }
     }
 
     /// With room to start on a cache line.
     fn workspace_len(&self) -> usize {
-        LINE + match &self.method {
-            FilteredMethod::Direct(direct) => direct.workspace_len(),
-            FilteredMethod::Winograd(winograd) => winograd.workspace_len(),
+        LINE + match self.strategy.tile() {
+            None => self.direct().workspace_len(),
+            Some(tile) => self.winograd(tile).workspace_len(),
         }
     }
 
@@ -170,14 +185,30 @@ impl Filtered {
         workspace: &mut [f32],
     ) {
         let g = &self.geometry;
-        assert!(bias.is_none_or(|b| b.len() == g.out_channels), "conv2d: bias of {g:?}");
-        assert!(residual.is_none_or(|r| r.len() == y.len()), "conv2d: residual of {g:?}");
-        assert!(packed.len() >= self.packed_len(), "conv2d: packed filter of {g:?}");
-        assert!(workspace.len() >= self.workspace_len(), "conv2d: workspace of {g:?}");
+        assert!(
+            bias.is_none_or(|b| b.len() == g.out_channels),
+            "conv2d: bias of {g:?}"
+        );
+        assert!(
+            residual.is_none_or(|r| r.len() == y.len()),
+            "conv2d: residual of {g:?}"
+        );
+        assert!(
+            packed.len() >= self.packed_len(),
+            "conv2d: packed filter of {g:?}"
+        );
+        assert!(
+            workspace.len() >= self.workspace_len(),
+            "conv2d: workspace of {g:?}"
+        );
         let workspace = aligned(workspace);
-        match &self.method {
-            FilteredMethod::Direct(direct) => direct.run(self.isa, packed, x, bias, residual, y, workspace),
-            FilteredMethod::Winograd(winograd) => winograd.run(self.isa, packed, x, bias, residual, y, workspace),
+        match self.strategy.tile() {
+            None => self
+                .direct()
+                .run(self.isa, packed, x, bias, residual, y, workspace),
+            Some(tile) => self
+                .winograd(tile)
+                .run(self.isa, packed, x, bias, residual, y, workspace),
         }
     }
 }
@@ -298,13 +329,6 @@ pub struct WeightGrad {
     isa: Isa,
     geometry: ConvGeometry,
     strategy: Strategy,
-    method: WeightGradMethod,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum WeightGradMethod {
-    Direct(DirectWeightGrad),
-    Winograd(WinogradWeightGrad),
 }
 
 impl WeightGrad {
@@ -322,15 +346,18 @@ impl WeightGrad {
     /// The weight gradient by a given method; `None` where it does not apply.
     pub fn with(geometry: &ConvGeometry, strategy: Strategy, isa: Isa) -> Option<WeightGrad> {
         geometry.assert_supported();
-        assert!(Isa::available().contains(&isa), "this processor has no {isa:?}");
+        assert!(
+            Isa::available().contains(&isa),
+            "this processor has no {isa:?}"
+        );
         if !strategy.applies(geometry) {
             return None;
         }
-        let method = match strategy.tile() {
-            None => WeightGradMethod::Direct(DirectWeightGrad::new(geometry)),
-            Some(tile) => WeightGradMethod::Winograd(WinogradWeightGrad::new(geometry, tile)),
-        };
-        Some(WeightGrad { isa, geometry: *geometry, strategy, method })
+        Some(WeightGrad {
+            isa,
+            geometry: *geometry,
+            strategy,
+        })
     }
 
     /// How it is computed.
@@ -340,9 +367,9 @@ impl WeightGrad {
 
     /// Floats of workspace that [`WeightGrad::run`] needs.
     pub fn workspace_len(&self) -> usize {
-        LINE + match &self.method {
-            WeightGradMethod::Direct(direct) => direct.workspace_len(),
-            WeightGradMethod::Winograd(winograd) => winograd.workspace_len(),
+        LINE + match self.strategy.tile() {
+            None => DirectWeightGrad::new(&self.geometry).workspace_len(),
+            Some(tile) => WinogradWeightGrad::new(&self.geometry, tile).workspace_len(),
         }
     }
 
@@ -355,11 +382,14 @@ impl WeightGrad {
         assert_eq!(x.len(), g.input_len(), "conv2d: x of {g:?}");
         assert_eq!(dy.len(), g.output_len(), "conv2d: dy of {g:?}");
         assert_eq!(dw.len(), g.weight_len(), "conv2d: dw of {g:?}");
-        assert!(workspace.len() >= self.workspace_len(), "conv2d: workspace of {g:?}");
+        assert!(
+            workspace.len() >= self.workspace_len(),
+            "conv2d: workspace of {g:?}"
+        );
         let workspace = aligned(workspace);
-        match &self.method {
-            WeightGradMethod::Direct(direct) => direct.run(self.isa, x, dy, dw, workspace),
-            WeightGradMethod::Winograd(winograd) => winograd.run(self.isa, x, dy, dw, workspace),
+        match self.strategy.tile() {
+            None => DirectWeightGrad::new(g).run(self.isa, x, dy, dw, workspace),
+            Some(tile) => WinogradWeightGrad::new(g, tile).run(self.isa, x, dy, dw, workspace),
         }
     }
 }
