@@ -96,8 +96,14 @@ fn options() -> Options {
     let list = |text: String| text.split(',').map(str::to_owned).collect::<Vec<_>>();
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
-        let mut value = || args.next().unwrap_or_else(|| fail(&format!("{arg} needs a value")));
-        let number = |text: &str| text.parse().unwrap_or_else(|_| fail(&format!("{text} is not a number")));
+        let mut value = || {
+            args.next()
+                .unwrap_or_else(|| fail(&format!("{arg} needs a value")))
+        };
+        let number = |text: &str| {
+            text.parse()
+                .unwrap_or_else(|_| fail(&format!("{text} is not a number")))
+        };
         match arg.as_str() {
             "--bench" => {}
             "--net" => o.nets = list(value()),
@@ -160,20 +166,37 @@ impl Prepared {
         let isa = Isa::detect();
         let (kind, packed_len, workspace_len) = match what {
             "fwd" => {
-                let conv = o.strategy.map_or_else(|| Some(Forward::new(&g)), |s| Forward::with(&g, s, isa))?;
+                let conv = o
+                    .strategy
+                    .map_or_else(|| Some(Forward::new(&g)), |s| Forward::with(&g, s, isa))?;
                 (Kind::Forward(conv), conv.packed_len(), conv.workspace_len())
             }
             "dgrad" => {
-                let conv = o.strategy.map_or_else(|| Some(InputGrad::new(&g)), |s| InputGrad::with(&g, s, isa))?;
-                (Kind::InputGrad(conv), conv.packed_len(), conv.workspace_len())
+                let conv = o
+                    .strategy
+                    .map_or_else(|| Some(InputGrad::new(&g)), |s| InputGrad::with(&g, s, isa))?;
+                (
+                    Kind::InputGrad(conv),
+                    conv.packed_len(),
+                    conv.workspace_len(),
+                )
             }
             "wgrad" => {
-                let conv = o.strategy.map_or_else(|| Some(WeightGrad::new(&g)), |s| WeightGrad::with(&g, s, isa))?;
+                let conv = o.strategy.map_or_else(
+                    || Some(WeightGrad::new(&g)),
+                    |s| WeightGrad::with(&g, s, isa),
+                )?;
                 (Kind::WeightGrad(conv), g.weight_len(), conv.workspace_len())
             }
             other => fail(&format!("unknown direction {other}")),
         };
-        Some(Prepared { name, geometry: g, kind, packed: Aligned::new(packed_len), workspace_len })
+        Some(Prepared {
+            name,
+            geometry: g,
+            kind,
+            packed: Aligned::new(packed_len),
+            workspace_len,
+        })
     }
 
     fn strategy(&self) -> Strategy {
@@ -199,10 +222,21 @@ impl Prepared {
         match &self.kind {
             Kind::Forward(conv) => {
                 let bias = &residual[..g.out_channels];
-                conv.run(&self.packed, &input[..x], Some(bias), Some(&residual[..y]), &mut output[..y], workspace);
+                conv.run(
+                    &self.packed,
+                    &input[..x],
+                    Some(bias),
+                    Some(&residual[..y]),
+                    &mut output[..y],
+                    workspace,
+                );
             }
-            Kind::InputGrad(conv) => conv.run(&self.packed, &input[..y], &mut output[..x], workspace),
-            Kind::WeightGrad(conv) => conv.run(&input[..x], &residual[..y], &mut self.packed, workspace),
+            Kind::InputGrad(conv) => {
+                conv.run(&self.packed, &input[..y], &mut output[..x], workspace)
+            }
+            Kind::WeightGrad(conv) => {
+                conv.run(&input[..x], &residual[..y], &mut self.packed, workspace)
+            }
         }
     }
 }
@@ -217,7 +251,10 @@ impl Aligned {
     fn new(len: usize) -> Aligned {
         let memory = vec![0.0; len + 16];
         let address = memory.as_ptr().addr();
-        Aligned { memory, start: (address.next_multiple_of(64) - address) / 4 }
+        Aligned {
+            memory,
+            start: (address.next_multiple_of(64) - address) / 4,
+        }
     }
 }
 
@@ -246,20 +283,32 @@ impl Seconds {
     fn of(f: impl FnOnce()) -> Seconds {
         let (start, cpu) = (Instant::now(), cpu_seconds());
         f();
-        Seconds { wall: start.elapsed().as_secs_f64(), cpu: cpu_seconds() - cpu }
+        Seconds {
+            wall: start.elapsed().as_secs_f64(),
+            cpu: cpu_seconds() - cpu,
+        }
     }
 
     fn least(self, other: Seconds) -> Seconds {
-        Seconds { wall: self.wall.min(other.wall), cpu: self.cpu.min(other.cpu) }
+        Seconds {
+            wall: self.wall.min(other.wall),
+            cpu: self.cpu.min(other.cpu),
+        }
     }
 
     fn plus(self, other: Seconds) -> Seconds {
-        Seconds { wall: self.wall + other.wall, cpu: self.cpu + other.cpu }
+        Seconds {
+            wall: self.wall + other.wall,
+            cpu: self.cpu + other.cpu,
+        }
     }
 }
 
 fn cpu_seconds() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: the clock exists on every Linux and the pointer is a timespec.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
@@ -267,7 +316,10 @@ fn cpu_seconds() -> f64 {
 
 fn main() {
     let o = options();
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(o.threads).build().expect("a thread pool");
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(o.threads)
+        .build()
+        .expect("a thread pool");
     pool.install(|| {
         for net in &o.nets {
             let layers = match net.as_str() {
@@ -286,7 +338,11 @@ fn main() {
 }
 
 fn table(o: &Options, net: &str, layers: &[Layer], batch: usize, what: &str) {
-    println!("{net} {what} batch {batch}, {} threads, {:?}", o.threads, Isa::detect());
+    println!(
+        "{net} {what} batch {batch}, {} threads, {:?}",
+        o.threads,
+        Isa::detect()
+    );
     let mut prepared = Vec::new();
     for &(name, in_channels, out_channels, map, kernel, stride, upsample, times) in layers {
         let g = ConvGeometry {
@@ -311,12 +367,21 @@ fn table(o: &Options, net: &str, layers: &[Layer], batch: usize, what: &str) {
     let [mut input, mut residual, mut output] = [(); 3].map(|()| Aligned::new(activation));
     input.copy_from_slice(&values(activation));
     residual.copy_from_slice(&values(activation));
-    let pack_s: Vec<f64> = prepared.iter_mut().map(|p| Seconds::of(|| p.pack(&weight)).wall).collect();
-    let never = Seconds { wall: f64::INFINITY, cpu: f64::INFINITY };
+    let pack_s: Vec<f64> = prepared
+        .iter_mut()
+        .map(|p| Seconds::of(|| p.pack(&weight)).wall)
+        .collect();
+    let never = Seconds {
+        wall: f64::INFINITY,
+        cpu: f64::INFINITY,
+    };
     let mut least = vec![never; prepared.len()];
     let mut pass = never;
     for run in 0..=o.runs {
-        let mut total = Seconds { wall: 0.0, cpu: 0.0 };
+        let mut total = Seconds {
+            wall: 0.0,
+            cpu: 0.0,
+        };
         for (p, least) in prepared.iter_mut().zip(&mut least) {
             let time = Seconds::of(|| p.run(&input, &mut output, &residual, &mut workspace));
             total = total.plus(time);
@@ -332,10 +397,22 @@ fn table(o: &Options, net: &str, layers: &[Layer], batch: usize, what: &str) {
     let mut first = 0;
     while first < prepared.len() {
         let p = &prepared[first];
-        let times = prepared[first..].iter().take_while(|q| q.name == p.name).count();
-        let sum = least[first..first + times].iter().fold(Seconds { wall: 0.0, cpu: 0.0 }, |a, &b| a.plus(b));
+        let times = prepared[first..]
+            .iter()
+            .take_while(|q| q.name == p.name)
+            .count();
+        let sum = least[first..first + times].iter().fold(
+            Seconds {
+                wall: 0.0,
+                cpu: 0.0,
+            },
+            |a, &b| a.plus(b),
+        );
         let pack = pack_s[first..first + times].iter().sum::<f64>() / times as f64;
-        let (wall, cpu) = (sum.wall / times as f64, sum.cpu / (times * o.threads) as f64);
+        let (wall, cpu) = (
+            sum.wall / times as f64,
+            sum.cpu / (times * o.threads) as f64,
+        );
         println!(
             "  {:18} ×{times}  {:9}  {:8.3} ms  {:7.1} GFLOP/s  cpu {:8.3} ms {:7.1} GFLOP/s  packed {:6.1} MB  pack {:7.3} ms",
             p.name,
@@ -355,7 +432,10 @@ fn table(o: &Options, net: &str, layers: &[Layer], batch: usize, what: &str) {
         pass.wall,
         flops as f64 / pass.wall / 1e9,
         pass.cpu / o.threads as f64,
-        prepared.iter().map(|p| 4e-6 * p.packed.len() as f64).sum::<f64>(),
+        prepared
+            .iter()
+            .map(|p| 4e-6 * p.packed.len() as f64)
+            .sum::<f64>(),
         pack_s.iter().sum::<f64>(),
         4e-6 * workspace.len() as f64,
     );

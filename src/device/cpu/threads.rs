@@ -16,7 +16,10 @@ pub fn parallel(count: usize, task: impl Fn(usize) + Sync) {
 /// [`parallel`] on at most `slots` threads, each of which passes its own slot number in `0..slots` to its tasks: the
 /// number of a piece of scratch memory, say.
 pub fn parallel_slots(slots: usize, count: usize, task: impl Fn(usize, usize) + Sync) {
-    assert!(slots > 0 || count == 0, "{count} tasks and no slot to run them in");
+    assert!(
+        slots > 0 || count == 0,
+        "{count} tasks and no slot to run them in"
+    );
     let next = AtomicUsize::new(0);
     let workers = width().min(slots).min(count);
     fork(0, workers, &|slot| {
@@ -36,7 +39,10 @@ fn fork(first: usize, count: usize, worker: &(impl Fn(usize) + Sync)) {
         0 => {}
         1 => worker(first),
         n => {
-            rayon::join(|| fork(first, n / 2, worker), || fork(first + n / 2, n - n / 2, worker));
+            rayon::join(
+                || fork(first, n / 2, worker),
+                || fork(first + n / 2, n - n / 2, worker),
+            );
         }
     }
 }
@@ -56,7 +62,10 @@ unsafe impl Sync for Shared {}
 impl Shared {
     /// Wraps `slice`, which stays borrowed by the caller for as long as the parts are used.
     pub fn new(slice: &mut [f32]) -> Shared {
-        Shared { start: slice.as_mut_ptr(), len: slice.len() }
+        Shared {
+            start: slice.as_mut_ptr(),
+            len: slice.len(),
+        }
     }
 
     /// The start of the slice. Writing through it follows the rules of [`Shared::part`].
@@ -79,8 +88,44 @@ impl Shared {
     /// # Safety
     /// The wrapped slice is still borrowed, and no other task uses an overlapping part while this one lives.
     pub unsafe fn part<'a>(self, start: usize, len: usize) -> &'a mut [f32] {
-        assert!(start <= self.len && len <= self.len - start, "part {start}+{len} of {} floats", self.len);
+        assert!(
+            start <= self.len && len <= self.len - start,
+            "part {start}+{len} of {} floats",
+            self.len
+        );
         // SAFETY: in bounds by the assertion, unaliased by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once_in_a_slot_of_its_own() {
+        for (slots, count) in [(1, 5), (3, 100), (8, 3), (2, 0)] {
+            let runs: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+            let busy: Vec<AtomicUsize> = (0..slots).map(|_| AtomicUsize::new(0)).collect();
+            parallel_slots(slots, count, |slot, index| {
+                assert_eq!(
+                    busy[slot].fetch_add(1, Ordering::SeqCst),
+                    0,
+                    "slot {slot} is used twice at once"
+                );
+                runs[index].fetch_add(1, Ordering::SeqCst);
+                std::thread::yield_now();
+                busy[slot].fetch_sub(1, Ordering::SeqCst);
+            });
+            assert!(runs.iter().all(|runs| runs.load(Ordering::SeqCst) == 1));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "part 3+2 of 4 floats")]
+    fn parts_stay_inside() {
+        let mut memory = [0.0; 4];
+        // SAFETY: the only part.
+        unsafe { Shared::new(&mut memory).part(3, 2) };
     }
 }

@@ -36,7 +36,9 @@ impl LinearGeometry {
 
     fn assert_lens(&self, x: usize, y: usize, weight: usize) {
         assert!(
-            x == self.rows * self.inputs && y == self.rows * self.outputs && weight == self.inputs * self.outputs,
+            x == self.rows * self.inputs
+                && y == self.rows * self.outputs
+                && weight == self.inputs * self.outputs,
             "linear: {x}, {y} and {weight} floats for {self:?}"
         );
     }
@@ -46,13 +48,29 @@ impl LinearGeometry {
 ///
 /// # Panics
 /// If a slice has the wrong length.
-pub fn forward(geometry: &LinearGeometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+pub fn forward(
+    geometry: &LinearGeometry,
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+) {
     forward_on(Isa::detect(), geometry, x, weight, bias, y);
 }
 
-fn forward_on(isa: Isa, geometry: &LinearGeometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+fn forward_on(
+    isa: Isa,
+    geometry: &LinearGeometry,
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+) {
     geometry.assert_lens(x.len(), y.len(), weight.len());
-    assert!(bias.is_none_or(|bias| bias.len() == geometry.outputs), "linear: bias of {geometry:?}");
+    assert!(
+        bias.is_none_or(|bias| bias.len() == geometry.outputs),
+        "linear: bias of {geometry:?}"
+    );
     let y = Shared::new(y);
     let row_blocks = geometry.rows.div_ceil(TASK_ROWS);
     parallel(row_blocks * geometry.outputs.div_ceil(TASK_OUT), |task| {
@@ -61,7 +79,18 @@ fn forward_on(isa: Isa, geometry: &LinearGeometry, x: &[f32], weight: &[f32], bi
         let rows = row0..geometry.rows.min(row0 + TASK_ROWS);
         let outputs = out0..geometry.outputs.min(out0 + TASK_OUT);
         // SAFETY: `isa` is available; lengths are asserted above; tasks write disjoint outputs.
-        unsafe { isa.run(Dots { inputs: geometry.inputs, stride: geometry.outputs, rows, outputs, x, weight, bias, y }) }
+        unsafe {
+            isa.run(Dots {
+                inputs: geometry.inputs,
+                stride: geometry.outputs,
+                rows,
+                outputs,
+                x,
+                weight,
+                bias,
+                y,
+            })
+        }
     });
 }
 
@@ -108,10 +137,12 @@ impl Dots<'_> {
     unsafe fn tile<S: Simd, const ROWS: usize>(&self, row: usize, out: usize) {
         // SAFETY: rows and outputs lie inside their matrices; the last vector of a row is read up to its end only.
         unsafe {
-            let x: [*const f32; ROWS] = std::array::from_fn(|i| self.x.as_ptr().add((row + i) * self.inputs));
+            let x: [*const f32; ROWS] =
+                std::array::from_fn(|i| self.x.as_ptr().add((row + i) * self.inputs));
             let last = self.outputs.end - 1;
-            let w: [*const f32; TILE_OUT] =
-                std::array::from_fn(|j| self.weight.as_ptr().add((out + j).min(last) * self.inputs));
+            let w: [*const f32; TILE_OUT] = std::array::from_fn(|j| {
+                self.weight.as_ptr().add((out + j).min(last) * self.inputs)
+            });
             let mut acc = [[S::zero(); TILE_OUT]; ROWS];
             let whole = self.inputs - self.inputs % S::LANES;
             let mut at = 0;
@@ -153,11 +184,24 @@ pub fn input_grad_workspace_len(geometry: &LinearGeometry) -> usize {
 ///
 /// # Panics
 /// If a slice has the wrong length.
-pub fn input_grad(geometry: &LinearGeometry, weight: &[f32], dy: &[f32], dx: &mut [f32], workspace: &mut [f32]) {
+pub fn input_grad(
+    geometry: &LinearGeometry,
+    weight: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    workspace: &mut [f32],
+) {
     input_grad_on(Isa::detect(), geometry, weight, dy, dx, workspace);
 }
 
-fn input_grad_on(isa: Isa, g: &LinearGeometry, weight: &[f32], dy: &[f32], dx: &mut [f32], workspace: &mut [f32]) {
+fn input_grad_on(
+    isa: Isa,
+    g: &LinearGeometry,
+    weight: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    workspace: &mut [f32],
+) {
     g.assert_lens(dx.len(), dy.len(), weight.len());
     gemm_on(
         isa,
@@ -165,10 +209,22 @@ fn input_grad_on(isa: Isa, g: &LinearGeometry, weight: &[f32], dy: &[f32], dx: &
         g.inputs,
         g.outputs,
         1.0,
-        Strided { data: dy, row_stride: g.outputs, column_stride: 1 },
-        Strided { data: weight, row_stride: g.inputs, column_stride: 1 },
+        Strided {
+            data: dy,
+            row_stride: g.outputs,
+            column_stride: 1,
+        },
+        Strided {
+            data: weight,
+            row_stride: g.inputs,
+            column_stride: 1,
+        },
         0.0,
-        StridedMut { data: dx, row_stride: g.inputs, column_stride: 1 },
+        StridedMut {
+            data: dx,
+            row_stride: g.inputs,
+            column_stride: 1,
+        },
         workspace,
     );
 }
@@ -182,11 +238,24 @@ pub fn weight_grad_workspace_len(geometry: &LinearGeometry) -> usize {
 ///
 /// # Panics
 /// If a slice has the wrong length.
-pub fn weight_grad(geometry: &LinearGeometry, x: &[f32], dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) {
+pub fn weight_grad(
+    geometry: &LinearGeometry,
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [f32],
+    workspace: &mut [f32],
+) {
     weight_grad_on(Isa::detect(), geometry, x, dy, dw, workspace);
 }
 
-fn weight_grad_on(isa: Isa, g: &LinearGeometry, x: &[f32], dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) {
+fn weight_grad_on(
+    isa: Isa,
+    g: &LinearGeometry,
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [f32],
+    workspace: &mut [f32],
+) {
     g.assert_lens(x.len(), dy.len(), dw.len());
     gemm_on(
         isa,
@@ -194,10 +263,22 @@ fn weight_grad_on(isa: Isa, g: &LinearGeometry, x: &[f32], dy: &[f32], dw: &mut 
         g.inputs,
         g.rows,
         1.0,
-        Strided { data: dy, row_stride: 1, column_stride: g.outputs },
-        Strided { data: x, row_stride: g.inputs, column_stride: 1 },
+        Strided {
+            data: dy,
+            row_stride: 1,
+            column_stride: g.outputs,
+        },
+        Strided {
+            data: x,
+            row_stride: g.inputs,
+            column_stride: 1,
+        },
         0.0,
-        StridedMut { data: dw, row_stride: g.inputs, column_stride: 1 },
+        StridedMut {
+            data: dw,
+            row_stride: g.inputs,
+            column_stride: 1,
+        },
         workspace,
     );
 }
@@ -220,20 +301,40 @@ mod tests {
     const BOUND: f64 = 1e-6;
 
     fn assert_close(got: &[f32], expected: &[f64], what: &str) {
-        let error: f64 = got.iter().zip(expected).map(|(a, b)| (*a as f64 - b).powi(2)).sum();
+        let error: f64 = got
+            .iter()
+            .zip(expected)
+            .map(|(a, b)| (*a as f64 - b).powi(2))
+            .sum();
         let norm: f64 = expected.iter().map(|b| b * b).sum();
-        assert!((error / norm.max(1e-30)).sqrt() <= BOUND, "{what}: relative error {:.2e}", (error / norm).sqrt());
+        assert!(
+            (error / norm.max(1e-30)).sqrt() <= BOUND,
+            "{what}: relative error {:.2e}",
+            (error / norm).sqrt()
+        );
     }
 
     #[test]
     fn linear_and_gradients_match_f64() {
-        for (rows, inputs, outputs) in
-            [(1, 1, 1), (1, 1030, 70), (2, 256, 1024), (3, 17, 5), (7, 96, 33), (8, 40, 50), (70, 33, 100)]
-        {
-            let g = LinearGeometry { rows, inputs, outputs };
+        for (rows, inputs, outputs) in [
+            (1, 1, 1),
+            (1, 1030, 70),
+            (2, 256, 1024),
+            (3, 17, 5),
+            (7, 96, 33),
+            (8, 40, 50),
+            (70, 33, 100),
+        ] {
+            let g = LinearGeometry {
+                rows,
+                inputs,
+                outputs,
+            };
             let (x, w) = (values(rows * inputs, 1), values(outputs * inputs, 2));
             let (dy, bias) = (values(rows * outputs, 3), values(outputs, 4));
-            let mut y: Vec<f64> = (0..rows * outputs).map(|i| bias[i % outputs] as f64).collect();
+            let mut y: Vec<f64> = (0..rows * outputs)
+                .map(|i| bias[i % outputs] as f64)
+                .collect();
             let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
             for r in 0..rows {
                 for o in 0..outputs {
@@ -262,14 +363,28 @@ mod tests {
 
     #[test]
     fn a_row_does_not_depend_on_its_neighbours() {
-        let g = LinearGeometry { rows: 7, inputs: 301, outputs: 37 };
-        let (x, w) = (values(g.rows * g.inputs, 1), values(g.outputs * g.inputs, 2));
+        let g = LinearGeometry {
+            rows: 7,
+            inputs: 301,
+            outputs: 37,
+        };
+        let (x, w) = (
+            values(g.rows * g.inputs, 1),
+            values(g.outputs * g.inputs, 2),
+        );
         for &isa in Isa::available() {
             let mut together = vec![f32::NAN; g.rows * g.outputs];
             forward_on(isa, &g, &x, &w, None, &mut together);
             for (x, expected) in x.chunks(g.inputs).zip(together.chunks(g.outputs)) {
                 let mut alone = vec![f32::NAN; g.outputs];
-                forward_on(isa, &LinearGeometry { rows: 1, ..g }, x, &w, None, &mut alone);
+                forward_on(
+                    isa,
+                    &LinearGeometry { rows: 1, ..g },
+                    x,
+                    &w,
+                    None,
+                    &mut alone,
+                );
                 assert_eq!(alone, expected);
             }
         }

@@ -208,7 +208,9 @@ pub unsafe fn block(isa: Isa, t: &Block) {
         match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {
-                AVX512.get_unchecked(t.rows - 1).get_unchecked((t.columns - 1) / 16)(t, 0, 0);
+                AVX512
+                    .get_unchecked(t.rows - 1)
+                    .get_unchecked((t.columns - 1) / 16)(t, 0, 0);
             }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => subdivide(t, &AVX2, 8),
@@ -221,7 +223,11 @@ pub unsafe fn block(isa: Isa, t: &Block) {
 ///
 /// # Safety
 /// As for [`block`].
-unsafe fn subdivide<const MR: usize, const NV: usize>(t: &Block, tiles: &[[Tile; NV]; MR], lanes: usize) {
+unsafe fn subdivide<const MR: usize, const NV: usize>(
+    t: &Block,
+    tiles: &[[Tile; NV]; MR],
+    lanes: usize,
+) {
     for n0 in (0..t.columns).step_by(NV * lanes) {
         let vectors = (t.columns - n0).div_ceil(lanes).min(NV);
         for row in (0..t.rows).step_by(MR) {

@@ -27,7 +27,11 @@ pub fn panel_count(columns: usize) -> usize {
 pub fn panel(columns: usize, index: usize) -> Panel {
     let first = index * PANEL;
     let existing = (columns - first).min(PANEL);
-    Panel { first, columns: existing, width: padded(existing) }
+    Panel {
+        first,
+        columns: existing,
+        width: padded(existing),
+    }
 }
 
 /// Packs one panel: `to[k][j] = scale * from[k * row_stride + (panel.first + j) * column_stride]`, zeros in the padding.

@@ -25,7 +25,11 @@ pub struct Strided<'a> {
 
 impl Strided<'_> {
     fn transposed(self) -> Self {
-        Strided { data: self.data, row_stride: self.column_stride, column_stride: self.row_stride }
+        Strided {
+            data: self.data,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+        }
     }
 
     fn assert_holds(&self, rows: usize, columns: usize, name: &str) {
@@ -95,11 +99,34 @@ pub fn gemm_on(
     c: StridedMut<'_>,
     workspace: &mut [f32],
 ) {
-    assert!(Isa::available().contains(&isa), "this processor has no {isa:?}");
+    assert!(
+        Isa::available().contains(&isa),
+        "this processor has no {isa:?}"
+    );
     if c.column_stride != 1 {
-        assert!(c.row_stride == 1, "gemm: one stride of c must be 1, not {} and {}", c.row_stride, c.column_stride);
-        let c = StridedMut { data: c.data, row_stride: c.column_stride, column_stride: 1 };
-        return row_major(isa, n, m, k, alpha, b.transposed(), a.transposed(), beta, c, workspace);
+        assert!(
+            c.row_stride == 1,
+            "gemm: one stride of c must be 1, not {} and {}",
+            c.row_stride,
+            c.column_stride
+        );
+        let c = StridedMut {
+            data: c.data,
+            row_stride: c.column_stride,
+            column_stride: 1,
+        };
+        return row_major(
+            isa,
+            n,
+            m,
+            k,
+            alpha,
+            b.transposed(),
+            a.transposed(),
+            beta,
+            c,
+            workspace,
+        );
     }
     row_major(isa, m, n, k, alpha, a, b, beta, c, workspace);
 }
@@ -122,10 +149,22 @@ fn row_major(
     }
     a.assert_holds(m, k, "a");
     b.assert_holds(k, n, "b");
-    let held = Strided { data: c.data, row_stride: c.row_stride, column_stride: 1 };
+    let held = Strided {
+        data: c.data,
+        row_stride: c.row_stride,
+        column_stride: 1,
+    };
     held.assert_holds(m, n, "c");
-    assert!(m == 1 || c.row_stride >= n, "gemm: rows of c overlap: {n} columns, {} apart", c.row_stride);
-    assert!(workspace.len() >= gemm_workspace_len(m, n, k), "gemm: workspace of {} floats", workspace.len());
+    assert!(
+        m == 1 || c.row_stride >= n,
+        "gemm: rows of c overlap: {n} columns, {} apart",
+        c.row_stride
+    );
+    assert!(
+        workspace.len() >= gemm_workspace_len(m, n, k),
+        "gemm: workspace of {} floats",
+        workspace.len()
+    );
     let c_stride = c.row_stride;
     if k == 0 || (beta != 0.0 && beta != 1.0) {
         for row in c.data.chunks_mut(c_stride).take(m) {
@@ -150,7 +189,15 @@ fn row_major(
             let panel = panel(n, p);
             // SAFETY: panels are disjoint.
             let to = unsafe { shared_b.part(panel.first * depth, depth * panel.width) };
-            pack_panel(panel, depth, &b.data[k0 * b.row_stride..], b.row_stride, b.column_stride, alpha, to);
+            pack_panel(
+                panel,
+                depth,
+                &b.data[k0 * b.row_stride..],
+                b.row_stride,
+                b.column_stride,
+                alpha,
+                to,
+            );
         });
         if pack_a {
             let shared_a = Shared::new(packed_a);

@@ -3,19 +3,34 @@
 use super::*;
 
 fn value(i: usize, seed: usize) -> f32 {
-    let h = (i as u32).wrapping_mul(2_654_435_761).wrapping_add((seed as u32).wrapping_mul(40_503)) ^ 0x9e37_79b9;
+    let h = (i as u32)
+        .wrapping_mul(2_654_435_761)
+        .wrapping_add((seed as u32).wrapping_mul(40_503))
+        ^ 0x9e37_79b9;
     let h = (h ^ (h >> 15)).wrapping_mul(0x85eb_ca6b);
     ((h ^ (h >> 13)) >> 8) as f32 / 8_388_608.0 - 1.0
 }
 
 #[test]
 fn strided_product_matches_f64() {
-    let sizes = [(1, 1, 1), (3, 5, 7), (8, 48, 16), (9, 49, 17), (17, 100, 1030), (70, 33, 64), (5, 16, 0)];
+    let sizes = [
+        (1, 1, 1),
+        (3, 5, 7),
+        (8, 48, 16),
+        (9, 49, 17),
+        (17, 100, 1030),
+        (70, 33, 64),
+        (5, 16, 0),
+    ];
     for &isa in Isa::available() {
         for (m, n, k) in sizes {
             for layout in 0..8 {
                 let strides = |rows: usize, columns: usize, by_row: bool| {
-                    if by_row { (columns + 3, 1) } else { (1, rows + 2) }
+                    if by_row {
+                        (columns + 3, 1)
+                    } else {
+                        (1, rows + 2)
+                    }
                 };
                 let (ar, ac) = strides(m, k, layout & 1 == 0);
                 let (br, bc) = strides(k, n, layout & 2 == 0);
@@ -33,10 +48,22 @@ fn strided_product_matches_f64() {
                         n,
                         k,
                         alpha,
-                        Strided { data: &a, row_stride: ar, column_stride: ac },
-                        Strided { data: &b, row_stride: br, column_stride: bc },
+                        Strided {
+                            data: &a,
+                            row_stride: ar,
+                            column_stride: ac,
+                        },
+                        Strided {
+                            data: &b,
+                            row_stride: br,
+                            column_stride: bc,
+                        },
                         beta,
-                        StridedMut { data: &mut c, row_stride: cr, column_stride: cc },
+                        StridedMut {
+                            data: &mut c,
+                            row_stride: cr,
+                            column_stride: cc,
+                        },
                         &mut workspace,
                     );
                     let mut touched = vec![false; c.len()];
@@ -48,7 +75,11 @@ fn strided_product_matches_f64() {
                             }
                             let at = i * cr + j * cc;
                             touched[at] = true;
-                            let old = if beta == 0.0 { 0.0 } else { beta as f64 * before[at] as f64 };
+                            let old = if beta == 0.0 {
+                                0.0
+                            } else {
+                                beta as f64 * before[at] as f64
+                            };
                             let expected = alpha as f64 * sum + old;
                             // k products of magnitude below 2 each, rounded at 2^-24.
                             let bound = 1.2e-7 * (2.0 * k as f64 + 4.0);
@@ -60,7 +91,10 @@ fn strided_product_matches_f64() {
                         }
                     }
                     for (i, touched) in touched.iter().enumerate() {
-                        assert!(*touched || c[i].to_bits() == before[i].to_bits(), "wrote outside c at {i}");
+                        assert!(
+                            *touched || c[i].to_bits() == before[i].to_bits(),
+                            "wrote outside c at {i}"
+                        );
                     }
                 }
             }

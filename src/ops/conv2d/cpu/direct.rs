@@ -54,21 +54,35 @@ impl Direct {
             Side::Forward => (input, output),
             Side::InputGrad => (output, input),
         };
-        Direct { geometry: *geometry, side, source, output, rows, columns }
+        Direct {
+            geometry: *geometry,
+            side,
+            source,
+            output,
+            rows,
+            columns,
+        }
     }
 
     fn phases(&self) -> impl Iterator<Item = (&Phase, &Phase)> {
-        self.rows.phases().iter().flat_map(|y| self.columns.phases().iter().map(move |x| (y, x)))
+        self.rows
+            .phases()
+            .iter()
+            .flat_map(|y| self.columns.phases().iter().map(move |x| (y, x)))
     }
 
-    /// Products per image after folding.
-    pub fn macs_per_image(&self) -> usize {
-        let per_pixel = self.side.depth(&self.geometry) * self.side.columns(&self.geometry);
-        self.phases().map(|(y, x)| y.count * x.count * y.taps().len() * x.taps().len() * per_pixel).sum()
+    /// Products per image and pair of channels.
+    pub fn products(&self) -> usize {
+        self.phases()
+            .map(|(y, x)| y.count * x.count * y.taps().len() * x.taps().len())
+            .sum()
     }
 
     fn phase_len(&self, y: &Phase, x: &Phase) -> usize {
-        y.taps().len() * x.taps().len() * self.side.depth(&self.geometry) * padded(self.side.columns(&self.geometry))
+        y.taps().len()
+            * x.taps().len()
+            * self.side.depth(&self.geometry)
+            * padded(self.side.columns(&self.geometry))
     }
 
     /// Floats of the packed filter: per phase, panels of `[tap][depth][column]`.
@@ -91,7 +105,8 @@ impl Direct {
             for depth0 in (first..depth.min(first + task_depth)).step_by(DEPTH) {
                 let count = (depth - depth0).min(DEPTH);
                 let block = (panel.first, panel.columns);
-                self.side.read_block(&self.geometry, weight, (depth0, count), block, &mut entries);
+                self.side
+                    .read_block(&self.geometry, weight, (depth0, count), block, &mut entries);
                 self.pack_block(&entries, panel, depth0, count, to);
             }
         });
@@ -105,10 +120,18 @@ impl Direct {
             let taps = y.taps().len() * x.taps().len();
             let start = phase_start + panel.first * depth * taps;
             phase_start += self.phase_len(y, x);
-            let pairs = y.taps().iter().flat_map(|ty| x.taps().iter().map(move |tx| (ty, tx)));
+            let pairs = y
+                .taps()
+                .iter()
+                .flat_map(|ty| x.taps().iter().map(move |tx| (ty, tx)));
             for (index, (ty, tx)) in pairs.enumerate() {
                 // SAFETY: the tasks of `pack` write disjoint panels and depths.
-                let to = unsafe { to.part(start + (index * depth + depth0) * panel.width, count * panel.width) };
+                let to = unsafe {
+                    to.part(
+                        start + (index * depth + depth0) * panel.width,
+                        count * panel.width,
+                    )
+                };
                 for (d, to) in to.chunks_exact_mut(panel.width).enumerate() {
                     to.fill(0.0);
                     for ky in bits(ty.members) {
@@ -161,7 +184,9 @@ impl Direct {
             let pixels = self.geometry.batch * row_phase.count * column_phase.count;
             let m_blocks = pixels.div_ceil(M_BLOCK);
             let panels = panel_count(self.side.columns(&self.geometry));
-            let groups = (TASKS_PER_THREAD * width()).div_ceil(m_blocks.max(1)).min(panels);
+            let groups = (TASKS_PER_THREAD * width())
+                .div_ceil(m_blocks.max(1))
+                .min(panels);
             // Tasks that share panels are neighbours: both threads stream the same weights.
             parallel(m_blocks * groups, |task| {
                 let group = task / m_blocks;
@@ -239,16 +264,21 @@ impl Pass<'_> {
                     for i in b * ROWS..pixels.len().min((b + 1) * ROWS) {
                         let (image, y, x) = origins[i];
                         let (y, x) = (y + offset_y, x + offset_x);
-                        let inside = (0..source_height as isize).contains(&y) && (0..source_width as isize).contains(&x);
+                        let inside = (0..source_height as isize).contains(&y)
+                            && (0..source_width as isize).contains(&x);
                         any |= inside;
                         table[entry * ROWS + i % ROWS] = if inside {
-                            self.x[((image + y as usize) * source_width + x as usize) * depth..].as_ptr()
+                            self.x[((image + y as usize) * source_width + x as usize) * depth..]
+                                .as_ptr()
                         } else {
                             self.zeros.as_ptr()
                         };
                     }
                     if any {
-                        segments[entry] = Segment { b_row: (tap - tap0) * depth, k: depth };
+                        segments[entry] = Segment {
+                            b_row: (tap - tap0) * depth,
+                            k: depth,
+                        };
                         *count += 1;
                     }
                 }
@@ -290,7 +320,11 @@ impl Pass<'_> {
                                     column: panel.first,
                                     accumulate: tap0 > 0 || k0 > 0,
                                     bias: if last { self.bias } else { std::ptr::null() },
-                                    residual: if last { self.residual } else { std::ptr::null() },
+                                    residual: if last {
+                                        self.residual
+                                    } else {
+                                        std::ptr::null()
+                                    },
                                     rows: (pixels.len() - first).min(ROWS),
                                     columns: panel.columns,
                                 },

@@ -51,20 +51,24 @@ impl DirectWeightGrad {
     }
 
     fn phases(&self) -> impl Iterator<Item = (&Phase, &Phase)> {
-        self.rows.phases().iter().flat_map(|y| self.columns.phases().iter().map(move |x| (y, x)))
+        self.rows
+            .phases()
+            .iter()
+            .flat_map(|y| self.columns.phases().iter().map(move |x| (y, x)))
     }
 
     /// Every tap of every phase.
     fn taps(&self) -> impl Iterator<Item = (&Phase, &Phase, Tap, Tap)> {
         self.phases().flat_map(|(y, x)| {
-            y.taps().iter().flat_map(move |&ty| x.taps().iter().map(move |&tx| (y, x, ty, tx)))
+            y.taps()
+                .iter()
+                .flat_map(move |&ty| x.taps().iter().map(move |&tx| (y, x, ty, tx)))
         })
     }
 
-    /// Products per image after folding.
-    pub fn macs_per_image(&self) -> usize {
-        let channels = self.geometry.in_channels * self.geometry.out_channels;
-        self.taps().map(|(y, x, ..)| y.count * x.count * channels).sum()
+    /// Products per image and pair of channels.
+    pub fn products(&self) -> usize {
+        self.taps().map(|(y, x, ..)| y.count * x.count).sum()
     }
 
     fn chunk(&self) -> usize {
@@ -102,8 +106,22 @@ impl DirectWeightGrad {
         let o_panels = panel_count(g.out_channels);
         for image0 in (0..g.batch).step_by(self.chunk()) {
             let images = (g.batch - image0).min(self.chunk());
-            copy_panels(x, image0, images, g.height * g.width, g.in_channels, x_panels);
-            copy_panels(dy, image0, images, g.output_height() * g.output_width(), g.out_channels, dy_panels);
+            copy_panels(
+                x,
+                image0,
+                images,
+                g.height * g.width,
+                g.in_channels,
+                x_panels,
+            );
+            copy_panels(
+                dy,
+                image0,
+                images,
+                g.output_height() * g.output_width(),
+                g.out_channels,
+                dy_panels,
+            );
             let (x_panels, dy_panels) = (&*x_panels, &*dy_panels);
             parallel_slots(slots, c_panels * o_panels, |slot, task| {
                 // SAFETY: each slot is one thread's.
@@ -138,7 +156,9 @@ impl DirectWeightGrad {
             pixels: 0,
             next: (usize::MAX, usize::MAX),
         };
-        for ((y_phase, x_phase, ty, tx), sums) in self.taps().zip(sums.chunks_exact_mut(PANEL * PANEL)) {
+        for ((y_phase, x_phase, ty, tx), sums) in
+            self.taps().zip(sums.chunks_exact_mut(PANEL * PANEL))
+        {
             let mut accumulate = false;
             let mut flush = |runs: &mut Runs| {
                 let c_rows: [usize; PANEL] = std::array::from_fn(|i| i * PANEL);
@@ -240,7 +260,14 @@ impl DirectWeightGrad {
 }
 
 /// Copies the channels of some images into panels: `[panel][pixel][width]`.
-fn copy_panels(from: &[f32], image0: usize, images: usize, pixels: usize, channels: usize, to: &mut [f32]) {
+fn copy_panels(
+    from: &[f32],
+    image0: usize,
+    images: usize,
+    pixels: usize,
+    channels: usize,
+    to: &mut [f32],
+) {
     /// Pixels per task.
     const BAND: usize = 256;
     let from = &from[image0 * pixels * channels..][..images * pixels * channels];
@@ -252,7 +279,12 @@ fn copy_panels(from: &[f32], image0: usize, images: usize, pixels: usize, channe
         let first = task % bands * BAND;
         let rows = (count - first).min(BAND);
         // SAFETY: tasks write disjoint panels and pixels.
-        let to = unsafe { to.part(panel.first * count + first * panel.width, rows * panel.width) };
+        let to = unsafe {
+            to.part(
+                panel.first * count + first * panel.width,
+                rows * panel.width,
+            )
+        };
         pack_panel(panel, rows, &from[first * channels..], channels, 1, 1.0, to);
     });
 }

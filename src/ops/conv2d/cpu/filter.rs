@@ -59,7 +59,8 @@ impl Side {
                 Side::Forward => (column0 + o, depth0),
                 Side::InputGrad => (depth0 + o, column0),
             };
-            let from = &weight[(output * geometry.in_channels + input) * entries..][..inner * entries];
+            let from =
+                &weight[(output * geometry.in_channels + input) * entries..][..inner * entries];
             for (i, from) in from.chunks_exact(entries).enumerate() {
                 let at = match self {
                     Side::Forward => i * COLUMNS + o,

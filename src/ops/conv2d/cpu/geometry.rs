@@ -58,7 +58,8 @@ impl ConvGeometry {
 
     /// Floating-point operations of the textbook sum, padding included; each gradient takes as many.
     pub fn flops(&self) -> u64 {
-        2 * (self.batch * self.output_height() * self.output_width()) as u64 * self.weight_len() as u64
+        2 * (self.batch * self.output_height() * self.output_width()) as u64
+            * self.weight_len() as u64
     }
 
     /// # Panics
@@ -84,7 +85,9 @@ impl ConvGeometry {
 
 fn output_len(len: usize, kernel: usize, padding: usize, geometry: &ConvGeometry) -> usize {
     let len = if geometry.upsample { 2 * len } else { len };
-    (len + 2 * padding + 1).saturating_sub(kernel).div_ceil(geometry.stride)
+    (len + 2 * padding + 1)
+        .saturating_sub(kernel)
+        .div_ceil(geometry.stride)
 }
 
 /// One source pixel of an output pixel, along one axis.
@@ -113,15 +116,27 @@ pub struct Phase {
 
 impl Phase {
     fn new(first: usize, step: usize, len: usize, source_step: usize) -> Phase {
-        Phase { first, step, count: len.saturating_sub(first).div_ceil(step), source_step, ..Phase::default() }
+        Phase {
+            first,
+            step,
+            count: len.saturating_sub(first).div_ceil(step),
+            source_step,
+            ..Phase::default()
+        }
     }
 
     fn add(&mut self, offset: isize, kernel_index: usize) {
         let bit = 1 << kernel_index;
-        match self.taps[..self.tap_count].iter_mut().find(|tap| tap.offset == offset) {
+        match self.taps[..self.tap_count]
+            .iter_mut()
+            .find(|tap| tap.offset == offset)
+        {
             Some(tap) => tap.members |= bit,
             None => {
-                self.taps[self.tap_count] = Tap { offset, members: bit };
+                self.taps[self.tap_count] = Tap {
+                    offset,
+                    members: bit,
+                };
                 self.tap_count += 1;
             }
         }
@@ -137,7 +152,11 @@ impl Phase {
         let step = self.source_step as isize;
         let start = (-tap.offset).max(0) + step - 1;
         let last = source_len as isize - 1 - tap.offset;
-        let end = if last < 0 { 0 } else { (last / step + 1) as usize };
+        let end = if last < 0 {
+            0
+        } else {
+            (last / step + 1) as usize
+        };
         let start = (start / step) as usize;
         start.min(self.count)..end.min(self.count).max(start.min(self.count))
     }
@@ -161,10 +180,16 @@ impl Axis {
         for (r, phase) in phases.iter_mut().enumerate().take(fold) {
             *phase = Phase::new(r, fold, out, stride);
             for k in 0..kernel {
-                phase.add(((stride * r + k) as isize - padding).div_euclid(fold as isize), k);
+                phase.add(
+                    ((stride * r + k) as isize - padding).div_euclid(fold as isize),
+                    k,
+                );
             }
         }
-        Axis { phases, count: fold }
+        Axis {
+            phases,
+            count: fold,
+        }
     }
 
     /// Inputs read the output's gradient: input `s·g + r` (of an upsampled axis: its pixels `2(s·g + r)` and the
@@ -184,7 +209,10 @@ impl Axis {
                 }
             }
         }
-        Axis { phases, count: stride }
+        Axis {
+            phases,
+            count: stride,
+        }
     }
 
     /// The phases; every output position is in exactly one.

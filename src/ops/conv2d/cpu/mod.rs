@@ -51,7 +51,47 @@ impl Strategy {
     fn applies(self, geometry: &ConvGeometry) -> bool {
         self == Strategy::Direct || Winograd::applies(geometry)
     }
+
+    /// The strategy with the least cost, counted in multiply-adds per pair of channels.
+    ///
+    /// A direct convolution costs its products, `direct` of them per image (fewer than the textbook's through an
+    /// upsample). Winograd costs its points' products, a quarter more for the passes over activations, and
+    /// [`FILTER_COST`] once for the filter, whatever the batch. The choice must not depend on the batch, or an image's
+    /// last bits would, so that one is spread over [`NOMINAL_BATCH`] images. Below [`FEWEST_CHANNELS`] on
+    /// either side the passes over activations outweigh what the products save.
+    fn choose(geometry: &ConvGeometry, map: [usize; 2], direct: usize) -> Strategy {
+        if !Winograd::applies(geometry)
+            || geometry.in_channels.min(geometry.out_channels) < FEWEST_CHANNELS
+        {
+            return Strategy::Direct;
+        }
+        let winograd = |strategy: Strategy, tile: Tile| {
+            let tiles: usize = map.map(|len| len.div_ceil(tile.outputs())).iter().product();
+            (
+                tiles * tile.points() * NOMINAL_BATCH * 5 / 4 + FILTER_COST,
+                strategy,
+            )
+        };
+        [
+            winograd(Strategy::Winograd4, Tile::Four),
+            winograd(Strategy::Winograd2, Tile::Two),
+            (direct * NOMINAL_BATCH, Strategy::Direct),
+        ]
+        .into_iter()
+        .min_by_key(|(cost, _)| *cost)
+        .map_or(Strategy::Direct, |(_, strategy)| strategy)
+    }
 }
+
+/// Images over which the work on a filter is spread: what a sampler with guidance runs at least is 2, training 8.
+const NOMINAL_BATCH: usize = 4;
+
+/// Work on a filter in Winograd's passes, in multiply-adds per pair of channels: 170 cycles per vector of 16 pairs to
+/// transform it and to pass its points through L2, where two multiply-adds fit a cycle (512→512 at 8×8, one thread).
+const FILTER_COST: usize = 340;
+
+/// Fewest channels for Winograd.
+const FEWEST_CHANNELS: usize = 32;
 
 /// The forward convolution of one geometry.
 #[derive(Clone, Copy, Debug)]
@@ -66,51 +106,72 @@ pub struct InputGrad(Filtered);
 struct Filtered {
     isa: Isa,
     geometry: ConvGeometry,
+    side: Side,
     strategy: Strategy,
-    method: FilteredMethod,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum FilteredMethod {
-    Direct(Direct),
-    Winograd(Winograd),
 }
 
 impl Filtered {
+    fn quickest(geometry: &ConvGeometry, side: Side) -> Filtered {
+        geometry.assert_supported();
+        let enlarge = if geometry.upsample { 2 } else { 1 };
+        let map = match side {
+            Side::Forward => [geometry.output_height(), geometry.output_width()],
+            Side::InputGrad => [geometry.height * enlarge, geometry.width * enlarge],
+        };
+        let strategy = Strategy::choose(geometry, map, Direct::new(geometry, side).products());
+        Filtered::new(geometry, side, strategy, Isa::detect()).expect("the chosen strategy applies")
+    }
+
     fn new(geometry: &ConvGeometry, side: Side, strategy: Strategy, isa: Isa) -> Option<Filtered> {
         geometry.assert_supported();
-        assert!(Isa::available().contains(&isa), "this processor has no {isa:?}");
+        assert!(
+            Isa::available().contains(&isa),
+            "this processor has no {isa:?}"
+        );
         if !strategy.applies(geometry) {
             return None;
         }
-        let method = match strategy.tile() {
-            None => FilteredMethod::Direct(Direct::new(geometry, side)),
-            Some(tile) => FilteredMethod::Winograd(Winograd::new(geometry, side, tile)),
-        };
-        Some(Filtered { isa, geometry: *geometry, strategy, method })
+        Some(Filtered {
+            isa,
+            geometry: *geometry,
+            side,
+            strategy,
+        })
+    }
+
+    fn direct(&self) -> Direct {
+        Direct::new(&self.geometry, self.side)
+    }
+
+    fn winograd(&self, tile: Tile) -> Winograd {
+        Winograd::new(&self.geometry, self.side, tile)
     }
 
     fn packed_len(&self) -> usize {
-        match &self.method {
-            FilteredMethod::Direct(direct) => direct.packed_len(),
-            FilteredMethod::Winograd(winograd) => winograd.packed_len(),
+        match self.strategy.tile() {
+            None => self.direct().packed_len(),
+            Some(tile) => self.winograd(tile).packed_len(),
         }
     }
 
     fn pack(&self, weight: &[f32], packed: &mut [f32]) {
-        assert_eq!(weight.len(), self.geometry.weight_len(), "conv2d: filter of {:?}", self.geometry);
-        assert!(packed.len() >= self.packed_len(), "conv2d: packed filter of {:?}", self.geometry);
-        match &self.method {
-            FilteredMethod::Direct(direct) => direct.pack(weight, packed),
-            FilteredMethod::Winograd(winograd) => winograd.pack(self.isa, weight, packed),
+        let g = &self.geometry;
+        assert_eq!(weight.len(), g.weight_len(), "conv2d: filter of {g:?}");
+        assert!(
+            packed.len() >= self.packed_len(),
+            "conv2d: packed filter of {g:?}"
+        );
+        match self.strategy.tile() {
+            None => self.direct().pack(weight, packed),
+            Some(tile) => self.winograd(tile).pack(self.isa, weight, packed),
         }
     }
 
     /// With room to start on a cache line.
     fn workspace_len(&self) -> usize {
-        LINE + match &self.method {
-            FilteredMethod::Direct(direct) => direct.workspace_len(),
-            FilteredMethod::Winograd(winograd) => winograd.workspace_len(),
+        LINE + match self.strategy.tile() {
+            None => self.direct().workspace_len(),
+            Some(tile) => self.winograd(tile).workspace_len(),
         }
     }
 
@@ -124,14 +185,30 @@ impl Filtered {
         workspace: &mut [f32],
     ) {
         let g = &self.geometry;
-        assert!(bias.is_none_or(|b| b.len() == g.out_channels), "conv2d: bias of {g:?}");
-        assert!(residual.is_none_or(|r| r.len() == y.len()), "conv2d: residual of {g:?}");
-        assert!(packed.len() >= self.packed_len(), "conv2d: packed filter of {g:?}");
-        assert!(workspace.len() >= self.workspace_len(), "conv2d: workspace of {g:?}");
+        assert!(
+            bias.is_none_or(|b| b.len() == g.out_channels),
+            "conv2d: bias of {g:?}"
+        );
+        assert!(
+            residual.is_none_or(|r| r.len() == y.len()),
+            "conv2d: residual of {g:?}"
+        );
+        assert!(
+            packed.len() >= self.packed_len(),
+            "conv2d: packed filter of {g:?}"
+        );
+        assert!(
+            workspace.len() >= self.workspace_len(),
+            "conv2d: workspace of {g:?}"
+        );
         let workspace = aligned(workspace);
-        match &self.method {
-            FilteredMethod::Direct(direct) => direct.run(self.isa, packed, x, bias, residual, y, workspace),
-            FilteredMethod::Winograd(winograd) => winograd.run(self.isa, packed, x, bias, residual, y, workspace),
+        match self.strategy.tile() {
+            None => self
+                .direct()
+                .run(self.isa, packed, x, bias, residual, y, workspace),
+            Some(tile) => self
+                .winograd(tile)
+                .run(self.isa, packed, x, bias, residual, y, workspace),
         }
     }
 }
@@ -151,7 +228,7 @@ impl Forward {
     /// # Panics
     /// If the geometry is not supported (kernel above [`MAX_KERNEL`], stride above [`MAX_STRIDE`], a zero size).
     pub fn new(geometry: &ConvGeometry) -> Forward {
-        Forward(Filtered::new(geometry, Side::Forward, Strategy::Direct, Isa::detect()).expect("direct always applies"))
+        Forward(Filtered::quickest(geometry, Side::Forward))
     }
 
     /// The forward convolution by a given method; `None` where it does not apply.
@@ -206,9 +283,7 @@ impl InputGrad {
     /// # Panics
     /// If the geometry is not supported, as for [`Forward::new`].
     pub fn new(geometry: &ConvGeometry) -> InputGrad {
-        InputGrad(
-            Filtered::new(geometry, Side::InputGrad, Strategy::Direct, Isa::detect()).expect("direct always applies"),
-        )
+        InputGrad(Filtered::quickest(geometry, Side::InputGrad))
     }
 
     /// The input gradient by a given method; `None` where it does not apply.
@@ -254,13 +329,6 @@ pub struct WeightGrad {
     isa: Isa,
     geometry: ConvGeometry,
     strategy: Strategy,
-    method: WeightGradMethod,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum WeightGradMethod {
-    Direct(DirectWeightGrad),
-    Winograd(WinogradWeightGrad),
 }
 
 impl WeightGrad {
@@ -269,21 +337,27 @@ impl WeightGrad {
     /// # Panics
     /// If the geometry is not supported, as for [`Forward::new`].
     pub fn new(geometry: &ConvGeometry) -> WeightGrad {
-        WeightGrad::with(geometry, Strategy::Direct, Isa::detect()).expect("direct always applies")
+        geometry.assert_supported();
+        let map = [geometry.output_height(), geometry.output_width()];
+        let strategy = Strategy::choose(geometry, map, DirectWeightGrad::new(geometry).products());
+        WeightGrad::with(geometry, strategy, Isa::detect()).expect("the chosen strategy applies")
     }
 
     /// The weight gradient by a given method; `None` where it does not apply.
     pub fn with(geometry: &ConvGeometry, strategy: Strategy, isa: Isa) -> Option<WeightGrad> {
         geometry.assert_supported();
-        assert!(Isa::available().contains(&isa), "this processor has no {isa:?}");
+        assert!(
+            Isa::available().contains(&isa),
+            "this processor has no {isa:?}"
+        );
         if !strategy.applies(geometry) {
             return None;
         }
-        let method = match strategy.tile() {
-            None => WeightGradMethod::Direct(DirectWeightGrad::new(geometry)),
-            Some(tile) => WeightGradMethod::Winograd(WinogradWeightGrad::new(geometry, tile)),
-        };
-        Some(WeightGrad { isa, geometry: *geometry, strategy, method })
+        Some(WeightGrad {
+            isa,
+            geometry: *geometry,
+            strategy,
+        })
     }
 
     /// How it is computed.
@@ -293,9 +367,9 @@ impl WeightGrad {
 
     /// Floats of workspace that [`WeightGrad::run`] needs.
     pub fn workspace_len(&self) -> usize {
-        LINE + match &self.method {
-            WeightGradMethod::Direct(direct) => direct.workspace_len(),
-            WeightGradMethod::Winograd(winograd) => winograd.workspace_len(),
+        LINE + match self.strategy.tile() {
+            None => DirectWeightGrad::new(&self.geometry).workspace_len(),
+            Some(tile) => WinogradWeightGrad::new(&self.geometry, tile).workspace_len(),
         }
     }
 
@@ -308,11 +382,14 @@ impl WeightGrad {
         assert_eq!(x.len(), g.input_len(), "conv2d: x of {g:?}");
         assert_eq!(dy.len(), g.output_len(), "conv2d: dy of {g:?}");
         assert_eq!(dw.len(), g.weight_len(), "conv2d: dw of {g:?}");
-        assert!(workspace.len() >= self.workspace_len(), "conv2d: workspace of {g:?}");
+        assert!(
+            workspace.len() >= self.workspace_len(),
+            "conv2d: workspace of {g:?}"
+        );
         let workspace = aligned(workspace);
-        match &self.method {
-            WeightGradMethod::Direct(direct) => direct.run(self.isa, x, dy, dw, workspace),
-            WeightGradMethod::Winograd(winograd) => winograd.run(self.isa, x, dy, dw, workspace),
+        match self.strategy.tile() {
+            None => DirectWeightGrad::new(g).run(self.isa, x, dy, dw, workspace),
+            Some(tile) => WinogradWeightGrad::new(g, tile).run(self.isa, x, dy, dw, workspace),
         }
     }
 }

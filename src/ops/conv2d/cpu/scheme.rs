@@ -45,14 +45,26 @@ impl Scheme for F2 {
         // SAFETY (this and the following): arithmetic only.
         unsafe {
             let zero = S::zero();
-            [S::sub(d[0], d[2]), S::add(d[1], d[2]), S::sub(d[2], d[1]), S::sub(d[1], d[3]), zero, zero]
+            [
+                S::sub(d[0], d[2]),
+                S::add(d[1], d[2]),
+                S::sub(d[2], d[1]),
+                S::sub(d[1], d[3]),
+                zero,
+                zero,
+            ]
         }
     }
     #[inline(always)]
     unsafe fn output<S: Simd>(m: &[S::V; MAX_POINTS]) -> [S::V; MAX_TILE] {
         unsafe {
             let zero = S::zero();
-            [S::add(m[0], S::add(m[1], m[2])), S::sub(S::sub(m[1], m[2]), m[3]), zero, zero]
+            [
+                S::add(m[0], S::add(m[1], m[2])),
+                S::sub(S::sub(m[1], m[2]), m[3]),
+                zero,
+                zero,
+            ]
         }
     }
     #[inline(always)]
@@ -61,14 +73,28 @@ impl Scheme for F2 {
             let half = S::splat(0.5);
             let even = S::mul(half, S::add(g[0], g[2]));
             let odd = S::mul(half, g[1]);
-            [g[0], S::add(even, odd), S::sub(even, odd), g[2], S::zero(), S::zero()]
+            [
+                g[0],
+                S::add(even, odd),
+                S::sub(even, odd),
+                g[2],
+                S::zero(),
+                S::zero(),
+            ]
         }
     }
     #[inline(always)]
     unsafe fn output_grad<S: Simd>(y: &[S::V; MAX_TILE]) -> [S::V; MAX_POINTS] {
         unsafe {
             let zero = S::zero();
-            [y[0], S::add(y[0], y[1]), S::sub(y[0], y[1]), S::sub(zero, y[1]), zero, zero]
+            [
+                y[0],
+                S::add(y[0], y[1]),
+                S::sub(y[0], y[1]),
+                S::sub(zero, y[1]),
+                zero,
+                zero,
+            ]
         }
     }
     #[inline(always)]
@@ -76,7 +102,11 @@ impl Scheme for F2 {
         unsafe {
             let half = S::splat(0.5);
             let even = S::mul(half, S::add(p[1], p[2]));
-            [S::add(p[0], even), S::mul(half, S::sub(p[1], p[2])), S::add(even, p[3])]
+            [
+                S::add(p[0], even),
+                S::mul(half, S::sub(p[1], p[2])),
+                S::add(even, p[3]),
+            ]
         }
     }
 }
@@ -129,11 +159,19 @@ impl Scheme for F4 {
         unsafe {
             let (even_p, odd_p) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
             let (even_q, odd_q) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
-            let cubes = S::fma(S::splat(Self::P * Self::PP), odd_p, S::mul(S::splat(Self::Q * Self::QQ), odd_q));
+            let cubes = S::fma(
+                S::splat(Self::P * Self::PP),
+                odd_p,
+                S::mul(S::splat(Self::Q * Self::QQ), odd_q),
+            );
             [
                 S::add(m[0], S::add(even_p, even_q)),
                 S::fma(S::splat(Self::P), odd_p, S::mul(S::splat(Self::Q), odd_q)),
-                S::fma(S::splat(Self::PP), even_p, S::mul(S::splat(Self::QQ), even_q)),
+                S::fma(
+                    S::splat(Self::PP),
+                    even_p,
+                    S::mul(S::splat(Self::QQ), even_q),
+                ),
                 S::add(cubes, m[5]),
             ]
         }
@@ -179,9 +217,21 @@ impl Scheme for F4 {
             let (even_q, odd_q) = (S::add(p[3], p[4]), S::sub(p[3], p[4]));
             let (wp, wq) = (S::splat(Self::WP), S::splat(Self::WQ));
             let even = S::fma(wp, even_p, S::mul(wq, even_q));
-            let odd = S::fma(S::splat(Self::WP * Self::P), odd_p, S::mul(S::splat(Self::WQ * Self::Q), odd_q));
-            let squares = S::fma(S::splat(Self::WP * Self::PP), even_p, S::mul(S::splat(Self::WQ * Self::QQ), even_q));
-            [S::fma(S::splat(1.0 / (Self::PP * Self::QQ)), p[0], even), odd, S::add(squares, p[5])]
+            let odd = S::fma(
+                S::splat(Self::WP * Self::P),
+                odd_p,
+                S::mul(S::splat(Self::WQ * Self::Q), odd_q),
+            );
+            let squares = S::fma(
+                S::splat(Self::WP * Self::PP),
+                even_p,
+                S::mul(S::splat(Self::WQ * Self::QQ), even_q),
+            );
+            [
+                S::fma(S::splat(1.0 / (Self::PP * Self::QQ)), p[0], even),
+                odd,
+                S::add(squares, p[5]),
+            ]
         }
     }
 }

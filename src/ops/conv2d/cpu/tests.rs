@@ -33,7 +33,8 @@ fn each_product(g: &ConvGeometry, mut f: impl FnMut(usize, usize, usize)) {
                         let y = ((n * oh + oy) * ow + ox) * g.out_channels;
                         for o in 0..g.out_channels {
                             for c in 0..g.in_channels {
-                                let w = ((o * g.in_channels + c) * g.kernel[0] + ky) * g.kernel[1] + kx;
+                                let w =
+                                    ((o * g.in_channels + c) * g.kernel[0] + ky) * g.kernel[1] + kx;
                                 f(y + o, x + c, w);
                             }
                         }
@@ -58,17 +59,34 @@ struct Case {
 
 impl Case {
     fn new(g: ConvGeometry) -> Case {
-        let (x, w, dy) = (values(g.input_len(), 1), values(g.weight_len(), 2), values(g.output_len(), 3));
+        let (x, w, dy) = (
+            values(g.input_len(), 1),
+            values(g.weight_len(), 2),
+            values(g.output_len(), 3),
+        );
         let (bias, residual) = (values(g.out_channels, 4), values(g.output_len(), 5));
-        let mut y: Vec<f64> =
-            residual.iter().enumerate().map(|(i, r)| *r as f64 + bias[i % g.out_channels] as f64).collect();
+        let mut y: Vec<f64> = residual
+            .iter()
+            .enumerate()
+            .map(|(i, r)| *r as f64 + bias[i % g.out_channels] as f64)
+            .collect();
         let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
         each_product(&g, |iy, ix, iw| {
             y[iy] += x[ix] as f64 * w[iw] as f64;
             dx[ix] += dy[iy] as f64 * w[iw] as f64;
             dw[iw] += dy[iy] as f64 * x[ix] as f64;
         });
-        Case { g, x, w, dy, bias, residual, y, dx, dw }
+        Case {
+            g,
+            x,
+            w,
+            dy,
+            bias,
+            residual,
+            y,
+            dx,
+            dw,
+        }
     }
 
     /// Checks whichever of the three computations `strategy` applies to; returns how many did.
@@ -80,14 +98,25 @@ impl Case {
             forward.pack(&self.w, &mut packed);
             let mut workspace = vec![f32::NAN; forward.workspace_len()];
             let mut y = vec![f32::NAN; g.output_len()];
-            forward.run(&packed, &self.x, Some(&self.bias), Some(&self.residual), &mut y, &mut workspace);
+            forward.run(
+                &packed,
+                &self.x,
+                Some(&self.bias),
+                Some(&self.residual),
+                &mut y,
+                &mut workspace,
+            );
             assert_close("y", &y, &self.y, bound, (g, strategy, isa));
             let mut plain = vec![f32::NAN; g.output_len()];
             workspace.fill(f32::NAN);
             forward.run(&packed, &self.x, None, None, &mut plain, &mut workspace);
             for (i, plain) in plain.iter().enumerate() {
-                let with = *plain as f64 + self.bias[i % g.out_channels] as f64 + self.residual[i] as f64;
-                assert!((with - y[i] as f64).abs() <= 1e-5 * (1.0 + with.abs()), "bias and residual at {i} of {g:?}");
+                let with =
+                    *plain as f64 + self.bias[i % g.out_channels] as f64 + self.residual[i] as f64;
+                assert!(
+                    (with - y[i] as f64).abs() <= 1e-5 * (1.0 + with.abs()),
+                    "bias and residual at {i} of {g:?}"
+                );
             }
             checked += 1;
         }
@@ -111,14 +140,32 @@ impl Case {
     }
 }
 
-fn assert_close(name: &str, got: &[f32], expected: &[f64], bound: f64, what: (&ConvGeometry, Strategy, Isa)) {
-    let error: f64 = got.iter().zip(expected).map(|(a, b)| (*a as f64 - b).powi(2)).sum();
+fn assert_close(
+    name: &str,
+    got: &[f32],
+    expected: &[f64],
+    bound: f64,
+    what: (&ConvGeometry, Strategy, Isa),
+) {
+    let error: f64 = got
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (*a as f64 - b).powi(2))
+        .sum();
     let norm: f64 = expected.iter().map(|b| b * b).sum();
     let relative = (error / norm.max(1e-30)).sqrt();
-    assert!(relative <= bound, "{name} of {what:?}: relative error {relative:.2e}, at most {bound:.0e}");
+    assert!(
+        relative <= bound,
+        "{name} of {what:?}: relative error {relative:.2e}, at most {bound:.0e}"
+    );
 }
 
-fn geometry(batch: usize, size: [usize; 2], channels: [usize; 2], kernel: [usize; 2]) -> ConvGeometry {
+fn geometry(
+    batch: usize,
+    size: [usize; 2],
+    channels: [usize; 2],
+    kernel: [usize; 2],
+) -> ConvGeometry {
     ConvGeometry {
         batch,
         height: size[0],
@@ -142,10 +189,18 @@ fn direct_matches_f64_over_awkward_shapes() {
         for stride in 1..=3 {
             for padding in 0..=2 {
                 for upsample in [false, true] {
-                    for (batch, size, channels) in
-                        [(1, [1, 1], [3, 8]), (3, [5, 7], [8, 3]), (1, [9, 4], [20, 33]), (2, [6, 6], [1, 20])]
-                    {
-                        let g = ConvGeometry { stride, padding: [padding; 2], upsample, ..geometry(batch, size, channels, kernel) };
+                    for (batch, size, channels) in [
+                        (1, [1, 1], [3, 8]),
+                        (3, [5, 7], [8, 3]),
+                        (1, [9, 4], [20, 33]),
+                        (2, [6, 6], [1, 20]),
+                    ] {
+                        let g = ConvGeometry {
+                            stride,
+                            padding: [padding; 2],
+                            upsample,
+                            ..geometry(batch, size, channels, kernel)
+                        };
                         let up = if upsample { 2 } else { 1 };
                         if (0..2).any(|i| size[i] * up + 2 * padding < kernel[i]) {
                             continue;
@@ -173,13 +228,32 @@ fn direct_matches_f64_at_limits() {
         geometry(3, [70, 61], [3, 20], [3, 3]),
         // The largest kernel, stride and tap count.
         geometry(1, [9, 9], [8, 3], [7, 7]),
-        ConvGeometry { upsample: true, ..geometry(2, [7, 5], [33, 8], [7, 7]) },
-        ConvGeometry { stride: 4, padding: [1; 2], ..geometry(2, [9, 11], [8, 20], [3, 3]) },
-        ConvGeometry { stride: 4, padding: [3; 2], upsample: true, ..geometry(1, [9, 11], [8, 20], [7, 5]) },
+        ConvGeometry {
+            upsample: true,
+            ..geometry(2, [7, 5], [33, 8], [7, 7])
+        },
+        ConvGeometry {
+            stride: 4,
+            padding: [1; 2],
+            ..geometry(2, [9, 11], [8, 20], [3, 3])
+        },
+        ConvGeometry {
+            stride: 4,
+            padding: [3; 2],
+            upsample: true,
+            ..geometry(1, [9, 11], [8, 20], [7, 5])
+        },
         // Padding wider than the kernel: whole windows of zeros.
-        ConvGeometry { padding: [4; 2], ..geometry(1, [3, 3], [8, 8], [3, 3]) },
+        ConvGeometry {
+            padding: [4; 2],
+            ..geometry(1, [3, 3], [8, 8], [3, 3])
+        },
         // Kernel narrower than the stride: inputs that no output reads.
-        ConvGeometry { stride: 3, padding: [0; 2], ..geometry(1, [7, 8], [1100, 8], [1, 1]) },
+        ConvGeometry {
+            stride: 3,
+            padding: [0; 2],
+            ..geometry(1, [7, 8], [1100, 8], [1, 1])
+        },
     ];
     for g in cases {
         let case = Case::new(g);
@@ -190,7 +264,8 @@ fn direct_matches_f64_at_limits() {
 }
 
 /// F(2×2, 3×3) adds and halves; F(4×4, 3×3) multiplies by up to (9/4)² and loses about three bits.
-const WINOGRAD_BOUNDS: [(Strategy, f64); 2] = [(Strategy::Winograd2, 1e-6), (Strategy::Winograd4, 1e-5)];
+const WINOGRAD_BOUNDS: [(Strategy, f64); 2] =
+    [(Strategy::Winograd2, 1e-6), (Strategy::Winograd4, 1e-5)];
 
 #[test]
 fn winograd_matches_f64_over_awkward_shapes() {
@@ -216,7 +291,11 @@ fn winograd_matches_f64_over_awkward_shapes() {
                 if large || size.iter().any(|len| len * enlarge + 2 * padding < 3) {
                     continue;
                 }
-                let case = Case::new(ConvGeometry { padding: [padding; 2], upsample, ..geometry(batch, size, channels, [3, 3]) });
+                let case = Case::new(ConvGeometry {
+                    padding: [padding; 2],
+                    upsample,
+                    ..geometry(batch, size, channels, [3, 3])
+                });
                 for &isa in Isa::available() {
                     for (strategy, bound) in WINOGRAD_BOUNDS {
                         checked += case.check(strategy, isa, bound);
@@ -251,15 +330,29 @@ fn winograd_applies_to_three_by_three_of_stride_one_only() {
 fn results_depend_neither_on_threads_nor_on_batch() {
     for strategy in [Strategy::Direct, Strategy::Winograd2, Strategy::Winograd4] {
         let g = geometry(5, [11, 9], [40, 70], [3, 3]);
-        let (x, w, dy) = (values(g.input_len(), 1), values(g.weight_len(), 2), values(g.output_len(), 3));
+        let (x, w, dy) = (
+            values(g.input_len(), 1),
+            values(g.weight_len(), 2),
+            values(g.output_len(), 3),
+        );
         let run = |g: &ConvGeometry, threads: usize, x: &[f32], dy: &[f32]| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
             pool.install(|| {
                 let forward = Forward::with(g, strategy, Isa::detect()).unwrap();
                 let mut packed = vec![f32::NAN; forward.packed_len()];
                 forward.pack(&w, &mut packed);
                 let mut y = vec![f32::NAN; g.output_len()];
-                forward.run(&packed, x, None, None, &mut y, &mut vec![f32::NAN; forward.workspace_len()]);
+                forward.run(
+                    &packed,
+                    x,
+                    None,
+                    None,
+                    &mut y,
+                    &mut vec![f32::NAN; forward.workspace_len()],
+                );
                 let grad = WeightGrad::with(g, strategy, Isa::detect()).unwrap();
                 let mut dw = vec![f32::NAN; g.weight_len()];
                 grad.run(x, dy, &mut dw, &mut vec![f32::NAN; grad.workspace_len()]);
@@ -268,10 +361,16 @@ fn results_depend_neither_on_threads_nor_on_batch() {
         };
         let (y, dw) = run(&g, 1, &x, &dy);
         for threads in [2, 3] {
-            assert!(run(&g, threads, &x, &dy) == (y.clone(), dw.clone()), "{strategy:?} on {threads} threads");
+            assert!(
+                run(&g, threads, &x, &dy) == (y.clone(), dw.clone()),
+                "{strategy:?} on {threads} threads"
+            );
         }
         let one = ConvGeometry { batch: 1, ..g };
-        let images = x.chunks(one.input_len()).zip(dy.chunks(one.output_len())).zip(y.chunks(one.output_len()));
+        let images = x
+            .chunks(one.input_len())
+            .zip(dy.chunks(one.output_len()))
+            .zip(y.chunks(one.output_len()));
         for ((x, dy), expected) in images {
             assert!(run(&one, 2, x, dy).0 == expected, "{strategy:?} one image");
         }

@@ -2,9 +2,9 @@
 
 use super::scheme::{F2, F4, MAX_POINTS, MAX_TILE, Scheme};
 use crate::device::cpu::gemm::Isa;
+use crate::device::cpu::gemm::kernel::PANEL;
 use crate::device::cpu::gemm::pack::panel;
 use crate::device::cpu::gemm::simd::{Job, Simd};
-use crate::device::cpu::gemm::kernel::PANEL;
 
 /// The two schemes, as a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,13 +61,20 @@ impl Tiled {
     fn place(&self, tile: usize) -> (usize, isize, isize) {
         let [rows, columns] = self.tiles;
         let (x, y) = (tile % columns, tile / columns % rows);
-        (tile / (rows * columns), (y * self.step) as isize + self.origin, (x * self.step) as isize + self.origin)
+        (
+            tile / (rows * columns),
+            (y * self.step) as isize + self.origin,
+            (x * self.step) as isize + self.origin,
+        )
     }
 
     /// The offset of a pixel of an image in the stored activation; none outside.
     fn offset(&self, image: usize, y: isize, x: isize) -> Option<usize> {
         let shift = usize::from(self.doubled);
-        let (y, x) = (usize::try_from(y).ok()? >> shift, usize::try_from(x).ok()? >> shift);
+        let (y, x) = (
+            usize::try_from(y).ok()? >> shift,
+            usize::try_from(x).ok()? >> shift,
+        );
         (y < self.size[0] && x < self.size[1])
             .then(|| ((image * self.size[0] + y) * self.size[1] + x) * self.channels)
     }
@@ -173,7 +180,11 @@ impl Gather<'_> {
             while channel < channels {
                 // SAFETY: pixels hold `channels` floats; the caller vouches for `to`.
                 unsafe {
-                    let to = self.to.start.add(self.to.layout.offset(self.first + index, channel, channels));
+                    let to = self.to.start.add(self.to.layout.offset(
+                        self.first + index,
+                        channel,
+                        channels,
+                    ));
                     if channel + S::LANES <= channels {
                         self.one::<S, F>(|i, j| S::load(pixels[i][j].add(channel)), to);
                     } else {
@@ -200,8 +211,8 @@ impl Gather<'_> {
                             *d = load(i, j);
                         }
                         let points = F::input::<S>(&d);
-                        for i in 0..F::POINTS {
-                            half[i][j] = points[i];
+                        for (half, point) in half.iter_mut().zip(points) {
+                            half[j] = point;
                         }
                     }
                     for (i, half) in half.iter().enumerate().take(F::POINTS) {
@@ -218,8 +229,8 @@ impl Gather<'_> {
                             *d = load(i, j);
                         }
                         let points = F::output_grad::<S>(&d);
-                        for i in 0..F::POINTS {
-                            half[i][j] = points[i];
+                        for (half, point) in half.iter_mut().zip(points) {
+                            half[j] = point;
                         }
                     }
                     for (i, half) in half.iter().enumerate().take(F::POINTS) {
@@ -297,12 +308,18 @@ impl Scatter<'_> {
                 let count = (channels - channel).min(S::LANES);
                 // SAFETY: the caller vouches for the buffers.
                 unsafe {
-                    let at = self.from.layout.offset(self.first + index, channel, channels);
+                    let at = self
+                        .from
+                        .layout
+                        .offset(self.first + index, channel, channels);
                     let mut y = self.one::<S, F>(self.from.start.add(at));
                     if self.tiled.doubled {
                         for i in (0..F::TILE).step_by(2) {
                             for j in (0..F::TILE).step_by(2) {
-                                y[i][j] = S::add(S::add(y[i][j], y[i][j + 1]), S::add(y[i + 1][j], y[i + 1][j + 1]));
+                                y[i][j] = S::add(
+                                    S::add(y[i][j], y[i][j + 1]),
+                                    S::add(y[i + 1][j], y[i + 1][j + 1]),
+                                );
                             }
                         }
                     }
@@ -330,8 +347,8 @@ impl Scatter<'_> {
                     *m = S::load(from.add((i * F::POINTS + j) * self.from.point_stride));
                 }
                 let y = F::output::<S>(&m);
-                for i in 0..F::TILE {
-                    half[i][j] = y[i];
+                for (half, y) in half.iter_mut().zip(y) {
+                    half[j] = y;
                 }
             }
             let mut out = [[S::zero(); MAX_TILE]; MAX_TILE];

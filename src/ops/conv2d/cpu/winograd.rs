@@ -32,8 +32,19 @@ const K_BLOCK: usize = 64;
 /// Most tiles of an image that count as few.
 const FEW_TILES: usize = 64;
 
-/// Tiles per block where they are few.
+/// Tiles per block where they are few: their points of 512 channels are 5 MB.
 const FEW_BLOCK: usize = 64;
+
+/// Bytes of a block's two buffers where tiles are many: half of L2. Between 0.5 and 2 MiB the time hardly changes
+/// (VAE decoder: 5 %).
+const MANY_BLOCK_BYTES: usize = 1 << 20;
+
+/// Fewest tiles of such a block, so that streaming the filter from L3 is spread over enough of them: 16 cost 15 % more
+/// with 256 channels.
+const MANY_BLOCK_LEAST: usize = 48;
+
+/// Most tiles of such a block, which few channels would make too long to share out.
+const MANY_BLOCK_MOST: usize = 256;
 
 /// A convolution prepared for this method.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +85,11 @@ impl Winograd {
             Side::InputGrad => (output, input, 2 - geometry.padding[0]),
         };
         let doubled = |is_input: bool| geometry.upsample && is_input;
-        let enlarge = if doubled(side == Side::InputGrad) { 2 } else { 1 };
+        let enlarge = if doubled(side == Side::InputGrad) {
+            2
+        } else {
+            1
+        };
         let tiles = target.map(|len| (len * enlarge).div_ceil(tile.outputs()));
         let source = Tiled {
             size: source,
@@ -107,7 +122,11 @@ impl Winograd {
     /// Floats of the packed filter: panels of `[depth][entry][column]` where tiles are few, else per point panels of
     /// `[depth][column]`.
     pub fn packed_len(&self) -> usize {
-        let kept = if self.few { ENTRIES } else { self.tile.points() };
+        let kept = if self.few {
+            ENTRIES
+        } else {
+            self.tile.points()
+        };
         kept * self.source.channels * padded(self.output.channels)
     }
 
@@ -122,12 +141,14 @@ impl Winograd {
             let count = (depth - depth0).min(DEPTH);
             let mut entries = [0.0; ENTRIES * DEPTH * COLUMNS];
             let block = (panel.first, panel.columns);
-            self.side.read_block(&self.geometry, weight, (depth0, count), block, &mut entries);
+            self.side
+                .read_block(&self.geometry, weight, (depth0, count), block, &mut entries);
             if self.side == Side::InputGrad {
                 // The input gradient convolves with the filter turned by half a turn.
                 for entry in 0..ENTRIES / 2 {
                     let (low, high) = entries.split_at_mut((ENTRIES - 1 - entry) * DEPTH * COLUMNS);
-                    low[entry * DEPTH * COLUMNS..][..DEPTH * COLUMNS].swap_with_slice(&mut high[..DEPTH * COLUMNS]);
+                    low[entry * DEPTH * COLUMNS..][..DEPTH * COLUMNS]
+                        .swap_with_slice(&mut high[..DEPTH * COLUMNS]);
                 }
             }
             if self.few {
@@ -173,13 +194,18 @@ impl Winograd {
             return self.tiles.min(FEW_BLOCK);
         }
         let per_tile = 4 * self.tile.points() * (self.input_stride() + self.product_stride());
-        let env = |name: &str, default: usize| std::env::var(name).ok().map_or(default, |v| v.parse().unwrap());
-        ((env("WB_KB", 1024) << 10) / per_tile).clamp(env("WB_FLOOR", 48), 256).next_multiple_of(ROWS)
+        (MANY_BLOCK_BYTES / per_tile)
+            .clamp(MANY_BLOCK_LEAST, MANY_BLOCK_MOST)
+            .next_multiple_of(ROWS)
     }
 
     /// Floats of the scratch in which a thread transforms a piece of the filter.
     fn scratch_len(&self) -> usize {
-        if self.few { self.tile.points() / HALVES * K_BLOCK * PANEL } else { 0 }
+        if self.few {
+            self.tile.points() / HALVES * K_BLOCK * PANEL
+        } else {
+            0
+        }
     }
 
     /// Floats of the two buffers of a block of `tiles`.
@@ -191,7 +217,11 @@ impl Winograd {
     /// Floats of workspace: a row of zeros, then the buffers and scratch of the threads.
     pub fn workspace_len(&self) -> usize {
         let buffers: usize = self.buffer_lens(self.block()).iter().sum();
-        let rest = if self.few { buffers + width() * self.scratch_len() } else { width() * buffers };
+        let rest = if self.few {
+            buffers + width() * self.scratch_len()
+        } else {
+            width() * buffers
+        };
         padded(self.source.channels) + rest
     }
 
@@ -203,12 +233,16 @@ impl Winograd {
             inputs: Points {
                 start,
                 point_stride: tiles * input_stride + LANE_MULTIPLE,
-                layout: Layout::Rows { tile_stride: input_stride },
+                layout: Layout::Rows {
+                    tile_stride: input_stride,
+                },
             },
             products: Points {
                 start: start.wrapping_add(inputs),
                 point_stride: tiles * product_stride + LANE_MULTIPLE,
-                layout: Layout::Rows { tile_stride: product_stride },
+                layout: Layout::Rows {
+                    tile_stride: product_stride,
+                },
             },
         }
     }
@@ -227,7 +261,16 @@ impl Winograd {
     ) {
         let (zeros, buffers) = workspace.split_at_mut(padded(self.source.channels));
         zeros.fill(0.0);
-        let pass = Pass { conv: self, isa, packed, x, zeros, bias, residual, y: Shared::new(y) };
+        let pass = Pass {
+            conv: self,
+            isa,
+            packed,
+            x,
+            zeros,
+            bias,
+            residual,
+            y: Shared::new(y),
+        };
         let block = self.block();
         let slot_len: usize = self.buffer_lens(block).iter().sum();
         let panels = panel_count(self.output.channels);
@@ -260,10 +303,14 @@ impl Winograd {
             let count = tiles.len();
             // A few tiles per task: enough tasks to share out, long enough to be worth handing out.
             let some = count.div_ceil(8 * width());
-            let part = |task: usize| tiles.start + task * some..tiles.end.min(tiles.start + (task + 1) * some);
+            let part = |task: usize| {
+                tiles.start + task * some..tiles.end.min(tiles.start + (task + 1) * some)
+            };
             // SAFETY (all three): tasks take disjoint tiles, or disjoint points and panels of the buffers, and each
             // pass ends before the next begins.
-            parallel(count.div_ceil(some), |task| unsafe { pass.gather(&buffers, task * some, part(task)) });
+            parallel(count.div_ceil(some), |task| unsafe {
+                pass.gather(&buffers, task * some, part(task))
+            });
             // Whole panels, so that each is read from memory once; the last ones in halves, to finish together.
             let whole = panels.saturating_sub(width());
             parallel_slots(slots, whole + HALVES * (panels - whole), |slot, task| {
@@ -274,7 +321,9 @@ impl Winograd {
                 };
                 unsafe { pass.multiply_plain(&buffers, count, halves, p, scratch) }
             });
-            parallel(count.div_ceil(some), |task| unsafe { pass.scatter(&buffers, task * some, part(task)) });
+            parallel(count.div_ceil(some), |task| unsafe {
+                pass.scatter(&buffers, task * some, part(task))
+            });
         }
     }
 }
@@ -328,7 +377,18 @@ impl Pass<'_> {
         for k0 in (0..depth).step_by(K_BLOCK) {
             let k = (depth - k0).min(K_BLOCK);
             // SAFETY: the caller's promise; the panel holds `depth` rows.
-            unsafe { self.product(buffers, tiles, point, panel, k0, k, filter[k0 * panel.width..].as_ptr(), 1) }
+            unsafe {
+                self.product(
+                    buffers,
+                    tiles,
+                    point,
+                    panel,
+                    k0,
+                    k,
+                    filter[k0 * panel.width..].as_ptr(),
+                    1,
+                )
+            }
         }
     }
 
@@ -350,7 +410,9 @@ impl Pass<'_> {
         let filter = &self.packed[panel.first * depth * ENTRIES..];
         for k0 in (0..depth).step_by(K_BLOCK) {
             let k = (depth - k0).min(K_BLOCK);
-            let next = filter.as_ptr().wrapping_add((k0 + k) * ENTRIES * panel.width);
+            let next = filter
+                .as_ptr()
+                .wrapping_add((k0 + k) * ENTRIES * panel.width);
             for half in halves.clone() {
                 let points = side * side / HALVES;
                 let transform = TransformFilter {
@@ -371,9 +433,21 @@ impl Pass<'_> {
                     let share = (K_BLOCK * ENTRIES * panel.width).div_ceil(halves.len() * points);
                     for index in 0..points {
                         // The next run of the filter comes from memory while this one is multiplied.
-                        prefetch(next.wrapping_add(((half - halves.start) * points + index) * share), share);
+                        prefetch(
+                            next.wrapping_add(((half - halves.start) * points + index) * share),
+                            share,
+                        );
                         let filter = scratch.add(index * panel.width);
-                        self.product(buffers, tiles, half * points + index, panel, k0, k, filter, points);
+                        self.product(
+                            buffers,
+                            tiles,
+                            half * points + index,
+                            panel,
+                            k0,
+                            k,
+                            filter,
+                            points,
+                        );
                     }
                 }
             }
@@ -397,8 +471,14 @@ impl Pass<'_> {
         filter: *const f32,
         b_step: usize,
     ) {
-        let inputs = buffers.inputs.start.wrapping_add(point * buffers.inputs.point_stride);
-        let products = buffers.products.start.wrapping_add(point * buffers.products.point_stride);
+        let inputs = buffers
+            .inputs
+            .start
+            .wrapping_add(point * buffers.inputs.point_stride);
+        let products = buffers
+            .products
+            .start
+            .wrapping_add(point * buffers.products.point_stride);
         let segment = Segment { b_row: 0, k };
         let input_stride = self.conv.input_stride();
         let c_rows: [usize; ROWS] = std::array::from_fn(|i| i * self.conv.product_stride());
@@ -488,8 +568,8 @@ impl TransformFilter {
                             *g = S::load(from.add((3 * ky + kx) * self.entry_stride));
                         }
                         let points = F::filter::<S>(&g);
-                        for i in 0..F::POINTS {
-                            half[i][kx] = points[i];
+                        for (half, point) in half.iter_mut().zip(points) {
+                            half[kx] = point;
                         }
                     }
                     let mut to = self.to.add(d * self.to_stride + j);

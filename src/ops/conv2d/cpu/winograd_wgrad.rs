@@ -43,7 +43,14 @@ impl WinogradWeightGrad {
                 step,
                 tiles,
             },
-            dy: Tiled { size, channels: geometry.out_channels, doubled: false, origin: 0, step, tiles },
+            dy: Tiled {
+                size,
+                channels: geometry.out_channels,
+                doubled: false,
+                origin: 0,
+                step,
+                tiles,
+            },
             tiles: geometry.batch * tiles[0] * tiles[1],
         }
     }
@@ -96,18 +103,40 @@ impl WinogradWeightGrad {
                     (Gathered::OutputGrad, dy, &self.dy, dy_points)
                 };
                 let to = self.points(memory, tiled, tiles);
-                let gather = Gather { tile: self.tile, what, from, tiled, zeros, to, first: start, tiles: range };
+                let gather = Gather {
+                    tile: self.tile,
+                    what,
+                    from,
+                    tiled,
+                    zeros,
+                    to,
+                    first: start,
+                    tiles: range,
+                };
                 // SAFETY: tasks write disjoint tiles of buffers that hold the chunk.
                 unsafe { gather.run(isa) }
             });
             parallel_slots(slots, c_panels * o_panels, |slot, task| {
-                let (o, c) = (panel(self.dy.channels, task / c_panels), panel(self.x.channels, task % c_panels));
+                let (o, c) = (
+                    panel(self.dy.channels, task / c_panels),
+                    panel(self.x.channels, task % c_panels),
+                );
                 let products = products.as_ptr().wrapping_add(slot * products_len);
-                let (x, dy) = (self.points(x_points, &self.x, tiles), self.points(dy_points, &self.dy, tiles));
+                let (x, dy) = (
+                    self.points(x_points, &self.x, tiles),
+                    self.points(dy_points, &self.dy, tiles),
+                );
                 // SAFETY: a slot is one thread's; a task owns its channels of the gradient.
                 unsafe {
                     self.multiply(isa, tiles, (x, c), (dy, o), products);
-                    isa.run(Write { grad: self, products, o, c, accumulate: first > 0, dw });
+                    isa.run(Write {
+                        grad: self,
+                        products,
+                        o,
+                        c,
+                        accumulate: first > 0,
+                        dw,
+                    });
                 }
             });
         }
@@ -136,10 +165,15 @@ impl WinogradWeightGrad {
         let c_rows: [usize; PANEL] = std::array::from_fn(|i| i * PANEL);
         let segment = Segment { b_row: 0, k: tiles };
         for point in 0..self.tile.points() {
-            let a = dy.start.wrapping_add(point * dy.point_stride + o.first * tiles);
-            let b = x.start.wrapping_add(point * x.point_stride + c.first * tiles);
+            let a = dy
+                .start
+                .wrapping_add(point * dy.point_stride + o.first * tiles);
+            let b = x
+                .start
+                .wrapping_add(point * x.point_stride + c.first * tiles);
             for row in (0..o.columns).step_by(ROWS) {
-                let rows: [*const f32; ROWS] = std::array::from_fn(|i| a.wrapping_add(row + i) as _);
+                let rows: [*const f32; ROWS] =
+                    std::array::from_fn(|i| a.wrapping_add(row + i) as _);
                 // SAFETY: inside the panels of both sides and this thread's products.
                 unsafe {
                     block(
@@ -196,8 +230,8 @@ impl Write<'_> {
                             *p = S::load(self.products.add(point + o * PANEL + c));
                         }
                         let g = F::filter_grad::<S>(&p);
-                        for i in 0..3 {
-                            half[i][j] = g[i];
+                        for (half, g) in half.iter_mut().zip(g) {
+                            half[j] = g;
                         }
                     }
                     for (ky, half) in half.iter().enumerate() {
@@ -212,7 +246,11 @@ impl Write<'_> {
             let to = unsafe { self.dw.part(start, self.c.columns * 9) };
             for (c, to) in to.chunks_exact_mut(9).enumerate() {
                 for (entry, to) in entries.iter().zip(to) {
-                    *to = if self.accumulate { *to + entry[c] } else { entry[c] };
+                    *to = if self.accumulate {
+                        *to + entry[c]
+                    } else {
+                        entry[c]
+                    };
                 }
             }
         }
