@@ -1,6 +1,7 @@
 //! Multi-head softmax attention without a matrix of all pairs in memory, and its gradient.
 
 mod cpu;
+mod product;
 mod reference;
 #[cfg(test)]
 mod tests;

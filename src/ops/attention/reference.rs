@@ -82,10 +82,10 @@ impl ReferenceOperator for AttentionGrad {
                     for j in 0..p.len() {
                         let ds = p[j] * (dp[j] - mean) * f64::from(self.scale);
                         let key = head_start(&k.shape, heads, n, h, j);
-                        for i in 0..dy.len() {
+                        for (i, dy) in dy.iter().enumerate() {
                             grads[0].data[query + i] += ds * k.data[key + i];
                             grads[1].data[key + i] += ds * q.data[query + i];
-                            grads[2].data[key + i] += p[j] * dy[i];
+                            grads[2].data[key + i] += p[j] * dy;
                         }
                     }
                 }

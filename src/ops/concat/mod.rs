@@ -33,7 +33,9 @@ impl Operator for Concat {
             *joined.shape.get_mut(self.axis)? = total;
             let fits = |x: &TensorType| {
                 let mut x = x.clone();
-                x.shape.get_mut(self.axis).map(|extent| *extent = total);
+                if let Some(extent) = x.shape.get_mut(self.axis) {
+                    *extent = total;
+                }
                 x == joined
             };
             inputs.iter().all(fits).then_some(vec![joined])

@@ -30,7 +30,14 @@ impl CpuOperator for Linear {
                 // SAFETY: ranges of different threads are disjoint.
                 let y = unsafe { y.slice_mut(range.clone()) };
                 let residual = &residual[range];
-                vectorised(|| y.iter_mut().zip(residual).for_each(|(y, r)| *y += r));
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (y, r) in y.iter_mut().zip(residual) {
+                            *y += r;
+                        }
+                    },
+                );
             });
         }
     }
