@@ -3,8 +3,9 @@
 //! ```text
 //! cargo bench --bench ops -- [SUBSTRING] [--runs 10] [--threads 2]
 //! ```
-//! Each line is one step of a plan: its least time over the runs, the bytes that it has to move and
-//! the products that it has to compute per second.
+//! Each line is one step of a plan: its least processor time over the runs, divided by the threads
+//! (what a busy machine distorts least; on an idle one it is the time), its least time, and the bytes
+//! that it has to move and the operations that it has to compute per second of processor time.
 
 use std::error::Error;
 
@@ -127,6 +128,18 @@ fn attention(
     g.attention(q, k, v, 8, (channels as f32 / 8.0).powf(-0.5))
 }
 
+/// Processor time that all threads of this process have used.
+fn processor_seconds() -> f64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid place for the result.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) } != 0;
+    assert!(!failed, "every Linux has this clock");
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let (mut filter, mut runs, mut threads) = (String::new(), 10, None);
     let mut arguments = std::env::args()
@@ -174,16 +187,25 @@ fn main() -> Result<(), Box<dyn Error>> {
                 .collect();
             executable.write(&g.info(leaf).name, &values)?;
         }
-        let mut best = vec![f64::INFINITY; executable.plan().steps.len()];
+        let steps = executable.plan().steps.len();
+        let (mut least, mut least_cpu) = (vec![f64::INFINITY; steps], vec![f64::INFINITY; steps]);
         for _ in 0..runs {
-            executable.run_timed(|step, seconds| best[step] = best[step].min(seconds));
+            let mut before = processor_seconds();
+            executable.run_timed(|step, seconds| {
+                let now = processor_seconds();
+                least[step] = least[step].min(seconds);
+                least_cpu[step] = least_cpu[step].min(now - before);
+                before = now;
+            });
         }
         println!("{name}");
-        for (step, seconds) in executable.plan().steps.iter().zip(best) {
+        for (index, step) in executable.plan().steps.iter().enumerate() {
+            let seconds = least_cpu[index] / device.threads() as f64;
             println!(
-                "  {:<44} {:>9.3} ms {:>7.1} GB/s {:>7.1} GFLOP/s",
+                "  {:<44} {:>9.3} ms ({:>9.3}) {:>7.1} GB/s {:>7.1} GFLOP/s",
                 step.op.to_string(),
                 seconds * 1e3,
+                least[index] * 1e3,
                 step.bytes as f64 / seconds / 1e9,
                 step.flops as f64 / seconds / 1e9
             );

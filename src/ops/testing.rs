@@ -11,9 +11,9 @@ use crate::tensor::{DType, Tensor, TensorMap};
 
 /// Numbers in [-1, 1) that depend on name and index only (SplitMix64).
 pub(crate) fn hashed(name: &str, len: usize) -> Vec<f64> {
-    let seed = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
+        (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
+    });
     (1..=len as u64)
         .map(|i| {
             let mut z = seed.wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -32,7 +32,11 @@ pub(crate) fn relative_error(got: &[f64], want: &[f64]) -> f64 {
     let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
     let difference = norm(&mut got.iter().zip(want).map(|(a, b)| a - b));
     let scale = norm(&mut want.iter().copied());
-    if difference == 0.0 { 0.0 } else { difference / scale.max(1e-30) }
+    if difference == 0.0 {
+        0.0
+    } else {
+        difference / scale.max(1e-30)
+    }
 }
 
 /// Checks an op with inputs that are `f32`-exact numbers in [-1, 1); see [`check_with`].
@@ -73,7 +77,10 @@ pub(crate) fn check_with(
     let mut arrays: HashMap<String, Array> = HashMap::new();
     for value in graph.values() {
         let info = graph.info(value);
-        if matches!(info.source, Source::Input | Source::Parameter | Source::State) {
+        if matches!(
+            info.source,
+            Source::Input | Source::Parameter | Source::State
+        ) {
             let array = leaves.get(&info.name).cloned().unwrap_or_else(|| {
                 assert!(info.ty.dtype.is_float(), "give values for '{}'", info.name);
                 Array::new(info.ty.shape.clone(), hashed(&info.name, info.ty.len()))
@@ -103,7 +110,9 @@ pub(crate) fn check_with(
         verify_disjoint(&plan).unwrap();
         let mut executable = device.load(plan, &tensors).unwrap();
         for (name, array) in &arrays {
-            let Some(value) = graph.leaf_named(name) else { continue };
+            let Some(value) = graph.leaf_named(name) else {
+                continue;
+            };
             if !executable.has(name) || tensors.contains_key(name) {
                 continue;
             }
@@ -122,12 +131,50 @@ pub(crate) fn check_with(
             executable.poison();
             executable.run();
             for (name, value) in graph.outputs() {
-                let got: Vec<f64> =
-                    executable.output(name).unwrap().iter().map(|&v| f64::from(v)).collect();
+                let got: Vec<f64> = executable
+                    .output(name)
+                    .unwrap()
+                    .iter()
+                    .map(|&v| f64::from(v))
+                    .collect();
                 let error = relative_error(&got, &oracle.get(*value).data);
-                assert!(error <= tolerance, "{name}: CPU differs from f64 by {error:e}");
+                assert!(
+                    error <= tolerance,
+                    "{name}: CPU differs from f64 by {error:e}"
+                );
             }
         }
+    }
+}
+
+/// Checks that NaN in any parameter of `build` shows in the result, and that there is none without.
+pub(crate) fn check_nan_shows(build: impl Fn(&mut Graph) -> Result<Value, GraphError>) {
+    let mut graph = Graph::new();
+    let y = build(&mut graph).unwrap();
+    graph.output("y", y);
+    let tensors: TensorMap = graph
+        .parameters()
+        .map(|(name, value)| {
+            let ty = graph.ty(value);
+            let values: Vec<f32> = hashed(name, ty.len()).iter().map(|&v| v as f32).collect();
+            (name.to_owned(), Tensor::from_f32(ty.shape.clone(), &values))
+        })
+        .collect();
+    let device = CpuDevice::new(Some(2)).unwrap();
+    let nan_in_result = |tensors: &TensorMap| {
+        let plan = Plan::new(&graph, &device, PlanOptions::default());
+        let mut executable = device.load(plan, tensors).unwrap();
+        executable.poison();
+        executable.run();
+        executable.output("y").unwrap().iter().any(|v| v.is_nan())
+    };
+    assert!(!nan_in_result(&tensors), "NaN from nowhere");
+    for (name, tensor) in &tensors {
+        let mut values = tensor.to_f32().unwrap().into_owned();
+        *values.last_mut().unwrap() = f32::NAN;
+        let mut poisoned = tensors.clone();
+        poisoned.insert(name.clone(), Tensor::from_f32(tensor.shape(), &values));
+        assert!(nan_in_result(&poisoned), "NaN in '{name}' is hidden");
     }
 }
 

@@ -91,11 +91,11 @@ impl Extents {
         for (block, to) in to.chunks_exact_mut(self.panel_len()).enumerate() {
             let first = block * KEYS;
             let count = KEYS.min(self.keys - first);
-            for (i, to) in to.chunks_exact_mut(KEYS).enumerate().take(self.d) {
-                let (real, rest) = to.split_at_mut(count);
-                rest.fill(0.0);
-                for (t, to) in real.iter_mut().enumerate() {
-                    *to = x[self.start(pair, self.keys, first + t) + i];
+            for t in 0..KEYS {
+                let start = self.start(pair, self.keys, first + t.min(count - 1));
+                let row = &x[start..start + self.d];
+                for (to, value) in to[t..].iter_mut().step_by(KEYS).zip(row) {
+                    *to = if t < count { *value } else { 0.0 };
                 }
             }
         }
@@ -291,6 +291,8 @@ impl CpuOperator for AttentionGrad {
             e.pack_transposed(v, pair, value_columns);
             key_grads.fill(0.0);
             value_grads.fill(0.0);
+            // The softmax over a single key is constant: exactly 0, not what rounding leaves.
+            let slope = if e.keys == 1 { 0.0 } else { 1.0 };
             for first in (0..e.queries).step_by(QUERIES) {
                 let count = QUERIES.min(e.queries - first);
                 let range = (pair, e.queries);
@@ -320,7 +322,7 @@ impl CpuOperator for AttentionGrad {
                                 let lse = lse[pair * e.queries + first + t];
                                 for (p, ds) in p[..product.n].iter_mut().zip(ds) {
                                     *p = exp(*p - lse);
-                                    *ds = *p * (*ds - means[t]);
+                                    *ds = slope * *p * (*ds - means[t]);
                                 }
                             }
                         },

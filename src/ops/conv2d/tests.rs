@@ -1,6 +1,6 @@
 use super::Conv2d;
 use crate::graph::{Graph, GraphError, Value};
-use crate::ops::testing::check;
+use crate::ops::testing::{check, check_nan_shows};
 
 struct Case {
     x: [usize; 4],
@@ -96,4 +96,16 @@ fn mismatches_are_named() {
         "a window larger than the padded image"
     );
     assert!(g.conv2d(x, w, None, 0, 2).is_err(), "stride 0");
+}
+
+#[test]
+fn nan_is_not_hidden() {
+    for kernel in [1, 3] {
+        check_nan_shows(|g| {
+            let x = g.parameter("x", [1, 9, 9, 20])?;
+            let w = g.parameter("w", [33, 20, kernel, kernel])?;
+            let bias = g.parameter("bias", [33])?;
+            g.conv2d(x, w, Some(bias), 1, kernel / 2)
+        });
+    }
 }

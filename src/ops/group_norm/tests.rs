@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use super::{GroupNorm, GroupNormStats};
 use crate::device::reference::Array;
 use crate::graph::{Graph, GraphError, Value};
-use crate::ops::testing::{check, check_with, hashed};
+use crate::ops::testing::{check, check_nan_shows, check_with, hashed};
 
 fn fused(
     g: &mut Graph,
@@ -143,4 +143,17 @@ fn the_builder_normalises_and_its_errors_say_what_is_wrong() {
     );
     assert!(g.group_norm(x, gamma, gamma, 0, 1e-5).is_err());
     assert!(g.group_norm(x, gamma, gamma, 4, 1e-5).is_err());
+}
+
+#[test]
+fn nan_is_not_hidden() {
+    for swish in [false, true] {
+        let op = GroupNorm {
+            groups: 4,
+            swish,
+            residual: true,
+            embed: true,
+        };
+        check_nan_shows(|g| fused(g, &[2, 3, 5, 20], op, true));
+    }
 }

@@ -1,5 +1,5 @@
 use crate::graph::Graph;
-use crate::ops::testing::check;
+use crate::ops::testing::{check, check_nan_shows};
 
 #[test]
 fn values_and_gradients_over_awkward_shapes() {
@@ -34,4 +34,13 @@ fn mismatches_are_named() {
         g.layer_norm(x, gamma, gamma, 1e-5).unwrap_err().to_string(),
         "layer_norm at '' expects x […,C], gamma [C], beta [C], found f32[2, 5], f32[4], f32[4]"
     );
+}
+
+#[test]
+fn nan_is_not_hidden() {
+    check_nan_shows(|g| {
+        let x = g.parameter("x", [3, 37])?;
+        let (gamma, beta) = (g.parameter("gamma", [37])?, g.parameter("beta", [37])?);
+        g.layer_norm(x, gamma, beta, 1e-5)
+    });
 }
