@@ -6,8 +6,8 @@
 //! - *Few tiles* (a latent's 4 to 64 per image) have large filters, and streaming those from memory is the limit: a
 //!   1024×1024 filter is 38 MB, its 36 points 151 MB, the memory gives 12 GB/s. So the filter stays as it is, nine
 //!   entries per pair of channels, and is transformed on the way: a task takes a panel of columns, a run of depth and
-//!   half of the points, transforms that piece into its scratch in L2, and multiplies all tiles with it. Threads share
-//!   each pass.
+//!   half of the points, transforms that piece into its scratch in L2, and multiplies all tiles with it; a handful of
+//!   tiles does without the scratch ([`few_tiles`]). Threads share each pass.
 //! - *Many tiles* (an image's hundreds) have small filters, used often: transformed once when packed. Each thread takes
 //!   whole blocks of tiles, so that what it transforms it also multiplies.
 //!
@@ -16,6 +16,7 @@
 //! Through a nearest-neighbour upsample the input pass reads the enlarged map without making it, and the input gradient's
 //! output pass sums 2×2 pixels.
 
+use super::few_tiles::{self, FewTiles};
 use super::filter::{COLUMNS, DEPTH, Side};
 use super::geometry::ConvGeometry;
 use super::scheme::{F2, F4, MAX_POINTS, Scheme};
@@ -412,6 +413,25 @@ impl Pass<'_> {
             let next = filter
                 .as_ptr()
                 .wrapping_add((k0 + k) * ENTRIES * panel.width);
+            if tiles <= few_tiles::TILES {
+                let job = FewTiles {
+                    tile: self.conv.tile,
+                    filter: filter[k0 * ENTRIES * panel.width..].as_ptr(),
+                    next,
+                    depth: k,
+                    width: panel.width,
+                    lines: halves.start * side / HALVES..halves.end * side / HALVES,
+                    tiles,
+                    inputs: buffers.inputs.start.wrapping_add(k0),
+                    input_strides: [buffers.inputs.point_stride, self.conv.input_stride()],
+                    products: buffers.products.start.wrapping_add(panel.first),
+                    product_strides: [buffers.products.point_stride, self.conv.product_stride()],
+                    accumulate: k0 > 0,
+                };
+                // SAFETY: the packed filter holds `k` depths from `k0`, the buffers the block's tiles.
+                unsafe { self.isa.run(job) };
+                continue;
+            }
             for half in halves.clone() {
                 let points = side * side / HALVES;
                 let transform = TransformFilter {
