@@ -185,7 +185,7 @@ fn row_major(
         let depth = (k - k0).min(K_BLOCK);
         let (packed_b, packed_a) = workspace.split_at_mut(depth * padded(n));
         let shared_b = Shared::new(packed_b);
-        parallel(panels, |p| {
+        parallel(m * n * k, panels, |p| {
             let panel = panel(n, p);
             // SAFETY: panels are disjoint.
             let to = unsafe { shared_b.part(panel.first * depth, depth * panel.width) };
@@ -201,7 +201,7 @@ fn row_major(
         });
         if pack_a {
             let shared_a = Shared::new(packed_a);
-            parallel(row_blocks, |block| {
+            parallel(m * n * k, row_blocks, |block| {
                 let first = block * ROWS;
                 let rows = (m - first).min(ROWS);
                 // SAFETY: row blocks are disjoint.
@@ -217,7 +217,7 @@ fn row_major(
         let segment = Segment { b_row: 0, k: depth };
         let accumulate = k0 > 0 || beta != 0.0;
         let m_blocks = m.div_ceil(M_BLOCK);
-        parallel(m_blocks * panels, |task| {
+        parallel(m * n * k, m_blocks * panels, |task| {
             let panel = panel(n, task / m_blocks);
             let first = task % m_blocks * M_BLOCK;
             for row in (first..m.min(first + M_BLOCK)).step_by(ROWS) {

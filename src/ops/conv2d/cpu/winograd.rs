@@ -17,7 +17,7 @@
 //! output pass sums 2×2 pixels.
 
 use super::few_tiles::{self, FewTiles};
-use super::filter::{COLUMNS, DEPTH, Side};
+use super::filter::{COLUMNS, DEPTH, PACK_WORK, Side};
 use super::geometry::ConvGeometry;
 use super::scheme::{F2, F4, MAX_POINTS, Scheme};
 use super::tiles::{Gather, Gathered, Layout, Points, Scatter, Tile, Tiled};
@@ -119,6 +119,11 @@ impl Winograd {
         }
     }
 
+    /// Multiply-adds of the products.
+    fn work(&self) -> usize {
+        self.tiles * self.tile.points() * self.source.channels * self.output.channels
+    }
+
     /// Floats of the packed filter: panels of `[depth][entry][column]` where tiles are few, else per point panels of
     /// `[depth][column]`.
     pub fn packed_len(&self) -> usize {
@@ -135,48 +140,53 @@ impl Winograd {
         let to = Shared::new(&mut packed[..self.packed_len()]);
         let (depth, columns) = (self.source.channels, self.output.channels);
         let bands = depth.div_ceil(DEPTH);
-        parallel(panel_count(columns) * bands, |task| {
-            let panel = panel(columns, task / bands);
-            let depth0 = task % bands * DEPTH;
-            let count = (depth - depth0).min(DEPTH);
-            let mut entries = [0.0; ENTRIES * DEPTH * COLUMNS];
-            let block = (panel.first, panel.columns);
-            self.side
-                .read_block(&self.geometry, weight, (depth0, count), block, &mut entries);
-            if self.side == Side::InputGrad {
-                // The input gradient convolves with the filter turned by half a turn.
-                for entry in 0..ENTRIES / 2 {
-                    let (low, high) = entries.split_at_mut((ENTRIES - 1 - entry) * DEPTH * COLUMNS);
-                    low[entry * DEPTH * COLUMNS..][..DEPTH * COLUMNS]
-                        .swap_with_slice(&mut high[..DEPTH * COLUMNS]);
+        parallel(
+            PACK_WORK * self.packed_len(),
+            panel_count(columns) * bands,
+            |task| {
+                let panel = panel(columns, task / bands);
+                let depth0 = task % bands * DEPTH;
+                let count = (depth - depth0).min(DEPTH);
+                let mut entries = [0.0; ENTRIES * DEPTH * COLUMNS];
+                let block = (panel.first, panel.columns);
+                self.side
+                    .read_block(&self.geometry, weight, (depth0, count), block, &mut entries);
+                if self.side == Side::InputGrad {
+                    // The input gradient convolves with the filter turned by half a turn.
+                    for entry in 0..ENTRIES / 2 {
+                        let (low, high) =
+                            entries.split_at_mut((ENTRIES - 1 - entry) * DEPTH * COLUMNS);
+                        low[entry * DEPTH * COLUMNS..][..DEPTH * COLUMNS]
+                            .swap_with_slice(&mut high[..DEPTH * COLUMNS]);
+                    }
                 }
-            }
-            if self.few {
-                let start = (panel.first * depth + depth0 * panel.width) * ENTRIES;
-                // SAFETY: tasks write disjoint panels and depths.
-                let to = unsafe { to.part(start, count * ENTRIES * panel.width) };
-                for (index, to) in to.chunks_exact_mut(panel.width).enumerate() {
-                    let from = (index % ENTRIES * DEPTH + index / ENTRIES) * COLUMNS;
-                    to.copy_from_slice(&entries[from..from + panel.width]);
+                if self.few {
+                    let start = (panel.first * depth + depth0 * panel.width) * ENTRIES;
+                    // SAFETY: tasks write disjoint panels and depths.
+                    let to = unsafe { to.part(start, count * ENTRIES * panel.width) };
+                    for (index, to) in to.chunks_exact_mut(panel.width).enumerate() {
+                        let from = (index % ENTRIES * DEPTH + index / ENTRIES) * COLUMNS;
+                        to.copy_from_slice(&entries[from..from + panel.width]);
+                    }
+                } else {
+                    let at = panel.first * depth + depth0 * panel.width;
+                    let job = TransformFilter {
+                        tile: self.tile,
+                        from: entries.as_ptr(),
+                        entry_stride: DEPTH * COLUMNS,
+                        depth_stride: COLUMNS,
+                        depth: count,
+                        width: panel.width,
+                        half: None,
+                        to: to.as_ptr().wrapping_add(at),
+                        point_stride: depth * padded(columns),
+                        to_stride: panel.width,
+                    };
+                    // SAFETY: `isa` is available; tasks write disjoint panels and depths.
+                    unsafe { isa.run(job) }
                 }
-            } else {
-                let at = panel.first * depth + depth0 * panel.width;
-                let job = TransformFilter {
-                    tile: self.tile,
-                    from: entries.as_ptr(),
-                    entry_stride: DEPTH * COLUMNS,
-                    depth_stride: COLUMNS,
-                    depth: count,
-                    width: panel.width,
-                    half: None,
-                    to: to.as_ptr().wrapping_add(at),
-                    point_stride: depth * padded(columns),
-                    to_stride: panel.width,
-                };
-                // SAFETY: `isa` is available; tasks write disjoint panels and depths.
-                unsafe { isa.run(job) }
-            }
-        });
+            },
+        );
     }
 
     fn input_stride(&self) -> usize {
@@ -278,20 +288,26 @@ impl Winograd {
         if !self.few {
             let slots = buffers.len() / slot_len;
             let memory = Shared::new(buffers);
-            parallel_slots(slots, self.tiles.div_ceil(block), |slot, index| {
-                let buffers = self.buffers(block, memory.as_ptr().wrapping_add(slot * slot_len));
-                let tiles = range(index);
-                // SAFETY: the slot's buffers are this thread's; tiles are this task's.
-                unsafe {
-                    pass.gather(&buffers, 0, tiles.clone());
-                    for point in 0..self.tile.points() {
-                        for p in 0..panels {
-                            pass.multiply_packed(&buffers, tiles.len(), point, p);
+            parallel_slots(
+                self.work(),
+                slots,
+                self.tiles.div_ceil(block),
+                |slot, index| {
+                    let buffers =
+                        self.buffers(block, memory.as_ptr().wrapping_add(slot * slot_len));
+                    let tiles = range(index);
+                    // SAFETY: the slot's buffers are this thread's; tiles are this task's.
+                    unsafe {
+                        pass.gather(&buffers, 0, tiles.clone());
+                        for point in 0..self.tile.points() {
+                            for p in 0..panels {
+                                pass.multiply_packed(&buffers, tiles.len(), point, p);
+                            }
                         }
+                        pass.scatter(&buffers, 0, tiles);
                     }
-                    pass.scatter(&buffers, 0, tiles);
-                }
-            });
+                },
+            );
             return;
         }
         let (buffers, scratch) = buffers.split_at_mut(slot_len);
@@ -308,20 +324,25 @@ impl Winograd {
             };
             // SAFETY (all three): tasks take disjoint tiles, or disjoint points and panels of the buffers, and each
             // pass ends before the next begins.
-            parallel(count.div_ceil(some), |task| unsafe {
+            parallel(self.work(), count.div_ceil(some), |task| unsafe {
                 pass.gather(&buffers, task * some, part(task))
             });
             // Whole panels, so that each is read from memory once; the last ones in halves, to finish together.
             let whole = panels.saturating_sub(width());
-            parallel_slots(slots, whole + HALVES * (panels - whole), |slot, task| {
-                let scratch = scratch.as_ptr().wrapping_add(slot * self.scratch_len());
-                let (p, halves) = match task.checked_sub(whole) {
-                    None => (task, 0..HALVES),
-                    Some(rest) => (whole + rest / HALVES, rest % HALVES..rest % HALVES + 1),
-                };
-                unsafe { pass.multiply_plain(&buffers, count, halves, p, scratch) }
-            });
-            parallel(count.div_ceil(some), |task| unsafe {
+            parallel_slots(
+                self.work(),
+                slots,
+                whole + HALVES * (panels - whole),
+                |slot, task| {
+                    let scratch = scratch.as_ptr().wrapping_add(slot * self.scratch_len());
+                    let (p, halves) = match task.checked_sub(whole) {
+                        None => (task, 0..HALVES),
+                        Some(rest) => (whole + rest / HALVES, rest % HALVES..rest % HALVES + 1),
+                    };
+                    unsafe { pass.multiply_plain(&buffers, count, halves, p, scratch) }
+                },
+            );
+            parallel(self.work(), count.div_ceil(some), |task| unsafe {
                 pass.scatter(&buffers, task * some, part(task))
             });
         }
