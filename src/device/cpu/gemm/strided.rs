@@ -1,6 +1,6 @@
 //! `C = alpha·A·B + beta·C` for strided row- or column-major matrices.
 
-use super::kernel::{Block, ROWS, Segment, block};
+use super::kernel::{Block, LANE_MULTIPLE, ROWS, Segment, block};
 use super::pack::{pack_panel, padded, panel, panel_count};
 use super::simd::Isa;
 use crate::device::cpu::threads::{Shared, parallel};
@@ -11,6 +11,15 @@ const K_BLOCK: usize = 1024;
 
 /// Rows of `C` per task: 64 rows of `A` at full depth are 256 KiB and stay in L2 beside the panel of `B`.
 const M_BLOCK: usize = 64;
+
+/// Steps of depth that a task packs of a transposed `A`.
+const PACK_STEPS: usize = 32;
+
+/// Where the block of rows that starts at `row` lies in the packed `A`. Blocks are a line more than a power of two apart:
+/// packing writes to all of them in turn.
+fn a_block(row: usize, depth: usize) -> usize {
+    row * depth + row / ROWS * LANE_MULTIPLE
+}
 
 /// A matrix: element `(i, j)` is `data[i * row_stride + j * column_stride]`.
 #[derive(Clone, Copy)]
@@ -58,7 +67,8 @@ pub struct StridedMut<'a> {
 pub fn gemm_workspace_len(m: usize, n: usize, k: usize) -> usize {
     let depth = k.min(K_BLOCK);
     // Either operand may end up on either side (a column-major C swaps them).
-    depth * (padded(m) + padded(n))
+    let [m, n] = [m, n].map(|len| depth * padded(len) + len.div_ceil(ROWS) * LANE_MULTIPLE);
+    m + n
 }
 
 /// `c = alpha * a · b + beta * c` with `a` m×k, `b` k×n, `c` m×n. With `beta == 0` what `c` held is ignored.
@@ -178,14 +188,13 @@ fn row_major(
     }
     let out = Shared::new(c.data);
     let panels = panel_count(n);
-    let row_blocks = m.div_ceil(ROWS);
     let pack_a = a.column_stride != 1;
     let mut k0 = 0;
     while k0 < k {
         let depth = (k - k0).min(K_BLOCK);
         let (packed_b, packed_a) = workspace.split_at_mut(depth * padded(n));
         let shared_b = Shared::new(packed_b);
-        parallel(panels, |p| {
+        parallel(m * n * k, panels, |p| {
             let panel = panel(n, p);
             // SAFETY: panels are disjoint.
             let to = unsafe { shared_b.part(panel.first * depth, depth * panel.width) };
@@ -201,14 +210,23 @@ fn row_major(
         });
         if pack_a {
             let shared_a = Shared::new(packed_a);
-            parallel(row_blocks, |block| {
-                let first = block * ROWS;
-                let rows = (m - first).min(ROWS);
-                // SAFETY: row blocks are disjoint.
-                let to = unsafe { shared_a.part(first * depth, rows * depth) };
-                for (step, to) in to.chunks_exact_mut(rows).enumerate() {
-                    for (i, to) in to.iter_mut().enumerate() {
-                        *to = a.data[(first + i) * a.row_stride + (k0 + step) * a.column_stride];
+            // Some steps at a time: a column is read along its length, and what is written stays in L2.
+            parallel(m * n * k, depth.div_ceil(PACK_STEPS), |band| {
+                for step in band * PACK_STEPS..depth.min((band + 1) * PACK_STEPS) {
+                    let column = &a.data[(k0 + step) * a.column_stride..];
+                    for first in (0..m).step_by(ROWS) {
+                        let rows = (m - first).min(ROWS);
+                        // SAFETY: tasks write different steps of each block of rows.
+                        let to =
+                            unsafe { shared_a.part(a_block(first, depth) + step * rows, rows) };
+                        if a.row_stride == 1 && rows == ROWS {
+                            // A length that the compiler knows: a register or two, not a call.
+                            to[..ROWS].copy_from_slice(&column[first..first + ROWS]);
+                        } else {
+                            for (i, to) in to.iter_mut().enumerate() {
+                                *to = column[(first + i) * a.row_stride];
+                            }
+                        }
                     }
                 }
             });
@@ -217,7 +235,7 @@ fn row_major(
         let segment = Segment { b_row: 0, k: depth };
         let accumulate = k0 > 0 || beta != 0.0;
         let m_blocks = m.div_ceil(M_BLOCK);
-        parallel(m_blocks * panels, |task| {
+        parallel(m * n * k, m_blocks * panels, |task| {
             let panel = panel(n, task / m_blocks);
             let first = task % m_blocks * M_BLOCK;
             for row in (first..m.min(first + M_BLOCK)).step_by(ROWS) {
@@ -227,7 +245,7 @@ fn row_major(
                 for i in 0..rows {
                     // Inside the operand by the assertions above.
                     pointers[i] = if pack_a {
-                        packed_a.as_ptr().wrapping_add(row * depth + i)
+                        packed_a.as_ptr().wrapping_add(a_block(row, depth) + i)
                     } else {
                         a.data.as_ptr().wrapping_add((row + i) * a.row_stride + k0)
                     };

@@ -6,7 +6,7 @@
 //! convolution's input) form a phase with its own packed filter, summed over the kernel entries that fall on one
 //! source pixel: through an upsample a 3×3 kernel becomes four 2×2 ones, 4/9 of the products.
 
-use super::filter::{COLUMNS, DEPTH, Side};
+use super::filter::{COLUMNS, DEPTH, PACK_WORK, Side};
 use super::geometry::{Axis, ConvGeometry, MAX_KERNEL, Phase};
 use crate::device::cpu::gemm::Isa;
 use crate::device::cpu::gemm::kernel::{Block, ROWS, Segment, block};
@@ -98,18 +98,27 @@ impl Direct {
         // Enough depth per task to make up for clearing its 150 KiB of stack.
         let task_depth = 8 * DEPTH;
         let bands = depth.div_ceil(task_depth);
-        parallel(panel_count(columns) * bands, |task| {
-            let panel = panel(columns, task / bands);
-            let first = task % bands * task_depth;
-            let mut entries = [0.0; MAX_KERNEL * MAX_KERNEL * DEPTH * COLUMNS];
-            for depth0 in (first..depth.min(first + task_depth)).step_by(DEPTH) {
-                let count = (depth - depth0).min(DEPTH);
-                let block = (panel.first, panel.columns);
-                self.side
-                    .read_block(&self.geometry, weight, (depth0, count), block, &mut entries);
-                self.pack_block(&entries, panel, depth0, count, to);
-            }
-        });
+        parallel(
+            PACK_WORK * self.packed_len(),
+            panel_count(columns) * bands,
+            |task| {
+                let panel = panel(columns, task / bands);
+                let first = task % bands * task_depth;
+                let mut entries = [0.0; MAX_KERNEL * MAX_KERNEL * DEPTH * COLUMNS];
+                for depth0 in (first..depth.min(first + task_depth)).step_by(DEPTH) {
+                    let count = (depth - depth0).min(DEPTH);
+                    let block = (panel.first, panel.columns);
+                    self.side.read_block(
+                        &self.geometry,
+                        weight,
+                        (depth0, count),
+                        block,
+                        &mut entries,
+                    );
+                    self.pack_block(&entries, panel, depth0, count, to);
+                }
+            },
+        );
     }
 
     /// Sums the kernel entries of each tap into one panel's rows `depth0 .. depth0 + count`.
@@ -188,7 +197,7 @@ impl Direct {
                 .div_ceil(m_blocks.max(1))
                 .min(panels);
             // Tasks that share panels are neighbours: both threads stream the same weights.
-            parallel(m_blocks * groups, |task| {
+            parallel(len * pixels, m_blocks * groups, |task| {
                 let group = task / m_blocks;
                 let first = task % m_blocks * M_BLOCK;
                 let panels = group * panels / groups..(group + 1) * panels / groups;

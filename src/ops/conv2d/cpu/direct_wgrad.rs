@@ -21,6 +21,9 @@ const K_BLOCK: usize = 512;
 /// Images are taken together until they have this many pixels, so that the passes over the gradient are few.
 const CHUNK_PIXELS: usize = 4096;
 
+/// Multiply-adds in the time that copying one float takes, a few bytes a cycle.
+const COPY_WORK: usize = 25;
+
 /// A weight gradient prepared for this method.
 #[derive(Clone, Copy, Debug)]
 pub struct DirectWeightGrad {
@@ -101,6 +104,7 @@ impl DirectWeightGrad {
         let (dy_panels, sums) = rest.split_at_mut(dy_len);
         let slots = sums.len() / sums_len;
         let sums = Shared::new(sums);
+        let work = self.products() * g.batch * g.in_channels * g.out_channels;
         let dw = Shared::new(dw);
         let c_panels = panel_count(g.in_channels);
         let o_panels = panel_count(g.out_channels);
@@ -123,7 +127,7 @@ impl DirectWeightGrad {
                 dy_panels,
             );
             let (x_panels, dy_panels) = (&*x_panels, &*dy_panels);
-            parallel_slots(slots, c_panels * o_panels, |slot, task| {
+            parallel_slots(work, slots, c_panels * o_panels, |slot, task| {
                 // SAFETY: each slot is one thread's.
                 let sums = unsafe { sums.part(slot * sums_len, sums_len) };
                 let (o, c) = (task / c_panels, task % c_panels);
@@ -274,17 +278,21 @@ fn copy_panels(
     let count = images * pixels;
     let bands = count.div_ceil(BAND);
     let to = Shared::new(to);
-    parallel(panel_count(channels) * bands, |task| {
-        let panel = panel(channels, task / bands);
-        let first = task % bands * BAND;
-        let rows = (count - first).min(BAND);
-        // SAFETY: tasks write disjoint panels and pixels.
-        let to = unsafe {
-            to.part(
-                panel.first * count + first * panel.width,
-                rows * panel.width,
-            )
-        };
-        pack_panel(panel, rows, &from[first * channels..], channels, 1, 1.0, to);
-    });
+    parallel(
+        COPY_WORK * from.len(),
+        panel_count(channels) * bands,
+        |task| {
+            let panel = panel(channels, task / bands);
+            let first = task % bands * BAND;
+            let rows = (count - first).min(BAND);
+            // SAFETY: tasks write disjoint panels and pixels.
+            let to = unsafe {
+                to.part(
+                    panel.first * count + first * panel.width,
+                    rows * panel.width,
+                )
+            };
+            pack_panel(panel, rows, &from[first * channels..], channels, 1, 1.0, to);
+        },
+    );
 }

@@ -7,6 +7,7 @@
 
 mod direct;
 mod direct_wgrad;
+mod few_tiles;
 mod filter;
 mod geometry;
 mod scheme;

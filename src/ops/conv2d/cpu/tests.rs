@@ -326,53 +326,108 @@ fn winograd_applies_to_three_by_three_of_stride_one_only() {
     }
 }
 
+/// Forward, input gradient and weight gradient of one strategy on some threads.
+fn run_all(
+    g: &ConvGeometry,
+    (strategy, isa, threads): (Strategy, Isa, usize),
+    (x, w, dy): (&[f32], &[f32], &[f32]),
+) -> [Vec<f32>; 3] {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .unwrap();
+    pool.install(|| {
+        let forward = Forward::with(g, strategy, isa).unwrap();
+        let mut packed = vec![f32::NAN; forward.packed_len()];
+        forward.pack(w, &mut packed);
+        let mut y = vec![f32::NAN; g.output_len()];
+        let mut workspace = vec![f32::NAN; forward.workspace_len()];
+        forward.run(&packed, x, None, None, &mut y, &mut workspace);
+        let grad = InputGrad::with(g, strategy, isa).unwrap();
+        let mut packed = vec![f32::NAN; grad.packed_len()];
+        grad.pack(w, &mut packed);
+        let mut dx = vec![f32::NAN; g.input_len()];
+        grad.run(
+            &packed,
+            dy,
+            &mut dx,
+            &mut vec![f32::NAN; grad.workspace_len()],
+        );
+        let grad = WeightGrad::with(g, strategy, isa).unwrap();
+        let mut dw = vec![f32::NAN; g.weight_len()];
+        grad.run(x, dy, &mut dw, &mut vec![f32::NAN; grad.workspace_len()]);
+        [y, dx, dw]
+    })
+}
+
 #[test]
 fn results_depend_neither_on_threads_nor_on_batch() {
-    for strategy in [Strategy::Direct, Strategy::Winograd2, Strategy::Winograd4] {
-        let g = geometry(5, [11, 9], [40, 70], [3, 3]);
-        let (x, w, dy) = (
-            values(g.input_len(), 1),
-            values(g.weight_len(), 2),
-            values(g.output_len(), 3),
-        );
-        let run = |g: &ConvGeometry, threads: usize, x: &[f32], dy: &[f32]| {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
-            pool.install(|| {
-                let forward = Forward::with(g, strategy, Isa::detect()).unwrap();
-                let mut packed = vec![f32::NAN; forward.packed_len()];
-                forward.pack(&w, &mut packed);
-                let mut y = vec![f32::NAN; g.output_len()];
-                forward.run(
-                    &packed,
-                    x,
-                    None,
-                    None,
-                    &mut y,
-                    &mut vec![f32::NAN; forward.workspace_len()],
-                );
-                let grad = WeightGrad::with(g, strategy, Isa::detect()).unwrap();
-                let mut dw = vec![f32::NAN; g.weight_len()];
-                grad.run(x, dy, &mut dw, &mut vec![f32::NAN; grad.workspace_len()]);
-                (y, dw)
-            })
-        };
-        let (y, dw) = run(&g, 1, &x, &dy);
-        for threads in [2, 3] {
-            assert!(
-                run(&g, threads, &x, &dy) == (y.clone(), dw.clone()),
-                "{strategy:?} on {threads} threads"
-            );
-        }
+    let geometries = [
+        geometry(5, [11, 9], [40, 70], [3, 3]),
+        // A handful of tiles alone, more than that together; several runs of depth.
+        geometry(6, [8, 8], [150, 52], [3, 3]),
+        ConvGeometry {
+            upsample: true,
+            ..geometry(5, [3, 4], [70, 33], [3, 3])
+        },
+        // Many tiles.
+        geometry(2, [41, 38], [33, 40], [3, 3]),
+    ];
+    for g in geometries {
+        let (x, w) = (values(g.input_len(), 1), values(g.weight_len(), 2));
+        let dy = values(g.output_len(), 3);
         let one = ConvGeometry { batch: 1, ..g };
-        let images = x
-            .chunks(one.input_len())
-            .zip(dy.chunks(one.output_len()))
-            .zip(y.chunks(one.output_len()));
-        for ((x, dy), expected) in images {
-            assert!(run(&one, 2, x, dy).0 == expected, "{strategy:?} one image");
+        for strategy in [Strategy::Direct, Strategy::Winograd2, Strategy::Winograd4] {
+            for &isa in Isa::available() {
+                let all = run_all(&g, (strategy, isa, 1), (&x, &w, &dy));
+                for threads in [2, 3] {
+                    let same = run_all(&g, (strategy, isa, threads), (&x, &w, &dy)) == all;
+                    assert!(same, "{strategy:?} {isa:?} on {threads} threads: {g:?}");
+                }
+                for image in 0..g.batch {
+                    let of = |all: &[f32]| {
+                        let len = all.len() / g.batch;
+                        all[image * len..(image + 1) * len].to_vec()
+                    };
+                    let [y, dx, _] = run_all(&one, (strategy, isa, 2), (&of(&x), &w, &of(&dy)));
+                    assert!(
+                        y == of(&all[0]),
+                        "{strategy:?} {isa:?} y of image {image}: {g:?}"
+                    );
+                    assert!(
+                        dx == of(&all[1]),
+                        "{strategy:?} {isa:?} dx of image {image}: {g:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_choice_does_not_depend_on_the_batch() {
+    let layers = [
+        (
+            geometry(1, [8, 8], [1024, 1024], [3, 3]),
+            Strategy::Winograd4,
+        ),
+        (geometry(1, [32, 32], [8, 256], [3, 3]), Strategy::Direct),
+        (geometry(1, [16, 16], [512, 512], [1, 1]), Strategy::Direct),
+        (
+            ConvGeometry {
+                stride: 2,
+                ..geometry(1, [32, 32], [256, 256], [3, 3])
+            },
+            Strategy::Direct,
+        ),
+        (geometry(1, [1, 1], [64, 64], [3, 3]), Strategy::Direct),
+    ];
+    for (g, expected) in layers {
+        for batch in [1, 2, 64] {
+            let g = ConvGeometry { batch, ..g };
+            assert_eq!(Forward::new(&g).strategy(), expected, "{g:?}");
+            assert_eq!(InputGrad::new(&g).strategy(), expected, "{g:?}");
+            assert_eq!(WeightGrad::new(&g).strategy(), expected, "{g:?}");
         }
     }
 }

@@ -6,8 +6,8 @@
 //! - *Few tiles* (a latent's 4 to 64 per image) have large filters, and streaming those from memory is the limit: a
 //!   1024×1024 filter is 38 MB, its 36 points 151 MB, the memory gives 12 GB/s. So the filter stays as it is, nine
 //!   entries per pair of channels, and is transformed on the way: a task takes a panel of columns, a run of depth and
-//!   half of the points, transforms that piece into its scratch in L2, and multiplies all tiles with it. Threads share
-//!   each pass.
+//!   half of the points, transforms that piece into its scratch in L2, and multiplies all tiles with it; a handful of
+//!   tiles does without the scratch ([`few_tiles`]). Threads share each pass.
 //! - *Many tiles* (an image's hundreds) have small filters, used often: transformed once when packed. Each thread takes
 //!   whole blocks of tiles, so that what it transforms it also multiplies.
 //!
@@ -16,7 +16,8 @@
 //! Through a nearest-neighbour upsample the input pass reads the enlarged map without making it, and the input gradient's
 //! output pass sums 2×2 pixels.
 
-use super::filter::{COLUMNS, DEPTH, Side};
+use super::few_tiles::{self, FewTiles};
+use super::filter::{COLUMNS, DEPTH, PACK_WORK, Side};
 use super::geometry::ConvGeometry;
 use super::scheme::{F2, F4, MAX_POINTS, Scheme};
 use super::tiles::{Gather, Gathered, Layout, Points, Scatter, Tile, Tiled};
@@ -119,6 +120,11 @@ impl Winograd {
         }
     }
 
+    /// Multiply-adds of the products.
+    fn work(&self) -> usize {
+        self.tiles * self.tile.points() * self.source.channels * self.output.channels
+    }
+
     /// Floats of the packed filter: panels of `[depth][entry][column]` where tiles are few, else per point panels of
     /// `[depth][column]`.
     pub fn packed_len(&self) -> usize {
@@ -135,48 +141,53 @@ impl Winograd {
         let to = Shared::new(&mut packed[..self.packed_len()]);
         let (depth, columns) = (self.source.channels, self.output.channels);
         let bands = depth.div_ceil(DEPTH);
-        parallel(panel_count(columns) * bands, |task| {
-            let panel = panel(columns, task / bands);
-            let depth0 = task % bands * DEPTH;
-            let count = (depth - depth0).min(DEPTH);
-            let mut entries = [0.0; ENTRIES * DEPTH * COLUMNS];
-            let block = (panel.first, panel.columns);
-            self.side
-                .read_block(&self.geometry, weight, (depth0, count), block, &mut entries);
-            if self.side == Side::InputGrad {
-                // The input gradient convolves with the filter turned by half a turn.
-                for entry in 0..ENTRIES / 2 {
-                    let (low, high) = entries.split_at_mut((ENTRIES - 1 - entry) * DEPTH * COLUMNS);
-                    low[entry * DEPTH * COLUMNS..][..DEPTH * COLUMNS]
-                        .swap_with_slice(&mut high[..DEPTH * COLUMNS]);
+        parallel(
+            PACK_WORK * self.packed_len(),
+            panel_count(columns) * bands,
+            |task| {
+                let panel = panel(columns, task / bands);
+                let depth0 = task % bands * DEPTH;
+                let count = (depth - depth0).min(DEPTH);
+                let mut entries = [0.0; ENTRIES * DEPTH * COLUMNS];
+                let block = (panel.first, panel.columns);
+                self.side
+                    .read_block(&self.geometry, weight, (depth0, count), block, &mut entries);
+                if self.side == Side::InputGrad {
+                    // The input gradient convolves with the filter turned by half a turn.
+                    for entry in 0..ENTRIES / 2 {
+                        let (low, high) =
+                            entries.split_at_mut((ENTRIES - 1 - entry) * DEPTH * COLUMNS);
+                        low[entry * DEPTH * COLUMNS..][..DEPTH * COLUMNS]
+                            .swap_with_slice(&mut high[..DEPTH * COLUMNS]);
+                    }
                 }
-            }
-            if self.few {
-                let start = (panel.first * depth + depth0 * panel.width) * ENTRIES;
-                // SAFETY: tasks write disjoint panels and depths.
-                let to = unsafe { to.part(start, count * ENTRIES * panel.width) };
-                for (index, to) in to.chunks_exact_mut(panel.width).enumerate() {
-                    let from = (index % ENTRIES * DEPTH + index / ENTRIES) * COLUMNS;
-                    to.copy_from_slice(&entries[from..from + panel.width]);
+                if self.few {
+                    let start = (panel.first * depth + depth0 * panel.width) * ENTRIES;
+                    // SAFETY: tasks write disjoint panels and depths.
+                    let to = unsafe { to.part(start, count * ENTRIES * panel.width) };
+                    for (index, to) in to.chunks_exact_mut(panel.width).enumerate() {
+                        let from = (index % ENTRIES * DEPTH + index / ENTRIES) * COLUMNS;
+                        to.copy_from_slice(&entries[from..from + panel.width]);
+                    }
+                } else {
+                    let at = panel.first * depth + depth0 * panel.width;
+                    let job = TransformFilter {
+                        tile: self.tile,
+                        from: entries.as_ptr(),
+                        entry_stride: DEPTH * COLUMNS,
+                        depth_stride: COLUMNS,
+                        depth: count,
+                        width: panel.width,
+                        half: None,
+                        to: to.as_ptr().wrapping_add(at),
+                        point_stride: depth * padded(columns),
+                        to_stride: panel.width,
+                    };
+                    // SAFETY: `isa` is available; tasks write disjoint panels and depths.
+                    unsafe { isa.run(job) }
                 }
-            } else {
-                let at = panel.first * depth + depth0 * panel.width;
-                let job = TransformFilter {
-                    tile: self.tile,
-                    from: entries.as_ptr(),
-                    entry_stride: DEPTH * COLUMNS,
-                    depth_stride: COLUMNS,
-                    depth: count,
-                    width: panel.width,
-                    half: None,
-                    to: to.as_ptr().wrapping_add(at),
-                    point_stride: depth * padded(columns),
-                    to_stride: panel.width,
-                };
-                // SAFETY: `isa` is available; tasks write disjoint panels and depths.
-                unsafe { isa.run(job) }
-            }
-        });
+            },
+        );
     }
 
     fn input_stride(&self) -> usize {
@@ -278,20 +289,26 @@ impl Winograd {
         if !self.few {
             let slots = buffers.len() / slot_len;
             let memory = Shared::new(buffers);
-            parallel_slots(slots, self.tiles.div_ceil(block), |slot, index| {
-                let buffers = self.buffers(block, memory.as_ptr().wrapping_add(slot * slot_len));
-                let tiles = range(index);
-                // SAFETY: the slot's buffers are this thread's; tiles are this task's.
-                unsafe {
-                    pass.gather(&buffers, 0, tiles.clone());
-                    for point in 0..self.tile.points() {
-                        for p in 0..panels {
-                            pass.multiply_packed(&buffers, tiles.len(), point, p);
+            parallel_slots(
+                self.work(),
+                slots,
+                self.tiles.div_ceil(block),
+                |slot, index| {
+                    let buffers =
+                        self.buffers(block, memory.as_ptr().wrapping_add(slot * slot_len));
+                    let tiles = range(index);
+                    // SAFETY: the slot's buffers are this thread's; tiles are this task's.
+                    unsafe {
+                        pass.gather(&buffers, 0, tiles.clone());
+                        for point in 0..self.tile.points() {
+                            for p in 0..panels {
+                                pass.multiply_packed(&buffers, tiles.len(), point, p);
+                            }
                         }
+                        pass.scatter(&buffers, 0, tiles);
                     }
-                    pass.scatter(&buffers, 0, tiles);
-                }
-            });
+                },
+            );
             return;
         }
         let (buffers, scratch) = buffers.split_at_mut(slot_len);
@@ -308,20 +325,25 @@ impl Winograd {
             };
             // SAFETY (all three): tasks take disjoint tiles, or disjoint points and panels of the buffers, and each
             // pass ends before the next begins.
-            parallel(count.div_ceil(some), |task| unsafe {
+            parallel(self.work(), count.div_ceil(some), |task| unsafe {
                 pass.gather(&buffers, task * some, part(task))
             });
             // Whole panels, so that each is read from memory once; the last ones in halves, to finish together.
             let whole = panels.saturating_sub(width());
-            parallel_slots(slots, whole + HALVES * (panels - whole), |slot, task| {
-                let scratch = scratch.as_ptr().wrapping_add(slot * self.scratch_len());
-                let (p, halves) = match task.checked_sub(whole) {
-                    None => (task, 0..HALVES),
-                    Some(rest) => (whole + rest / HALVES, rest % HALVES..rest % HALVES + 1),
-                };
-                unsafe { pass.multiply_plain(&buffers, count, halves, p, scratch) }
-            });
-            parallel(count.div_ceil(some), |task| unsafe {
+            parallel_slots(
+                self.work(),
+                slots,
+                whole + HALVES * (panels - whole),
+                |slot, task| {
+                    let scratch = scratch.as_ptr().wrapping_add(slot * self.scratch_len());
+                    let (p, halves) = match task.checked_sub(whole) {
+                        None => (task, 0..HALVES),
+                        Some(rest) => (whole + rest / HALVES, rest % HALVES..rest % HALVES + 1),
+                    };
+                    unsafe { pass.multiply_plain(&buffers, count, halves, p, scratch) }
+                },
+            );
+            parallel(self.work(), count.div_ceil(some), |task| unsafe {
                 pass.scatter(&buffers, task * some, part(task))
             });
         }
@@ -413,6 +435,25 @@ impl Pass<'_> {
             let next = filter
                 .as_ptr()
                 .wrapping_add((k0 + k) * ENTRIES * panel.width);
+            if tiles <= few_tiles::TILES {
+                let job = FewTiles {
+                    tile: self.conv.tile,
+                    filter: filter[k0 * ENTRIES * panel.width..].as_ptr(),
+                    next,
+                    depth: k,
+                    width: panel.width,
+                    lines: halves.start * side / HALVES..halves.end * side / HALVES,
+                    tiles,
+                    inputs: buffers.inputs.start.wrapping_add(k0),
+                    input_strides: [buffers.inputs.point_stride, self.conv.input_stride()],
+                    products: buffers.products.start.wrapping_add(panel.first),
+                    product_strides: [buffers.products.point_stride, self.conv.product_stride()],
+                    accumulate: k0 > 0,
+                };
+                // SAFETY: the packed filter holds `k` depths from `k0`, the buffers the block's tiles.
+                unsafe { self.isa.run(job) };
+                continue;
+            }
             for half in halves.clone() {
                 let points = side * side / HALVES;
                 let transform = TransformFilter {

@@ -55,6 +55,11 @@ impl WinogradWeightGrad {
         }
     }
 
+    /// Multiply-adds of the products.
+    fn work(&self) -> usize {
+        self.tiles * self.tile.points() * self.x.channels * self.dy.channels
+    }
+
     fn chunk(&self) -> usize {
         self.tiles.min(CHUNK_TILES)
     }
@@ -94,7 +99,7 @@ impl WinogradWeightGrad {
             let tiles = (self.tiles - first).min(self.chunk());
             let some = tiles.div_ceil(8 * width());
             let parts = tiles.div_ceil(some);
-            parallel(2 * parts, |task| {
+            parallel(self.work(), 2 * parts, |task| {
                 let start = task % parts * some;
                 let range = first + start..first + tiles.min(start + some);
                 let (what, from, tiled, memory) = if task < parts {
@@ -116,7 +121,7 @@ impl WinogradWeightGrad {
                 // SAFETY: tasks write disjoint tiles of buffers that hold the chunk.
                 unsafe { gather.run(isa) }
             });
-            parallel_slots(slots, c_panels * o_panels, |slot, task| {
+            parallel_slots(self.work(), slots, c_panels * o_panels, |slot, task| {
                 let (o, c) = (
                     panel(self.dy.channels, task / c_panels),
                     panel(self.x.channels, task % c_panels),
