@@ -4,7 +4,9 @@
 mod buffer;
 mod call;
 mod executable;
+pub mod gemm;
 pub(crate) mod simd;
+pub mod threads;
 
 pub use executable::{CpuDevice, CpuExecutable};
 
