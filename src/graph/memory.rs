@@ -184,7 +184,8 @@ pub fn verify_disjoint(plan: &Plan) -> Result<(), String> {
                 return Err(format!("step {index} writes beyond the arena"));
             }
             for &(result, operand) in step.op.operator().in_place() {
-                let input = plan.root(step.inputs[operand]);
+                let Some(&input) = step.inputs.get(operand) else { continue };
+                let input = plan.root(input);
                 let dies = last_use.get(&input) == Some(&index);
                 if result == position && dies && arena(input) == Some(range.clone()) {
                     blocks.retain(|(_, _, v)| *v != Some(input));

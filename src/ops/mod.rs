@@ -88,19 +88,37 @@ macro_rules! ops {
 }
 
 ops! {
+    attention::{Attention, AttentionGrad},
     binary::{Binary},
+    concat::{Concat},
+    conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad},
     counter::{Increment},
     cross_entropy::{CrossEntropy, CrossEntropyGrad},
+    embedding::{Embedding, EmbeddingGrad},
     feature_distance::{FeatureDistance, FeatureDistanceGrad},
     gaussian::{GaussianKl, GaussianKlGrad, Reparameterize, ReparameterizeGrad},
+    group_norm::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats},
+    layer_norm::{LayerNorm, LayerNormInputGrad, LayerNormParamGrad},
+    linear::{Linear, LinearInputGrad, LinearWeightGrad},
     philox_normal::{PhiloxNormal},
     pixel_loss::{PixelLoss, PixelLossGrad},
+    pool::{AdaptiveAvgPool, AdaptiveAvgPoolGrad, AvgPool, AvgPoolGrad, MaxPool, MaxPoolGrad},
     reshape::{Reshape},
+    resize::{ResizeNearest, ResizeNearestGrad, Upsample, UpsampleGrad},
     sampler::{SamplerStep},
+    sinusoid::{Sinusoid},
+    slice::{Pad, Slice},
+    softmax::{Softmax, SoftmaxGrad},
     ssim::{Ssim, SsimGrad},
     sum_to::{SumTo},
     table_row::{TableRow},
     unary::{Unary, UnaryGrad},
+}
+
+/// Extents of a float array of rank 4 without an empty axis: `[N,H,W,C]`, or a filter's.
+pub(crate) fn nhwc(ty: &TensorType) -> Option<[usize; 4]> {
+    let shape = <[usize; 4]>::try_from(ty.shape.as_slice()).ok()?;
+    (ty.dtype.is_float() && !ty.is_empty()).then_some(shape)
 }
 
 impl fmt::Display for Op {

@@ -277,11 +277,7 @@ pub(super) const SERIAL_ELEMENTS: usize = 16 * 1024;
 
 /// Splits `0..len` over the threads in fixed, cache-line-aligned pieces.
 pub(crate) fn parallel_ranges(len: usize, work: impl Fn(Range<usize>) + Sync) {
-    fn split(
-        range: Range<usize>,
-        pieces: usize,
-        work: &(impl Fn(Range<usize>) + Sync),
-    ) {
+    fn split(range: Range<usize>, pieces: usize, work: &(impl Fn(Range<usize>) + Sync)) {
         if pieces <= 1 || range.len() < SERIAL_ELEMENTS {
             return work(range);
         }
@@ -292,4 +288,24 @@ pub(crate) fn parallel_ranges(len: usize, work: impl Fn(Range<usize>) + Sync) {
         );
     }
     split(0..len, rayon::current_num_threads(), &work);
+}
+
+/// Splits `0..rows` over the threads, where a row is `row_len` elements of work.
+pub(crate) fn parallel_rows(rows: usize, row_len: usize, work: impl Fn(Range<usize>) + Sync) {
+    fn split(
+        range: Range<usize>,
+        pieces: usize,
+        row_len: usize,
+        work: &(impl Fn(Range<usize>) + Sync),
+    ) {
+        if pieces <= 1 || range.len() <= 1 || range.len() * row_len < SERIAL_ELEMENTS {
+            return work(range);
+        }
+        let middle = range.start + range.len() * (pieces / 2) / pieces;
+        rayon::join(
+            || split(range.start..middle, pieces / 2, row_len, work),
+            || split(middle..range.end, pieces - pieces / 2, row_len, work),
+        );
+    }
+    split(0..rows, rayon::current_num_threads(), row_len, &work);
 }

@@ -10,4 +10,4 @@ pub(crate) mod simd;
 pub use executable::{CpuDevice, CpuError, CpuExecutable, MemoryReport};
 
 pub(crate) use buffer::Buffer;
-pub(crate) use call::{CpuCall, CpuOperator, PackedOperand, Shared, parallel_ranges};
+pub(crate) use call::{CpuCall, CpuOperator, PackedOperand, Shared, parallel_ranges, parallel_rows};

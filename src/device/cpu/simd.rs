@@ -89,6 +89,20 @@ pub(crate) fn swish_derivative(x: f32) -> f32 {
     s * (1.0 + x * (1.0 - s))
 }
 
+/// `sum f(i)` for `i` in `0..len`, in a fixed order that vectorises: 16 lanes, then the lanes.
+#[inline(always)]
+pub(crate) fn sum_of(len: usize, f: impl Fn(usize) -> f32) -> f32 {
+    const LANES: usize = 16;
+    let mut lanes = [0.0f32; LANES];
+    let whole = len / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (i, lane) in lanes.iter_mut().enumerate() {
+            *lane += f(start + i);
+        }
+    }
+    lanes.iter().sum::<f32>() + (whole..len).map(f).sum::<f32>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

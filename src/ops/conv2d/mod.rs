@@ -1,0 +1,333 @@
+//! Two-dimensional convolution and its two gradients.
+
+mod kernel;
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use super::{Operator, nhwc};
+use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
+
+/// Largest kernel side that devices take.
+pub const MAX_KERNEL: usize = 7;
+/// Largest stride that devices take.
+pub const MAX_STRIDE: usize = 4;
+
+/// `y[n,oy,ox,o] = sum_{i,ky,kx} x[n, s oy + ky - p, s ox + kx - p, i] w[o,i,ky,kx]
+/// (+ bias[o]) (+ residual[n,oy,ox,o])` with zeros outside `x`.
+///
+/// Inputs: `x` `[N,H,W,I]`, `w` `[O,I,kH,kW]`, then `bias` `[O]` and `residual` of the result's
+/// shape where their flags are set. With `upsample` every pixel of `x` first becomes 2×2 pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2d {
+    pub stride: usize,
+    /// Zeros around the (upsampled) input: above and below, left and right.
+    pub padding: [usize; 2],
+    pub upsample: bool,
+    pub bias: bool,
+    pub residual: bool,
+}
+
+/// Gradient of [`Conv2d`] with respect to its input. Inputs: `dy` `[N,OH,OW,O]`, `w` `[O,I,kH,kW]`;
+/// result `[N,height,width,I]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2dInputGrad {
+    pub stride: usize,
+    pub padding: [usize; 2],
+    pub upsample: bool,
+    /// Rows of the convolution's input, before the upsample.
+    pub height: usize,
+    /// Columns of the convolution's input, before the upsample.
+    pub width: usize,
+}
+
+/// Gradient of [`Conv2d`] with respect to its filter. Inputs: `x` `[N,H,W,I]`, `dy` `[N,OH,OW,O]`;
+/// result `[O,I,kH,kW]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2dWeightGrad {
+    pub stride: usize,
+    pub padding: [usize; 2],
+    pub upsample: bool,
+    pub kernel: [usize; 2],
+}
+
+/// What the three ops have in common: which pixels a window covers.
+#[derive(Clone, Copy)]
+struct Windows {
+    stride: usize,
+    padding: [usize; 2],
+    upsample: bool,
+}
+
+impl Windows {
+    /// Extents `[OH, OW]` of the result for an input of extents `[H, W]`, if a window fits and
+    /// devices take it.
+    fn output(self, input: [usize; 2], kernel: [usize; 2]) -> Option<[usize; 2]> {
+        let supported = (1..=MAX_STRIDE).contains(&self.stride);
+        let along = |axis: usize| {
+            let len = input[axis] * if self.upsample { 2 } else { 1 } + 2 * self.padding[axis];
+            let fits = supported && (1..=MAX_KERNEL).contains(&kernel[axis]) && len >= kernel[axis];
+            fits.then(|| (len - kernel[axis]) / self.stride + 1)
+        };
+        Some([along(0)?, along(1)?])
+    }
+
+    fn describe(self) -> String {
+        let padding = match self.padding {
+            [h, w] if h == w => h.to_string(),
+            [h, w] => format!("{h}x{w}"),
+        };
+        let upsample = if self.upsample { " upsample 2" } else { "" };
+        format!("stride {} padding {padding}{upsample}", self.stride)
+    }
+}
+
+/// Extents of a filter `[O,I,kH,kW]` of floats.
+fn filter(ty: &TensorType) -> Option<[usize; 4]> {
+    nhwc(ty)
+}
+
+fn flops(result: &TensorType, filter: &[usize]) -> u64 {
+    let per_pixel: usize = filter.iter().product();
+    2 * (result.rows() * per_pixel) as u64
+}
+
+impl Conv2d {
+    fn windows(&self) -> Windows {
+        Windows {
+            stride: self.stride,
+            padding: self.padding,
+            upsample: self.upsample,
+        }
+    }
+
+    /// Position of the residual among the inputs, if there is one.
+    fn residual_input(&self) -> Option<usize> {
+        self.residual.then_some(2 + usize::from(self.bias))
+    }
+}
+
+impl Conv2dInputGrad {
+    fn windows(&self) -> Windows {
+        Windows {
+            stride: self.stride,
+            padding: self.padding,
+            upsample: self.upsample,
+        }
+    }
+}
+
+impl Conv2dWeightGrad {
+    fn windows(&self) -> Windows {
+        Windows {
+            stride: self.stride,
+            padding: self.padding,
+            upsample: self.upsample,
+        }
+    }
+}
+
+impl Operator for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn describe(&self) -> String {
+        let mut text = format!("conv2d {}", self.windows().describe());
+        for (flag, name) in [(self.bias, " +bias"), (self.residual, " +residual")] {
+            if flag {
+                text.push_str(name);
+            }
+        }
+        text
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
+        let y = || {
+            let [x, w, rest @ ..] = inputs else { return None };
+            let ([n, h, width, i], [o, wi, kh, kw]) = (nhwc(x)?, filter(w)?);
+            let [oh, ow] = self.windows().output([h, width], [kh, kw])?;
+            let y = TensorType::new([n, oh, ow, o], x.dtype);
+            let bias = TensorType::new([o], w.dtype);
+            let expected: Vec<&TensorType> = [(self.bias, &bias), (self.residual, &y)]
+                .into_iter()
+                .filter_map(|(flag, ty)| flag.then_some(ty))
+                .collect();
+            (i == wi && rest.iter().eq(expected)).then_some(vec![y])
+        };
+        y().ok_or_else(|| {
+            let mut expected = format!(
+                "x [N,H,W,I], weight [O,I,kH,kW] with kernel sides up to {MAX_KERNEL} that fit \
+                 {}",
+                self.windows().describe()
+            );
+            for (flag, name) in [(self.bias, ", bias [O]"), (self.residual, ", residual like the result")] {
+                if flag {
+                    expected.push_str(name);
+                }
+            }
+            Mismatch::inputs(expected, inputs)
+        })
+    }
+
+    fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
+        flops(&outputs[0], &inputs[1].shape)
+    }
+
+    fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
+        let Conv2d {
+            stride,
+            padding,
+            upsample,
+            ..
+        } = *self;
+        let (x, w, dy) = (cx.inputs[0], cx.inputs[1], cx.dy());
+        let g = &mut *cx.graph;
+        let mut grads = vec![None; cx.inputs.len()];
+        if cx.wanted[0] {
+            let (height, width) = (g.shape(x)[1], g.shape(x)[2]);
+            let op = Conv2dInputGrad {
+                stride,
+                padding,
+                upsample,
+                height,
+                width,
+            };
+            grads[0] = Some(g.apply(op, &[dy, w])?);
+        }
+        if cx.wanted[1] {
+            let kernel = [g.shape(w)[2], g.shape(w)[3]];
+            let op = Conv2dWeightGrad {
+                stride,
+                padding,
+                upsample,
+                kernel,
+            };
+            grads[1] = Some(g.apply(op, &[x, dy])?);
+        }
+        if self.bias && cx.wanted[2] {
+            let shape = g.shape(cx.inputs[2]).to_vec();
+            grads[2] = Some(g.sum_to(dy, &shape)?);
+        }
+        if let Some(residual) = self.residual_input() {
+            grads[residual] = Some(dy);
+        }
+        Ok(Some(grads))
+    }
+}
+
+impl Operator for Conv2dInputGrad {
+    fn name(&self) -> &'static str {
+        "conv2d_input_grad"
+    }
+
+    fn describe(&self) -> String {
+        format!("conv2d_input_grad {}", self.windows().describe())
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
+        let dx = || {
+            let [dy, w] = inputs else { return None };
+            let ([n, oh, ow, o], [wo, i, kh, kw]) = (nhwc(dy)?, filter(w)?);
+            let output = self.windows().output([self.height, self.width], [kh, kw])?;
+            let dx = TensorType::new([n, self.height, self.width, i], dy.dtype);
+            (o == wo && output == [oh, ow]).then_some(vec![dx])
+        };
+        dx().ok_or_else(|| {
+            Mismatch::inputs(
+                format!(
+                    "dy [N,OH,OW,O] of a convolution of {}x{} pixels and weight [O,I,kH,kW]",
+                    self.height, self.width
+                ),
+                inputs,
+            )
+        })
+    }
+
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        flops(&inputs[0], &inputs[1].shape)
+    }
+
+    fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
+        Ok(None)
+    }
+}
+
+impl Operator for Conv2dWeightGrad {
+    fn name(&self) -> &'static str {
+        "conv2d_weight_grad"
+    }
+
+    fn describe(&self) -> String {
+        format!("conv2d_weight_grad {}", self.windows().describe())
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
+        let dw = || {
+            let [x, dy] = inputs else { return None };
+            let ([n, h, w, i], [dn, oh, ow, o]) = (nhwc(x)?, nhwc(dy)?);
+            let output = self.windows().output([h, w], self.kernel)?;
+            let dw = TensorType::new([o, i, self.kernel[0], self.kernel[1]], x.dtype);
+            (n == dn && output == [oh, ow]).then_some(vec![dw])
+        };
+        dw().ok_or_else(|| {
+            Mismatch::inputs(
+                format!(
+                    "x [N,H,W,I] and dy [N,OH,OW,O] of a {}x{} convolution",
+                    self.kernel[0], self.kernel[1]
+                ),
+                inputs,
+            )
+        })
+    }
+
+    fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
+        flops(&inputs[1], &outputs[0].shape)
+    }
+
+    fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
+        Ok(None)
+    }
+}
+
+impl Graph {
+    /// Convolution of `x` `[N,H,W,I]` with `w` `[O,I,kH,kW]` and optional `bias` `[O]`, `padding`
+    /// zeros on every side: `[N,(H+2p-kH)/s+1,(W+2p-kW)/s+1,O]`.
+    ///
+    /// # Errors
+    /// If channels differ, the kernel does not fit, or kernel or stride is larger than
+    /// [`MAX_KERNEL`], [`MAX_STRIDE`].
+    pub fn conv2d(
+        &mut self,
+        x: Value,
+        w: Value,
+        bias: Option<Value>,
+        stride: usize,
+        padding: usize,
+    ) -> Result<Value, GraphError> {
+        self.conv2d_padded(x, w, bias, stride, [padding; 2])
+    }
+
+    /// [`Graph::conv2d`] with `padding[0]` zeros above and below and `padding[1]` left and right.
+    ///
+    /// # Errors
+    /// As [`Graph::conv2d`].
+    pub fn conv2d_padded(
+        &mut self,
+        x: Value,
+        w: Value,
+        bias: Option<Value>,
+        stride: usize,
+        padding: [usize; 2],
+    ) -> Result<Value, GraphError> {
+        let op = Conv2d {
+            stride,
+            padding,
+            upsample: false,
+            bias: bias.is_some(),
+            residual: false,
+        };
+        let inputs: Vec<Value> = [x, w].into_iter().chain(bias).collect();
+        self.apply(op, &inputs)
+    }
+}

@@ -1,0 +1,84 @@
+//! Naive definitions in `f64`.
+
+use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, Windows};
+use crate::device::reference::{Array, ReferenceOperator};
+use crate::graph::TensorType;
+
+/// Calls `visit(y index, x index, w index)` for every product of the sum that defines `y`.
+fn products(
+    windows: Windows,
+    x: &[usize],
+    w: &[usize],
+    y: &[usize],
+    mut visit: impl FnMut(usize, usize, usize),
+) {
+    let fold = if windows.upsample { 2 } else { 1 };
+    let source = |o: usize, k: usize, axis: usize| {
+        let position = (o * windows.stride + k).checked_sub(windows.padding[axis])?;
+        (position < x[1 + axis] * fold).then_some(position / fold)
+    };
+    for n in 0..y[0] {
+        for oy in 0..y[1] {
+            for ox in 0..y[2] {
+                for ky in 0..w[2] {
+                    for kx in 0..w[3] {
+                        let (Some(iy), Some(ix)) = (source(oy, ky, 0), source(ox, kx, 1)) else {
+                            continue;
+                        };
+                        for o in 0..w[0] {
+                            for i in 0..w[1] {
+                                visit(
+                                    ((n * y[1] + oy) * y[2] + ox) * y[3] + o,
+                                    ((n * x[1] + iy) * x[2] + ix) * x[3] + i,
+                                    ((o * w[1] + i) * w[2] + ky) * w[3] + kx,
+                                );
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl ReferenceOperator for Conv2d {
+    fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
+        let (x, w) = (inputs[0], inputs[1]);
+        let mut y = Array::zeros(outputs[0].shape.clone());
+        products(self.windows(), &x.shape, &w.shape, &outputs[0].shape, |at, i, k| {
+            y.data[at] += x.data[i] * w.data[k];
+        });
+        let channels = y.channels();
+        for (at, value) in y.data.iter_mut().enumerate() {
+            if self.bias {
+                *value += inputs[2].data[at % channels];
+            }
+            if let Some(residual) = self.residual_input() {
+                *value += inputs[residual].data[at];
+            }
+        }
+        vec![y]
+    }
+}
+
+impl ReferenceOperator for Conv2dInputGrad {
+    fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
+        let (dy, w) = (inputs[0], inputs[1]);
+        let mut dx = Array::zeros(outputs[0].shape.clone());
+        products(self.windows(), &outputs[0].shape, &w.shape, &dy.shape, |at, i, k| {
+            dx.data[i] += dy.data[at] * w.data[k];
+        });
+        vec![dx]
+    }
+}
+
+impl ReferenceOperator for Conv2dWeightGrad {
+    fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
+        let (x, dy) = (inputs[0], inputs[1]);
+        let mut dw = Array::zeros(outputs[0].shape.clone());
+        products(self.windows(), &x.shape, &outputs[0].shape, &dy.shape, |at, i, k| {
+            dw.data[k] += dy.data[at] * x.data[i];
+        });
+        vec![dw]
+    }
+}

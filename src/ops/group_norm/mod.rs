@@ -1,0 +1,296 @@
+//! Group normalisation, fused with the activation and the additions that follow it, and its
+//! gradients.
+
+mod cpu;
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use super::{Operator, Reshape};
+use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
+
+/// Statistics of `x` `[N,…,C]` over each group of `C / groups` channels and all positions:
+/// result `[N,groups,2]` of the mean and `1 / sqrt(variance + eps)` with the biased variance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GroupNormStats {
+    pub groups: usize,
+    pub eps: f32,
+}
+
+/// `y = act(gamma (x - mean) rstd + beta) (+ residual) (+ embed)`.
+///
+/// Inputs: `x` `[N,…,C]`, statistics `[N,groups,2]`, `gamma` `[C]`, `beta` `[C]`; then, where
+/// their flags are set, `residual` like `x` and `embed` `[N,C]`, which repeats over all positions.
+/// The gradient with respect to `x` includes the way through the statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupNorm {
+    pub groups: usize,
+    /// Whether `act` is Swish; else it is the identity.
+    pub swish: bool,
+    pub residual: bool,
+    pub embed: bool,
+}
+
+/// The sums over positions that all gradients of [`GroupNorm`] share. Inputs: `x`, statistics,
+/// `gamma`, `beta`, `dy`; results `[N,C]` `sum d` and `[N,C]` `sum d x̂` with
+/// `d = act'(gamma x̂ + beta) dy`. Summed over `N` they are the gradients of beta and gamma.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupNormGradSums {
+    pub groups: usize,
+    pub swish: bool,
+}
+
+/// Gradient of [`GroupNorm`] with respect to `x`. Inputs: `x`, statistics, `gamma`, `beta`, `dy` and
+/// the two results of [`GroupNormGradSums`]; with `m` elements per group
+/// `dx = rstd (gamma d - sum_group(gamma d) / m - x̂ sum_group(gamma d x̂) / m)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupNormInputGrad {
+    pub groups: usize,
+    pub swish: bool,
+}
+
+/// The types that follow from `x`.
+struct Types {
+    stats: TensorType,
+    channels: TensorType,
+    per_sample: TensorType,
+}
+
+impl Types {
+    /// `None` if `x` has no batch axis, is empty or its channels do not divide into `groups`.
+    fn of(x: &TensorType, groups: usize) -> Option<Self> {
+        let [n, .., c] = x.shape[..] else { return None };
+        let divides = groups > 0 && c.is_multiple_of(groups);
+        (divides && x.dtype.is_float() && !x.is_empty()).then(|| Self {
+            stats: TensorType::f32([n, groups, 2]),
+            channels: TensorType::f32([c]),
+            per_sample: TensorType::f32([n, c]),
+        })
+    }
+}
+
+fn expected(groups: usize, rest: &str) -> String {
+    format!("x [N,…,C] with C divisible by {groups}{rest}")
+}
+
+impl GroupNorm {
+    /// Position of the residual among the inputs, if there is one.
+    fn residual_input(&self) -> Option<usize> {
+        self.residual.then_some(4)
+    }
+
+    /// Position of the embedding among the inputs, if there is one.
+    fn embed_input(&self) -> Option<usize> {
+        self.embed.then_some(4 + usize::from(self.residual))
+    }
+}
+
+impl Operator for GroupNormStats {
+    fn name(&self) -> &'static str {
+        "group_norm_stats"
+    }
+
+    fn describe(&self) -> String {
+        format!("group_norm_stats {}", self.groups)
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
+        let stats = || match inputs {
+            [x] => Some(vec![Types::of(x, self.groups)?.stats]),
+            _ => None,
+        };
+        stats().ok_or_else(|| Mismatch::inputs(expected(self.groups, ""), inputs))
+    }
+
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        4 * inputs[0].len() as u64
+    }
+
+    /// None: the gradient of [`GroupNorm`] covers the statistics that it uses.
+    fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
+        Ok(None)
+    }
+}
+
+impl Operator for GroupNorm {
+    fn name(&self) -> &'static str {
+        "group_norm"
+    }
+
+    fn describe(&self) -> String {
+        let flags = [
+            (self.swish, " +swish"),
+            (self.residual, " +residual"),
+            (self.embed, " +embed"),
+        ];
+        let flags = flags.into_iter().filter_map(|(flag, name)| flag.then_some(name));
+        format!("group_norm {}{}", self.groups, flags.collect::<String>())
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
+        let y = || {
+            let (x, rest) = inputs.split_first()?;
+            let types = Types::of(x, self.groups)?;
+            let expected = [
+                Some(&types.stats),
+                Some(&types.channels),
+                Some(&types.channels),
+                self.residual.then_some(x),
+                self.embed.then_some(&types.per_sample),
+            ];
+            rest.iter().eq(expected.into_iter().flatten()).then(|| vec![x.clone()])
+        };
+        y().ok_or_else(|| {
+            let mut rest = format!(", statistics [N,{},2], gamma [C], beta [C]", self.groups);
+            for (flag, name) in [(self.residual, ", residual like x"), (self.embed, ", embed [N,C]")] {
+                if flag {
+                    rest.push_str(name);
+                }
+            }
+            Mismatch::inputs(expected(self.groups, &rest), inputs)
+        })
+    }
+
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        let flags = [self.swish, self.residual, self.embed];
+        let extra: u64 = flags.into_iter().map(u64::from).sum();
+        (4 + extra) * inputs[0].len() as u64
+    }
+
+    fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
+        let GroupNorm { groups, swish, .. } = *self;
+        let dy = cx.dy();
+        let g = &mut *cx.graph;
+        let mut grads = vec![None; cx.inputs.len()];
+        if cx.wanted[0] || cx.wanted[2] || cx.wanted[3] {
+            let mut inputs = cx.inputs[..4].to_vec();
+            inputs.push(dy);
+            let sums = g.node(GroupNormGradSums { groups, swish }, &inputs)?;
+            let channels = g.shape(cx.inputs[2]).to_vec();
+            if cx.wanted[0] {
+                inputs.extend(&sums);
+                grads[0] = Some(g.apply(GroupNormInputGrad { groups, swish }, &inputs)?);
+            }
+            if cx.wanted[2] {
+                grads[2] = Some(g.sum_to(sums[1], &channels)?);
+            }
+            if cx.wanted[3] {
+                grads[3] = Some(g.sum_to(sums[0], &channels)?);
+            }
+        }
+        if let Some(residual) = self.residual_input() {
+            grads[residual] = Some(dy);
+        }
+        if let Some(embed) = self.embed_input().filter(|&embed| cx.wanted[embed]) {
+            let shape = g.shape(cx.inputs[embed]).to_vec();
+            let mut kept = vec![1; g.shape(dy).len()];
+            (kept[0], *kept.last_mut().expect("x has a channel axis")) = (shape[0], shape[1]);
+            let sum = g.sum_to(dy, &kept)?;
+            grads[embed] = Some(g.apply(Reshape { shape }, &[sum])?);
+        }
+        Ok(Some(grads))
+    }
+
+    /// `x`, or the operand after `beta`.
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[(0, 0), (0, 4)]
+    }
+}
+
+impl Operator for GroupNormGradSums {
+    fn name(&self) -> &'static str {
+        "group_norm_grad_sums"
+    }
+
+    fn describe(&self) -> String {
+        let swish = if self.swish { " +swish" } else { "" };
+        format!("group_norm_grad_sums {}{swish}", self.groups)
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
+        let sums = || {
+            let (x, rest) = inputs.split_first()?;
+            let types = Types::of(x, self.groups)?;
+            let expected = [&types.stats, &types.channels, &types.channels, x];
+            let sums = vec![types.per_sample.clone(), types.per_sample.clone()];
+            rest.iter().eq(expected).then_some(sums)
+        };
+        sums().ok_or_else(|| {
+            let rest = format!(", statistics [N,{},2], gamma [C], beta [C], dy like x", self.groups);
+            Mismatch::inputs(expected(self.groups, &rest), inputs)
+        })
+    }
+
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        (5 + 5 * u64::from(self.swish)) * inputs[0].len() as u64
+    }
+
+    fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
+        Ok(None)
+    }
+}
+
+impl Operator for GroupNormInputGrad {
+    fn name(&self) -> &'static str {
+        "group_norm_input_grad"
+    }
+
+    fn describe(&self) -> String {
+        let swish = if self.swish { " +swish" } else { "" };
+        format!("group_norm_input_grad {}{swish}", self.groups)
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
+        let dx = || {
+            let (x, rest) = inputs.split_first()?;
+            let types = Types::of(x, self.groups)?;
+            let (channels, per_sample) = (&types.channels, &types.per_sample);
+            let expected = [&types.stats, channels, channels, x, per_sample, per_sample];
+            rest.iter().eq(expected).then(|| vec![x.clone()])
+        };
+        dx().ok_or_else(|| {
+            let rest = format!(
+                ", statistics [N,{},2], gamma [C], beta [C], dy like x, two sums [N,C]",
+                self.groups
+            );
+            Mismatch::inputs(expected(self.groups, &rest), inputs)
+        })
+    }
+
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        (8 + 5 * u64::from(self.swish)) * inputs[0].len() as u64
+    }
+
+    fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
+        Ok(None)
+    }
+
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[(0, 4), (0, 0)]
+    }
+}
+
+impl Graph {
+    /// Normalises `x` `[N,…,C]` over each of `groups` groups of neighbouring channels and all
+    /// positions, then scales by `gamma` `[C]` and shifts by `beta` `[C]`.
+    ///
+    /// # Errors
+    /// If the channels do not divide into the groups or differ from those of `gamma` and `beta`.
+    pub fn group_norm(
+        &mut self,
+        x: Value,
+        gamma: Value,
+        beta: Value,
+        groups: usize,
+        eps: f32,
+    ) -> Result<Value, GraphError> {
+        let stats = self.apply(GroupNormStats { groups, eps }, &[x])?;
+        let op = GroupNorm {
+            groups,
+            swish: false,
+            residual: false,
+            embed: false,
+        };
+        self.apply(op, &[x, stats, gamma, beta])
+    }
+}

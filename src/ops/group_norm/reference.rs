@@ -1,0 +1,128 @@
+//! Naive definitions in `f64`.
+
+use super::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats};
+use crate::device::reference::{Array, ReferenceOperator};
+use crate::graph::TensorType;
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// Where the elements of `x` `[N,…,C]` belong.
+struct Place {
+    channels: usize,
+    per_sample: usize,
+    group_channels: usize,
+    groups: usize,
+}
+
+impl Place {
+    fn new(x: &Array, groups: usize) -> Self {
+        Self {
+            channels: x.channels(),
+            per_sample: x.data.len() / x.dim(0),
+            group_channels: x.channels() / groups,
+            groups,
+        }
+    }
+
+    /// Index of element `at` in an array `[N,C]`.
+    fn channel(&self, at: usize) -> usize {
+        at / self.per_sample * self.channels + at % self.channels
+    }
+
+    /// Index of element `at` in an array `[N,groups]`.
+    fn group(&self, at: usize) -> usize {
+        at / self.per_sample * self.groups + at % self.channels / self.group_channels
+    }
+
+    /// Elements of one group.
+    fn members(&self) -> f64 {
+        (self.per_sample / self.groups) as f64
+    }
+}
+
+/// `x̂` and `d` (see the ops) of element `at` from the inputs `x`, stats, gamma, beta, `dy`.
+fn terms(inputs: &[&Array], place: &Place, swish: bool, at: usize) -> (f64, f64) {
+    let (mean, rstd) = (inputs[1].data[2 * place.group(at)], inputs[1].data[2 * place.group(at) + 1]);
+    let hat = (inputs[0].data[at] - mean) * rstd;
+    let u = inputs[2].data[at % place.channels] * hat + inputs[3].data[at % place.channels];
+    let slope = if swish { sigmoid(u) * (1.0 + u * (1.0 - sigmoid(u))) } else { 1.0 };
+    (hat, slope * inputs[4].data[at])
+}
+
+impl ReferenceOperator for GroupNormStats {
+    fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
+        let x = inputs[0];
+        let place = Place::new(x, self.groups);
+        let mut stats = Array::zeros(outputs[0].shape.clone());
+        for (at, value) in x.data.iter().enumerate() {
+            stats.data[2 * place.group(at)] += value / place.members();
+        }
+        for (at, value) in x.data.iter().enumerate() {
+            let difference = value - stats.data[2 * place.group(at)];
+            stats.data[2 * place.group(at) + 1] += difference * difference / place.members();
+        }
+        for pair in stats.data.chunks_mut(2) {
+            pair[1] = 1.0 / (pair[1] + f64::from(self.eps)).sqrt();
+        }
+        vec![stats]
+    }
+}
+
+impl ReferenceOperator for GroupNorm {
+    fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
+        let x = inputs[0];
+        let place = Place::new(x, self.groups);
+        let data = x
+            .data
+            .iter()
+            .enumerate()
+            .map(|(at, value)| {
+                let (group, channel) = (place.group(at), at % place.channels);
+                let hat = (value - inputs[1].data[2 * group]) * inputs[1].data[2 * group + 1];
+                let u = inputs[2].data[channel] * hat + inputs[3].data[channel];
+                let y = if self.swish { u * sigmoid(u) } else { u };
+                let residual = self.residual_input().map_or(0.0, |r| inputs[r].data[at]);
+                let embed = self.embed_input().map_or(0.0, |e| inputs[e].data[place.channel(at)]);
+                y + residual + embed
+            })
+            .collect();
+        vec![Array::new(outputs[0].shape.clone(), data)]
+    }
+}
+
+impl ReferenceOperator for GroupNormGradSums {
+    fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
+        let place = Place::new(inputs[0], self.groups);
+        let mut sums = [0, 1].map(|i| Array::zeros(outputs[i].shape.clone()));
+        for at in 0..inputs[0].data.len() {
+            let (hat, d) = terms(inputs, &place, self.swish, at);
+            sums[0].data[place.channel(at)] += d;
+            sums[1].data[place.channel(at)] += d * hat;
+        }
+        sums.into()
+    }
+}
+
+impl ReferenceOperator for GroupNormInputGrad {
+    fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
+        let place = Place::new(inputs[0], self.groups);
+        let (gamma, sums) = (&inputs[2].data, [&inputs[5].data, &inputs[6].data]);
+        let group_sum = |at: usize, which: usize| -> f64 {
+            let first = at % place.channels / place.group_channels * place.group_channels;
+            let row = at / place.per_sample * place.channels;
+            let members = first..first + place.group_channels;
+            members.map(|c| gamma[c] * sums[which][row + c]).sum()
+        };
+        let data = (0..inputs[0].data.len())
+            .map(|at| {
+                let (hat, d) = terms(inputs, &place, self.swish, at);
+                let rstd = inputs[1].data[2 * place.group(at) + 1];
+                let means = [0, 1].map(|which| group_sum(at, which) / place.members());
+                rstd * (gamma[at % place.channels] * d - means[0] - hat * means[1])
+            })
+            .collect();
+        vec![Array::new(outputs[0].shape.clone(), data)]
+    }
+}

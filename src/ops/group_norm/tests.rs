@@ -1,0 +1,131 @@
+use std::collections::HashMap;
+
+use super::{GroupNorm, GroupNormStats};
+use crate::device::reference::Array;
+use crate::graph::{Graph, GraphError, Value};
+use crate::ops::testing::{check, check_with, hashed};
+
+fn fused(
+    g: &mut Graph,
+    shape: &[usize],
+    op: GroupNorm,
+    in_place: bool,
+) -> Result<Value, GraphError> {
+    let mut x = g.parameter("x", shape)?;
+    if in_place {
+        // A value of the arena that dies here, unlike a parameter.
+        x = g.scale(x, 2.0)?;
+    }
+    let (groups, eps) = (op.groups, 1e-5);
+    let stats = g.apply(GroupNormStats { groups, eps }, &[x])?;
+    let channels = *shape.last().unwrap();
+    let mut inputs = vec![
+        x,
+        stats,
+        g.parameter("gamma", [channels])?,
+        g.parameter("beta", [channels])?,
+    ];
+    if op.residual {
+        let residual = g.parameter("residual", shape)?;
+        inputs.push(if in_place { g.scale(residual, 0.5)? } else { residual });
+    }
+    if op.embed {
+        inputs.push(g.parameter("embed", [shape[0], channels])?);
+    }
+    g.apply(op, &inputs)
+}
+
+#[test]
+fn values_and_gradients_with_every_epilogue() {
+    for (index, (shape, groups)) in [
+        (vec![1, 1, 1, 8], 1),
+        (vec![3, 1, 1, 32], 8),
+        (vec![2, 5, 7, 3], 1),
+        (vec![3, 3, 5, 8], 8),
+        (vec![1, 4, 4, 20], 4),
+        (vec![2, 6, 5, 33], 3),
+        (vec![2, 3, 4, 96], 32),
+        (vec![2, 9, 40], 8),
+        (vec![1, 2, 2, 64], 32),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for flags in 0..8 {
+            let op = GroupNorm {
+                groups,
+                swish: flags & 1 != 0,
+                residual: flags & 2 != 0,
+                embed: flags & 4 != 0,
+            };
+            check(|g| fused(g, &shape, op, (index + flags) % 2 == 0));
+        }
+    }
+}
+
+#[test]
+fn several_pieces_and_wide_rows() {
+    for swish in [false, true] {
+        check(|g| {
+            let op = GroupNorm {
+                groups: 8,
+                swish,
+                residual: false,
+                embed: false,
+            };
+            fused(g, &[1, 33, 64, 32], op, false)
+        });
+    }
+}
+
+#[test]
+fn a_large_mean_costs_no_digits() {
+    let shape = vec![2, 33, 17, 24];
+    let len = shape.iter().product();
+    // 4096 + v/4 is exact in f32 for v of 12 bits after the point.
+    let coarse = |v: f64| 4096.0 + (v * 1024.0).round() / 2048.0;
+    let x: Vec<f64> = hashed("x", len).into_iter().map(coarse).collect();
+    let leaves = HashMap::from([("x".to_owned(), Array::new(shape.clone(), x))]);
+    let build = |g: &mut Graph| {
+        let x = g.parameter("x", shape.clone())?;
+        g.apply(GroupNormStats { groups: 3, eps: 1e-5 }, &[x])
+    };
+    let mut graph = Graph::new();
+    let stats = build(&mut graph).unwrap();
+    graph.output("stats", stats);
+    let oracle = crate::device::reference::Evaluation::run(&graph, &leaves);
+    let device = crate::device::cpu::CpuDevice::new(Some(2)).unwrap();
+    let plan = crate::graph::Plan::new(&graph, &device, crate::graph::PlanOptions::default());
+    let values: Vec<f32> = leaves["x"].data.iter().map(|&v| v as f32).collect();
+    let parameters =
+        [("x".to_owned(), crate::tensor::Tensor::from_f32(shape.clone(), &values))].into();
+    let mut executable = device.load(plan, &parameters).unwrap();
+    executable.run();
+    let got = executable.output("stats").unwrap();
+    for (got, want) in got.iter().zip(&oracle.get(stats).data) {
+        let error = (f64::from(*got) - want).abs() / want.abs();
+        assert!(error < 1e-6, "{got} instead of {want}");
+    }
+}
+
+#[test]
+fn the_builder_normalises_and_its_errors_say_what_is_wrong() {
+    check_with(
+        |g| {
+            let x = g.parameter("x", [2, 3, 3, 12])?;
+            let (gamma, beta) = (g.parameter("gamma", [12])?, g.parameter("beta", [12])?);
+            g.group_norm(x, gamma, beta, 4, 1e-5)
+        },
+        &HashMap::new(),
+        1e-5,
+    );
+    let mut g = Graph::new();
+    let x = g.parameter("x", [2, 3, 3, 12]).unwrap();
+    let gamma = g.parameter("gamma", [11]).unwrap();
+    assert_eq!(
+        g.group_norm(x, gamma, gamma, 5, 1e-5).unwrap_err().to_string(),
+        "group_norm_stats at '' expects x [N,…,C] with C divisible by 5, found f32[2, 3, 3, 12]"
+    );
+    assert!(g.group_norm(x, gamma, gamma, 0, 1e-5).is_err());
+    assert!(g.group_norm(x, gamma, gamma, 4, 1e-5).is_err());
+}

@@ -1,0 +1,46 @@
+use super::Linear;
+use crate::graph::Graph;
+use crate::ops::testing::check;
+
+#[test]
+fn values_and_gradients_over_awkward_shapes() {
+    for (index, (x, w)) in [
+        (vec![1, 1], vec![1, 1]),
+        (vec![5, 13], vec![9, 13]),
+        (vec![2, 3, 8], vec![20, 8, 1]),
+        (vec![2, 3, 3, 20], vec![33, 20, 1, 1]),
+        (vec![33], vec![7, 33]),
+        (vec![3, 96], vec![64, 96]),
+        (vec![1, 33], vec![96, 33]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (bias, residual) = (index % 2 == 1, index % 3 == 0);
+        check(|g| {
+            let results = w[0];
+            let mut inputs = vec![g.parameter("x", x.clone())?, g.parameter("w", w.clone())?];
+            if bias {
+                inputs.push(g.parameter("bias", [results])?);
+            }
+            if residual {
+                let mut shape = x.clone();
+                *shape.last_mut().unwrap() = results;
+                inputs.push(g.parameter("residual", shape)?);
+            }
+            g.apply(Linear { bias, residual }, &inputs)
+        });
+    }
+}
+
+#[test]
+fn mismatches_are_named() {
+    let mut g = Graph::new();
+    let x = g.parameter("x", [2, 5]).unwrap();
+    let w = g.parameter("w", [7, 6]).unwrap();
+    let b = g.parameter("b", [7]).unwrap();
+    assert_eq!(
+        g.linear(x, w, Some(b)).unwrap_err().to_string(),
+        "linear at '' expects x […,I], weight [O,I], bias [O], found f32[2, 5], f32[7, 6], f32[7]"
+    );
+}

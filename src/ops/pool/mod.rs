@@ -1,0 +1,380 @@
+//! Average and maximum over windows, and their gradients.
+
+mod cpu;
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use super::{Operator, nhwc};
+use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
+
+/// Mean over `kernel`×`kernel` windows of `x` `[N,H,W,C]`, `stride` apart, with `padding` zeros on
+/// every side. The divisor is `kernel²` with `count_padding`, else the pixels inside the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AvgPool {
+    pub kernel: usize,
+    pub stride: usize,
+    pub padding: usize,
+    pub count_padding: bool,
+}
+
+/// Gradient of [`AvgPool`] over `height`×`width` pixels. Input: `dy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AvgPoolGrad {
+    pub pool: AvgPool,
+    pub height: usize,
+    pub width: usize,
+}
+
+/// Mean over `height`×`width` regions that cover `x` `[N,H,W,C]`: rows `floor(iH/height)` to
+/// `ceil((i+1)H/height)` and columns alike, as interpolation by area does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdaptiveAvgPool {
+    pub height: usize,
+    pub width: usize,
+}
+
+/// Gradient of [`AdaptiveAvgPool`] over `height`×`width` pixels. Input: `dy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdaptiveAvgPoolGrad {
+    /// Rows of the pooled image.
+    pub height: usize,
+    /// Columns of the pooled image.
+    pub width: usize,
+}
+
+/// Maximum over `kernel`×`kernel` windows of `x` `[N,H,W,C]`, `stride` apart; `padding` on every side
+/// never wins. NaN wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxPool {
+    pub kernel: usize,
+    pub stride: usize,
+    pub padding: usize,
+}
+
+/// Gradient of [`MaxPool`]: `dy` goes to the first largest pixel of each window in row-major
+/// order. Inputs: `x`, `dy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxPoolGrad {
+    pub pool: MaxPool,
+}
+
+/// Which pixels each result covers.
+#[derive(Clone, Copy)]
+enum Windows {
+    Fixed {
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    },
+    Regions {
+        input: [usize; 2],
+        output: [usize; 2],
+    },
+}
+
+impl Windows {
+    /// Extents of the result for an image of these extents, if every window meets the image.
+    fn output(self, input: [usize; 2]) -> Option<[usize; 2]> {
+        match self {
+            Windows::Fixed {
+                kernel,
+                stride,
+                padding,
+            } => {
+                let along = |len: usize| {
+                    let fits = stride > 0 && padding < kernel && len + 2 * padding >= kernel;
+                    fits.then(|| (len + 2 * padding - kernel) / stride + 1)
+                };
+                Some([along(input[0])?, along(input[1])?])
+            }
+            Windows::Regions { output, .. } => (!output.contains(&0)).then_some(output),
+        }
+    }
+
+    /// Pixels of an image of `len` along `axis` that result `o` covers.
+    fn span(self, axis: usize, o: usize, len: usize) -> Range<usize> {
+        match self {
+            Windows::Fixed {
+                kernel,
+                stride,
+                padding,
+            } => {
+                let start = (o * stride).saturating_sub(padding);
+                start..(o * stride + kernel - padding).min(len)
+            }
+            Windows::Regions { input, output } => {
+                let (from, to) = (input[axis], output[axis]);
+                o * from / to..((o + 1) * from).div_ceil(to)
+            }
+        }
+    }
+
+    /// True if no two windows of a column share a row.
+    fn disjoint(self) -> bool {
+        match self {
+            Windows::Fixed { kernel, stride, .. } => kernel <= stride,
+            Windows::Regions { input, output } => input[0].is_multiple_of(output[0]),
+        }
+    }
+}
+
+impl AvgPool {
+    fn windows(&self) -> Windows {
+        Windows::Fixed {
+            kernel: self.kernel,
+            stride: self.stride,
+            padding: self.padding,
+        }
+    }
+}
+
+impl MaxPool {
+    fn windows(&self) -> Windows {
+        Windows::Fixed {
+            kernel: self.kernel,
+            stride: self.stride,
+            padding: self.padding,
+        }
+    }
+}
+
+/// Result type of pooling the only input.
+fn pooled(windows: Windows, inputs: &[TensorType], expected: &str) -> Result<Vec<TensorType>, Mismatch> {
+    let pooled = || {
+        let [x] = inputs else { return None };
+        let [n, h, w, c] = nhwc(x)?;
+        let [oh, ow] = windows.output([h, w])?;
+        Some(vec![TensorType::new([n, oh, ow, c], x.dtype)])
+    };
+    pooled().ok_or_else(|| Mismatch::inputs(expected, inputs))
+}
+
+/// Type of an image of `height`×`width` whose pooled form is like `dy`.
+fn unpooled(windows: Windows, dy: &TensorType, [height, width]: [usize; 2]) -> Option<TensorType> {
+    let [n, oh, ow, c] = nhwc(dy)?;
+    let fits = height > 0 && width > 0 && windows.output([height, width]) == Some([oh, ow]);
+    fits.then(|| TensorType::new([n, height, width, c], dy.dtype))
+}
+
+fn image_extents(g: &Graph, x: Value) -> [usize; 2] {
+    [g.shape(x)[1], g.shape(x)[2]]
+}
+
+impl Operator for AvgPool {
+    fn name(&self) -> &'static str {
+        "avg_pool"
+    }
+
+    fn describe(&self) -> String {
+        format!("avg_pool kernel {} stride {} padding {}", self.kernel, self.stride, self.padding)
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
+        let expected = format!(
+            "x [N,H,W,C] that windows of {0}x{0} fit, padding {1} smaller than they, stride {2} above 0",
+            self.kernel, self.padding, self.stride
+        );
+        pooled(self.windows(), inputs, &expected)
+    }
+
+    fn flops(&self, _: &[TensorType], outputs: &[TensorType]) -> u64 {
+        (outputs[0].len() * self.kernel * self.kernel) as u64
+    }
+
+    fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
+        let [height, width] = image_extents(cx.graph, cx.inputs[0]);
+        let op = AvgPoolGrad {
+            pool: *self,
+            height,
+            width,
+        };
+        let dy = cx.dy();
+        Ok(Some(vec![Some(cx.graph.apply(op, &[dy])?)]))
+    }
+}
+
+impl Operator for AvgPoolGrad {
+    fn name(&self) -> &'static str {
+        "avg_pool_grad"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
+        let dx = match inputs {
+            [dy] => unpooled(self.pool.windows(), dy, [self.height, self.width]),
+            _ => None,
+        };
+        let expected = || format!("dy [N,OH,OW,C] of {}x{} pixels", self.height, self.width);
+        dx.map(|dx| vec![dx]).ok_or_else(|| Mismatch::inputs(expected(), inputs))
+    }
+
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        (inputs[0].len() * self.pool.kernel * self.pool.kernel) as u64
+    }
+
+    fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
+        Ok(None)
+    }
+}
+
+impl Operator for AdaptiveAvgPool {
+    fn name(&self) -> &'static str {
+        "adaptive_avg_pool"
+    }
+
+    fn describe(&self) -> String {
+        format!("adaptive_avg_pool {}x{}", self.height, self.width)
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
+        let output = [self.height, self.width];
+        let windows = Windows::Regions {
+            input: output,
+            output,
+        };
+        pooled(windows, inputs, "x [N,H,W,C] and a size above 0")
+    }
+
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        inputs[0].len() as u64
+    }
+
+    fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
+        let [height, width] = image_extents(cx.graph, cx.inputs[0]);
+        let dy = cx.dy();
+        let dx = cx.graph.apply(AdaptiveAvgPoolGrad { height, width }, &[dy])?;
+        Ok(Some(vec![Some(dx)]))
+    }
+}
+
+impl Operator for AdaptiveAvgPoolGrad {
+    fn name(&self) -> &'static str {
+        "adaptive_avg_pool_grad"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
+        let dx = || {
+            let [dy] = inputs else { return None };
+            let [_, oh, ow, _] = nhwc(dy)?;
+            let windows = Windows::Regions {
+                input: [self.height, self.width],
+                output: [oh, ow],
+            };
+            unpooled(windows, dy, [self.height, self.width]).map(|dx| vec![dx])
+        };
+        dx().ok_or_else(|| Mismatch::inputs("dy [N,OH,OW,C]", inputs))
+    }
+
+    fn flops(&self, _: &[TensorType], outputs: &[TensorType]) -> u64 {
+        outputs[0].len() as u64
+    }
+
+    fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
+        Ok(None)
+    }
+}
+
+impl Operator for MaxPool {
+    fn name(&self) -> &'static str {
+        "max_pool"
+    }
+
+    fn describe(&self) -> String {
+        format!("max_pool kernel {} stride {} padding {}", self.kernel, self.stride, self.padding)
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
+        let expected = format!(
+            "x [N,H,W,C] that windows of {0}x{0} fit, padding {1} smaller than they, stride {2} above 0",
+            self.kernel, self.padding, self.stride
+        );
+        pooled(self.windows(), inputs, &expected)
+    }
+
+    fn flops(&self, _: &[TensorType], outputs: &[TensorType]) -> u64 {
+        (outputs[0].len() * self.kernel * self.kernel) as u64
+    }
+
+    fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
+        let dy = cx.dy();
+        let dx = cx.graph.apply(MaxPoolGrad { pool: *self }, &[cx.inputs[0], dy])?;
+        Ok(Some(vec![Some(dx)]))
+    }
+}
+
+impl Operator for MaxPoolGrad {
+    fn name(&self) -> &'static str {
+        "max_pool_grad"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
+        let dx = match inputs {
+            [x, dy] => nhwc(x)
+                .and_then(|[_, h, w, _]| unpooled(self.pool.windows(), dy, [h, w]))
+                .filter(|dx| dx == x),
+            _ => None,
+        };
+        dx.map(|dx| vec![dx])
+            .ok_or_else(|| Mismatch::inputs("x [N,H,W,C] and dy [N,OH,OW,C]", inputs))
+    }
+
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        (inputs[1].len() * self.pool.kernel * self.pool.kernel) as u64
+    }
+
+    fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
+        Ok(None)
+    }
+}
+
+impl Graph {
+    /// Mean over windows of `x` `[N,H,W,C]` with `padding` zeros on every side that count in the
+    /// divisor.
+    ///
+    /// # Errors
+    /// If no window fits or the padding is not smaller than the window.
+    pub fn avg_pool(
+        &mut self,
+        x: Value,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    ) -> Result<Value, GraphError> {
+        let op = AvgPool {
+            kernel,
+            stride,
+            padding,
+            count_padding: true,
+        };
+        self.apply(op, &[x])
+    }
+
+    /// Maximum over windows of `x` `[N,H,W,C]`.
+    ///
+    /// # Errors
+    /// If no window fits or the padding is not smaller than the window.
+    pub fn max_pool(
+        &mut self,
+        x: Value,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    ) -> Result<Value, GraphError> {
+        let op = MaxPool {
+            kernel,
+            stride,
+            padding,
+        };
+        self.apply(op, &[x])
+    }
+
+    /// Shrinks `x` `[N,H,W,C]` to `height`×`width` by averaging areas.
+    ///
+    /// # Errors
+    /// If a size is 0.
+    pub fn resize_area(&mut self, x: Value, height: usize, width: usize) -> Result<Value, GraphError> {
+        self.apply(AdaptiveAvgPool { height, width }, &[x])
+    }
+}

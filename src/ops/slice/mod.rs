@@ -1,0 +1,167 @@
+//! A part of an array along one axis, and its reverse, zeros around an array.
+
+mod cpu;
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use super::Operator;
+use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
+
+/// Elements `start..start + len` along `axis`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    pub axis: usize,
+    pub start: usize,
+    pub len: usize,
+}
+
+/// The array with `before` zeros in front and `after` zeros behind along `axis`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pad {
+    pub axis: usize,
+    pub before: usize,
+    pub after: usize,
+}
+
+impl Operator for Slice {
+    fn name(&self) -> &'static str {
+        "slice"
+    }
+
+    fn describe(&self) -> String {
+        format!("slice axis {} {}..{}", self.axis, self.start, self.start + self.len)
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
+        let end = self.start + self.len;
+        match inputs {
+            [x] if x.dtype.is_float() && x.shape.get(self.axis).is_some_and(|&n| end <= n) => {
+                let mut y = x.clone();
+                y.shape[self.axis] = self.len;
+                Ok(vec![y])
+            }
+            _ => Err(Mismatch::inputs(
+                format!("a float array with at least {end} elements along axis {}", self.axis),
+                inputs,
+            )),
+        }
+    }
+
+    fn flops(&self, _: &[TensorType], _: &[TensorType]) -> u64 {
+        0
+    }
+
+    /// The result is read and written; the rest of the operand is not touched.
+    fn bytes(&self, _: &[TensorType], outputs: &[TensorType]) -> u64 {
+        2 * outputs[0].bytes() as u64
+    }
+
+    fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
+        let extent = cx.graph.shape(cx.inputs[0])[self.axis];
+        let pad = Pad {
+            axis: self.axis,
+            before: self.start,
+            after: extent - self.start - self.len,
+        };
+        let dy = cx.dy();
+        Ok(Some(vec![Some(cx.graph.apply(pad, &[dy])?)]))
+    }
+}
+
+impl Operator for Pad {
+    fn name(&self) -> &'static str {
+        "pad"
+    }
+
+    fn describe(&self) -> String {
+        format!("pad axis {} {}+{}", self.axis, self.before, self.after)
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
+        match inputs {
+            [x] if x.dtype.is_float() && self.axis < x.shape.len() => {
+                let mut y = x.clone();
+                y.shape[self.axis] += self.before + self.after;
+                Ok(vec![y])
+            }
+            _ => Err(Mismatch::inputs(format!("a float array with an axis {}", self.axis), inputs)),
+        }
+    }
+
+    fn flops(&self, _: &[TensorType], _: &[TensorType]) -> u64 {
+        0
+    }
+
+    fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
+        let slice = Slice {
+            axis: self.axis,
+            start: self.before,
+            len: cx.graph.shape(cx.inputs[0])[self.axis],
+        };
+        let dy = cx.dy();
+        Ok(Some(vec![Some(cx.graph.apply(slice, &[dy])?)]))
+    }
+}
+
+impl Graph {
+    /// Elements `start..start + len` of the innermost axis.
+    ///
+    /// # Errors
+    /// If the axis is shorter.
+    pub fn slice(&mut self, x: Value, start: usize, len: usize) -> Result<Value, GraphError> {
+        let axis = self.shape(x).len().saturating_sub(1);
+        self.slice_along(axis, x, start, len)
+    }
+
+    /// Elements `start..start + len` along `axis`, 0 being the batch.
+    ///
+    /// # Errors
+    /// If the axis is shorter.
+    pub fn slice_along(
+        &mut self,
+        axis: usize,
+        x: Value,
+        start: usize,
+        len: usize,
+    ) -> Result<Value, GraphError> {
+        self.apply(Slice { axis, start, len }, &[x])
+    }
+
+    /// `x` with `before` zeros in front and `after` zeros behind along `axis`.
+    ///
+    /// # Errors
+    /// If there is no such axis.
+    pub fn pad_along(
+        &mut self,
+        axis: usize,
+        x: Value,
+        before: usize,
+        after: usize,
+    ) -> Result<Value, GraphError> {
+        self.apply(
+            Pad {
+                axis,
+                before,
+                after,
+            },
+            &[x],
+        )
+    }
+
+    /// `a * gelu(b)` with `a` and `b` the halves of the innermost axis (Shazeer, GLU variants).
+    ///
+    /// # Errors
+    /// If the innermost extent is odd.
+    pub fn geglu(&mut self, x: Value) -> Result<Value, GraphError> {
+        let channels = self.ty(x).channels();
+        if !channels.is_multiple_of(2) {
+            let mismatch = Mismatch::new("an even number of channels", self.ty(x));
+            return Err(GraphError::op("geglu", self.path(), mismatch));
+        }
+        let a = self.slice(x, 0, channels / 2)?;
+        let b = self.slice(x, channels / 2, channels / 2)?;
+        let gate = self.apply(super::Unary::Gelu, &[b])?;
+        self.mul(a, gate)
+    }
+}

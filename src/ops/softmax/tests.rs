@@ -1,0 +1,12 @@
+use crate::ops::testing::check;
+
+#[test]
+fn values_and_gradients() {
+    for shape in [vec![1], vec![5, 33], vec![2, 3, 16], vec![3, 90, 100]] {
+        check(|g| {
+            let x = g.parameter("x", shape.clone())?;
+            let x = g.scale(x, 6.0)?;
+            g.softmax(x)
+        });
+    }
+}
