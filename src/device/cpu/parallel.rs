@@ -9,23 +9,43 @@ use super::simd::vectorised;
 
 /// Splits `y` over the threads in cache-line-aligned pieces: `work(range, &mut y[range])`.
 pub(crate) fn for_ranges(y: &mut [f32], work: impl Fn(Range<usize>, &mut [f32]) + Sync) {
-    fn split(
-        y: &mut [f32],
-        start: usize,
+    for_joint_ranges([y], |range, [y]| work(range, y));
+}
+
+/// Splits several arrays of one length at the same places: `work(range, [&mut y[range]; K])`.
+///
+/// # Panics
+/// If the lengths differ.
+pub(crate) fn for_joint_ranges<const K: usize>(
+    ys: [&mut [f32]; K],
+    work: impl Fn(Range<usize>, [&mut [f32]; K]) + Sync,
+) {
+    fn split<const K: usize>(
+        ys: [&mut [f32]; K],
+        range: Range<usize>,
         pieces: usize,
-        work: &(impl Fn(Range<usize>, &mut [f32]) + Sync),
+        work: &(impl Fn(Range<usize>, [&mut [f32]; K]) + Sync),
     ) {
-        if pieces <= 1 || y.len() < SERIAL_ELEMENTS {
-            return work(start..start + y.len(), y);
+        if pieces <= 1 || range.len() < SERIAL_ELEMENTS {
+            return work(range, ys);
         }
-        let middle = (y.len() * (pieces / 2) / pieces).next_multiple_of(16);
-        let (low, high) = y.split_at_mut(middle);
+        let middle = (range.len() * (pieces / 2) / pieces).next_multiple_of(16);
+        let mut high: [&mut [f32]; K] = std::array::from_fn(|_| Default::default());
+        let mut taken = high.iter_mut();
+        let low = ys.map(|y| {
+            let (low, rest) = y.split_at_mut(middle);
+            *taken.next().expect("K arrays") = rest;
+            low
+        });
+        let at = range.start + middle;
         rayon::join(
-            || split(low, start, pieces / 2, work),
-            || split(high, start + middle, pieces - pieces / 2, work),
+            || split(low, range.start..at, pieces / 2, work),
+            || split(high, at..range.end, pieces - pieces / 2, work),
         );
     }
-    split(y, 0, rayon::current_num_threads(), &work);
+    let len = ys.first().map_or(0, |y| y.len());
+    assert!(ys.iter().all(|y| y.len() == len), "arrays of one length");
+    split(ys, 0..len, rayon::current_num_threads(), &work);
 }
 
 /// Elements per partial sum.
