@@ -1,7 +1,6 @@
 //! Noise schedules, time-step grids and sampler updates against the reference implementation.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod support;
 
 use medfusion::device::cpu::CpuDevice;
 use medfusion::diffusion::{
@@ -10,81 +9,10 @@ use medfusion::diffusion::{
 };
 use medfusion::graph::{Graph, Plan, PlanOptions};
 use medfusion::model::config::{BetaSchedule, NoiseConfig, Objective};
-use medfusion::tensor::{DType, Tensor, TensorMap};
-use safetensors::SafeTensors;
+use medfusion::tensor::{DType, TensorMap};
 use serde_json::Value as Json;
 
-/// One golden file with its JSON.
-struct Case {
-    name: String,
-    tensors: BTreeMap<String, Tensor>,
-    json: Json,
-}
-
-impl Case {
-    fn f32(&self, name: &str) -> Vec<f32> {
-        self.tensors[name].to_f32().unwrap().into_owned()
-    }
-
-    fn i64(&self, name: &str) -> Vec<i64> {
-        self.tensors[name].to_i64().unwrap()
-    }
-}
-
-fn folder() -> Option<PathBuf> {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    match std::env::var_os("MEDFUSION_GOLDEN") {
-        Some(folder) => Some(folder.into()),
-        None => [
-            manifest.join("../shared/golden"),
-            manifest.join("tests/golden"),
-        ]
-        .into_iter()
-        .find(|folder| folder.is_dir()),
-    }
-}
-
-/// The cases whose name starts with `family`; none, said aloud, where there is no golden data.
-fn cases(family: &str) -> Vec<Case> {
-    let Some(folder) = folder() else {
-        eprintln!("no golden data: set MEDFUSION_GOLDEN to its folder");
-        return Vec::new();
-    };
-    let mut names: Vec<String> = std::fs::read_dir(&folder)
-        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
-        .filter_map(|entry| {
-            let name = entry.unwrap().file_name().into_string().unwrap();
-            let stem = name.strip_suffix(".safetensors")?;
-            stem.starts_with(family).then(|| stem.to_owned())
-        })
-        .collect();
-    names.sort();
-    names
-        .into_iter()
-        .map(|name| {
-            let bytes = std::fs::read(folder.join(format!("{name}.safetensors"))).unwrap();
-            let file = SafeTensors::deserialize(&bytes).unwrap();
-            let tensors = file.tensors().into_iter().map(|(key, view)| {
-                let dtype = match view.dtype() {
-                    safetensors::Dtype::F32 => DType::F32,
-                    safetensors::Dtype::F64 => DType::F64,
-                    safetensors::Dtype::I64 => DType::I64,
-                    other => panic!("{name}: {key} is {other:?}"),
-                };
-                let tensor = Tensor::from_bytes(dtype, view.shape(), view.data().to_vec());
-                (key, tensor.unwrap())
-            });
-            let tensors = tensors.collect();
-            let json = std::fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
-            let json = serde_json::from_str(&json).unwrap();
-            Case {
-                name,
-                tensors,
-                json,
-            }
-        })
-        .collect()
-}
+use support::{Report, cases};
 
 fn noise_config(hyper: &Json) -> NoiseConfig {
     let number = |key: &str| hyper[key].as_f64().unwrap();
@@ -103,63 +31,6 @@ fn noise_config(hyper: &Json) -> NoiseConfig {
     NoiseConfig {
         timesteps: number("timesteps") as usize,
         betas,
-    }
-}
-
-/// Norm-wise relative error; two arrays of zeros agree.
-fn relative_error(got: &[f32], want: &[f32]) -> f64 {
-    assert_eq!(got.len(), want.len());
-    let square = |x: f64| x * x;
-    let difference: f64 = got
-        .iter()
-        .zip(want)
-        .map(|(&a, &b)| square(f64::from(a) - f64::from(b)))
-        .sum();
-    let norm: f64 = want.iter().map(|&v| square(f64::from(v))).sum();
-    assert!(difference.is_finite() && norm.is_finite());
-    match difference {
-        0.0 => 0.0,
-        _ => (difference / norm.max(1e-60)).sqrt(),
-    }
-}
-
-/// Remembers the worst error of a case and fails beyond `tolerance`.
-struct Report {
-    case: String,
-    tolerance: f64,
-    worst: (f64, String),
-    compared: usize,
-}
-
-impl Report {
-    fn new(case: &str, tolerance: f64) -> Self {
-        Self {
-            case: case.to_owned(),
-            tolerance,
-            worst: (0.0, String::new()),
-            compared: 0,
-        }
-    }
-
-    fn compare(&mut self, what: &str, got: &[f32], want: &[f32]) {
-        let error = relative_error(got, want);
-        assert!(
-            error <= self.tolerance,
-            "{} {what}: relative error {error:e}",
-            self.case
-        );
-        self.compared += 1;
-        if error >= self.worst.0 {
-            self.worst = (error, what.to_owned());
-        }
-    }
-
-    fn print(self) {
-        assert!(self.compared > 0, "{}: nothing was compared", self.case);
-        println!(
-            "{} -> {:.1e} ({}, worst of {})",
-            self.case, self.worst.0, self.worst.1, self.compared
-        );
     }
 }
 
