@@ -3,6 +3,7 @@
 //! Field names follow the field's terms; `docs` name the reference's hyper-parameter.
 
 use serde::{Deserialize, Serialize};
+use std::str::FromStr;
 use thiserror::Error;
 
 /// The format version that [`ModelConfig::format`] states.
@@ -86,10 +87,10 @@ impl Backbone {
         let fail = |field: &str, problem: String| {
             Err(ConfigError::new(format!("{part}.{field}"), problem))
         };
-        if depth < 2 {
+        if !(2..=MAX_LEVELS).contains(&depth) {
             return fail(
                 "hidden_channels",
-                format!("a network needs at least 2 levels, found {depth}"),
+                format!("expected 2 to {MAX_LEVELS} levels, found {depth}"),
             );
         }
         let lists = [
@@ -149,6 +150,9 @@ impl Backbone {
     }
 }
 
+/// Every level halves the image; nobody needs more.
+const MAX_LEVELS: usize = 16;
+
 /// Widths beyond this are a damaged file, not a network.
 const MAX_CHANNELS: usize = 1 << 16;
 
@@ -186,6 +190,17 @@ pub struct UnetConfig {
 }
 
 impl UnetConfig {
+    /// The sides of a map have to be multiples of this: the product of the strides that are used.
+    /// The exported class never uses the last one.
+    pub fn downsampling(&self) -> usize {
+        let strides = &self.backbone.strides;
+        let used = match self.variant {
+            UnetVariant::Unet => strides.len().saturating_sub(1),
+            UnetVariant::Legacy => strides.len(),
+        };
+        strides[..used].iter().product()
+    }
+
     /// Checks that the configuration describes a network.
     ///
     /// # Errors
@@ -386,6 +401,48 @@ impl NoiseConfig {
     }
 }
 
+impl FromStr for NoiseConfig {
+    type Err = ConfigError;
+
+    /// Reads `scaled_linear:0.002:0.02:1000`, `linear:0.0001:0.02:1000` or `cosine:1000`: first and last beta, steps.
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let invalid = || {
+            ConfigError::new(
+                "schedule",
+                format!(
+                    "expected scaled_linear:FIRST:LAST:STEPS, linear:FIRST:LAST:STEPS or cosine:STEPS, found {text:?}"
+                ),
+            )
+        };
+        let beta = |text: &str| text.parse::<f64>().map_err(|_| invalid());
+        let steps = |text: &str| text.parse::<usize>().map_err(|_| invalid());
+        let fields: Vec<&str> = text.split(':').collect();
+        let noise = match fields[..] {
+            ["linear", first, last, count] => NoiseConfig {
+                timesteps: steps(count)?,
+                betas: BetaSchedule::Linear {
+                    beta_start: beta(first)?,
+                    beta_end: beta(last)?,
+                },
+            },
+            ["scaled_linear", first, last, count] => NoiseConfig {
+                timesteps: steps(count)?,
+                betas: BetaSchedule::ScaledLinear {
+                    beta_start: beta(first)?,
+                    beta_end: beta(last)?,
+                },
+            },
+            ["cosine", count] => NoiseConfig {
+                timesteps: steps(count)?,
+                betas: BetaSchedule::Cosine,
+            },
+            _ => return Err(invalid()),
+        };
+        noise.validate()?;
+        Ok(noise)
+    }
+}
+
 /// `count` values from `start` to `end`, computed from both ends as the reference's tensor library does.
 fn linspace(start: f64, end: f64, count: usize) -> Vec<f64> {
     if count < 2 {
@@ -413,6 +470,22 @@ pub enum Objective {
     /// The clean sample `x_0`.
     #[serde(rename = "x_0")]
     Sample,
+}
+
+impl FromStr for Objective {
+    type Err = ConfigError;
+
+    /// Reads `x_T` or `x_0`.
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        match text {
+            "x_T" => Ok(Objective::Noise),
+            "x_0" => Ok(Objective::Sample),
+            _ => Err(ConfigError::new(
+                "objective",
+                format!("expected x_T or x_0, found {text:?}"),
+            )),
+        }
+    }
 }
 
 /// Everything that describes a trained pipeline, in `model.json`.
@@ -507,5 +580,50 @@ impl ModelConfig {
             ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedules_and_objectives_are_read_from_flags() {
+        let noise: NoiseConfig = "scaled_linear:0.002:0.02:1000".parse().unwrap();
+        let betas = noise.betas();
+        assert_eq!(betas.len(), 1000);
+        assert!((betas[0] - 0.002).abs() < 1e-15 && (betas[999] - 0.02).abs() < 1e-15);
+        assert_eq!(
+            "cosine:50".parse::<NoiseConfig>().unwrap().betas().len(),
+            50
+        );
+        for wrong in [
+            "",
+            "cosine",
+            "cosine:x",
+            "cosine:0",
+            "linear:0.1:0.2",
+            "linear:0.1:2:10",
+            "linear:nan:0.2:10",
+            "scaled_linear:-1:0.2:10",
+            "linear:0:0.1:99999999999",
+            "sigmoid:0:1:10",
+        ] {
+            assert!(wrong.parse::<NoiseConfig>().is_err(), "{wrong}");
+        }
+        assert_eq!("x_0".parse(), Ok(Objective::Sample));
+        assert!("v".parse::<Objective>().is_err());
+    }
+
+    #[test]
+    fn a_configuration_is_the_same_after_json() {
+        let noise = NoiseConfig {
+            timesteps: 3,
+            betas: BetaSchedule::Given {
+                betas: vec![0.1, 0.002, 1e-7],
+            },
+        };
+        let text = serde_json::to_string(&noise).unwrap();
+        assert_eq!(serde_json::from_str::<NoiseConfig>(&text).unwrap(), noise);
     }
 }

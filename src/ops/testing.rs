@@ -11,9 +11,9 @@ use crate::tensor::{DType, Tensor, TensorMap};
 
 /// Numbers in [-1, 1) that depend on name and index only (SplitMix64).
 pub(crate) fn hashed(name: &str, len: usize) -> Vec<f64> {
-    let seed = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
+        (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
+    });
     (1..=len as u64)
         .map(|i| {
             let mut z = seed.wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -32,7 +32,11 @@ pub(crate) fn relative_error(got: &[f64], want: &[f64]) -> f64 {
     let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
     let difference = norm(&mut got.iter().zip(want).map(|(a, b)| a - b));
     let scale = norm(&mut want.iter().copied());
-    if difference == 0.0 { 0.0 } else { difference / scale.max(1e-30) }
+    if difference == 0.0 {
+        0.0
+    } else {
+        difference / scale.max(1e-30)
+    }
 }
 
 /// Checks an op with inputs that are `f32`-exact numbers in [-1, 1); see [`check_with`].
@@ -73,7 +77,10 @@ pub(crate) fn check_with(
     let mut arrays: HashMap<String, Array> = HashMap::new();
     for value in graph.values() {
         let info = graph.info(value);
-        if matches!(info.source, Source::Input | Source::Parameter | Source::State) {
+        if matches!(
+            info.source,
+            Source::Input | Source::Parameter | Source::State
+        ) {
             let array = leaves.get(&info.name).cloned().unwrap_or_else(|| {
                 assert!(info.ty.dtype.is_float(), "give values for '{}'", info.name);
                 Array::new(info.ty.shape.clone(), hashed(&info.name, info.ty.len()))
@@ -103,7 +110,9 @@ pub(crate) fn check_with(
         verify_disjoint(&plan).unwrap();
         let mut executable = device.load(plan, &tensors).unwrap();
         for (name, array) in &arrays {
-            let Some(value) = graph.leaf_named(name) else { continue };
+            let Some(value) = graph.leaf_named(name) else {
+                continue;
+            };
             if !executable.has(name) || tensors.contains_key(name) {
                 continue;
             }
@@ -122,10 +131,17 @@ pub(crate) fn check_with(
             executable.poison();
             executable.run();
             for (name, value) in graph.outputs() {
-                let got: Vec<f64> =
-                    executable.output(name).unwrap().iter().map(|&v| f64::from(v)).collect();
+                let got: Vec<f64> = executable
+                    .output(name)
+                    .unwrap()
+                    .iter()
+                    .map(|&v| f64::from(v))
+                    .collect();
                 let error = relative_error(&got, &oracle.get(*value).data);
-                assert!(error <= tolerance, "{name}: CPU differs from f64 by {error:e}");
+                assert!(
+                    error <= tolerance,
+                    "{name}: CPU differs from f64 by {error:e}"
+                );
             }
         }
     }
@@ -196,7 +212,10 @@ pub(crate) fn check_updates(
             assert_eq!(got, want.data, "{name}");
         } else {
             let error = relative_error(&wide(executable.read(name).unwrap()), &want.data);
-            assert!(error <= tolerance, "{name}: CPU differs from f64 by {error:e}");
+            assert!(
+                error <= tolerance,
+                "{name}: CPU differs from f64 by {error:e}"
+            );
         }
     }
     for (name, value) in graph.outputs() {
@@ -205,7 +224,10 @@ pub(crate) fn check_updates(
             &wide(executable.output(name).unwrap()),
             &oracle.get(*value).data,
         );
-        assert!(error <= tolerance, "{name}: CPU differs from f64 by {error:e}");
+        assert!(
+            error <= tolerance,
+            "{name}: CPU differs from f64 by {error:e}"
+        );
     }
     assert!(compared > 0, "the graph updates nothing");
 }

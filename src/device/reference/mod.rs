@@ -107,7 +107,12 @@ impl Evaluation {
                 .iter()
                 .map(|v| {
                     values.get(v).unwrap_or_else(|| {
-                        panic!("{} at '{}' lacks '{}'", node.op, node.path, graph.info(*v).name)
+                        panic!(
+                            "{} at '{}' lacks '{}'",
+                            node.op,
+                            node.path,
+                            graph.info(*v).name
+                        )
                     })
                 })
                 .collect();
