@@ -37,7 +37,11 @@ fn variant(
     schedule: &NoiseSchedule,
     report: &mut Report,
 ) -> Result<(), Failed> {
-    let config = hyper::unet(&case.json["cases"][donor]["unet"], "")?;
+    let mut config = hyper::unet(&case.json["cases"][donor]["unet"], "")?;
+    // These may stand beside the network's hyper-parameters.
+    let flag = |key: &str| settings[key].as_bool().unwrap_or(false);
+    config.learned_variance |= flag("estimate_variance");
+    config.self_conditioning |= flag("use_self_conditioning");
     let weights = case.under(&format!("weights.{donor}."));
     let sample_objective = settings["objective"].as_str() == Some("x_0");
     let distance = match settings["loss"].as_str() {
@@ -45,7 +49,7 @@ fn variant(
         _ => Distance::L1,
     };
     let conditional = settings["u"].as_f64().ok_or("no u")? >= 0.5;
-    let centred = settings["do_input_centering"].as_bool().unwrap_or(false);
+    let centred = flag("do_input_centering");
 
     let ((shape, x_0_values), (_, noise_values)) = (case.nhwc("in.x_0")?, case.nhwc("in.x_T")?);
     let inputs = [
