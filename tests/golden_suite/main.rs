@@ -9,8 +9,11 @@
 mod ddim;
 mod harness;
 mod hyper;
+mod lpips;
+mod optimizer;
 mod scheduler;
 mod unet;
+mod variants;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -23,6 +26,10 @@ type Run = fn(&Case) -> Result<(), Failed>;
 /// Families by the start of the file name; the first that fits counts.
 const FAMILIES: &[(&str, Run)] = &[
     ("unet_", unet::run_case),
+    ("ema_decay", optimizer::run_decay),
+    ("lpips_", lpips::run_case),
+    ("train_adamw_ema", optimizer::run_stored_gradients),
+    ("train_loss_variants", variants::run_case),
     ("scheduler_", scheduler::run_case),
     ("ddim_timesteps", scheduler::run_timesteps),
     ("ddim", ddim::run_case),

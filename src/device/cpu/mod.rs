@@ -5,6 +5,7 @@ mod buffer;
 mod call;
 mod executable;
 pub mod gemm;
+pub(crate) mod parallel;
 pub(crate) mod simd;
 pub mod threads;
 
