@@ -10,7 +10,11 @@ pub mod diffusion;
 pub mod graph;
 pub mod model;
 pub mod ops;
+pub mod pipeline;
 pub mod tensor;
 pub mod train;
 
 pub mod cli;
+
+pub use device::{Device, DeviceChoice};
+pub use pipeline::{Model, Reconstructor, Sampled, Sampler};

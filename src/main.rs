@@ -1,1 +1,7 @@
-fn main() {}
+//! The `medfusion` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    medfusion::cli::run()
+}

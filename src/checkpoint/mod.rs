@@ -1,1 +1,44 @@
+//! Models in files: safetensors, PyTorch checkpoints, and the project's own model folder.
+//!
+//! [`open`] takes any of them and returns a [`LoadedModel`] whose tensors are exactly those its configuration needs.
+//! [`save_folder`] writes the project's own format, [`convert`] does both, [`inspect`] reports.
+//!
+//! ```
+//! use medfusion::checkpoint::{Overrides, open};
+//!
+//! let model = open("weights/cells64", &Overrides::default())?;
+//! assert_eq!(model.config.class_names, ["platelets", "rbc", "wbc"]);
+//! let stem = &model.unet["in_conv.conv.weight"];
+//! assert_eq!(stem.shape(), [64, 4, 3, 3]);
+//! # Ok::<(), medfusion::checkpoint::CheckpointError>(())
+//! ```
+//!
+//! Nothing in a file is ever executed, and no input makes this module panic: every problem is a [`CheckpointError`]
+//! that says what was expected, what was found and what to do.
 
+mod atomic;
+mod digest;
+mod error;
+mod folder;
+mod hashed;
+mod infer;
+mod inspect;
+mod map;
+mod names;
+mod open;
+pub mod pickle;
+mod safetensors;
+mod schedule;
+mod torch;
+
+pub use atomic::write_atomically;
+pub use error::{CheckpointError, MissingFact, Problem, Undetermined};
+pub use folder::{MODEL_JSON, StoredModel, UNET_FILE, VAE_FILE, load_folder, save_folder};
+pub use hashed::{hashed_parameter, hashed_parameters, name_hash, uniform};
+pub use infer::{Overrides, Parts, Weights, infer_model, infer_unet, infer_vae, split};
+pub use inspect::{Converted, Inspection, PartReport, convert, inspect};
+pub use names::{Mismatch, Shapes, shapes_of, unet_parameters, vae_parameters};
+pub use open::{Format, LoadedModel, Source, open};
+pub use safetensors::{SafetensorsFile, read_safetensors, write_safetensors};
+pub use schedule::recognise_betas;
+pub use torch::{TorchFile, TorchFormat};

@@ -1,1 +1,110 @@
+//! The command line: a thin shell over the library, one file per subcommand.
 
+mod convert;
+mod doctor;
+mod inspect;
+mod options;
+mod reconstruct;
+mod sample;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Parser, Subcommand};
+use thiserror::Error;
+
+/// Class-conditional latent diffusion for medical images.
+#[derive(Debug, Parser)]
+#[command(name = "medfusion", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make images with a model
+    Sample(Box<sample::Args>),
+    /// Send images through a model's autoencoder and measure what comes back
+    Reconstruct(Box<reconstruct::Args>),
+    /// Show what a model or checkpoint holds
+    Inspect(Box<inspect::Args>),
+    /// Write a model or checkpoint as a model folder
+    Convert(Box<convert::Args>),
+    /// Show what this machine offers and what is missing
+    Doctor(doctor::Args),
+}
+
+/// Why a command failed, in one message.
+#[derive(Debug, Error)]
+pub(crate) enum CliError {
+    #[error("{0}")]
+    Message(String),
+    /// Ctrl-C or SIGTERM: what was done so far, in words.
+    #[error("interrupted: {0}")]
+    Interrupted(String),
+}
+
+impl CliError {
+    fn new(message: impl ToString) -> Self {
+        Self::Message(message.to_string())
+    }
+}
+
+/// Exit code of a process that Ctrl-C ended, by the shell's convention.
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("MEDFUSION_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
+    let result = match cli.command {
+        Command::Sample(args) => sample::run(&args),
+        Command::Reconstruct(args) => reconstruct::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            match error {
+                CliError::Interrupted(_) => ExitCode::from(EXIT_INTERRUPTED),
+                CliError::Message(_) => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+/// A flag that Ctrl-C and SIGTERM set; a second Ctrl-C ends the process at once.
+fn interrupt_flag() -> Result<Arc<AtomicBool>, CliError> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let handler = flag.clone();
+    ctrlc::set_handler(move || {
+        if handler.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(EXIT_INTERRUPTED));
+        }
+    })
+    .map_err(|error| CliError::new(format!("cannot watch for Ctrl-C: {error}")))?;
+    Ok(flag)
+}
+
+/// Prints to standard output; a reader that went away (`| head`) is no error.
+fn print(text: impl std::fmt::Display) -> Result<(), CliError> {
+    use std::io::Write;
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::new(
+            format!("cannot write to standard output: {error}"),
+        )),
+        _ => Ok(()),
+    }
+}

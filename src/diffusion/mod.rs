@@ -1,1 +1,17 @@
+//! The diffusion process: noise schedules, time-step grids, the coefficients of samplers, and the
+//! sampling step as part of a graph. Nothing here knows the network.
 
+mod error;
+mod grid;
+mod sampling;
+mod schedule;
+mod table;
+
+pub use error::DiffusionError;
+pub use grid::{ancestral_timesteps, ddim_timesteps};
+pub use sampling::{
+    HostValues, NoiseSource, RunInputs, SamplingSpec, SamplingStep, StepInputs, initial_noise,
+    names, sampling_step,
+};
+pub use schedule::NoiseSchedule;
+pub use table::{Method, SamplerTable};

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::plan::{Location, Plan, PlanOptions, PlannedValue, Step, root};
 use super::Value;
+use super::plan::{Location, Plan, PlanOptions, PlannedValue, Step, root};
 
 /// Alignment of every value, one cache line and one AVX-512 vector.
 const ALIGNMENT: usize = 64;
@@ -51,22 +51,28 @@ pub(super) fn plan_memory(
             let bytes = values[output.index()].ty.bytes();
             let last = last_use.get(&output).copied().unwrap_or(index);
             let taken_over = options.in_place.then(|| {
-                step.op.operator().in_place().iter().find_map(|&(result, operand)| {
-                    if result != position {
-                        return None;
-                    }
-                    let input = root(values, *step.inputs.get(operand)?);
-                    let &storage = storage_of.get(&input)?;
-                    let sole = step
-                        .inputs
-                        .iter()
-                        .filter(|v| storage_of.get(&root(values, **v)) == Some(&storage))
-                        .count()
-                        == 1;
-                    let dies = storages[storage].last == index;
-                    (sole && dies && storages[storage].bytes == bytes.next_multiple_of(ALIGNMENT))
+                step.op
+                    .operator()
+                    .in_place()
+                    .iter()
+                    .find_map(|&(result, operand)| {
+                        if result != position {
+                            return None;
+                        }
+                        let input = root(values, *step.inputs.get(operand)?);
+                        let &storage = storage_of.get(&input)?;
+                        let sole = step
+                            .inputs
+                            .iter()
+                            .filter(|v| storage_of.get(&root(values, **v)) == Some(&storage))
+                            .count()
+                            == 1;
+                        let dies = storages[storage].last == index;
+                        (sole
+                            && dies
+                            && storages[storage].bytes == bytes.next_multiple_of(ALIGNMENT))
                         .then_some(storage)
-                })
+                    })
             });
             let storage = match taken_over.flatten() {
                 Some(storage) => {
@@ -184,7 +190,9 @@ pub fn verify_disjoint(plan: &Plan) -> Result<(), String> {
                 return Err(format!("step {index} writes beyond the arena"));
             }
             for &(result, operand) in step.op.operator().in_place() {
-                let Some(&input) = step.inputs.get(operand) else { continue };
+                let Some(&input) = step.inputs.get(operand) else {
+                    continue;
+                };
                 let input = plan.root(input);
                 let dies = last_use.get(&input) == Some(&index);
                 if result == position && dies && arena(input) == Some(range.clone()) {

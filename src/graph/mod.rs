@@ -18,6 +18,7 @@ use std::sync::Arc;
 pub use autodiff::Gradient;
 pub use error::{GraphError, Mismatch};
 
+pub use fuse::{FusionReport, fuse};
 pub use memory::verify_disjoint;
 pub use plan::{Binding, BindingKind, Location, Plan, PlanOptions, Step, WorkspaceModel};
 pub use types::{TensorType, Value};
@@ -99,7 +100,8 @@ impl Graph {
     fn leaf(&mut self, name: String, ty: TensorType, source: Source) -> Result<Value, GraphError> {
         if let Some(&value) = self.leaves.get(&name) {
             let known = &self.values[value.index()];
-            let same_kind = std::mem::discriminant(&known.source) == std::mem::discriminant(&source);
+            let same_kind =
+                std::mem::discriminant(&known.source) == std::mem::discriminant(&source);
             if known.ty == ty && same_kind {
                 return Ok(value);
             }
@@ -130,7 +132,11 @@ impl Graph {
         shape: impl Into<Vec<usize>>,
         dtype: DType,
     ) -> Result<Value, GraphError> {
-        self.leaf(name.to_owned(), TensorType::new(shape, dtype), Source::Input)
+        self.leaf(
+            name.to_owned(),
+            TensorType::new(shape, dtype),
+            Source::Input,
+        )
     }
 
     /// The weight `name` under the current module path; asking twice gives the same value.
@@ -156,7 +162,11 @@ impl Graph {
         shape: impl Into<Vec<usize>>,
         dtype: DType,
     ) -> Result<Value, GraphError> {
-        self.leaf(name.to_owned(), TensorType::new(shape, dtype), Source::State)
+        self.leaf(
+            name.to_owned(),
+            TensorType::new(shape, dtype),
+            Source::State,
+        )
     }
 
     /// `f32` values known when the graph is built.
@@ -184,15 +194,16 @@ impl Graph {
     ///
     /// # Errors
     /// If the op does not take inputs of these types; the error names the op and the module path.
-    pub fn node(
-        &mut self,
-        op: impl Into<Op>,
-        inputs: &[Value],
-    ) -> Result<Vec<Value>, GraphError> {
+    pub fn node(&mut self, op: impl Into<Op>, inputs: &[Value]) -> Result<Vec<Value>, GraphError> {
         self.node_at(op.into(), inputs, self.path())
     }
 
-    fn node_at(&mut self, op: Op, inputs: &[Value], path: String) -> Result<Vec<Value>, GraphError> {
+    fn node_at(
+        &mut self,
+        op: Op,
+        inputs: &[Value],
+        path: String,
+    ) -> Result<Vec<Value>, GraphError> {
         let types: Vec<TensorType> = inputs.iter().map(|&v| self.ty(v).clone()).collect();
         let result = op
             .operator()

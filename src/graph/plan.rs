@@ -173,9 +173,7 @@ impl Plan {
             let frozen: Vec<bool> = node
                 .inputs
                 .iter()
-                .map(|v| {
-                    matches!(graph.info(*v).source, Source::Parameter) && !updated.contains(v)
-                })
+                .map(|v| matches!(graph.info(*v).source, Source::Parameter) && !updated.contains(v))
                 .collect();
             let scratch = workspace.workspace_bytes(&node.op, &inputs, &outputs, &frozen);
             steps.push(Step {

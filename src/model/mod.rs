@@ -1,3 +1,15 @@
 //! The networks of Medfusion: graph-building code under the reference's parameter names.
+//!
+//! Every module labels its result with its path (`in_blocks.3.0`), so that tests and tools can
+//! look at it. Activations are `[N, H, W, C]`.
 
+mod attention;
+mod blocks;
 pub mod config;
+mod embedders;
+mod legacy_unet;
+mod unet;
+mod vae;
+
+pub use unet::{NetworkInputs, Prediction, build_unet};
+pub use vae::{Decoded, Moments, build_decoder, build_encoder};

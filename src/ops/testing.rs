@@ -178,6 +178,91 @@ pub(crate) fn check_nan_shows(build: impl Fn(&mut Graph) -> Result<Value, GraphE
     }
 }
 
+/// Checks ops that update leaves: builds a graph with `build`, runs it once on the CPU in a
+/// poisoned arena and compares every updated leaf and every output with the `f64` oracle,
+/// norm-wise within `tolerance` (integers exactly).
+pub(crate) fn check_updates(
+    build: impl Fn(&mut Graph) -> Result<(), GraphError>,
+    leaves: &HashMap<String, Array>,
+    tolerance: f64,
+) {
+    let mut graph = Graph::new();
+    build(&mut graph).unwrap();
+    let mut arrays: HashMap<String, Array> = HashMap::new();
+    let mut tensors = TensorMap::new();
+    for value in graph.values() {
+        let info = graph.info(value);
+        if !matches!(
+            info.source,
+            Source::Input | Source::Parameter | Source::State
+        ) {
+            continue;
+        }
+        let array = leaves.get(&info.name).cloned().unwrap_or_else(|| {
+            assert!(info.ty.dtype.is_float(), "give values for '{}'", info.name);
+            Array::new(info.ty.shape.clone(), hashed(&info.name, info.ty.len()))
+        });
+        if matches!(info.source, Source::Parameter) {
+            let values: Vec<f32> = array.data.iter().map(|&v| v as f32).collect();
+            let tensor = Tensor::from_f32(array.shape.clone(), &values);
+            tensors.insert(info.name.clone(), tensor);
+        }
+        arrays.insert(info.name.clone(), array);
+    }
+    let oracle = Evaluation::run(&graph, &arrays);
+
+    let device = CpuDevice::new(Some(2)).unwrap();
+    let plan = Plan::new(&graph, &device, PlanOptions::default());
+    verify_disjoint(&plan).unwrap();
+    let mut executable = device.load(plan, &tensors).unwrap();
+    for (name, array) in &arrays {
+        if !executable.has(name) || tensors.contains_key(name) {
+            continue;
+        }
+        if graph.ty(graph.leaf_named(name).unwrap()).dtype == DType::I32 {
+            let values: Vec<i32> = array.data.iter().map(|&v| v as i32).collect();
+            executable.write_i32(name, &values).unwrap();
+        } else {
+            let values: Vec<f32> = array.data.iter().map(|&v| v as f32).collect();
+            executable.write(name, &values).unwrap();
+        }
+    }
+    executable.poison();
+    executable.run();
+    let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|&v| f64::from(v)).collect() };
+    let mut compared = 0;
+    for name in arrays.keys() {
+        let leaf = graph.leaf_named(name).unwrap();
+        let Some(want) = oracle.updated(leaf) else {
+            continue;
+        };
+        compared += 1;
+        if graph.ty(leaf).dtype == DType::I32 {
+            let got = executable.read_i32(name).unwrap().iter();
+            let got: Vec<f64> = got.map(|&v| f64::from(v)).collect();
+            assert_eq!(got, want.data, "{name}");
+        } else {
+            let error = relative_error(&wide(executable.read(name).unwrap()), &want.data);
+            assert!(
+                error <= tolerance,
+                "{name}: CPU differs from f64 by {error:e}"
+            );
+        }
+    }
+    for (name, value) in graph.outputs() {
+        compared += 1;
+        let error = relative_error(
+            &wide(executable.output(name).unwrap()),
+            &oracle.get(*value).data,
+        );
+        assert!(
+            error <= tolerance,
+            "{name}: CPU differs from f64 by {error:e}"
+        );
+    }
+    assert!(compared > 0, "the graph updates nothing");
+}
+
 /// At most this many elements of each parameter are perturbed.
 const PERTURBED: usize = 48;
 

@@ -39,7 +39,10 @@ mod tests {
         let src: Vec<i32> = (0..2 * 3 * 4 * 5).collect();
         let nhwc = nchw_to_nhwc(&src, [2, 3, 4, 5]);
         // element (n=1, c=2, h=3, w=4)
-        assert_eq!(nhwc[((4 + 3) * 5 + 4) * 3 + 2], src[((3 + 2) * 4 + 3) * 5 + 4]);
+        assert_eq!(
+            nhwc[((4 + 3) * 5 + 4) * 3 + 2],
+            src[((3 + 2) * 4 + 3) * 5 + 4]
+        );
         assert_eq!(nhwc_to_nchw(&nhwc, [2, 4, 5, 3]), src);
     }
 }

@@ -1,8 +1,9 @@
-//! Host tensors: element types, shapes, little-endian bytes that are owned or memory-mapped.
+//! Host tensors: element types, shapes, little-endian bytes that are owned or memory-mapped; random numbers.
 
 mod dtype;
 mod host;
 mod layout;
+pub mod philox;
 
 pub use dtype::DType;
 pub use host::{Tensor, TensorError, TensorMap};

@@ -112,6 +112,16 @@ impl<'a> CpuCall<'a> {
         unsafe { std::slice::from_raw_parts_mut(operand.start.cast(), operand.ty.len()) }
     }
 
+    /// As [`CpuCall::out`] for `i32`s.
+    #[allow(clippy::mut_from_ref)]
+    pub fn out_i32(&self, index: usize) -> &'a mut [i32] {
+        self.take(index);
+        let operand = &self.outputs[index];
+        assert_eq!(operand.ty.dtype, DType::I32);
+        // SAFETY: as in `out`.
+        unsafe { std::slice::from_raw_parts_mut(operand.start.cast(), operand.ty.len()) }
+    }
+
     /// Input `index`, which the op lists in `updates`, as `f32`s for writing; may be taken once.
     #[allow(clippy::mut_from_ref)]
     pub fn update(&self, index: usize) -> &'a mut [f32] {

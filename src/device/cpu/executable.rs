@@ -2,85 +2,19 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
-
-use thiserror::Error;
 
 use super::buffer::Buffer;
 use super::call::{CpuCall, Operand};
+use crate::device::{DeviceError, Executable, MemoryReport};
 use crate::graph::{Binding, BindingKind, Location, Plan, TensorType, Value, WorkspaceModel};
 use crate::ops::Op;
 use crate::tensor::{DType, TensorMap};
-
-/// What can go wrong when a plan is loaded or its buffers are accessed.
-#[derive(Debug, Error)]
-pub enum CpuError {
-    #[error("the model has no tensor '{0}', which the network needs")]
-    MissingParameter(String),
-    #[error("tensor '{name}' has shape {found:?}, the network needs {expected:?}")]
-    ParameterShape {
-        name: String,
-        expected: Vec<usize>,
-        found: Vec<usize>,
-    },
-    #[error("tensor '{name}': {source}")]
-    ParameterType {
-        name: String,
-        source: crate::tensor::TensorError,
-    },
-    #[error("the plan has no {kind} '{name}'")]
-    NoSuchBuffer { kind: &'static str, name: String },
-    #[error("'{name}' takes {expected} elements of {dtype}, found {found}")]
-    Length {
-        name: String,
-        dtype: DType,
-        expected: usize,
-        found: usize,
-    },
-    #[error("cannot start {threads} threads: {source}")]
-    Threads {
-        threads: usize,
-        source: rayon::ThreadPoolBuildError,
-    },
-}
 
 /// Threads that run plans.
 #[derive(Clone, Debug)]
 pub struct CpuDevice {
     pool: Arc<rayon::ThreadPool>,
-}
-
-/// Memory that a plan takes on this device, known before anything is allocated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryReport {
-    /// Activations and workspaces.
-    pub arena_bytes: usize,
-    /// Weights, in packed and plain form as kernels read them.
-    pub parameter_bytes: usize,
-    /// Inputs, state and constants.
-    pub buffer_bytes: usize,
-}
-
-impl MemoryReport {
-    /// All of it.
-    pub fn total_bytes(&self) -> usize {
-        self.arena_bytes + self.parameter_bytes + self.buffer_bytes
-    }
-}
-
-impl fmt::Display for MemoryReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
-        write!(
-            f,
-            "{:.1} MiB (weights {:.1}, activations {:.1}, inputs and state {:.1})",
-            mib(self.total_bytes()),
-            mib(self.parameter_bytes),
-            mib(self.arena_bytes),
-            mib(self.buffer_bytes)
-        )
-    }
 }
 
 impl WorkspaceModel for CpuDevice {
@@ -168,7 +102,8 @@ impl PackingPlan {
                     (operand.index, operand.len, once)
                 });
                 for (position, &input) in step.inputs.iter().enumerate() {
-                    let packed_here = packed.is_some_and(|(index, _, once)| once && index == position);
+                    let packed_here =
+                        packed.is_some_and(|(index, _, once)| once && index == position);
                     if let Location::Binding(index) = plan.value(input).location
                         && !packed_here
                     {
@@ -196,13 +131,13 @@ impl CpuDevice {
     ///
     /// # Errors
     /// If the operating system refuses the threads.
-    pub fn new(threads: Option<usize>) -> Result<Self, CpuError> {
+    pub fn new(threads: Option<usize>) -> Result<Self, DeviceError> {
         let threads = threads.unwrap_or(0);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|index| format!("cpu-{index}"))
             .build()
-            .map_err(|source| CpuError::Threads { threads, source })?;
+            .map_err(|source| DeviceError::Threads { threads, source })?;
         Ok(Self {
             pool: Arc::new(pool),
         })
@@ -244,7 +179,7 @@ impl CpuDevice {
     ///
     /// # Errors
     /// If a parameter is missing, not of a float type or of another shape.
-    pub fn load(&self, plan: Plan, parameters: &TensorMap) -> Result<CpuExecutable, CpuError> {
+    pub fn load(&self, plan: Plan, parameters: &TensorMap) -> Result<CpuExecutable, DeviceError> {
         let packing = PackingPlan::new(&plan);
         let memory = self.memory(&plan);
         let arena = Buffer::zeroed(plan.arena_bytes);
@@ -254,7 +189,9 @@ impl CpuDevice {
             by_name.insert(binding.name.clone(), index);
             let buffer = plain.then(|| Buffer::zeroed(binding.ty.bytes()));
             match (&binding.kind, &buffer) {
-                (BindingKind::Parameter, Some(buffer)) => fill(buffer, &parameter(binding, parameters)?),
+                (BindingKind::Parameter, Some(buffer)) => {
+                    fill(buffer, &parameter(binding, parameters)?)
+                }
                 (BindingKind::Constant(values), Some(buffer)) => fill(buffer, values),
                 _ => {}
             }
@@ -268,7 +205,9 @@ impl CpuDevice {
                     Location::Arena(offset) => arena.at(offset),
                     Location::Binding(index) => bindings[index]
                         .as_ref()
-                        .map_or(std::ptr::NonNull::<f32>::dangling().as_ptr().cast(), |b| b.at(0)),
+                        .map_or(std::ptr::NonNull::<f32>::dangling().as_ptr().cast(), |b| {
+                            b.at(0)
+                        }),
                     Location::Unused => unreachable!("steps only name planned values"),
                 },
                 ty: plan.value(value).ty.clone(),
@@ -288,7 +227,8 @@ impl CpuDevice {
                         let target = unsafe {
                             std::slice::from_raw_parts_mut(buffer.at(0).cast::<f32>(), len)
                         };
-                        self.pool.install(|| step.op.cpu().pack(&input_types, &values, target));
+                        self.pool
+                            .install(|| step.op.cpu().pack(&input_types, &values, target));
                         Packing::Once(buffer, len)
                     } else {
                         Packing::EachRun(index, len)
@@ -322,13 +262,13 @@ impl CpuDevice {
 fn parameter<'a>(
     binding: &Binding,
     parameters: &'a TensorMap,
-) -> Result<std::borrow::Cow<'a, [f32]>, CpuError> {
+) -> Result<std::borrow::Cow<'a, [f32]>, DeviceError> {
     let name = || binding.name.clone();
     let tensor = parameters
         .get(&binding.name)
-        .ok_or_else(|| CpuError::MissingParameter(name()))?;
+        .ok_or_else(|| DeviceError::MissingParameter(name()))?;
     if tensor.shape() != binding.ty.shape {
-        return Err(CpuError::ParameterShape {
+        return Err(DeviceError::ParameterShape {
             name: name(),
             expected: binding.ty.shape.clone(),
             found: tensor.shape().to_vec(),
@@ -336,7 +276,10 @@ fn parameter<'a>(
     }
     tensor
         .to_f32()
-        .map_err(|source| CpuError::ParameterType { name: name(), source })
+        .map_err(|source| DeviceError::ParameterType {
+            name: name(),
+            source,
+        })
 }
 
 fn fill(buffer: &Buffer, values: &[f32]) {
@@ -386,8 +329,13 @@ impl CpuExecutable {
         words.fill(0x7fc0_dead);
     }
 
-    fn binding(&self, name: &str, dtype: DType, found: Option<usize>) -> Result<(&Binding, *mut u8), CpuError> {
-        let missing = || CpuError::NoSuchBuffer {
+    fn binding(
+        &self,
+        name: &str,
+        dtype: DType,
+        found: Option<usize>,
+    ) -> Result<(&Binding, *mut u8), DeviceError> {
+        let missing = || DeviceError::NoSuchBuffer {
             kind: "input, state or parameter",
             name: name.to_owned(),
         };
@@ -396,7 +344,7 @@ impl CpuExecutable {
         let buffer = self.bindings[index].as_ref().ok_or_else(missing)?;
         let expected = binding.ty.len();
         if binding.ty.dtype != dtype || found.is_some_and(|found| found != expected) {
-            return Err(CpuError::Length {
+            return Err(DeviceError::Length {
                 name: name.to_owned(),
                 dtype: binding.ty.dtype,
                 expected,
@@ -408,14 +356,16 @@ impl CpuExecutable {
 
     /// True if the plan reads or writes a binding of this name in plain form.
     pub fn has(&self, name: &str) -> bool {
-        self.by_name.get(name).is_some_and(|&index| self.bindings[index].is_some())
+        self.by_name
+            .get(name)
+            .is_some_and(|&index| self.bindings[index].is_some())
     }
 
     /// Writes an `f32` input, state or parameter.
     ///
     /// # Errors
     /// If there is none of this name, type and length.
-    pub fn write(&mut self, name: &str, values: &[f32]) -> Result<(), CpuError> {
+    pub fn write(&mut self, name: &str, values: &[f32]) -> Result<(), DeviceError> {
         let (_, start) = self.binding(name, DType::F32, Some(values.len()))?;
         // SAFETY: the length was checked and `&mut self` excludes a running step.
         unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), start.cast(), values.len()) };
@@ -426,7 +376,7 @@ impl CpuExecutable {
     ///
     /// # Errors
     /// If there is none of this name, type and length.
-    pub fn write_i32(&mut self, name: &str, values: &[i32]) -> Result<(), CpuError> {
+    pub fn write_i32(&mut self, name: &str, values: &[i32]) -> Result<(), DeviceError> {
         let (_, start) = self.binding(name, DType::I32, Some(values.len()))?;
         // SAFETY: as in `write`.
         unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), start.cast(), values.len()) };
@@ -437,7 +387,7 @@ impl CpuExecutable {
     ///
     /// # Errors
     /// If there is none of this name and type.
-    pub fn read(&self, name: &str) -> Result<&[f32], CpuError> {
+    pub fn read(&self, name: &str) -> Result<&[f32], DeviceError> {
         let (binding, start) = self.binding(name, DType::F32, None)?;
         // SAFETY: the binding's buffer holds this many f32s; writing needs `&mut self`.
         Ok(unsafe { std::slice::from_raw_parts(start.cast(), binding.ty.len()) })
@@ -447,7 +397,7 @@ impl CpuExecutable {
     ///
     /// # Errors
     /// If there is none of this name and type.
-    pub fn read_i32(&self, name: &str) -> Result<&[i32], CpuError> {
+    pub fn read_i32(&self, name: &str) -> Result<&[i32], DeviceError> {
         let (binding, start) = self.binding(name, DType::I32, None)?;
         // SAFETY: as in `read`.
         Ok(unsafe { std::slice::from_raw_parts(start.cast(), binding.ty.len()) })
@@ -457,8 +407,8 @@ impl CpuExecutable {
     ///
     /// # Errors
     /// If the plan has no such `f32` output.
-    pub fn output(&self, name: &str) -> Result<&[f32], CpuError> {
-        let missing = || CpuError::NoSuchBuffer {
+    pub fn output(&self, name: &str) -> Result<&[f32], DeviceError> {
+        let missing = || DeviceError::NoSuchBuffer {
             kind: "output",
             name: name.to_owned(),
         };
@@ -483,7 +433,10 @@ impl CpuExecutable {
 fn run_step(step: &BoundStep) {
     let (workspace, len) = step.workspace;
     let (packed, workspace) = match &step.packing {
-        Packing::None => ((std::ptr::NonNull::dangling().as_ptr() as *const f32, 0), (workspace, len)),
+        Packing::None => (
+            (std::ptr::NonNull::dangling().as_ptr() as *const f32, 0),
+            (workspace, len),
+        ),
         Packing::Once(buffer, packed) => ((buffer.at(0) as *const f32, *packed), (workspace, len)),
         Packing::EachRun(index, packed) => {
             let operand = &step.inputs[*index];
@@ -508,4 +461,39 @@ fn run_step(step: &BoundStep) {
         packed,
         taken: Cell::new(0),
     });
+}
+
+impl Executable for CpuExecutable {
+    fn plan(&self) -> &Plan {
+        CpuExecutable::plan(self)
+    }
+
+    fn memory(&self) -> MemoryReport {
+        CpuExecutable::memory(self)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        CpuExecutable::has(self, name)
+    }
+
+    fn write(&mut self, name: &str, values: &[f32]) -> Result<(), DeviceError> {
+        CpuExecutable::write(self, name, values)
+    }
+
+    fn write_i32(&mut self, name: &str, values: &[i32]) -> Result<(), DeviceError> {
+        CpuExecutable::write_i32(self, name, values)
+    }
+
+    fn run(&mut self) -> Result<(), DeviceError> {
+        CpuExecutable::run(self);
+        Ok(())
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<f32>, DeviceError> {
+        Ok(CpuExecutable::read(self, name)?.to_vec())
+    }
+
+    fn output(&self, name: &str) -> Result<Vec<f32>, DeviceError> {
+        Ok(CpuExecutable::output(self, name)?.to_vec())
+    }
 }

@@ -8,7 +8,8 @@ pub mod gemm;
 pub(crate) mod simd;
 pub mod threads;
 
-pub use executable::{CpuDevice, CpuError, CpuExecutable, MemoryReport};
+pub use executable::{CpuDevice, CpuExecutable};
 
-pub(crate) use buffer::Buffer;
-pub(crate) use call::{CpuCall, CpuOperator, PackedOperand, Shared, parallel_ranges, parallel_rows};
+pub(crate) use call::{
+    CpuCall, CpuOperator, PackedOperand, Shared, parallel_ranges, parallel_rows,
+};

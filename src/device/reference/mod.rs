@@ -107,7 +107,12 @@ impl Evaluation {
                 .iter()
                 .map(|v| {
                     values.get(v).unwrap_or_else(|| {
-                        panic!("{} at '{}' lacks '{}'", node.op, node.path, graph.info(*v).name)
+                        panic!(
+                            "{} at '{}' lacks '{}'",
+                            node.op,
+                            node.path,
+                            graph.info(*v).name
+                        )
                     })
                 })
                 .collect();
@@ -120,14 +125,17 @@ impl Evaluation {
                 values.insert(output, array);
             }
             for &position in node.op.operator().updates() {
+                // Nodes that follow see the new value, as they do on a device.
                 let array = results.next().expect("one array per update");
-                updated.insert(node.inputs[position], array);
+                let leaf = node.inputs[position];
+                values.insert(leaf, array.clone());
+                updated.insert(leaf, array);
             }
         }
         Self { values, updated }
     }
 
-    /// The array computed for `value`.
+    /// The array computed for `value`; for a leaf that an op updated, its last value.
     ///
     /// # Panics
     /// If `value` is not of the evaluated graph.

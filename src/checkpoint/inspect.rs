@@ -1,0 +1,273 @@
+//! What `inspect` shows of a model or of any file with tensors, and what `convert` does.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::folder::{self, save_folder};
+use super::infer::Overrides;
+use super::names::Shapes;
+use super::open::{Format, open, read_file};
+use super::{CheckpointError, LoadedModel, StoredModel};
+use crate::model::config::ModelConfig;
+use crate::tensor::{DType, TensorMap};
+
+/// A report on a file or folder. Displays as text; set `list_tensors` for a line per tensor.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// What was inspected.
+    pub path: PathBuf,
+    /// Its kind.
+    pub format: Format,
+    /// The parts with tensors, by name.
+    pub parts: Vec<PartReport>,
+    /// The configuration, or why there is none.
+    pub config: Result<ModelConfig, String>,
+    /// The model's identity, where there is a configuration.
+    pub hash: Option<String>,
+    /// Lightning's hyper-parameters, where the file has them.
+    pub hyper_parameters: Option<Value>,
+    /// Keys of the outermost dict of a PyTorch checkpoint.
+    pub top_level_keys: Vec<String>,
+    /// Whether [`fmt::Display`] lists every tensor.
+    pub list_tensors: bool,
+}
+
+/// The tensors of one part.
+#[derive(Debug, Clone)]
+pub struct PartReport {
+    /// `unet`, `unet (averaged)`, `vae`, … or the first word of the tensors' names.
+    pub name: String,
+    /// Number of elements.
+    pub parameters: usize,
+    /// Size in the file.
+    pub bytes: usize,
+    /// Tensors per element type.
+    pub dtypes: BTreeMap<&'static str, usize>,
+    /// Name, type and shape of each tensor.
+    pub tensors: Vec<(String, DType, Vec<usize>)>,
+}
+
+impl PartReport {
+    fn new(name: impl Into<String>, tensors: &TensorMap) -> Self {
+        let mut dtypes = BTreeMap::new();
+        for tensor in tensors.values() {
+            *dtypes.entry(tensor.dtype().name()).or_insert(0) += 1;
+        }
+        Self {
+            name: name.into(),
+            parameters: tensors.values().map(|tensor| tensor.len()).sum(),
+            bytes: tensors.values().map(|tensor| tensor.bytes().len()).sum(),
+            dtypes,
+            tensors: tensors
+                .iter()
+                .map(|(name, tensor)| (name.clone(), tensor.dtype(), tensor.shape().to_vec()))
+                .collect(),
+        }
+    }
+}
+
+/// Reports on a model folder, safetensors file or PyTorch checkpoint, also where it is no complete model.
+///
+/// # Errors
+/// If nothing can be read at all.
+pub fn inspect(
+    path: impl AsRef<Path>,
+    overrides: &Overrides,
+) -> Result<Inspection, CheckpointError> {
+    let path = path.as_ref();
+    let mut report = Inspection {
+        path: path.to_owned(),
+        format: Format::Folder,
+        parts: Vec::new(),
+        config: Err(String::new()),
+        hash: None,
+        hyper_parameters: None,
+        top_level_keys: Vec::new(),
+        list_tensors: false,
+    };
+    if path.is_dir() {
+        let (model, hash) = folder::load(path)?;
+        report.fill(&model, hash);
+        return Ok(report);
+    }
+    let raw = read_file(path).map_err(|problem| problem.at(path))?;
+    report.format = raw.format;
+    report.hyper_parameters = raw.hyper_parameters;
+    report.top_level_keys = raw.top_level_keys;
+    report.parts = parts_by_prefix(&raw.state);
+    match open(path, overrides) {
+        Ok(model) => report.fill(&model.to_model(), model.hash),
+        Err(error) => {
+            report.config = Err(error.problem.to_string());
+        }
+    }
+    Ok(report)
+}
+
+/// Groups tensors by the first word of their names, or by the known prefixes of a pipeline.
+fn parts_by_prefix(state: &TensorMap) -> Vec<PartReport> {
+    let mut groups: BTreeMap<&str, TensorMap> = BTreeMap::new();
+    for (name, tensor) in state {
+        let group = name.split('.').next().unwrap_or(name);
+        groups
+            .entry(group)
+            .or_default()
+            .insert(name.clone(), tensor.clone());
+    }
+    groups
+        .into_iter()
+        .map(|(name, tensors)| PartReport::new(name, &tensors))
+        .collect()
+}
+
+impl Inspection {
+    fn fill(&mut self, model: &StoredModel, hash: String) {
+        self.hash = Some(hash);
+        self.config = Ok(model.config.clone());
+        if self.format == Format::Folder {
+            for (name, tensors) in [("unet", &model.unet), ("vae", &model.vae)] {
+                if !tensors.is_empty() {
+                    self.parts.push(PartReport::new(name, tensors));
+                }
+            }
+        }
+    }
+
+    /// Shapes of all tensors, for tools.
+    pub fn shapes(&self) -> Shapes {
+        let tensors = self.parts.iter().flat_map(|part| &part.tensors);
+        tensors
+            .map(|(name, _, shape)| (name.clone(), shape.clone()))
+            .collect()
+    }
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.path.display())?;
+        writeln!(f, "  format      {}", self.format)?;
+        if let Some(hash) = &self.hash {
+            writeln!(f, "  hash        {hash}")?;
+        }
+        if !self.top_level_keys.is_empty() {
+            writeln!(f, "  keys        {}", self.top_level_keys.join(", "))?;
+        }
+        writeln!(f, "\nparts")?;
+        let width = self.parts.iter().map(|p| p.name.len()).max().unwrap_or(0);
+        for part in &self.parts {
+            let dtypes: Vec<&str> = part.dtypes.keys().copied().collect();
+            writeln!(
+                f,
+                "  {:width$}  {:>5} tensors  {:>13} parameters  {:>9}  {}",
+                part.name,
+                part.tensors.len(),
+                grouped(part.parameters),
+                mebibytes(part.bytes),
+                dtypes.join(", ")
+            )?;
+        }
+        match &self.config {
+            Ok(config) => {
+                writeln!(f, "\nconfiguration")?;
+                let mut config = config.clone();
+                shorten_betas(&mut config);
+                let text = serde_json::to_string_pretty(&config).map_err(|_| fmt::Error)?;
+                for line in text.lines() {
+                    writeln!(f, "  {line}")?;
+                }
+            }
+            Err(why) => writeln!(f, "\nno configuration: {why}")?,
+        }
+        if let (Some(hyper), Err(_)) = (&self.hyper_parameters, &self.config) {
+            writeln!(f, "\nhyper-parameters")?;
+            let text = serde_json::to_string_pretty(hyper).map_err(|_| fmt::Error)?;
+            for line in text.lines() {
+                writeln!(f, "  {line}")?;
+            }
+        }
+        if self.list_tensors {
+            for part in &self.parts {
+                writeln!(f, "\n{}", part.name)?;
+                let width = part.tensors.iter().map(|t| t.0.len()).max().unwrap_or(0);
+                for (name, dtype, shape) in &part.tensors {
+                    writeln!(
+                        f,
+                        "  {name:width$}  {dtype:4}  {shape:?}",
+                        dtype = dtype.name()
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A thousand betas are not for reading.
+fn shorten_betas(config: &mut ModelConfig) {
+    use crate::model::config::BetaSchedule;
+    if let Some(noise) = &mut config.noise
+        && let BetaSchedule::Given { betas } = &mut noise.betas
+    {
+        betas.truncate(4);
+    }
+}
+
+/// `194 352 904`
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn mebibytes(bytes: usize) -> String {
+    match bytes {
+        0..=99_999 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        _ => format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0)),
+    }
+}
+
+/// What a conversion wrote.
+#[derive(Debug, Clone)]
+pub struct Converted {
+    /// The model as read.
+    pub source: LoadedModel,
+    /// The model folder.
+    pub output: PathBuf,
+    /// The hash of the model as written.
+    pub hash: String,
+    /// Bytes in the model folder's tensor files.
+    pub bytes: usize,
+}
+
+/// Reads any model and writes it as a model folder, rounded to `dtype` if one is given.
+///
+/// # Errors
+/// As [`open`] and [`save_folder`].
+pub fn convert(
+    input: impl AsRef<Path>,
+    output: impl AsRef<Path>,
+    overrides: &Overrides,
+    dtype: Option<DType>,
+) -> Result<Converted, CheckpointError> {
+    let source = open(input, overrides)?;
+    let hash = save_folder(&output, &source.to_model(), dtype)?;
+    let tensors = source.unet.values().chain(source.vae.values());
+    let bytes = tensors
+        .map(|tensor| tensor.len() * dtype.unwrap_or(tensor.dtype()).size_bytes())
+        .sum();
+    Ok(Converted {
+        source,
+        output: output.as_ref().to_owned(),
+        hash,
+        bytes,
+    })
+}

@@ -1,0 +1,328 @@
+//! Opening a model from whatever holds it: model folder, safetensors file, PyTorch checkpoint. The content decides.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::folder::{self, MODEL_JSON, StoredModel};
+use super::infer::{Overrides, Parts, infer_model, split};
+use super::map::{SharedBytes, map_file};
+use super::names::Mismatch;
+use super::safetensors::{looks_like_safetensors, parse};
+use super::torch::{TorchFile, TorchFormat};
+use super::{CheckpointError, Problem, names};
+use crate::model::config::{ModelConfig, VaeConfig};
+use crate::tensor::TensorMap;
+
+/// What kind of thing holds a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The project's own folder.
+    Folder,
+    /// One safetensors file.
+    Safetensors,
+    /// A PyTorch checkpoint.
+    Torch(TorchFormat),
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Format::Folder => f.write_str("model folder"),
+            Format::Safetensors => f.write_str("safetensors file"),
+            Format::Torch(format) => format.fmt(f),
+        }
+    }
+}
+
+/// A model, ready to be built: its tensors are exactly those its configuration needs, all finite.
+#[derive(Clone, Debug)]
+pub struct LoadedModel {
+    /// The architecture and everything around it.
+    pub config: ModelConfig,
+    /// Parameters of the noise estimator; empty where `config.unet` is `None`.
+    pub unet: TensorMap,
+    /// Parameters of the autoencoder; empty where `config.vae` is `None`.
+    pub vae: TensorMap,
+    /// Where it came from.
+    pub source: Source,
+    /// The model's identity: 16 hex digits over configuration and tensors.
+    pub hash: String,
+}
+
+/// Where a model came from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// Its kind.
+    pub format: Format,
+    /// True if the UNet's weights are the averaged ones of a training checkpoint.
+    pub ema: bool,
+    /// Lightning's hyper-parameters, where the file has them.
+    pub hyper_parameters: Option<Value>,
+}
+
+/// The tensors of a file and what else it says, before any interpretation.
+pub(super) struct RawFile {
+    pub format: Format,
+    pub state: TensorMap,
+    pub hyper_parameters: Option<Value>,
+    pub top_level_keys: Vec<String>,
+}
+
+/// Opens the model at `path`.
+///
+/// # Errors
+/// If the path is no model, is damaged, does not say enough about its architecture (the error lists the flags that
+/// give it), or if tensors and configuration do not fit.
+pub fn open(path: impl AsRef<Path>, overrides: &Overrides) -> Result<LoadedModel, CheckpointError> {
+    let path = path.as_ref();
+    if path.is_dir() {
+        let (mut model, mut hash) = folder::load(path)?;
+        if apply(&mut model.config, overrides) {
+            model
+                .config
+                .validate()
+                .map_err(|error| Problem::from(error).at(path))?;
+            hash = model.hash();
+        }
+        return Ok(loaded(model, hash, path, Format::Folder, false, None));
+    }
+    let raw = read_file(path).map_err(|problem| problem.at(path))?;
+    let vae = match &overrides.vae {
+        Some(vae_path) => Some(open_vae(vae_path, overrides)?),
+        None => None,
+    };
+    interpret(raw, path, vae, overrides).map_err(|problem| problem.at(path))
+}
+
+fn interpret(
+    raw: RawFile,
+    path: &Path,
+    separate_vae: Option<(VaeConfig, TensorMap)>,
+    overrides: &Overrides,
+) -> Result<LoadedModel, Problem> {
+    let RawFile {
+        format,
+        state,
+        hyper_parameters,
+        ..
+    } = raw;
+    let hyper = hyper_parameters.as_ref();
+    let mut parts = split(state, hyper, overrides.weights)?;
+    reject_strangers(&parts)?;
+    let vae_config = separate_vae.map(|(config, tensors)| {
+        if parts.vae.is_empty() {
+            parts.vae = tensors;
+        }
+        config
+    });
+    let config = infer_model(&parts, hyper, vae_config, overrides)
+        .map_err(|problem| hint_at_folder(problem, path))?;
+    let model = StoredModel {
+        config,
+        unet: parts.unet,
+        vae: parts.vae,
+    };
+    model.validate()?;
+    let hash = model.hash();
+    Ok(loaded(
+        model,
+        hash,
+        path,
+        format,
+        parts.ema,
+        hyper_parameters,
+    ))
+}
+
+/// One part of a model folder says nothing about strides; the folder does.
+fn hint_at_folder(problem: Problem, path: &Path) -> Problem {
+    let beside = path.with_file_name(MODEL_JSON);
+    match problem {
+        Problem::Undetermined(_) if beside.is_file() => Problem::unsupported(
+            "this is one part of a model folder; open the folder that holds it",
+        ),
+        other => other,
+    }
+}
+
+fn open_vae(path: &Path, overrides: &Overrides) -> Result<(VaeConfig, TensorMap), CheckpointError> {
+    let own = Overrides {
+        vae_norm_groups: overrides.vae_norm_groups,
+        vae_strides: overrides.vae_strides.clone(),
+        published: overrides.published,
+        ..Overrides::default()
+    };
+    let model = open(path, &own)?;
+    match model.config.vae {
+        Some(config) => Ok((config, model.vae)),
+        None => Err(Problem::unsupported("the file holds no autoencoder").at(path)),
+    }
+}
+
+fn loaded(
+    model: StoredModel,
+    hash: String,
+    path: &Path,
+    format: Format,
+    ema: bool,
+    hyper_parameters: Option<Value>,
+) -> LoadedModel {
+    LoadedModel {
+        hash,
+        config: model.config,
+        unet: model.unet,
+        vae: model.vae,
+        source: Source {
+            path: path.to_owned(),
+            format,
+            ema,
+            hyper_parameters,
+        },
+    }
+}
+
+impl LoadedModel {
+    /// Opens a model folder, safetensors file or PyTorch checkpoint that says all about itself;
+    /// for others, [`open`] takes what is missing.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        open(path, &Overrides::default())
+    }
+
+    /// Configuration and tensors, as [`super::save_folder`] takes them. Tensors are shared, not copied.
+    pub fn to_model(&self) -> StoredModel {
+        StoredModel {
+            config: self.config.clone(),
+            unet: self.unet.clone(),
+            vae: self.vae.clone(),
+        }
+    }
+}
+
+fn reject_strangers(parts: &Parts) -> Result<(), Problem> {
+    if parts.other.is_empty() {
+        return Ok(());
+    }
+    let mismatch = Mismatch {
+        part: "the pipeline".to_owned(),
+        unexpected: names::shapes_of(&parts.other).into_iter().collect(),
+        ..Mismatch::default()
+    };
+    Err(mismatch.into())
+}
+
+/// Lets what the caller says win over `model.json`. True if anything changed.
+fn apply(config: &mut ModelConfig, overrides: &Overrides) -> bool {
+    let before = config.clone();
+    if let Some(unet) = &mut config.unet {
+        if let Some(groups) = overrides.norm_groups {
+            unet.backbone.norm_groups = groups;
+        }
+        if let Some(strides) = &overrides.strides {
+            unet.backbone.strides = strides.clone();
+        }
+    }
+    if let Some(vae) = &mut config.vae {
+        if let Some(groups) = overrides.vae_norm_groups {
+            vae.backbone.norm_groups = groups;
+        }
+        if let Some(strides) = &overrides.vae_strides {
+            vae.backbone.strides = strides.clone();
+        }
+    }
+    config.objective = overrides.objective.unwrap_or(config.objective);
+    config.clip_x0 = overrides.clip_x0.unwrap_or(config.clip_x0);
+    config.input_centering = overrides.input_centering.unwrap_or(config.input_centering);
+    if overrides.noise.is_some() {
+        config.noise = overrides.noise.clone();
+    }
+    if overrides.image_size.is_some() {
+        config.image_size = overrides.image_size;
+    }
+    if let Some(names) = &overrides.class_names {
+        config.class_names = names.clone();
+    }
+    *config != before
+}
+
+/// Reads a safetensors file or PyTorch checkpoint, telling them apart by their first bytes.
+pub(super) fn read_file(path: &Path) -> Result<RawFile, Problem> {
+    let bytes = map_file(path)?;
+    let content = (*bytes).as_ref();
+    // First, since its first byte, the low one of a length, can be any.
+    if looks_like_safetensors(content) {
+        let file = parse(bytes)?;
+        if file.tensors.is_empty() {
+            return Err(Problem::Foreign {
+                found: "a safetensors file without tensors".to_owned(),
+            });
+        }
+        return Ok(RawFile {
+            format: Format::Safetensors,
+            state: file.tensors,
+            hyper_parameters: None,
+            top_level_keys: Vec::new(),
+        });
+    }
+    if content.starts_with(b"PK\x03\x04")
+        || content.starts_with(b"PK\x05\x06")
+        || content[0] == 0x80
+    {
+        return torch_file(bytes);
+    }
+    Err(Problem::Foreign {
+        found: describe_content(content).to_owned(),
+    })
+}
+
+fn torch_file(bytes: SharedBytes) -> Result<RawFile, Problem> {
+    let file = TorchFile::parse(bytes)?;
+    Ok(RawFile {
+        format: Format::Torch(file.format()),
+        state: file.state_dict()?,
+        hyper_parameters: file.hyper_parameters(),
+        top_level_keys: file.top_level_keys(),
+    })
+}
+
+/// What a file that is no model looks like.
+fn describe_content(content: &[u8]) -> &'static str {
+    const KNOWN: &[(&[u8], &str)] = &[
+        (b"\x89PNG", "a PNG image"),
+        (b"\xff\xd8\xff", "a JPEG image"),
+        (b"GIF8", "a GIF image"),
+        (b"%PDF", "a PDF document"),
+        (b"\x1f\x8b", "a gzip archive; unpack it first"),
+        (b"\xfd7zXZ", "an xz archive; unpack it first"),
+        (b"7z\xbc\xaf", "a 7-Zip archive; unpack it first"),
+        (b"\x93NUMPY", "a NumPy array"),
+        (b"\x89HDF", "an HDF5 file"),
+        (b"\x7fELF", "a program"),
+        (b"GGUF", "a GGUF model"),
+        (
+            b"version https://git-lfs",
+            "a Git LFS pointer; fetch the file itself with `git lfs pull`",
+        ),
+        (b"<!DOCTYPE", "a web page; the download went wrong"),
+        (b"<html", "a web page; the download went wrong"),
+    ];
+    let found = KNOWN.iter().find(|(magic, _)| content.starts_with(magic));
+    if let Some((_, name)) = found {
+        return name;
+    }
+    if content.get(257..262) == Some(b"ustar") {
+        return "a tar archive; unpack it first";
+    }
+    let sample = &content[..content.len().min(1024)];
+    let printable = |b: &u8| b.is_ascii_graphic() || b" \t\r\n".contains(b);
+    if sample.iter().all(printable) {
+        return "a text file";
+    }
+    "a file of unknown kind"
+}

@@ -1,0 +1,41 @@
+//! `medfusion doctor`: what this machine offers.
+
+use super::{CliError, print};
+use crate::device::{Device, DeviceChoice, available_memory_bytes};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {}
+
+pub(super) fn run(_: &Args) -> Result<(), CliError> {
+    print(format!("medfusion {}", env!("CARGO_PKG_VERSION")))?;
+    let device = Device::open(DeviceChoice::Auto, None).map_err(CliError::new)?;
+    print(format!("device auto    {device}"))?;
+    print(format!("vectors        {}", vectors()))?;
+    match available_memory_bytes() {
+        Some(bytes) => print(format!(
+            "memory free    {:.1} GiB",
+            bytes as f64 / f64::from(1 << 30)
+        ))?,
+        None => print("memory free    unknown (/proc/meminfo cannot be read)")?,
+    }
+    match std::path::Path::new("weights").is_dir() {
+        true => print("weights        weights/"),
+        false => print(
+            "weights        no folder 'weights' here: run from the project's root or give --model",
+        ),
+    }
+}
+
+/// The widest vector instructions that the CPU kernels use here.
+fn vectors() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            return "AVX-512";
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return "AVX2 and FMA";
+        }
+    }
+    "baseline of the target (kernels are fastest with AVX-512 or AVX2)"
+}

@@ -1,0 +1,25 @@
+//! `medfusion inspect`: what a model or checkpoint holds.
+
+use std::path::PathBuf;
+
+use super::options::ModelOptions;
+use super::{CliError, print};
+use crate::checkpoint;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Model folder, safetensors file or PyTorch checkpoint
+    path: PathBuf,
+    /// List every tensor
+    #[arg(long)]
+    tensors: bool,
+    #[command(flatten)]
+    model_options: ModelOptions,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let mut report =
+        checkpoint::inspect(&args.path, &args.model_options.overrides()).map_err(CliError::new)?;
+    report.list_tensors = args.tensors;
+    print(report)
+}

@@ -1,0 +1,434 @@
+//! `medfusion sample`: images from a model, as a folder of PNGs or one labelled grid.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::options::{DeviceOptions, ModelOptions, parse_size};
+use super::{CliError, interrupt_flag, print};
+use crate::data::grid::{GridOptions, compose};
+use crate::data::png::{self, Image8};
+use crate::diffusion::Method;
+use crate::pipeline::{Model, SampleError, Sampled, Sampler, Samples};
+
+/// The model that ships with the project.
+const SHIPPED: &str = "weights/cells64";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Model folder, safetensors file or PyTorch checkpoint
+    #[arg(long, value_name = "PATH", default_value = SHIPPED)]
+    model: PathBuf,
+    /// Classes by index or name, separated by commas [default: every class the model knows]
+    #[arg(
+        long = "class",
+        value_name = "CLASS",
+        value_delimiter = ',',
+        conflicts_with = "unconditional"
+    )]
+    classes: Vec<String>,
+    /// Make images of no class
+    #[arg(long)]
+    unconditional: bool,
+    /// Images of each class
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    count: u64,
+    /// Sampling steps
+    #[arg(long, value_name = "N", default_value_t = 150)]
+    steps: usize,
+    /// Guidance scale; 1 is none
+    #[arg(long, value_name = "SCALE", default_value_t = 1.0)]
+    guidance: f64,
+    /// Guide away from this class instead of from "no class"
+    #[arg(long, value_name = "CLASS")]
+    opposite_class: Option<String>,
+    /// Noise of DDIM: 0 is deterministic, 1 as noisy as ancestral sampling
+    #[arg(
+        long,
+        value_name = "ETA",
+        default_value_t = 1.0,
+        conflicts_with = "ancestral"
+    )]
+    eta: f64,
+    /// Ancestral (DDPM) sampling over the first --steps time steps instead of DDIM
+    #[arg(long)]
+    ancestral: bool,
+    /// Seed; image k of a seed is the same in any batch
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    seed: u64,
+    /// Index of the first image, to go on where another run ended
+    #[arg(long, value_name = "INDEX", default_value_t = 0)]
+    first: u64,
+    /// Images at once [default: 8 or fewer]
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Image size as PIXELS or HEIGHTxWIDTH, where the model does not say
+    #[arg(long, value_parser = parse_size)]
+    size: Option<[usize; 2]>,
+    /// A folder for one PNG per image, or a file NAME.png for one grid
+    #[arg(long, value_name = "DIR|FILE.png", default_value = "samples.png")]
+    out: PathBuf,
+    /// Print the plans (steps, shapes, memory, what was fused) and stop
+    #[arg(long)]
+    explain: bool,
+    #[command(flatten)]
+    device: DeviceOptions,
+    #[command(flatten)]
+    model_options: ModelOptions,
+}
+
+/// A grid holds all its images in memory and is for looking at.
+const MOST_IN_GRID: u64 = 4096;
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let model = args.model_options.open(&args.model)?;
+    let device = args.device.open()?;
+    let sampler = sampler(args, &model)?;
+    if args.explain {
+        return print(sampler.explain(&device).map_err(CliError::new)?);
+    }
+    let mut samples = sampler.prepare(&device).map_err(CliError::new)?;
+    let mut output = Output::open(args, &model, &samples)?;
+    tracing::info!("memory: {}", samples.memory());
+
+    let interrupted = interrupt_flag()?;
+    let (total, steps) = (samples.total(), args.steps as u64);
+    let bar = progress_bar(total * steps);
+    let start = Instant::now();
+    let mut written = 0;
+    let result = loop {
+        let next = samples.next_with(&mut |progress| {
+            bar.set_position(progress.done);
+            let images = progress.done as f64 / steps as f64;
+            let seconds = start.elapsed().as_secs_f64();
+            bar.set_message(format!("{:.2} images/s", images / seconds.max(1e-9)));
+            if interrupted.load(Ordering::SeqCst) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        match next {
+            Ok(Some(image)) => {
+                output.take(&image)?;
+                written += 1;
+            }
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    bar.finish_and_clear();
+    match result {
+        Ok(()) => {
+            let seconds = start.elapsed().as_secs_f64();
+            let place = output.finish()?;
+            print(format!(
+                "{written} images of {steps} steps in {seconds:.1} s ({:.2} images/s): {}",
+                written as f64 / seconds,
+                place.display()
+            ))
+        }
+        Err(SampleError::Interrupted) => Err(CliError::Interrupted(match output {
+            Output::Grid { .. } => "no grid was written".to_owned(),
+            Output::Folder { ref folder, .. } => format!(
+                "{written} of {total} images are in {}; --first {} goes on where this run ended",
+                folder.display(),
+                args.first + written
+            ),
+        })),
+        Err(error) => Err(CliError::new(error)),
+    }
+}
+
+fn class_index(model: &Model, text: &str) -> Result<usize, CliError> {
+    let names = &model.config.class_names;
+    if let Some(index) = names.iter().position(|name| name == text) {
+        return Ok(index);
+    }
+    text.parse().map_err(|_| {
+        let known = if names.is_empty() {
+            "the model does not name its classes: give an index".to_owned()
+        } else {
+            format!("the model knows {}", names.join(", "))
+        };
+        CliError::new(format!("--class {text}: no such class; {known}"))
+    })
+}
+
+fn sampler<'m>(args: &Args, model: &'m Model) -> Result<Sampler<'m>, CliError> {
+    let known = model
+        .config
+        .unet
+        .as_ref()
+        .and_then(|unet| unet.num_classes)
+        .unwrap_or(0);
+    let classes = if args.unconditional {
+        Vec::new()
+    } else if args.classes.is_empty() {
+        (0..known).collect()
+    } else {
+        let indices = args.classes.iter().map(|text| class_index(model, text));
+        indices.collect::<Result<_, _>>()?
+    };
+    let mut sampler = Sampler::new(model)
+        .classes(classes)
+        .count(args.count)
+        .steps(args.steps)
+        .guidance(args.guidance)
+        .method(if args.ancestral {
+            Method::Ancestral
+        } else {
+            Method::Ddim { eta: args.eta }
+        })
+        .seed(args.seed)
+        .first_index(args.first);
+    if let Some(text) = &args.opposite_class {
+        sampler = sampler.opposite_class(class_index(model, text)?);
+    }
+    if let Some(batch) = args.batch {
+        sampler = sampler.batch(batch);
+    }
+    if let Some(size) = args.size {
+        sampler = sampler.size(size);
+    }
+    Ok(sampler)
+}
+
+fn progress_bar(length: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "{bar:30} {percent:>3}%  {msg}  {elapsed} elapsed, {eta} left",
+    )
+    .expect("a valid template");
+    ProgressBar::new(length).with_style(style)
+}
+
+/// What every PNG says about how it was made.
+struct Provenance {
+    model: String,
+    hash: String,
+    seed: u64,
+    steps: usize,
+    guidance: f64,
+    sampler: String,
+    class_names: Vec<String>,
+}
+
+impl Provenance {
+    fn class_name(&self, class: Option<usize>) -> String {
+        match class {
+            Some(class) => match self.class_names.get(class) {
+                Some(name) => name.clone(),
+                None => class.to_string(),
+            },
+            None => "none".to_owned(),
+        }
+    }
+
+    fn text(&self, index: String, class: String) -> Vec<(&'static str, String)> {
+        vec![
+            (
+                "Software",
+                format!("medfusion {}", env!("CARGO_PKG_VERSION")),
+            ),
+            ("seed", self.seed.to_string()),
+            ("index", index),
+            ("class", class),
+            ("steps", self.steps.to_string()),
+            ("guidance", self.guidance.to_string()),
+            ("sampler", self.sampler.clone()),
+            ("model", self.model.clone()),
+            ("model_hash", self.hash.clone()),
+            ("Warning", "synthetic image, not for diagnosis".to_owned()),
+        ]
+    }
+}
+
+enum Output {
+    Folder {
+        folder: PathBuf,
+        provenance: Provenance,
+    },
+    Grid {
+        file: PathBuf,
+        provenance: Provenance,
+        images: VecDeque<(u64, Option<usize>, Image8)>,
+        columns: usize,
+    },
+}
+
+impl Output {
+    /// Checks that the output can be written before any work is done.
+    fn open(args: &Args, model: &Model, samples: &Samples) -> Result<Self, CliError> {
+        let provenance = Provenance {
+            model: args.model.display().to_string(),
+            hash: model.hash.clone(),
+            seed: args.seed,
+            steps: args.steps,
+            guidance: args.guidance,
+            sampler: if args.ancestral {
+                "ancestral".to_owned()
+            } else {
+                format!("ddim, eta {}", args.eta)
+            },
+            class_names: model.config.class_names.clone(),
+        };
+        let [height, width, channels] = samples.image_shape();
+        if channels != 1 && channels != 3 {
+            return Err(CliError::new(format!(
+                "the model makes images of {channels} channels; PNGs hold 1 or 3"
+            )));
+        }
+        let is_png = args
+            .out
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("png"));
+        if is_png {
+            if samples.total() > MOST_IN_GRID {
+                return Err(CliError::new(format!(
+                    "--out {}: a grid of {} images is too large to look at (at most {MOST_IN_GRID}); \
+                     give a folder instead",
+                    args.out.display(),
+                    samples.total()
+                )));
+            }
+            let folder = match args.out.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => parent,
+                _ => Path::new("."),
+            };
+            check_writable(folder, &args.out)?;
+            return Ok(Self::Grid {
+                file: args.out.clone(),
+                provenance,
+                images: VecDeque::new(),
+                columns: usize::try_from(args.count).unwrap_or(1).clamp(1, 16),
+            });
+        }
+        fs::create_dir_all(&args.out).map_err(|error| {
+            CliError::new(format!(
+                "--out {}: cannot make the folder: {error}",
+                args.out.display()
+            ))
+        })?;
+        check_writable(&args.out, &args.out)?;
+        // Noise does not compress: a PNG is never much larger than its pixels, and for most
+        // images about half as large.
+        let bytes = samples.total() as u128 * (height * width * channels / 2 + 512) as u128;
+        if let Some(free) = free_bytes(&args.out)
+            && bytes > free
+        {
+            return Err(CliError::new(format!(
+                "--out {}: {} images take about {:.1} GiB, the disk has {:.1} GiB free; \
+                 make fewer with --count",
+                args.out.display(),
+                samples.total(),
+                bytes as f64 / f64::from(1 << 30),
+                free as f64 / f64::from(1 << 30)
+            )));
+        }
+        Ok(Self::Folder {
+            folder: args.out.clone(),
+            provenance,
+        })
+    }
+
+    fn take(&mut self, image: &Sampled) -> Result<(), CliError> {
+        let pixels = Image8::from_f32(&image.pixels, image.shape);
+        match self {
+            Self::Folder { folder, provenance } => {
+                let class = provenance.class_name(image.class);
+                let name = format!("{:08}_{}.png", image.index, file_name(&class));
+                let text = provenance.text(image.index.to_string(), class);
+                write_png(&folder.join(name), &pixels, &text)
+            }
+            Self::Grid { images, .. } => {
+                images.push_back((image.index, image.class, pixels));
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(self) -> Result<PathBuf, CliError> {
+        let (file, provenance, images, columns) = match self {
+            Self::Folder { folder, .. } => return Ok(folder),
+            Self::Grid {
+                file,
+                provenance,
+                images,
+                columns,
+            } => (file, provenance, images, columns),
+        };
+        let mut options = GridOptions::new(columns);
+        // Small images are enlarged to a size that a person can look at.
+        let height = images.front().map_or(1, |(_, _, image)| image.height);
+        options.scale = (128 / height.max(1)).clamp(1, 4);
+        options.row_labels = images
+            .iter()
+            .step_by(columns)
+            .map(|&(_, class, _)| provenance.class_name(class))
+            .collect();
+        let mut classes: Vec<String> = options.row_labels.clone();
+        classes.dedup();
+        let (first, last) = (
+            images.front().map_or(0, |i| i.0),
+            images.back().map_or(0, |i| i.0),
+        );
+        let text = provenance.text(format!("{first}-{last}"), classes.join(","));
+        let tiles: Vec<Image8> = images.into_iter().map(|(_, _, image)| image).collect();
+        write_png(&file, &compose(&tiles, &options), &text)?;
+        Ok(file)
+    }
+}
+
+/// A class name as part of a file name.
+fn file_name(class: &str) -> String {
+    class
+        .chars()
+        .map(|c| {
+            if c.is_alphanumeric() || c == '-' {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect()
+}
+
+fn write_png(path: &Path, image: &Image8, text: &[(&'static str, String)]) -> Result<(), CliError> {
+    png::write(path, image, text).map_err(|error| {
+        CliError::new(format!(
+            "{}: cannot write the image: {error}",
+            path.display()
+        ))
+    })
+}
+
+/// Fails now rather than after the work if files cannot be made in `folder`.
+fn check_writable(folder: &Path, out: &Path) -> Result<(), CliError> {
+    tempfile::Builder::new()
+        .prefix(".medfusion-")
+        .tempfile_in(folder)
+        .map(|_| ())
+        .map_err(|error| {
+            CliError::new(format!(
+                "--out {}: cannot write to {}: {error}",
+                out.display(),
+                folder.display()
+            ))
+        })
+}
+
+/// Bytes that this user may still write to the file system of `path`.
+fn free_bytes(path: &Path) -> Option<u128> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
+    // SAFETY: statvfs is plain data, for which zeros are a valid value.
+    let mut stats: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `path` is NUL-terminated and `stats` is writable.
+    let status = unsafe { libc::statvfs(path.as_ptr(), &raw mut stats) };
+    (status == 0).then(|| u128::from(stats.f_bavail) * u128::from(stats.f_frsize))
+}

@@ -1,0 +1,352 @@
+//! The index of a data set: which images there are, their classes and splits.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use super::error::{DataError, Problem};
+use super::pixels::{ImageArray, Pixels};
+use super::readers;
+
+/// How a data set lies on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Decided by what is there.
+    #[default]
+    Auto,
+    /// `class/*.png|jpg|jpeg|tif|tiff|bmp`, possibly below `train/`, `val/`, `test/`; images directly in the folder
+    /// form one class.
+    Folder,
+    /// `{train,val,test}_{images,labels}` in one `.npz` file.
+    Medmnist,
+    /// `train_labels.csv` (`challenge_id,class`) and images named after the id.
+    Airogs,
+    /// `train.csv` (and `valid.csv`) over `CheXpert-v1.0/train/patientN/studyN/viewN_frontal.jpg`.
+    Chexpert,
+    /// Class folders `MSIH` and `nonMSIH`.
+    Crcdx,
+}
+
+impl Format {
+    /// The name as written in run files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Auto => "auto",
+            Format::Folder => "folder",
+            Format::Medmnist => "medmnist",
+            Format::Airogs => "airogs",
+            Format::Chexpert => "chexpert",
+            Format::Crcdx => "crcdx",
+        }
+    }
+}
+
+/// What a finding that is uncertain (-1) or not mentioned (empty) counts as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownPolicy {
+    /// As in the Medfusion paper.
+    #[default]
+    Negative,
+    Positive,
+    /// The image is left out.
+    Skip,
+}
+
+/// What to do when labels and images disagree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OnMismatch {
+    /// Stop, naming the first problems.
+    #[default]
+    Fail,
+    /// Leave the samples concerned out, with a warning each.
+    Skip,
+}
+
+/// How [`Dataset::open`] reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenOptions {
+    pub format: Format,
+    /// CheXpert: the column that becomes the class.
+    pub finding: String,
+    /// CheXpert: what uncertain and empty findings count as.
+    pub unknown: UnknownPolicy,
+    pub on_mismatch: OnMismatch,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            format: Format::Auto,
+            finding: "Cardiomegaly".to_owned(),
+            unknown: UnknownPolicy::Negative,
+            on_mismatch: OnMismatch::Fail,
+        }
+    }
+}
+
+/// A part of a data set that was set apart by whoever made it.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    Train,
+    Val,
+    Test,
+}
+
+impl Split {
+    /// All splits in the order of reports.
+    pub const ALL: [Split; 3] = [Split::Train, Split::Val, Split::Test];
+
+    /// `train`, `val` or `test`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Split::Train => "train",
+            Split::Val => "val",
+            Split::Test => "test",
+        }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where the pixels of a sample are.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// An image file.
+    File(PathBuf),
+    /// Image `index` of an array in memory.
+    Array {
+        array: Arc<ImageArray>,
+        index: usize,
+    },
+}
+
+/// One image of a data set.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Unique within the set: the path below the root without its extension, or `split/number`.
+    pub id: String,
+    pub source: Source,
+    /// Index into [`Dataset::classes`].
+    pub class: usize,
+    /// `None` where the set is not split.
+    pub split: Option<Split>,
+}
+
+/// The index of a data set: samples in a fixed order (by split, class and name) and the names of their classes.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    pub(super) root: PathBuf,
+    pub(super) format: Format,
+    pub(super) classes: Vec<String>,
+    pub(super) samples: Vec<Sample>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Dataset {
+    /// Indexes the data set at `path`. Image files are found but not read.
+    ///
+    /// # Errors
+    /// If nothing readable is there, a label file is malformed, or (unless `on_mismatch` is [`OnMismatch::Skip`])
+    /// labels and images disagree.
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, DataError> {
+        let set = Self::inspect(path, options)?;
+        if set.problems.is_empty() {
+            return Ok(set);
+        }
+        if options.on_mismatch == OnMismatch::Fail {
+            return Err(DataError::Inconsistent {
+                path: path.to_owned(),
+                problems: set.problems,
+            });
+        }
+        for problem in &set.problems {
+            tracing::warn!("{}: left out: {problem}", path.display());
+        }
+        Ok(set)
+    }
+
+    /// As [`Dataset::open`], but disagreements are kept in [`Dataset::problems`] instead of failing.
+    ///
+    /// # Errors
+    /// If nothing readable is there or a label file is malformed.
+    pub fn inspect(path: &Path, options: &OpenOptions) -> Result<Self, DataError> {
+        let mut set = readers::read(path, options)?;
+        set.find_empty_classes();
+        if set.samples.is_empty() {
+            if !set.problems.is_empty() {
+                return Err(DataError::Inconsistent {
+                    path: path.to_owned(),
+                    problems: set.problems,
+                });
+            }
+            return Err(DataError::Empty {
+                path: path.to_owned(),
+                what: "image".to_owned(),
+            });
+        }
+        Ok(set)
+    }
+
+    /// Where the set was opened.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The layout it was read as; never [`Format::Auto`].
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Class names by index.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// The samples.
+    pub fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+
+    /// Disagreements between labels and images; their samples are not in the set.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// What a reader left out on purpose, in words (lateral views, unknown findings, other files).
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// True if there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+
+    /// The splits that occur; empty where the set is not split.
+    pub fn splits(&self) -> Vec<Split> {
+        let found: BTreeSet<Split> = self.samples.iter().filter_map(|s| s.split).collect();
+        found.into_iter().collect()
+    }
+
+    /// Number of samples of each class.
+    pub fn counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes.len()];
+        for sample in &self.samples {
+            counts[sample.class] += 1;
+        }
+        counts
+    }
+
+    /// The samples of one split. A set that is not split is returned whole, whatever is asked for.
+    ///
+    /// # Errors
+    /// If the set is split but not into this one.
+    pub fn select(&self, split: Split) -> Result<Dataset, DataError> {
+        let splits = self.splits();
+        let mut set = self.clone();
+        if splits.is_empty() {
+            return Ok(set);
+        }
+        if !splits.contains(&split) {
+            let found: Vec<&str> = splits.iter().map(|s| s.name()).collect();
+            return Err(DataError::Empty {
+                path: self.root.clone(),
+                what: format!("{split} split, only {}", found.join(" and ")),
+            });
+        }
+        set.samples.retain(|s| s.split == Some(split));
+        Ok(set)
+    }
+
+    /// Reads and decodes the pixels of sample `index`.
+    ///
+    /// # Errors
+    /// If the image is missing or corrupt.
+    ///
+    /// # Panics
+    /// If `index` is not below [`Dataset::len`].
+    pub fn pixels(&self, index: usize) -> Result<Pixels, DataError> {
+        let sample = &self.samples[index];
+        match &sample.source {
+            Source::Array { array, index } => Ok(array.image(*index)),
+            Source::File(path) => Pixels::read(path),
+        }
+    }
+
+    /// A hash that changes with the samples, their labels or their files (size and modification time; for arrays the
+    /// pixels): the key under which anything computed from the set may be kept.
+    pub fn fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        let mut last_array: Option<*const ImageArray> = None;
+        for class in &self.classes {
+            hasher.update(class.as_bytes()).update(&[0]);
+        }
+        for sample in &self.samples {
+            hasher.update(sample.id.as_bytes()).update(&[0]);
+            hasher.update(&(sample.class as u64).to_le_bytes());
+            match &sample.source {
+                Source::File(path) => {
+                    if let Ok(meta) = path.metadata() {
+                        hasher.update(&meta.len().to_le_bytes());
+                        let modified = meta
+                            .modified()
+                            .ok()
+                            .and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+                        hasher.update(&modified.map_or(0, |d| d.as_nanos()).to_le_bytes());
+                    }
+                }
+                Source::Array { array, .. } => {
+                    // Samples of one array follow each other, so each array is hashed about once.
+                    if last_array != Some(Arc::as_ptr(array)) {
+                        last_array = Some(Arc::as_ptr(array));
+                        array.hash(&mut hasher);
+                    }
+                }
+            }
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    /// Adds a problem for each class without samples, in the whole set or in a split that exists.
+    fn find_empty_classes(&mut self) {
+        let splits = self.splits();
+        let places: Vec<Option<Split>> = match splits.len() {
+            0 | 1 => vec![None],
+            _ => splits.into_iter().map(Some).collect(),
+        };
+        for (class, name) in self.classes.iter().enumerate() {
+            for &split in &places {
+                let occurs = self
+                    .samples
+                    .iter()
+                    .any(|s| s.class == class && (split.is_none() || s.split == split));
+                if !occurs {
+                    self.problems.push(Problem::EmptyClass {
+                        class: name.clone(),
+                        split,
+                    });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! One reader per layout, and the choice between them.
+
+mod airogs;
+mod chexpert;
+mod files;
+mod folder;
+mod npz;
+
+use std::path::Path;
+
+use super::dataset::{Dataset, Format, OpenOptions};
+use super::error::DataError;
+
+/// Reads `path` with the reader that the options name or, for [`Format::Auto`], that fits.
+pub(super) fn read(path: &Path, options: &OpenOptions) -> Result<Dataset, DataError> {
+    let meta = path.metadata().map_err(DataError::io("open", path))?;
+    let format = match options.format {
+        Format::Auto => detect(path, meta.is_dir())?,
+        given => given,
+    };
+    if format != Format::Medmnist && !meta.is_dir() {
+        return Err(DataError::Options(format!(
+            "`{}` is a file: the {} layout is a folder",
+            path.display(),
+            format.name()
+        )));
+    }
+    match format {
+        Format::Medmnist => npz::read(path),
+        Format::Airogs => airogs::read(path),
+        Format::Chexpert => chexpert::read(path, options),
+        Format::Crcdx => folder::read(path, Some(&["MSIH", "nonMSIH"])),
+        Format::Folder | Format::Auto => folder::read(path, None),
+    }
+    .map(|set| Dataset { format, ..set })
+}
+
+fn detect(path: &Path, is_folder: bool) -> Result<Format, DataError> {
+    if !is_folder {
+        return if path
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("npz"))
+        {
+            Ok(Format::Medmnist)
+        } else {
+            Err(DataError::Unrecognised {
+                path: path.to_owned(),
+                found: "a file that is no .npz".to_owned(),
+            })
+        };
+    }
+    if airogs::label_file(path)?.is_some() {
+        return Ok(Format::Airogs);
+    }
+    if !chexpert::label_files(path)?.is_empty() {
+        return Ok(Format::Chexpert);
+    }
+    let layout = folder::Layout::of(path)?;
+    if layout.classes() == ["MSIH", "nonMSIH"] {
+        return Ok(Format::Crcdx);
+    }
+    if layout.holds_images()? {
+        return Ok(Format::Folder);
+    }
+    if npz::inside(path)?.is_some() {
+        return Ok(Format::Medmnist);
+    }
+    Err(DataError::Unrecognised {
+        path: path.to_owned(),
+        found: layout.describe(),
+    })
+}
+
+/// The bytes of a csv file's header, split; empty where it cannot be read as csv.
+fn csv_header(path: &Path) -> Result<Vec<String>, DataError> {
+    let mut reader = csv::ReaderBuilder::new()
+        .from_path(path)
+        .map_err(|e| csv_error(path, &e))?;
+    let header = reader.headers().map_err(|e| csv_error(path, &e))?;
+    Ok(header
+        .iter()
+        .map(|name| name.trim_start_matches('\u{feff}').trim().to_owned())
+        .collect())
+}
+
+fn csv_error(path: &Path, error: &csv::Error) -> DataError {
+    let line = error.position().map(csv::Position::line);
+    DataError::malformed(path, line, error.to_string())
+}

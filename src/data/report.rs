@@ -1,0 +1,280 @@
+//! What a data set holds, for people: counts, sizes, unreadable and repeated images, and a sheet to look at.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+
+use super::dataset::{Dataset, Split};
+use super::error::{DataError, Problem};
+use super::grid::{GridOptions, compose};
+use super::pixels::{Pixels, Samples};
+use super::png::Image8;
+use super::transform::Transform;
+
+/// The findings of a full pass over a data set: every image decoded.
+#[derive(Clone, Debug)]
+pub struct DatasetReport {
+    pub root: PathBuf,
+    /// Name of the layout.
+    pub format: &'static str,
+    pub classes: Vec<String>,
+    /// Images per split (`None`: not split), then per class, unreadable ones included.
+    pub counts: Vec<(Option<Split>, Vec<usize>)>,
+    /// Number of images by (width, height), most frequent first.
+    pub sizes: Vec<([usize; 2], usize)>,
+    /// Number of images by kind of pixel, such as `8 bit RGB`.
+    pub kinds: BTreeMap<String, usize>,
+    /// Images that cannot be decoded: sample id and reason.
+    pub unreadable: Vec<(String, String)>,
+    /// Groups of samples with equal pixels, by id.
+    pub repeated: Vec<Vec<String>>,
+    /// Groups among `repeated` that span two splits: test images that were trained on.
+    pub leaked: usize,
+    pub problems: Vec<Problem>,
+    pub notes: Vec<String>,
+}
+
+impl DatasetReport {
+    /// Decodes every image of the set, on all threads.
+    pub fn new(set: &Dataset) -> Self {
+        let seen: Vec<Result<Seen, DataError>> = (0..set.len())
+            .into_par_iter()
+            .map(|index| {
+                let pixels = set.pixels(index)?;
+                let colour = if pixels.channels == 1 { "grey" } else { "RGB" };
+                let kind = format!("{} bit {colour}", pixels.bits());
+                Ok(([pixels.width, pixels.height], kind, hash(&pixels)))
+            })
+            .collect();
+
+        let mut sizes: BTreeMap<[usize; 2], usize> = BTreeMap::new();
+        let mut kinds = BTreeMap::new();
+        let mut unreadable = Vec::new();
+        let mut by_pixels: BTreeMap<[u8; 32], Vec<usize>> = BTreeMap::new();
+        for (index, image) in seen.into_iter().enumerate() {
+            match image {
+                Ok((size, kind, hash)) => {
+                    *sizes.entry(size).or_default() += 1;
+                    *kinds.entry(kind).or_default() += 1;
+                    by_pixels.entry(*hash.as_bytes()).or_default().push(index);
+                }
+                Err(error) => {
+                    let reason = match error {
+                        DataError::Corrupt { reason, .. } => reason,
+                        other => other.to_string(),
+                    };
+                    unreadable.push((set.samples()[index].id.clone(), reason));
+                }
+            }
+        }
+        let mut sizes: Vec<_> = sizes.into_iter().collect();
+        sizes.sort_by_key(|&(size, count)| (std::cmp::Reverse(count), size));
+        let mut groups: Vec<Vec<usize>> = by_pixels
+            .into_values()
+            .filter(|group| group.len() > 1)
+            .collect();
+        groups.sort();
+        let split_of = |index: &usize| set.samples()[*index].split;
+        let leaked = groups
+            .iter()
+            .filter(|group| group.iter().any(|i| split_of(i) != split_of(&group[0])))
+            .count();
+        let ids = |group: &Vec<usize>| group.iter().map(|&i| set.samples()[i].id.clone()).collect();
+
+        let splits = match set.splits() {
+            splits if splits.is_empty() => vec![None],
+            splits => splits.into_iter().map(Some).collect(),
+        };
+        let counts = splits
+            .into_iter()
+            .map(|split| {
+                let mut counts = vec![0; set.classes().len()];
+                for sample in set.samples().iter().filter(|s| s.split == split) {
+                    counts[sample.class] += 1;
+                }
+                (split, counts)
+            })
+            .collect();
+        Self {
+            root: set.root().to_owned(),
+            format: set.format().name(),
+            classes: set.classes().to_vec(),
+            counts,
+            sizes,
+            kinds,
+            unreadable,
+            repeated: groups.iter().map(ids).collect(),
+            leaked,
+            problems: set.problems().to_vec(),
+            notes: set.notes().to_vec(),
+        }
+    }
+
+    /// Images in the set, unreadable ones included.
+    pub fn total(&self) -> usize {
+        self.counts.iter().flat_map(|(_, counts)| counts).sum()
+    }
+}
+
+/// Width and height, kind of pixel, hash of the pixels.
+type Seen = ([usize; 2], String, blake3::Hash);
+
+fn hash(pixels: &Pixels) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    for n in [pixels.width, pixels.height, pixels.channels, pixels.bits()] {
+        hasher.update(&(n as u64).to_le_bytes());
+    }
+    match &pixels.samples {
+        Samples::U8(v) => hasher.update(v),
+        Samples::U16(v) => hasher.update(bytemuck::cast_slice(v)),
+    };
+    hasher.finalize()
+}
+
+impl fmt::Display for DatasetReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{}: {} images in {} classes ({})",
+            self.root.display(),
+            self.total(),
+            self.classes.len(),
+            self.format
+        )?;
+        let name_width = self
+            .classes
+            .iter()
+            .map(|c| c.chars().count())
+            .max()
+            .unwrap_or(0)
+            .max(5);
+        write!(f, "  {:name_width$}", "class")?;
+        for (split, _) in &self.counts {
+            write!(f, "  {:>8}", split.map_or("images", Split::name))?;
+        }
+        writeln!(f)?;
+        for (class, name) in self.classes.iter().enumerate() {
+            write!(f, "  {name:name_width$}")?;
+            for (_, counts) in &self.counts {
+                write!(f, "  {:>8}", counts[class])?;
+            }
+            writeln!(f)?;
+        }
+        write!(f, "  {:name_width$}", "all")?;
+        for (_, counts) in &self.counts {
+            write!(f, "  {:>8}", counts.iter().sum::<usize>())?;
+        }
+        writeln!(f)?;
+
+        let shown: Vec<String> = self
+            .sizes
+            .iter()
+            .take(5)
+            .map(|([w, h], count)| format!("{w} x {h} ({count})"))
+            .collect();
+        write!(f, "  sizes: {}", shown.join(", "))?;
+        if self.sizes.len() > 5 {
+            let range = |side: usize| {
+                let sides = self.sizes.iter().map(|(size, _)| size[side]);
+                (sides.clone().min().unwrap_or(0), sides.max().unwrap_or(0))
+            };
+            let ((w0, w1), (h0, h1)) = (range(0), range(1));
+            write!(
+                f,
+                " and {} more, from {w0} to {w1} wide and {h0} to {h1} high",
+                self.sizes.len() - 5
+            )?;
+        }
+        writeln!(f)?;
+        let kinds: Vec<String> = self
+            .kinds
+            .iter()
+            .map(|(kind, count)| format!("{kind} ({count})"))
+            .collect();
+        writeln!(f, "  pixels: {}", kinds.join(", "))?;
+        for note in &self.notes {
+            writeln!(f, "  note: {note}")?;
+        }
+        listed(f, "unreadable", &self.unreadable, |(id, reason)| {
+            format!("{id}: {reason}")
+        })?;
+        listed(f, "problems", &self.problems, Problem::to_string)?;
+        listed(f, "repeated images", &self.repeated, |group| {
+            group.join(" = ")
+        })?;
+        if self.leaked > 0 {
+            writeln!(
+                f,
+                "  warning: {} images occur in more than one split",
+                self.leaked
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A heading with a count and the first entries; nothing where there are none.
+fn listed<T>(
+    f: &mut fmt::Formatter<'_>,
+    heading: &str,
+    items: &[T],
+    text: impl Fn(&T) -> String,
+) -> fmt::Result {
+    const SHOWN: usize = 10;
+    if items.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "  {heading}: {}", items.len())?;
+    for item in items.iter().take(SHOWN) {
+        writeln!(f, "    {}", text(item))?;
+    }
+    if items.len() > SHOWN {
+        writeln!(f, "    and {} more", items.len() - SHOWN)?;
+    }
+    Ok(())
+}
+
+/// A grid with one row of `per_class` images for each class, evenly spread over the class, at `size` (height, width)
+/// and with the class names beside the rows. Unreadable images leave a blank.
+///
+/// # Errors
+/// If `size` is not a usable image size.
+pub fn contact_sheet(
+    set: &Dataset,
+    per_class: usize,
+    size: [usize; 2],
+) -> Result<Image8, DataError> {
+    let transform = Transform::new(size, 3)?;
+    let per_class = per_class.max(1);
+    let mut tiles = Vec::with_capacity(per_class * set.classes().len());
+    for class in 0..set.classes().len() {
+        let members: Vec<usize> = (0..set.len())
+            .filter(|&i| set.samples()[i].class == class)
+            .collect();
+        for column in 0..per_class {
+            let blank = Image8::filled(size[1], size[0], 3, 255);
+            // Fewer members than columns: each once, then blanks.
+            let chosen = if members.len() <= per_class {
+                members.get(column)
+            } else {
+                members.get(column * members.len() / per_class)
+            };
+            tiles.push(match chosen.map(|&index| set.pixels(index)) {
+                Some(Ok(pixels)) => {
+                    let [h, w] = size;
+                    Image8::from_f32(&transform.apply(pixels), [h, w, 3])
+                }
+                _ => blank,
+            });
+        }
+    }
+    Ok(compose(
+        &tiles,
+        &GridOptions {
+            row_labels: set.classes().to_vec(),
+            ..GridOptions::new(per_class)
+        },
+    ))
+}

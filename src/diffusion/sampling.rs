@@ -1,0 +1,274 @@
+//! A sampling step as part of a graph: running the plan once per row of the table walks from
+//! noise to a sample without a decision of the host.
+//!
+//! The state `x_t` and the step counter live on the device; time steps, coefficients and the
+//! noise stream are looked up at the counter. The number of steps, the method, `eta` and the
+//! guidance scale are table contents, so one plan serves them all.
+
+use super::{DiffusionError, SamplerTable};
+use crate::graph::{Graph, GraphError, Value};
+use crate::model::config::Objective;
+use crate::ops::philox_normal::seed_words;
+use crate::ops::sampler::{COEFFICIENTS, Estimates, Prediction, SamplerStep};
+use crate::tensor::DType;
+use crate::tensor::philox::{Purpose, fill_normal, stream_key};
+
+/// Names of the bindings that a sampling step adds to a graph.
+pub mod names {
+    /// State `[N, …, C]`: the sample on its way. Written with noise before the first step.
+    pub const X_T: &str = "sampler.x_t";
+    /// State `i32[1]`: steps done. Written with 0 before the first step.
+    pub const COUNTER: &str = "sampler.counter";
+    /// Input `[rows, COEFFICIENTS]`.
+    pub const TABLE: &str = "sampler.table";
+    /// Input `i32[rows]`.
+    pub const TIMESTEPS: &str = "sampler.timesteps";
+    /// Input `[rows]`: 0 for the first step, 1 for the others.
+    pub const CONTINUES: &str = "sampler.continues";
+    /// Input `i32[N]`, under guidance `i32[2N]`: classes, -1 for none.
+    pub const LABELS: &str = "sampler.labels";
+    /// Input `i32[2]`: low and high word of the seed.
+    pub const SEED: &str = "sampler.seed";
+    /// Input `i32[N]`: index of each image under the seed.
+    pub const IMAGES: &str = "sampler.images";
+    /// Input `[rows, N, …, C]`: recorded noise.
+    pub const NOISE: &str = "sampler.noise";
+}
+
+/// Where the noise of a step comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoiseSource {
+    /// Nowhere: a deterministic sampler.
+    None,
+    /// The stream (seed, [`Purpose::SamplerNoise`]) of each image, at the step counter.
+    Philox,
+    /// [`names::NOISE`].
+    Recorded,
+}
+
+/// What a sampling step is built for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SamplingSpec {
+    /// Samples at once, `N`.
+    pub batch: usize,
+    /// Shape of one sample, `[H, W, C]`.
+    pub shape: Vec<usize>,
+    /// Largest number of steps that the tables hold.
+    pub rows: usize,
+    /// What the network predicts.
+    pub objective: Objective,
+    /// Clamp estimates of `x_0` to [-1, 1].
+    pub clip_x0: bool,
+    /// The network emits a variance behind the prediction.
+    pub learned_variance: bool,
+    /// Evaluate with and without condition in one batch of `2N`.
+    pub guidance: bool,
+    /// The network takes labels.
+    pub labels: bool,
+    pub noise: NoiseSource,
+}
+
+/// What the network's builder gets; `M` is `N`, or `2N` under guidance, conditional half first.
+#[derive(Clone, Copy, Debug)]
+pub struct StepInputs {
+    /// `[M, …, C]`.
+    pub x_t: Value,
+    /// Time steps `i32[M]`.
+    pub t: Value,
+    /// Classes `i32[M]`, -1 for none.
+    pub labels: Option<Value>,
+    /// Scalar: 0 in the first step of a walk, 1 later. Self-conditioning multiplies its input by
+    /// it: the first step has none.
+    pub continues: Value,
+}
+
+/// What a sampling step adds to the graph.
+#[derive(Clone, Copy, Debug)]
+pub struct SamplingStep {
+    /// The state; a walk's result after its last step.
+    pub x_t: Value,
+    /// The step's estimates of `x_0` and of the noise, `[N, …, C]`.
+    pub estimates: Estimates,
+}
+
+/// Adds one step: looks up the time step, evaluates `predict`, updates the state and the counter.
+/// `predict` returns `[M, …, C]`, or `[M, …, 2C]` with a learned variance.
+///
+/// # Errors
+/// If `predict` fails or its result has another shape.
+pub fn sampling_step(
+    g: &mut Graph,
+    spec: &SamplingSpec,
+    predict: impl FnOnce(&mut Graph, StepInputs) -> Result<Value, GraphError>,
+) -> Result<SamplingStep, GraphError> {
+    let (n, rows) = (spec.batch, spec.rows);
+    let evaluated = n * (1 + usize::from(spec.guidance));
+    let batch = |n: usize| -> Vec<usize> { [&[n], spec.shape.as_slice()].concat() };
+    let x_t = g.state(names::X_T, batch(n), DType::F32)?;
+    let counter = g.state(names::COUNTER, [1], DType::I32)?;
+    let table = g.input(names::TABLE, [rows, COEFFICIENTS], DType::F32)?;
+    let timesteps = g.input(names::TIMESTEPS, [rows], DType::I32)?;
+    let continues = g.input(names::CONTINUES, [rows], DType::F32)?;
+
+    let inputs = StepInputs {
+        x_t: match spec.guidance {
+            true => twice(g, x_t, batch(evaluated))?,
+            false => x_t,
+        },
+        t: g.table_row_repeated(timesteps, counter, evaluated)?,
+        labels: match spec.labels {
+            true => Some(g.input(names::LABELS, [evaluated], DType::I32)?),
+            false => None,
+        },
+        continues: g.table_row(continues, counter)?,
+    };
+    let prediction = predict(g, inputs)?;
+
+    let noise = match spec.noise {
+        NoiseSource::None => None,
+        NoiseSource::Philox => {
+            let seed = g.input(names::SEED, [2], DType::I32)?;
+            let images = g.input(names::IMAGES, [n], DType::I32)?;
+            let purpose = Purpose::SamplerNoise;
+            Some(g.philox_normal(purpose, seed, images, counter, spec.shape.clone())?)
+        }
+        NoiseSource::Recorded => {
+            let noise = [&[rows, n], spec.shape.as_slice()].concat();
+            let noise = g.input(names::NOISE, noise, DType::F32)?;
+            Some(g.table_row(noise, counter)?)
+        }
+    };
+    let step = SamplerStep {
+        prediction: match spec.objective {
+            Objective::Noise => Prediction::Noise,
+            Objective::Sample => Prediction::Sample,
+        },
+        clip: spec.clip_x0,
+        guidance: spec.guidance,
+        learned_variance: spec.learned_variance,
+        noise: noise.is_some(),
+    };
+    let estimates = g.sampler_step(step, x_t, prediction, table, counter, noise)?;
+    g.increment(counter)?;
+    Ok(SamplingStep { x_t, estimates })
+}
+
+/// `x` behind itself along the batch axis.
+fn twice(g: &mut Graph, x: Value, shape: Vec<usize>) -> Result<Value, GraphError> {
+    let len = g.ty(x).len();
+    let row = g.reshape(x, [1, len])?;
+    let zeros = g.constant([2, 1], &[0.0; 2])?;
+    let both = g.add(row, zeros)?;
+    g.reshape(both, shape)
+}
+
+/// Values for a binding.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HostValues {
+    F32(Vec<f32>),
+    I32(Vec<i32>),
+}
+
+/// What one walk starts from.
+#[derive(Clone, Debug)]
+pub struct RunInputs<'a> {
+    pub table: &'a SamplerTable,
+    /// Noise to start from, `[N, …, C]`; [`initial_noise`] makes it.
+    pub x_t: &'a [f32],
+    /// Class of each image; -1 or an empty slice for none.
+    pub labels: &'a [i32],
+    /// Class of each image in the unconditional half under guidance; an empty slice for none.
+    pub opposite_labels: &'a [i32],
+    pub seed: u64,
+    /// Index of each image under the seed.
+    pub images: &'a [u32],
+    /// Recorded noise `[steps or fewer, N, …, C]`, zero beyond its end.
+    pub noise: &'a [f32],
+}
+
+impl SamplingSpec {
+    /// The bindings to write before a walk of `run.table.steps()` runs of the plan. Some may be
+    /// unknown to a plan whose network does not read them.
+    ///
+    /// # Errors
+    /// If a slice has the wrong length or the table is longer than `rows`.
+    pub fn bindings(
+        &self,
+        run: &RunInputs<'_>,
+    ) -> Result<Vec<(&'static str, HostValues)>, DiffusionError> {
+        let (n, rows, steps) = (self.batch, self.rows, run.table.steps());
+        if !(1..=rows).contains(&steps) {
+            return Err(DiffusionError::Steps {
+                found: steps,
+                most: rows,
+            });
+        }
+        let sample: usize = self.shape.iter().product();
+        let length = |name, found: usize, expected: usize| match found == expected {
+            true => Ok(()),
+            false => Err(DiffusionError::Length {
+                name,
+                expected,
+                found,
+            }),
+        };
+        let mut coefficients = run.table.coefficients.clone();
+        coefficients.resize(rows * COEFFICIENTS, 0.0);
+        let mut timesteps = run.table.timesteps.clone();
+        timesteps.resize(rows, 0);
+        let mut continues = vec![1.0; rows];
+        continues[0] = 0.0;
+        length(names::X_T, run.x_t.len(), n * sample)?;
+        let mut bindings = vec![
+            (names::X_T, HostValues::F32(run.x_t.to_vec())),
+            (names::COUNTER, HostValues::I32(vec![0])),
+            (names::TABLE, HostValues::F32(coefficients)),
+            (names::TIMESTEPS, HostValues::I32(timesteps)),
+            (names::CONTINUES, HostValues::F32(continues)),
+        ];
+        if self.labels {
+            let mut labels = Vec::new();
+            let halves = [run.labels, run.opposite_labels];
+            for half in &halves[..1 + usize::from(self.guidance)] {
+                if half.is_empty() {
+                    labels.resize(labels.len() + n, -1);
+                } else {
+                    length(names::LABELS, half.len(), n)?;
+                    labels.extend(*half);
+                }
+            }
+            bindings.push((names::LABELS, HostValues::I32(labels)));
+        }
+        match self.noise {
+            NoiseSource::None => {}
+            NoiseSource::Philox => {
+                length(names::IMAGES, run.images.len(), n)?;
+                let images = run.images.iter().map(|&image| image as i32).collect();
+                bindings.push((names::IMAGES, HostValues::I32(images)));
+                let seed = seed_words(run.seed).to_vec();
+                bindings.push((names::SEED, HostValues::I32(seed)));
+            }
+            NoiseSource::Recorded => {
+                let whole = run.noise.len().is_multiple_of((n * sample).max(1));
+                if !whole || run.noise.len() > rows * n * sample {
+                    length(names::NOISE, run.noise.len(), steps * n * sample)?;
+                }
+                let mut noise = run.noise.to_vec();
+                noise.resize(rows * n * sample, 0.0);
+                bindings.push((names::NOISE, HostValues::F32(noise)));
+            }
+        }
+        Ok(bindings)
+    }
+}
+
+/// The noise `[N, len]` that the images `images` of `seed` start from: the stream
+/// [`Purpose::InitialNoise`] at step 0.
+pub fn initial_noise(seed: u64, images: &[u32], len: usize) -> Vec<f32> {
+    let key = stream_key(seed, Purpose::InitialNoise);
+    let mut noise = vec![0.0; images.len() * len];
+    for (&image, sample) in images.iter().zip(noise.chunks_exact_mut(len.max(1))) {
+        fill_normal(key, u64::from(image), 0, sample);
+    }
+    noise
+}

@@ -1,0 +1,207 @@
+//! The coefficients of a sampler's walk, one row per step, as [`SamplerStep`] reads them.
+//!
+//! [`SamplerStep`]: crate::ops::SamplerStep
+
+use super::{DiffusionError, NoiseSchedule, ancestral_timesteps, ddim_timesteps};
+use crate::ops::sampler::{COEFFICIENTS, Coefficient};
+
+/// How a sampler walks from noise to a sample.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Method {
+    /// Song, Meng, Ermon, "Denoising Diffusion Implicit Models", ICLR 2021, eq. 12 and 16:
+    ///
+    /// ```text
+    /// sigma^2 = eta^2 (1 - A_t / A_t') (1 - A_t') / (1 - A_t)
+    /// x_t'    = sqrt(A_t') x_0 + sqrt(1 - A_t' - sigma^2) eps + sigma z
+    /// ```
+    ///
+    /// with `t'` the grid's next lower time step. `eta` = 0 is deterministic, 1 as noisy as the
+    /// ancestral sampler. The reference always takes 1, because its `eta` argument raises an
+    /// error on the way; 1 is therefore the default here and other values do what the paper says.
+    Ddim { eta: f64 },
+    /// The posterior step of DDPM over the first `steps` time steps, see [`ancestral_timesteps`].
+    /// The only method that uses a learned variance.
+    Ancestral,
+}
+
+impl Default for Method {
+    fn default() -> Self {
+        Self::Ddim { eta: 1.0 }
+    }
+}
+
+/// Time steps and coefficients in walking order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SamplerTable {
+    /// The time step that each step evaluates the network at, descending.
+    pub timesteps: Vec<i32>,
+    /// `[steps, COEFFICIENTS]`, see [`Coefficient`].
+    pub coefficients: Vec<f32>,
+}
+
+impl SamplerTable {
+    /// The walk of `steps` steps under a guidance scale (1 for none). `learned_variance` says that
+    /// the network predicts a variance; DDIM has no use for it, the ancestral step takes it.
+    ///
+    /// # Errors
+    /// If `steps` is 0 or more than the schedule has, `eta` is not in [0, 1] or `guidance` is not
+    /// finite.
+    pub fn new(
+        schedule: &NoiseSchedule,
+        method: Method,
+        steps: usize,
+        guidance: f64,
+        learned_variance: bool,
+    ) -> Result<Self, DiffusionError> {
+        let most = schedule.timesteps();
+        if !(1..=most).contains(&steps) {
+            return Err(DiffusionError::Steps { found: steps, most });
+        }
+        if !guidance.is_finite() {
+            return Err(DiffusionError::Guidance(guidance));
+        }
+        let grid = match method {
+            Method::Ddim { eta } if !(0.0..=1.0).contains(&eta) => {
+                return Err(DiffusionError::Eta(eta));
+            }
+            Method::Ddim { .. } => ddim_timesteps(most, steps),
+            Method::Ancestral => ancestral_timesteps(steps),
+        };
+        let mut coefficients = vec![0.0; steps * COEFFICIENTS];
+        for (step, row) in coefficients.chunks_exact_mut(COEFFICIENTS).enumerate() {
+            let at = steps - 1 - step;
+            let t = grid[at] as usize;
+            let mut set = |c: Coefficient, value: f32| row[c as usize] = value;
+            set(Coefficient::Recip, schedule.sqrt_recip_alphas_cumprod[t]);
+            set(
+                Coefficient::RecipM1,
+                schedule.sqrt_recipm1_alphas_cumprod[t],
+            );
+            set(Coefficient::Guidance, guidance as f32);
+            set(
+                Coefficient::LogPosterior,
+                schedule.log_posterior_variance(t),
+            );
+            set(Coefficient::LogBeta, schedule.log_beta(t));
+            match method {
+                Method::Ddim { eta } if at > 0 => {
+                    // In f32 and in this order, as the reference computes them: with many steps
+                    // 1 - A_t / A_t' keeps only a few digits.
+                    let a = schedule.alphas_cumprod[t];
+                    let next = schedule.alphas_cumprod[grid[at - 1] as usize];
+                    let sigma = match a < 1.0 {
+                        true => eta as f32 * ((1.0 - a / next) * (1.0 - next) / (1.0 - a)).sqrt(),
+                        false => 0.0,
+                    };
+                    let direction = (1.0 - next - sigma * sigma).max(0.0).sqrt();
+                    set(Coefficient::Sample, next.sqrt());
+                    set(Coefficient::Direction, direction);
+                    set(Coefficient::Noise, sigma);
+                }
+                _ => {
+                    // The posterior step; it also ends a DDIM walk, where it has no noise.
+                    set(Coefficient::Sample, schedule.posterior_mean_coef1[t]);
+                    set(Coefficient::Keep, schedule.posterior_mean_coef2[t]);
+                    if t > 0 && learned_variance {
+                        set(Coefficient::Learned, 1.0);
+                    } else if t > 0 {
+                        let std = (0.5 * schedule.log_posterior_variance(t)).exp();
+                        set(Coefficient::Noise, std);
+                    }
+                }
+            }
+        }
+        Ok(Self {
+            timesteps: grid.into_iter().rev().collect(),
+            coefficients,
+        })
+    }
+
+    /// Number of steps.
+    pub fn steps(&self) -> usize {
+        self.timesteps.len()
+    }
+
+    /// One coefficient of step `step`.
+    pub fn get(&self, step: usize, coefficient: Coefficient) -> f32 {
+        self.coefficients[step * COEFFICIENTS + coefficient as usize]
+    }
+
+    /// True if some step adds fresh noise.
+    pub fn needs_noise(&self) -> bool {
+        (0..self.steps()).any(|step| {
+            self.get(step, Coefficient::Noise) != 0.0 || self.get(step, Coefficient::Learned) != 0.0
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::config::{BetaSchedule, NoiseConfig};
+
+    fn schedule() -> NoiseSchedule {
+        NoiseSchedule::new(&NoiseConfig {
+            timesteps: 1000,
+            betas: BetaSchedule::ScaledLinear {
+                beta_start: 0.002,
+                beta_end: 0.02,
+            },
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        let schedule = schedule();
+        let error = |method, steps, guidance| {
+            SamplerTable::new(&schedule, method, steps, guidance, false)
+                .unwrap_err()
+                .to_string()
+        };
+        let ddim = Method::default();
+        assert!(error(ddim, 0, 1.0).contains("1 to 1000, found 0"));
+        assert!(error(ddim, 1001, 1.0).contains("found 1001"));
+        assert!(error(Method::Ancestral, 1001, 1.0).contains("found 1001"));
+        assert!(error(Method::Ddim { eta: 1.5 }, 10, 1.0).contains("eta"));
+        assert!(error(Method::Ddim { eta: f64::NAN }, 10, 1.0).contains("eta"));
+        assert!(error(ddim, 10, f64::INFINITY).contains("guidance"));
+    }
+
+    /// With every time step on the grid, eta 1 is the ancestral step: the paper's section 4.1.
+    #[test]
+    fn full_stochastic_ddim_is_the_ancestral_sampler() {
+        let schedule = schedule();
+        let ddim = SamplerTable::new(&schedule, Method::default(), 1000, 1.0, false).unwrap();
+        let ancestral = SamplerTable::new(&schedule, Method::Ancestral, 1000, 1.0, false).unwrap();
+        for step in 0..1000 {
+            let t = ddim.timesteps[step] as usize;
+            assert_eq!(t, ancestral.timesteps[step] as usize);
+            let (a, b) = (
+                ddim.get(step, Coefficient::Noise),
+                ancestral.get(step, Coefficient::Noise),
+            );
+            // 1 - A_t / A_t' cancels all but a few digits of the f32 table where beta is small.
+            assert!((a - b).abs() <= 1e-3 * b, "t {t}: {a} {b}");
+            // x_0 written out: eps = (recip x_t - x_0) / recip_m1.
+            let direction = ddim.get(step, Coefficient::Direction);
+            let keep = direction * ddim.get(step, Coefficient::Recip)
+                / ddim.get(step, Coefficient::RecipM1);
+            if step < 999 {
+                let want = ancestral.get(step, Coefficient::Keep);
+                assert!((keep - want).abs() <= 1e-3, "t {t}: {keep} {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn eta_zero_needs_no_noise() {
+        let schedule = schedule();
+        let table =
+            |eta| SamplerTable::new(&schedule, Method::Ddim { eta }, 50, 1.0, true).unwrap();
+        assert!(!table(0.0).needs_noise());
+        assert!(table(0.3).needs_noise());
+        let step = |eta| table(eta).get(10, Coefficient::Noise);
+        assert!((step(0.3) - 0.3 * step(1.0)).abs() < 1e-7);
+    }
+}

@@ -1,0 +1,117 @@
+//! Attention blocks: `linear` (multi-head softmax attention) and `spatial` (transformer block).
+
+use super::blocks::{NORM_EPS, channels, conv, group_norm, linear};
+use super::config::Attention;
+use super::embedders::Embedding;
+use crate::graph::{Graph, GraphError, Value};
+
+/// Heads of every attention layer of the reference.
+const HEADS: usize = 8;
+
+/// Applies the attention of one level under `{name}.attention`; the identity if there is none.
+/// In either case the result is labelled with the path of the wrapper `name`.
+pub(super) fn attend(
+    g: &mut Graph,
+    name: &str,
+    x: Value,
+    kind: Attention,
+    groups: usize,
+    embedding: Option<Embedding>,
+) -> Result<Value, GraphError> {
+    g.scope(name, |g| {
+        let y = g.scope("attention", |g| {
+            let y = match kind {
+                Attention::None => return Ok(x),
+                Attention::Linear => attention_layer(g, x, embedding, groups)?,
+                Attention::Spatial => transformer(g, x, embedding, groups)?,
+            };
+            g.label(y);
+            Ok(y)
+        })?;
+        g.label(y);
+        Ok(y)
+    })
+}
+
+/// A 1-wide convolution over `[N, …, C]`: weight `[out, in, 1]`.
+fn project(g: &mut Graph, name: &str, x: Value, out: usize) -> Result<Value, GraphError> {
+    g.scope(name, |g| {
+        let weight = g.parameter("weight", [out, channels(g, x), 1])?;
+        let bias = g.parameter("bias", [out])?;
+        g.linear(x, weight, Some(bias))
+    })
+}
+
+/// `x + to_out(attention(…))`.
+///
+/// With an embedding the context is that single token: the softmax over one key is 1, so the
+/// layer is `x + to_out(to_v(embedding))` on every pixel, and `norm_x`, `to_q` and `to_k` do not
+/// matter. Without one the pixels attend to each other.
+fn attention_layer(
+    g: &mut Graph,
+    x: Value,
+    embedding: Option<Embedding>,
+    groups: usize,
+) -> Result<Value, GraphError> {
+    let c = channels(g, x);
+    let head_dim = c / HEADS;
+    if head_dim == 0 {
+        return Err(GraphError::Model(format!(
+            "attention at '{}' needs at least {HEADS} channels (one per head), found {c}",
+            g.path()
+        )));
+    }
+    let inner = HEADS * head_dim;
+    if let Some(embedding) = embedding {
+        let v = project(g, "to_v", embedding.raw, inner)?;
+        let shift = project(g, "to_out.0", v, c)?;
+        return g.add_channels(x, shift);
+    }
+    let shape = g.shape(x).to_vec();
+    let tokens = [shape[0], shape[1..shape.len() - 1].iter().product(), c];
+    let h = group_norm(g, "norm_x", x, groups)?;
+    let h = g.reshape(h, tokens)?;
+    let q = project(g, "to_q", h, inner)?;
+    let k = project(g, "to_k", h, inner)?;
+    let v = project(g, "to_v", h, inner)?;
+    // The reference scales q and k by d^(-1/4) each.
+    let scale = (head_dim as f32).powf(-0.5);
+    let h = g.attention(q, k, v, HEADS, scale)?;
+    let h = project(g, "to_out.0", h, c)?;
+    let h = g.reshape(h, shape)?;
+    g.add(x, h)
+}
+
+/// `x + proj_out(T(proj_in(norm(x))))` with `T` = self-attention, cross-attention, GEGLU.
+fn transformer(
+    g: &mut Graph,
+    x: Value,
+    embedding: Option<Embedding>,
+    groups: usize,
+) -> Result<Value, GraphError> {
+    let c = channels(g, x);
+    let h = group_norm(g, "norm", x, groups)?;
+    let h = conv(g, "proj_in", h, c, 1, 1)?;
+    let h = g.scope("transformer_blocks.0", |g| {
+        let h = g.scope("self_atn", |g| attention_layer(g, h, None, groups))?;
+        let h = match embedding {
+            Some(embedding) => g.scope("cros_atn", |g| {
+                attention_layer(g, h, Some(embedding), groups)
+            })?,
+            None => h,
+        };
+        let gated = g.scope("proj_out.0", |g| {
+            let normalised = g.scope("norm", |g| {
+                let gamma = g.parameter("weight", [c])?;
+                let beta = g.parameter("bias", [c])?;
+                g.layer_norm(h, gamma, beta, NORM_EPS)
+            })?;
+            let both = linear(g, "proj", normalised, 8 * c)?;
+            g.geglu(both)
+        })?;
+        let h2 = conv(g, "proj_out.2", gated, c, 1, 1)?;
+        g.add(h, h2)
+    })?;
+    let h = conv(g, "proj_out", h, c, 1, 1)?;
+    g.add(x, h)
+}

@@ -1,0 +1,39 @@
+use std::collections::HashMap;
+
+use crate::device::reference::Array;
+use crate::graph::Graph;
+use crate::ops::testing::check_updates;
+use crate::tensor::DType;
+
+#[test]
+fn counts_unless_the_gate_is_closed() {
+    for gate in [0.0, 1.0] {
+        let leaves = HashMap::from([
+            ("a".to_owned(), Array::new([1], vec![41.0])),
+            ("b".to_owned(), Array::new([1], vec![-1.0])),
+            ("gate".to_owned(), Array::scalar(gate)),
+        ]);
+        check_updates(
+            |g| {
+                let a = g.state("a", [1], DType::I32)?;
+                let b = g.state("b", [1], DType::I32)?;
+                let gate = g.input("gate", [], DType::F32)?;
+                g.increment(a)?;
+                g.increment_if(b, gate)
+            },
+            &leaves,
+            0.0,
+        );
+    }
+}
+
+#[test]
+fn a_counter_is_one_integer() {
+    let mut g = Graph::new();
+    let x = g.state("x", [1], DType::F32).unwrap();
+    let error = g.increment(x).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "increment at '' expects a counter i32[1], found f32[1]"
+    );
+}

@@ -1,0 +1,49 @@
+use std::collections::HashMap;
+
+use crate::device::cpu::CpuDevice;
+use crate::device::reference::Array;
+use crate::graph::{Graph, Plan, PlanOptions};
+use crate::ops::testing::check_updates;
+use crate::tensor::{DType, TensorMap};
+
+#[test]
+fn rows_follow_the_counter_and_stop_at_the_ends() {
+    for counter in [-3.0, 0.0, 2.0, 4.0, 99.0] {
+        let leaves = HashMap::from([("k".to_owned(), Array::new([1], vec![counter]))]);
+        check_updates(
+            |g| {
+                let table = g.state("table", [5, 3, 7], DType::F32)?;
+                let k = g.state("k", [1], DType::I32)?;
+                let row = g.table_row(table, k)?;
+                g.output("row", row);
+                let rows = g.table_row_repeated(table, k, 3)?;
+                g.output("rows", rows);
+                Ok(())
+            },
+            &leaves,
+            0.0,
+        );
+    }
+}
+
+#[test]
+fn integer_rows_feed_integer_inputs() {
+    let mut g = Graph::new();
+    let steps = g.state("steps", [3], DType::I32).unwrap();
+    let values = g.state("values", [10, 2], DType::F32).unwrap();
+    let k = g.state("k", [1], DType::I32).unwrap();
+    let at = g.table_row_repeated(steps, k, 1).unwrap();
+    let row = g.table_row(values, at).unwrap();
+    g.output("row", row);
+    g.increment(k).unwrap();
+    let device = CpuDevice::new(Some(1)).unwrap();
+    let plan = Plan::new(&g, &device, PlanOptions::default());
+    let mut exe = device.load(plan, &TensorMap::new()).unwrap();
+    let table: Vec<f32> = (0..20).map(|v| v as f32).collect();
+    exe.write("values", &table).unwrap();
+    exe.write_i32("steps", &[9, 4, 0]).unwrap();
+    for first in [18.0, 8.0, 0.0] {
+        exe.run();
+        assert_eq!(exe.output("row").unwrap(), &[first, first + 1.0]);
+    }
+}

@@ -1,0 +1,355 @@
+//! Cases, comparison and reporting of the golden suite.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use libtest_mimic::Failed;
+use medfusion::checkpoint::{hashed_parameter, read_safetensors};
+use medfusion::device::cpu::{CpuDevice, CpuExecutable};
+use medfusion::graph::{Graph, Plan, PlanOptions, Value, fuse, verify_disjoint};
+use medfusion::tensor::{Tensor, TensorMap, nchw_to_nhwc, nhwc_to_nchw};
+use serde_json::Value as Json;
+
+/// Norm-wise relative tolerance of outputs and activations.
+pub const OUTPUT: f64 = 1e-4;
+/// Norm-wise relative tolerance of gradients.
+pub const GRADIENT: f64 = 1e-3;
+/// Norm-wise relative tolerance of whole sampling trajectories.
+pub const TRAJECTORY: f64 = 1e-3;
+/// Tolerance of tables that are computed in `f64` and stored as `f32`.
+pub const TABLE: f64 = 1e-6;
+
+/// One golden file with the JSON beside it.
+pub struct Case {
+    pub name: String,
+    pub folder: PathBuf,
+    pub tensors: TensorMap,
+    pub json: Json,
+}
+
+impl Case {
+    /// Reads `NAME.safetensors` and, if there is one, `NAME.json`.
+    pub fn open(folder: &Path, name: &str) -> Result<Self, Failed> {
+        let file = read_safetensors(folder.join(format!("{name}.safetensors")))?;
+        let json = match std::fs::read(folder.join(format!("{name}.json"))) {
+            Ok(bytes) => serde_json::from_slice(&bytes)?,
+            Err(_) => Json::Null,
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            folder: folder.to_owned(),
+            tensors: file.tensors,
+            json,
+        })
+    }
+
+    /// The tensor `key`.
+    pub fn tensor(&self, key: &str) -> Result<&Tensor, Failed> {
+        self.tensors
+            .get(key)
+            .ok_or_else(|| format!("{} lacks '{key}'", self.name).into())
+    }
+
+    /// The float tensor `key`.
+    pub fn floats(&self, key: &str) -> Result<Vec<f32>, Failed> {
+        Ok(self.tensor(key)?.to_f32()?.into_owned())
+    }
+
+    /// The single float `key`.
+    pub fn scalar(&self, key: &str) -> Result<f32, Failed> {
+        Ok(self.floats(key)?[0])
+    }
+
+    /// The integer tensor `key`.
+    pub fn ints(&self, key: &str) -> Result<Vec<i32>, Failed> {
+        Ok(self
+            .tensor(key)?
+            .to_i64()?
+            .iter()
+            .map(|&v| v as i32)
+            .collect())
+    }
+
+    /// The image-like tensor `key` in `NHWC`, with its shape.
+    pub fn nhwc(&self, key: &str) -> Result<([usize; 4], Vec<f32>), Failed> {
+        let tensor = self.tensor(key)?;
+        let &[n, c, h, w] = tensor.shape() else {
+            return Err(format!("'{key}' is no image: {:?}", tensor.shape()).into());
+        };
+        Ok(([n, h, w, c], nchw_to_nhwc(&tensor.to_f32()?, [n, c, h, w])))
+    }
+
+    /// The tensors under `prefix`, without it.
+    pub fn under(&self, prefix: &str) -> TensorMap {
+        self.tensors
+            .iter()
+            .filter_map(|(key, tensor)| {
+                Some((key.strip_prefix(prefix)?.to_owned(), tensor.clone()))
+            })
+            .collect()
+    }
+
+    /// The network's weights: stored, or hashed from the names, shapes and gain in the JSON.
+    pub fn weights(&self) -> Result<TensorMap, Failed> {
+        let stored = self.under("weights.");
+        if !stored.is_empty() {
+            return Ok(stored);
+        }
+        let gain = self.json["gain"]
+            .as_f64()
+            .ok_or("neither weights nor a gain for hashed ones")?;
+        let shapes = self.json["shapes"]
+            .as_object()
+            .ok_or("no shapes for hashed weights")?;
+        Ok(shapes
+            .iter()
+            .map(|(name, shape)| {
+                let shape: Vec<usize> = serde_json::from_value(shape.clone()).expect("a shape");
+                (name.clone(), hashed_parameter(name, &shape, gain))
+            })
+            .collect())
+    }
+}
+
+/// Largest error per group of tensors, and what failed.
+pub struct Report {
+    case: String,
+    groups: BTreeMap<String, (f64, String, usize)>,
+    failures: Vec<String>,
+}
+
+impl Report {
+    /// An empty report of a case.
+    pub fn new(case: &Case) -> Self {
+        Self {
+            case: case.name.clone(),
+            groups: BTreeMap::new(),
+            failures: Vec::new(),
+        }
+    }
+
+    /// Compares norm-wise: `|got - want| <= tolerance * |want| + floor`.
+    pub fn compare_with_floor(
+        &mut self,
+        group: &str,
+        name: &str,
+        got: &[f32],
+        want: &[f32],
+        tolerance: f64,
+        floor: f64,
+    ) {
+        if got.len() != want.len() {
+            self.failures.push(format!(
+                "{group} {name}: {} elements, expected {}",
+                got.len(),
+                want.len()
+            ));
+            return;
+        }
+        let (mut difference, mut scale) = (0.0f64, 0.0f64);
+        for (&a, &b) in got.iter().zip(want) {
+            difference += (f64::from(a) - f64::from(b)).powi(2);
+            scale += f64::from(b).powi(2);
+        }
+        let (difference, scale) = (difference.sqrt(), scale.sqrt());
+        // NaN compares false and therefore fails.
+        let passes = difference <= tolerance * scale + floor;
+        let error = if difference <= floor {
+            0.0
+        } else {
+            difference / scale.max(f64::MIN_POSITIVE)
+        };
+        let entry = self
+            .groups
+            .entry(group.to_owned())
+            .or_insert((0.0, String::new(), 0));
+        entry.2 += 1;
+        if !(error <= entry.0) {
+            (entry.0, entry.1) = (error, name.to_owned());
+        }
+        if !passes {
+            self.failures.push(format!(
+                "{group} {name}: relative error {error:.2e} > {tolerance:e}"
+            ));
+        }
+    }
+
+    /// Compares norm-wise: `|got - want| <= tolerance * |want|`.
+    pub fn compare(&mut self, group: &str, name: &str, got: &[f32], want: &[f32], tolerance: f64) {
+        self.compare_with_floor(group, name, got, want, tolerance, 0.0);
+    }
+
+    /// Records a failure that is no comparison.
+    pub fn check(&mut self, holds: bool, what: impl Into<String>) {
+        if !holds {
+            self.failures.push(what.into());
+        }
+    }
+
+    /// Prints `case → max relative error` per group; an error lists what failed.
+    pub fn finish(self) -> Result<(), Failed> {
+        let groups: Vec<String> = self
+            .groups
+            .iter()
+            .map(|(group, (error, name, count))| {
+                let worst = if *error > 0.0 {
+                    format!(" at {name}")
+                } else {
+                    String::new()
+                };
+                format!("{group} {error:.1e} ({count} tensors{worst})")
+            })
+            .collect();
+        println!("{} → {}", self.case, groups.join(", "));
+        if self.groups.is_empty() {
+            return Err("the case compared nothing".into());
+        }
+        if self.failures.is_empty() {
+            Ok(())
+        } else {
+            Err(self.failures.join("\n").into())
+        }
+    }
+}
+
+/// Values for the inputs of a graph.
+#[derive(Clone)]
+pub enum Input {
+    F32(Vec<f32>),
+    I32(Vec<i32>),
+}
+
+/// The device of all cases.
+pub fn device() -> CpuDevice {
+    CpuDevice::new(None).expect("threads")
+}
+
+/// Fuses, plans and loads `graph`.
+pub fn load(graph: &Graph, weights: &TensorMap) -> Result<CpuExecutable, Failed> {
+    let device = device();
+    let (fused, _) = fuse(graph);
+    let plan = Plan::new(&fused, &device, PlanOptions::default());
+    verify_disjoint(&plan)?;
+    Ok(device.load(plan, weights)?)
+}
+
+/// Runs `graph` once and returns its outputs by name, image-like ones in `NCHW`.
+pub fn run(
+    graph: &Graph,
+    weights: &TensorMap,
+    inputs: &[(&str, Input)],
+) -> Result<HashMap<String, Vec<f32>>, Failed> {
+    let mut executable = load(graph, weights)?;
+    for (name, values) in inputs {
+        if !executable.has(name) {
+            continue;
+        }
+        match values {
+            Input::F32(values) => executable.write(name, values)?,
+            Input::I32(values) => executable.write_i32(name, values)?,
+        }
+    }
+    executable.poison();
+    executable.run();
+    graph
+        .outputs()
+        .iter()
+        .map(|(name, value)| {
+            let values = executable.output(name)?;
+            Ok((name.clone(), to_file_layout(graph, name, *value, values)))
+        })
+        .collect()
+}
+
+/// The elements of output `name` in the channel order of files: maps are `NCHW` there, filters
+/// and their gradients have one layout everywhere.
+fn to_file_layout(graph: &Graph, name: &str, value: Value, values: &[f32]) -> Vec<f32> {
+    match *graph.shape(value) {
+        [n, h, w, c] if !name.ends_with(".weight") => nhwc_to_nchw(values, [n, h, w, c]),
+        _ => values.to_vec(),
+    }
+}
+
+/// Marks the labelled values whose golden activations `act.<path>[.corner|.mean_hw]` exist as
+/// outputs `act.<path>`; a path that the graph does not label is a failure.
+pub fn output_activations(graph: &mut Graph, case: &Case, report: &mut Report) {
+    let mut paths: Vec<&str> = case
+        .tensors
+        .keys()
+        .filter_map(|key| key.strip_prefix("act."))
+        .map(|path| {
+            path.trim_end_matches(".corner")
+                .trim_end_matches(".mean_hw")
+        })
+        .collect();
+    paths.dedup();
+    for path in paths {
+        match graph.labelled(path) {
+            Some(value) => graph.output(&format!("act.{path}"), value),
+            None => report.check(false, format!("the graph has no module '{path}'")),
+        }
+    }
+}
+
+/// Compares the activations that [`output_activations`] marked.
+pub fn compare_activations(
+    graph: &Graph,
+    case: &Case,
+    results: &HashMap<String, Vec<f32>>,
+    report: &mut Report,
+) -> Result<(), Failed> {
+    for (key, want) in case
+        .tensors
+        .iter()
+        .filter(|(key, _)| key.starts_with("act."))
+    {
+        let path = key.trim_end_matches(".corner").trim_end_matches(".mean_hw");
+        let Some(values) = results.get(path) else {
+            continue;
+        };
+        let want = want.to_f32()?;
+        let value = graph
+            .outputs()
+            .iter()
+            .find(|(name, _)| name == path)
+            .map(|&(_, value)| value)
+            .ok_or("no such output")?;
+        let got = if key.ends_with(".corner") || key.ends_with(".mean_hw") {
+            let &[n, h, w, c] = graph.shape(value) else {
+                return Err(format!("'{path}' is no map").into());
+            };
+            if key.ends_with(".mean_hw") {
+                (0..n * c)
+                    .map(|i| {
+                        let map = &values[i * h * w..][..h * w];
+                        (map.iter().map(|&v| f64::from(v)).sum::<f64>() / (h * w) as f64) as f32
+                    })
+                    .collect()
+            } else {
+                (0..c.min(16) * h.min(4) * w.min(4))
+                    .map(|i| {
+                        let (x, y, z) = (
+                            i % w.min(4),
+                            i / w.min(4) % h.min(4),
+                            i / w.min(4) / h.min(4),
+                        );
+                        values[(z * h + y) * w + x]
+                    })
+                    .collect()
+            }
+        } else {
+            values.clone()
+        };
+        report.compare("act", key, &got, &want, OUTPUT);
+    }
+    Ok(())
+}
+
+/// Norm over all tensors, the scale below which a gradient is rounding noise.
+pub fn global_norm<'a>(tensors: impl Iterator<Item = &'a [f32]>) -> f64 {
+    tensors
+        .flatten()
+        .map(|&v| f64::from(v).powi(2))
+        .sum::<f64>()
+        .sqrt()
+}

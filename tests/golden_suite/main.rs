@@ -1,0 +1,105 @@
+//! The golden suite: everything that the reference implementation recorded, compared with the
+//! engine on the CPU device.
+//!
+//! Cases are found by listing the folder (`MEDFUSION_GOLDEN`, else `../shared/golden`, else the
+//! part of it under `tests/golden`) and dispatched on the family in the file name, so a folder
+//! with other seeds, shapes and step counts works unchanged. Each case prints its largest
+//! relative error per group of tensors.
+
+mod ddim;
+mod harness;
+mod hyper;
+mod scheduler;
+mod unet;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use harness::Case;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+type Run = fn(&Case) -> Result<(), Failed>;
+
+/// Families by the start of the file name; the first that fits counts.
+const FAMILIES: &[(&str, Run)] = &[
+    ("unet_", unet::run_case),
+    ("scheduler_", scheduler::run_case),
+    ("ddim_timesteps", scheduler::run_timesteps),
+    ("ddim", ddim::run_case),
+];
+
+/// Families of parts that are not built yet.
+const NOT_COVERED: &[&str] = &["metrics_", "inception_", "sd_autoencoder_"];
+
+/// The folder, and whether it is the whole golden set.
+fn folder() -> Result<(PathBuf, bool), String> {
+    if let Some(folder) = std::env::var_os("MEDFUSION_GOLDEN") {
+        return Ok((folder.into(), true));
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let whole = root.join("../shared/golden");
+    if whole.is_dir() {
+        return Ok((whole, true));
+    }
+    if std::env::var_os("CI").is_some() {
+        return Err(format!(
+            "{} is missing; CI runs the whole golden set",
+            whole.display()
+        ));
+    }
+    Ok((root.join("tests/golden"), false))
+}
+
+/// The name of a case: the file name without `.safetensors`.
+fn case_names(folder: &Path) -> Result<Vec<String>, String> {
+    let entries = std::fs::read_dir(folder)
+        .map_err(|error| format!("{}: cannot list: {error}", folder.display()))?;
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            Some(name.strip_suffix(".safetensors")?.to_owned())
+        })
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let (folder, whole) = match folder() {
+        Ok(found) => found,
+        Err(message) => {
+            eprintln!("error: {message}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if !whole {
+        eprintln!(
+            "SKIPPED: {} has only a part of the golden set; set MEDFUSION_GOLDEN to the whole one",
+            folder.display()
+        );
+    }
+    let names = match case_names(&folder) {
+        Ok(names) => names,
+        Err(message) => {
+            eprintln!("error: {message}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let trials = names
+        .into_iter()
+        .map(|name| {
+            if NOT_COVERED.iter().any(|family| name.starts_with(family)) {
+                eprintln!("not covered yet: {name}");
+                return Trial::test(name, || Ok(())).with_ignored_flag(true);
+            }
+            let run = FAMILIES.iter().find(|(family, _)| name.starts_with(family));
+            let folder = folder.clone();
+            Trial::test(name.clone(), move || {
+                let (_, run) = run.ok_or("unknown family: add it to the golden suite")?;
+                run(&Case::open(&folder, &name)?)
+            })
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
