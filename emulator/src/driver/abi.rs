@@ -72,6 +72,19 @@ impl<T: Copy> Out<T> {
         Ok(unsafe { self.0.read_unaligned() })
     }
 
+    /// The pointer of a result that is not wanted.
+    pub const fn null() -> Out<T> {
+        Out(std::ptr::null_mut())
+    }
+
+    /// A pointer that the caller passed as a number inside another argument.
+    ///
+    /// # Safety
+    /// The number is a pointer under the type's invariant.
+    pub unsafe fn from_address(address: usize) -> Out<T> {
+        Out(address as *mut T)
+    }
+
     /// The same address seen as another type, for the `void *` results whose type an attribute decides.
     pub fn cast<U>(self) -> Out<U> {
         Out(self.0.cast())
@@ -141,7 +154,17 @@ impl<T: Copy> In<T> {
         (0..count).map(|i| self.get_at(i)).collect()
     }
 
-    /// The address, for arguments that only name host memory.
+    /// The null pointer.
+    pub const fn null() -> In<T> {
+        In(std::ptr::null())
+    }
+
+    /// A pointer to something that the driver owns, for results that hold pointers.
+    pub fn to(values: &[T]) -> In<T> {
+        In(values.as_ptr())
+    }
+
+    /// The address as a number.
     pub fn address(self) -> usize {
         self.0 as usize
     }

@@ -6,33 +6,17 @@ use super::abi::{DeviceProperties, Out, Text, Uuid};
 use super::error::{CudaError, Result};
 use super::state::Driver;
 use super::api;
+use crate::exec::limits;
+use crate::memory::DeviceMemory;
 
-/// Streaming multiprocessors.
-pub const SM_COUNT: u32 = 82;
 /// Global memory in bytes.
-pub const TOTAL_MEMORY: usize = 24 << 30;
-/// Most threads of a block.
-pub const MAX_THREADS_PER_BLOCK: u32 = 1024;
-/// Largest block in each dimension.
-pub const MAX_BLOCK: [u32; 3] = [1024, 1024, 64];
-/// Largest grid in each dimension.
-pub const MAX_GRID: [u32; 3] = [0x7fff_ffff, 65_535, 65_535];
+pub const TOTAL_MEMORY: usize = DeviceMemory::RTX_3090_BYTES as usize;
 /// Shared memory of a block without opting in to more, in bytes.
-pub const SHARED_PER_BLOCK: u32 = 48 << 10;
-/// Shared memory of a block after opting in, in bytes.
-pub const SHARED_PER_BLOCK_OPTIN: u32 = 99 << 10;
-/// Shared memory of a multiprocessor, in bytes.
-pub const SHARED_PER_SM: u32 = 100 << 10;
-/// Shared memory that the system takes from every block, in bytes.
-pub const SHARED_RESERVED: u32 = 1 << 10;
-/// 32-bit registers of a multiprocessor.
-pub const REGISTERS_PER_SM: u32 = 65_536;
-/// Resident threads of a multiprocessor.
-pub const THREADS_PER_SM: u32 = 1536;
-/// Resident blocks of a multiprocessor.
-pub const BLOCKS_PER_SM: u32 = 16;
-/// Threads of a warp.
-pub const WARP: u32 = 32;
+pub const SHARED_PER_BLOCK: u32 = limits::STATIC_SHARED_PER_BLOCK;
+const CONSTANT_MEMORY: i32 = 64 << 10;
+const CLOCK_KHZ: i32 = 1_695_000;
+const MAX_PITCH: i32 = 0x7fff_ffff;
+const WARP: i32 = 32;
 /// CUDA version that the emulated driver speaks.
 pub const DRIVER_VERSION: i32 = 12_090;
 
@@ -45,18 +29,18 @@ const UUID: [u8; 16] = *b"emulated-sm86-00";
 /// Texture and surface limits are 0: the emulator has neither.
 fn attribute(id: u32) -> Option<i32> {
     Some(match id {
-        1 => MAX_THREADS_PER_BLOCK as i32,
-        2..=4 => MAX_BLOCK[id as usize - 2] as i32,
-        5..=7 => MAX_GRID[id as usize - 5] as i32,
+        1 => limits::THREADS_PER_BLOCK as i32,
+        2..=4 => limits::BLOCK_DIM[id as usize - 2] as i32,
+        5..=7 => limits::GRID_DIM[id as usize - 5] as i32,
         8 => SHARED_PER_BLOCK as i32,
-        9 => 64 << 10,           // constant memory
-        10 => WARP as i32,
-        11 => 0x7fff_ffff,       // pitch
-        12 => REGISTERS_PER_SM as i32,
-        13 => 1_695_000,         // clock in kHz
+        9 => CONSTANT_MEMORY,
+        10 => WARP,
+        11 => MAX_PITCH,
+        12 => limits::REGISTERS_PER_SM as i32,
+        13 => CLOCK_KHZ,
         14 => 512,               // texture alignment
         15 => 1,                 // copies overlap kernels
-        16 => SM_COUNT as i32,
+        16 => limits::SMS as i32,
         17 => 0,                 // no run-time limit on kernels
         18 => 0,                 // not integrated
         19 => 1,                 // maps host memory
@@ -70,7 +54,7 @@ fn attribute(id: u32) -> Option<i32> {
         36 => 9_751_000,         // memory clock in kHz
         37 => 384,               // memory bus in bits
         38 => 6 << 20,           // L2 cache
-        39 => THREADS_PER_SM as i32,
+        39 => limits::THREADS_PER_SM as i32,
         40 => 2,                 // copy engines
         41 => 1,                 // unified addressing
         50 => 0,                 // PCI domain
@@ -79,8 +63,8 @@ fn attribute(id: u32) -> Option<i32> {
         76 => 6,
         78 => 1,                 // stream priorities
         79 | 80 => 1,            // global and local L1 caching
-        81 => SHARED_PER_SM as i32,
-        82 => REGISTERS_PER_SM as i32,
+        81 => limits::SHARED_PER_SM as i32,
+        82 => limits::REGISTERS_PER_SM as i32,
         83 => 1,                 // managed memory
         84 | 85 => 0,            // not on a multi-GPU board
         86 => 0,                 // no native host atomics
@@ -92,17 +76,17 @@ fn attribute(id: u32) -> Option<i32> {
         92 | 93 | 94 => 0,       // stream memory operations, first version
         95 => 1,                 // cooperative launch
         96 => 0,
-        97 => SHARED_PER_BLOCK_OPTIN as i32,
+        97 => limits::SHARED_PER_BLOCK as i32,
         98 => 0,
         99 => 1,                 // cuMemHostRegister
         100 | 101 => 0,
         102 => 0,                // no virtual address management
         103..=105 => 0,
-        106 => BLOCKS_PER_SM as i32,
+        106 => limits::BLOCKS_PER_SM as i32,
         107 => 0,
         108 | 109 => 0,          // no persisting L2 window
         110 => 0,
-        111 => SHARED_RESERVED as i32,
+        111 => limits::RESERVED_SHARED_PER_BLOCK as i32,
         112 => 0,
         113 | 114 => 0,
         115 => 1,                // memory pools
@@ -131,8 +115,7 @@ api! {
         if flags != 0 {
             return Err(CudaError::INVALID_VALUE);
         }
-        Driver::init();
-        Ok(())
+        Driver::init()
     }
 
     fn cuDriverGetVersion(version: Out<i32>) {
@@ -183,15 +166,15 @@ api! {
     fn cuDeviceGetProperties(properties: Out<DeviceProperties>, device: i32) {
         check(device)?;
         properties.set(DeviceProperties {
-            max_threads_per_block: MAX_THREADS_PER_BLOCK as i32,
-            max_threads_dim: MAX_BLOCK.map(|n| n as i32),
-            max_grid_size: MAX_GRID.map(|n| n as i32),
+            max_threads_per_block: limits::THREADS_PER_BLOCK as i32,
+            max_threads_dim: limits::BLOCK_DIM.map(|n| n as i32),
+            max_grid_size: limits::GRID_DIM.map(|n| n as i32),
             shared_per_block: SHARED_PER_BLOCK as i32,
-            total_constant_memory: 64 << 10,
-            simd_width: WARP as i32,
-            mem_pitch: 0x7fff_ffff,
-            regs_per_block: REGISTERS_PER_SM as i32,
-            clock_rate: 1_695_000,
+            total_constant_memory: CONSTANT_MEMORY,
+            simd_width: WARP,
+            mem_pitch: MAX_PITCH,
+            regs_per_block: limits::REGISTERS_PER_SM as i32,
+            clock_rate: CLOCK_KHZ,
             texture_align: 512,
         })
     }

@@ -38,8 +38,6 @@ pub struct Allocation {
     pub bytes: usize,
     pub ctx: Handle,
     pub purpose: Purpose,
-    /// A `cuMemFreeAsync` is in a stream: only work before it may use the memory.
-    pub freeing: bool,
 }
 
 /// Host memory that the device can copy from and to while the host goes on.
@@ -70,8 +68,7 @@ pub struct GraphMemory {
 
 impl Drop for GraphMemory {
     fn drop(&mut self) {
-        // The tables may be locked by whoever drops the graph; the memory needs no table, and the entry in
-        // `allocations` is dropped with the graph.
+        // The tables may be locked by whoever drops the graph; their entry goes with the next sweep.
         if let Ok(driver) = Driver::get() {
             let _ = driver.memory.free(self.address);
         }
@@ -90,7 +87,7 @@ impl State {
             .next_back()
             .ok_or(CudaError::INVALID_VALUE)?;
         let offset = (address - base) as usize;
-        if allocation.freeing || offset > allocation.bytes || bytes > allocation.bytes - offset {
+        if offset > allocation.bytes || bytes > allocation.bytes - offset {
             return Err(CudaError::INVALID_VALUE);
         }
         Ok((*base, *allocation))
@@ -101,6 +98,18 @@ impl State {
         let (base, range) = self.host_ranges.range(..=address).next_back()?;
         let offset = address - base;
         (offset <= range.bytes && bytes <= range.bytes - offset).then_some((*base, *range))
+    }
+
+    /// Drops the entries of graph memory that no graph holds any more.
+    pub fn sweep_graph_memory(&mut self) {
+        let allocations = &mut self.allocations;
+        self.graph_memory.retain(|(address, memory)| {
+            let held = memory.strong_count() > 0;
+            if !held {
+                allocations.remove(address);
+            }
+            held
+        });
     }
 
     fn used_bytes(&self) -> usize {
@@ -139,7 +148,6 @@ fn allocate(out: Out<DevicePtr>, bytes: usize, purpose: Purpose, label: &str) ->
             bytes,
             ctx,
             purpose,
-            freeing: false,
         },
     );
     if let Purpose::Pooled(pool) = purpose
@@ -174,7 +182,7 @@ fn free_now(address: DevicePtr) -> Result<()> {
     let (driver, mut state, ctx) = in_context()?;
     graph::check_synchronous(&mut state, None)?;
     match state.allocations.get(&address) {
-        Some(a) if !a.freeing && !matches!(a.purpose, Purpose::Global(_)) => {}
+        Some(a) if !matches!(a.purpose, Purpose::Global(_)) => {}
         _ => return Err(CudaError::INVALID_VALUE),
     }
     drop(state);
@@ -226,16 +234,18 @@ pub fn graph_memory(driver: &'static Driver, ctx: Handle, bytes: usize) -> Resul
         .memory
         .alloc(bytes as u64, "graph allocation")
         .map_err(|_| CudaError::OUT_OF_MEMORY)?;
-    driver.lock().allocations.insert(
+    let memory = Arc::new(GraphMemory { address, bytes });
+    let mut state = driver.lock();
+    state.allocations.insert(
         address,
         Allocation {
             bytes,
             ctx,
             purpose: Purpose::Graph,
-            freeing: false,
         },
     );
-    Ok(Arc::new(GraphMemory { address, bytes }))
+    state.graph_memory.push((address, Arc::downgrade(&memory)));
+    Ok(memory)
 }
 
 fn free_async(address: DevicePtr, stream: Handle) -> Result<()> {
@@ -247,7 +257,7 @@ fn free_async(address: DevicePtr, stream: Handle) -> Result<()> {
     let allocation = state
         .allocations
         .get_mut(&address)
-        .filter(|a| !a.freeing && matches!(a.purpose, Purpose::Plain | Purpose::Pooled(_) | Purpose::Graph))
+        .filter(|a| matches!(a.purpose, Purpose::Plain | Purpose::Pooled(_) | Purpose::Graph))
         .ok_or(CudaError::INVALID_VALUE)?;
     if allocation.purpose == Purpose::Graph {
         return state.submit(driver, stream, Work::GraphFree(address)).map(|_| ());
@@ -309,7 +319,8 @@ pub fn release_context(driver: &'static Driver, state: &mut State, ctx: Handle) 
     let mut reports = Vec::new();
     for (address, allocation) in leaked {
         forget(state, address);
-        if allocation.purpose == Purpose::Graph {
+        // Graphs and modules free what is theirs.
+        if matches!(allocation.purpose, Purpose::Graph | Purpose::Global(_)) {
             continue;
         }
         let label = driver
@@ -317,9 +328,7 @@ pub fn release_context(driver: &'static Driver, state: &mut State, ctx: Handle) 
             .find(address)
             .map_or(String::new(), |found| found.describe(address));
         let _ = driver.memory.free(address);
-        if !matches!(allocation.purpose, Purpose::Global(_)) {
-            reports.push(label);
-        }
+        reports.push(label);
     }
     let pinned: Vec<_> = state
         .host_ranges

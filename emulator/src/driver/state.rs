@@ -4,17 +4,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::CString;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::ThreadId;
 use std::time::Instant;
 
-use super::abi::Handle;
+use super::abi::{DevicePtr, Handle};
 use super::control::Settings;
+use super::device::TOTAL_MEMORY;
 use super::error::{CudaError, Result};
 use super::graph::{Capture, Graph, GraphExec};
-use super::memory::{Allocation, HostRange, Pool};
+use super::memory::{Allocation, GraphMemory, HostRange, Pool};
 use super::module::{Function, LoadedModule};
 use super::stream::{Event, Stream};
 use crate::memory::DeviceMemory;
@@ -31,7 +30,6 @@ pub enum Kind {
     GraphNode = 7,
     GraphExec = 8,
     Pool = 9,
-    UserObject = 10,
 }
 
 /// A context: what the memory, streams and modules of a program belong to, and its first unrecoverable error.
@@ -50,16 +48,6 @@ pub struct Context {
     pub limits: [usize; 6],
 }
 
-/// A `CUuserObject`: host data that graphs keep alive.
-pub struct UserObject {
-    /// Called with `data` when the last reference goes.
-    pub destroy: super::abi::HostFn,
-    /// The data's address.
-    pub data: usize,
-    /// References left.
-    pub references: u32,
-}
-
 /// Tables of everything that has a handle.
 pub struct State {
     next_serial: u64,
@@ -74,7 +62,6 @@ pub struct State {
     pub execs: HashMap<Handle, GraphExec>,
     pub captures: HashMap<u64, Capture>,
     pub pools: HashMap<Handle, Pool>,
-    pub user_objects: HashMap<Handle, UserObject>,
     /// The primary context while it is active, and how often it was retained.
     pub primary: Option<(Handle, u32)>,
     /// Flags for the next activation of the primary context.
@@ -87,8 +74,8 @@ pub struct State {
     /// Pinned and registered host memory by address.
     pub host_ranges: BTreeMap<usize, HostRange>,
     pub settings: Settings,
-    /// Report of the last fault, for `cuEmuGetLastFault`.
-    pub last_fault: Option<(CString, CString)>,
+    /// Memory of graphs' allocation nodes, with its entry in `allocations`.
+    pub graph_memory: Vec<(DevicePtr, Weak<GraphMemory>)>,
     /// When the driver last took or did work: the background worker waits for a pause.
     pub last_activity: Instant,
 }
@@ -134,12 +121,18 @@ pub struct Driver {
     pub memory: DeviceMemory,
 }
 
-static DRIVER: OnceLock<Driver> = OnceLock::new();
+static DRIVER: OnceLock<Option<Driver>> = OnceLock::new();
 
 impl Driver {
     /// Starts the driver; later calls find it running.
-    pub fn init() -> &'static Driver {
-        DRIVER.get_or_init(|| {
+    ///
+    /// # Errors
+    /// `OPERATING_SYSTEM` if the device's address space cannot be reserved.
+    pub fn init() -> Result<()> {
+        let started = DRIVER.get_or_init(|| {
+            let memory = DeviceMemory::new(TOTAL_MEMORY as u64)
+                .inspect_err(|e| eprintln!("cuda-emulator: could not reserve the device's address space: {e}"))
+                .ok()?;
             let mut state = State {
                 next_serial: 0,
                 contexts: HashMap::new(),
@@ -152,7 +145,6 @@ impl Driver {
                 execs: HashMap::new(),
                 captures: HashMap::new(),
                 pools: HashMap::new(),
-                user_objects: HashMap::new(),
                 primary: None,
                 primary_flags: 0,
                 current_pool: 0,
@@ -160,20 +152,21 @@ impl Driver {
                 allocations: BTreeMap::new(),
                 host_ranges: BTreeMap::new(),
                 settings: Settings::from_environment(),
-                last_fault: None,
+                graph_memory: Vec::new(),
                 last_activity: Instant::now(),
             };
             let pool = state.new_handle(Kind::Pool);
             state.pools.insert(pool, Pool::default());
             state.default_pool = pool;
             state.current_pool = pool;
-            Driver {
+            Some(Driver {
                 state: Mutex::new(state),
                 exec: Mutex::new(()),
                 submitted: Condvar::new(),
-                memory: DeviceMemory::new(),
-            }
-        })
+                memory,
+            })
+        });
+        started.as_ref().map(|_| ()).ok_or(CudaError::OPERATING_SYSTEM)
     }
 
     /// The driver.
@@ -181,7 +174,10 @@ impl Driver {
     /// # Errors
     /// `NOT_INITIALIZED` before `cuInit`.
     pub fn get() -> Result<&'static Driver> {
-        DRIVER.get().ok_or(CudaError::NOT_INITIALIZED)
+        DRIVER
+            .get()
+            .and_then(Option::as_ref)
+            .ok_or(CudaError::NOT_INITIALIZED)
     }
 
     /// The tables. A panic elsewhere does not take them away: every change is made whole under the lock.
@@ -268,9 +264,4 @@ pub fn capture_mode() -> u32 {
 /// Sets what [`capture_mode`] returns and gives the old mode back.
 pub fn exchange_capture_mode(mode: u32) -> u32 {
     CAPTURE_MODE.replace(mode)
-}
-
-/// Numbers launches and allocations for reports.
-pub fn next_number(counter: &AtomicU32) -> u32 {
-    counter.fetch_add(1, Ordering::Relaxed) + 1
 }

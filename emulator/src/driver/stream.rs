@@ -101,7 +101,8 @@ impl Stream {
         }
     }
 
-    fn is_blocking(&self) -> bool {
+    /// Whether the default stream orders itself with this one.
+    pub fn is_blocking(&self) -> bool {
         self.flags & NON_BLOCKING == 0
     }
 
@@ -364,7 +365,7 @@ impl Driver {
 
 /// Starts the thread that runs pending work after a pause in the calls, for programs that wait for their own host
 /// functions or poll pinned memory instead of calling the driver.
-fn start_worker(driver: &'static Driver) {
+pub fn start_worker(driver: &'static Driver) {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
         let Some(pause) = driver.lock().settings.idle else {
