@@ -7,6 +7,7 @@
 //! | [`ptx`] | lexer, parser and syntax tree of PTX ISA 8.x, with lines and `.loc` |
 //! | [`ir`] | lowering to a register-resolved form; control flow and its order |
 //! | [`memory`] | the device's 24 GB address space: allocations, bytes, what was initialised |
+//! | [`arith`] | the arithmetic of the machine, on bit patterns |
 //! | [`exec`] | warps, divergence, barriers, scheduling, launches |
 //! | [`check`] | faults and the happens-before shadow state that finds races |
 //! | [`counters`] | instructions, sectors, wavefronts, bytes: what a roofline needs |
@@ -14,6 +15,7 @@
 //! A program is compiled once ([`ir::Module::compile`]), placed in a device's memory
 //! ([`exec::Instance::new`]) and launched any number of times ([`exec::launch`]).
 
+pub mod arith;
 pub mod check;
 pub mod counters;
 pub mod exec;

@@ -1,5 +1,11 @@
 //! The front end: PTX text to a syntax tree with lines.
 
+pub mod ast;
+pub mod lexer;
+mod parser;
+
+pub use parser::parse;
+
 /// Why a module couldn't be loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name}:{line}:{column}: {message}")]
