@@ -204,10 +204,11 @@ fn alloc_async(
     pool: Option<Handle>,
     stream: Handle,
 ) -> Result<()> {
-    if out.is_null() || bytes == 0 {
-        return Err(CudaError::INVALID_VALUE);
-    }
     let (driver, mut state, ctx) = in_context()?;
+    if bytes == 0 {
+        // Unlike `cuMemAlloc`, an empty allocation is a null pointer.
+        return out.set(0);
+    }
     let pool = pool.unwrap_or(state.current_pool);
     if !state.pools.contains_key(&pool) {
         return Err(CudaError::INVALID_VALUE);
