@@ -11,7 +11,8 @@ use std::thread;
 
 use cudarc::driver::sys::{self, CUresult};
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaSlice, CudaStream, DeviceRepr, DriverError, LaunchConfig, PushKernelArg,
+    CudaContext, CudaFunction, CudaSlice, CudaStream, DeviceRepr, DriverError, LaunchConfig,
+    PushKernelArg,
 };
 use cudarc::nvrtc::compile_ptx;
 
@@ -126,7 +127,10 @@ fn mathematics_is_as_good_as_documented() -> Outcome {
     for (x, got) in host.iter().zip(device.stream.clone_dtoh(&out)?) {
         let want = f64::from(*x).sin();
         // CUDA documents 2 ulp for sinf; an ulp of a result below 1 is at most 2^-24.
-        assert!((f64::from(got) - want).abs() <= 2.0 * 2f64.powi(-24), "sinf({x}) = {got}, want {want}");
+        assert!(
+            (f64::from(got) - want).abs() <= 2.0 * 2f64.powi(-24),
+            "sinf({x}) = {got}, want {want}"
+        );
     }
     Ok(())
 }
@@ -201,7 +205,15 @@ fn structures_are_passed_by_value() -> Outcome {
     let mut launch = device.stream.launch_builder(&kernel);
     launch.arg(&mut out).arg(&affine);
     unsafe { launch.launch(one_block(32)) }?;
-    let want: Vec<f64> = (0..6).map(|i| if i < 5 { f64::from(i) / 8.0 + 14.0 } else { 0.0 }).collect();
+    let want: Vec<f64> = (0..6)
+        .map(|i| {
+            if i < 5 {
+                f64::from(i) / 8.0 + 14.0
+            } else {
+                0.0
+            }
+        })
+        .collect();
     assert_eq!(device.stream.clone_dtoh(&out)?, want);
     Ok(())
 }
@@ -216,7 +228,11 @@ fn threads_share_a_context_or_use_their_own_streams() -> Outcome {
                 let (ctx, kernel) = (device.ctx.clone(), kernel.clone());
                 scope.spawn(move || -> Result<Vec<f32>, DriverError> {
                     ctx.bind_to_thread()?;
-                    let stream = if i % 2 == 0 { ctx.new_stream()? } else { ctx.per_thread_stream() };
+                    let stream = if i % 2 == 0 {
+                        ctx.new_stream()?
+                    } else {
+                        ctx.per_thread_stream()
+                    };
                     let input = stream.clone_htod(&vec![f32::from(i); 100])?;
                     let mut out = stream.alloc_zeros::<f32>(100)?;
                     scale(&stream, &kernel, &mut out, &input, 3.0)?;
@@ -246,7 +262,9 @@ fn constant_and_device_variables_are_reached_from_the_host() -> Outcome {
             out[threadIdx.x] = (coefficients[2] * x + coefficients[1]) * x + coefficients[0];
             if (threadIdx.x == 0) calls += 1;
         }"#;
-    let module = device.ctx.load_module(compile_ptx(source).expect("compiles"))?;
+    let module = device
+        .ctx
+        .load_module(compile_ptx(source).expect("compiles"))?;
     let kernel = module.load_function("polynomial")?;
     let input = device.stream.clone_htod(&[0.0f32, 1.0, 2.0, 3.0])?;
     let run = || -> Result<Vec<f32>, DriverError> {
@@ -291,9 +309,15 @@ fn functions_tell_their_attributes_and_occupancy() -> Outcome {
     assert_eq!(kernel.binary_version()?, 86);
     assert!((1..=255).contains(&kernel.num_regs()?));
     // 100 KiB hold 20 blocks of 4 KiB and the reserved one, 48 warps 6 blocks of 8.
-    assert_eq!(kernel.occupancy_max_active_blocks_per_multiprocessor(256, 0, None)?, 6);
+    assert_eq!(
+        kernel.occupancy_max_active_blocks_per_multiprocessor(256, 0, None)?,
+        6
+    );
     // 4 + 20 + 1 KiB four times.
-    assert_eq!(kernel.occupancy_max_active_blocks_per_multiprocessor(256, 20 << 10, None)?, 4);
+    assert_eq!(
+        kernel.occupancy_max_active_blocks_per_multiprocessor(256, 20 << 10, None)?,
+        4
+    );
     extern "C" fn no_shared(_threads: i32) -> usize {
         0
     }
@@ -311,9 +335,18 @@ fn functions_tell_their_attributes_and_occupancy() -> Outcome {
         device.stream.synchronize()
     };
     launch(1024, 256)?;
-    assert_eq!(launch(1024, 512), Err(DriverError(CUresult::CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES)));
-    assert_eq!(launch(0, 2048), Err(DriverError(CUresult::CUDA_ERROR_INVALID_VALUE)));
-    assert_eq!(launch(64 << 10, 256), Err(DriverError(CUresult::CUDA_ERROR_INVALID_VALUE)));
+    assert_eq!(
+        launch(1024, 512),
+        Err(DriverError(CUresult::CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES))
+    );
+    assert_eq!(
+        launch(0, 2048),
+        Err(DriverError(CUresult::CUDA_ERROR_INVALID_VALUE))
+    );
+    assert_eq!(
+        launch(64 << 10, 256),
+        Err(DriverError(CUresult::CUDA_ERROR_INVALID_VALUE))
+    );
     let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
     kernel.set_attribute(most, 95 << 10)?;
     launch(95 << 10, 256)?;
@@ -325,10 +358,20 @@ fn functions_tell_their_attributes_and_occupancy() -> Outcome {
 fn contexts_are_configured() -> Outcome {
     let device = device();
     let stack = device.ctx.get_limit(sys::CUlimit::CU_LIMIT_STACK_SIZE)?;
-    device.ctx.set_limit(sys::CUlimit::CU_LIMIT_STACK_SIZE, 2 * stack)?;
-    assert_eq!(device.ctx.get_limit(sys::CUlimit::CU_LIMIT_STACK_SIZE)?, 2 * stack);
-    device.ctx.set_cache_config(sys::CUfunc_cache::CU_FUNC_CACHE_PREFER_SHARED)?;
-    assert_eq!(device.ctx.get_cache_config()?, sys::CUfunc_cache::CU_FUNC_CACHE_PREFER_SHARED);
+    device
+        .ctx
+        .set_limit(sys::CUlimit::CU_LIMIT_STACK_SIZE, 2 * stack)?;
+    assert_eq!(
+        device.ctx.get_limit(sys::CUlimit::CU_LIMIT_STACK_SIZE)?,
+        2 * stack
+    );
+    device
+        .ctx
+        .set_cache_config(sys::CUfunc_cache::CU_FUNC_CACHE_PREFER_SHARED)?;
+    assert_eq!(
+        device.ctx.get_cache_config()?,
+        sys::CUfunc_cache::CU_FUNC_CACHE_PREFER_SHARED
+    );
     assert_eq!(device.ctx.compute_capability()?, (8, 6));
     assert!(device.ctx.name()?.contains("3090"));
     Ok(())
@@ -399,7 +442,9 @@ fn a_cooperative_launch_must_fit() -> Outcome {
     assert_eq!(device.stream.clone_dtoh(&out)?, [82 * 1024]);
     assert_eq!(
         launch(&mut out, 83),
-        Err(DriverError(CUresult::CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE))
+        Err(DriverError(
+            CUresult::CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE
+        ))
     );
     Ok(())
 }
@@ -430,26 +475,50 @@ fn faults_are_the_real_error_codes_and_stay() {
         r#"extern "C" __global__ void kernel(float* out) { out[threadIdx.x] = 1.0f; }"#,
         64,
     );
-    assert_eq!((code, kind.as_str()), (CUresult::CUDA_ERROR_ILLEGAL_ADDRESS, "oob"), "{report}");
-    assert!(report.contains("cuMemAllocAsync"), "the allocation is named: {report}");
+    assert_eq!(
+        (code, kind.as_str()),
+        (CUresult::CUDA_ERROR_ILLEGAL_ADDRESS, "oob"),
+        "{report}"
+    );
+    assert!(
+        report.contains("cuMemAllocAsync"),
+        "the allocation is named: {report}"
+    );
     let (code, kind, report) = fault(
         r#"extern "C" __global__ void kernel(float* out) { *(double*)(out + 1) = 1.0; }"#,
         1,
     );
-    assert_eq!((code, kind.as_str()), (CUresult::CUDA_ERROR_MISALIGNED_ADDRESS, "misaligned"), "{report}");
+    assert_eq!(
+        (code, kind.as_str()),
+        (CUresult::CUDA_ERROR_MISALIGNED_ADDRESS, "misaligned"),
+        "{report}"
+    );
     let (code, kind, report) = fault(
         r#"extern "C" __global__ void kernel(float* out) { if (threadIdx.x == 3) __trap(); out[0] = 1.0f; }"#,
         32,
     );
-    assert_eq!((code, kind.as_str()), (CUresult::CUDA_ERROR_LAUNCH_FAILED, "trap"), "{report}");
+    assert_eq!(
+        (code, kind.as_str()),
+        (CUresult::CUDA_ERROR_LAUNCH_FAILED, "trap"),
+        "{report}"
+    );
     let (code, kind, report) = fault(
         r#"extern "C" __global__ void kernel(float* out) { out[0] = threadIdx.x; }"#,
         64,
     );
-    assert_eq!((code, kind.as_str()), (CUresult::CUDA_ERROR_LAUNCH_FAILED, "race"), "{report}");
+    assert_eq!(
+        (code, kind.as_str()),
+        (CUresult::CUDA_ERROR_LAUNCH_FAILED, "race"),
+        "{report}"
+    );
     // A new context works again.
     let device = device();
-    assert_eq!(device.stream.clone_dtoh(&device.stream.alloc_zeros::<u32>(2).unwrap()), Ok(vec![0; 2]));
+    assert_eq!(
+        device
+            .stream
+            .clone_dtoh(&device.stream.alloc_zeros::<u32>(2).unwrap()),
+        Ok(vec![0; 2])
+    );
 }
 
 #[test]
@@ -458,7 +527,11 @@ fn a_device_side_assert_and_printf_work() {
         r#"extern "C" __global__ void kernel(float* out) { assert(threadIdx.x < 7); out[threadIdx.x] = 1.0f; }"#,
         8,
     );
-    assert_eq!((code, kind.as_str()), (CUresult::CUDA_ERROR_ASSERT, "trap"), "{report}");
+    assert_eq!(
+        (code, kind.as_str()),
+        (CUresult::CUDA_ERROR_ASSERT, "trap"),
+        "{report}"
+    );
     let device = device();
     let kernel = device.kernel(
         r#"extern "C" __global__ void hello(int i) { printf("thread %d says %d\n", (int)threadIdx.x, i); }"#,
@@ -478,19 +551,30 @@ fn work_after_the_free_of_its_memory_is_found() {
     let mut out = device.stream.alloc_zeros::<f32>(32).unwrap();
     // The buffer is given back to the driver behind cudarc's back.
     let address = input.leak();
-    unsafe { sys::cuMemFreeAsync(address, device.stream.cu_stream()) }.result().unwrap();
+    unsafe { sys::cuMemFreeAsync(address, device.stream.cu_stream()) }
+        .result()
+        .unwrap();
     let mut launch = device.stream.launch_builder(&kernel);
     launch.arg(&mut out).arg(&address).arg(&2.0f32).arg(&32i32);
     unsafe { launch.launch(one_block(32)) }.unwrap();
-    assert_eq!(device.stream.synchronize(), Err(DriverError(CUresult::CUDA_ERROR_ILLEGAL_ADDRESS)));
-    assert_eq!(common::text_of("cuEmuGetLastFaultKind").as_deref(), Some("use_after_free"));
+    assert_eq!(
+        device.stream.synchronize(),
+        Err(DriverError(CUresult::CUDA_ERROR_ILLEGAL_ADDRESS))
+    );
+    assert_eq!(
+        common::text_of("cuEmuGetLastFaultKind").as_deref(),
+        Some("use_after_free")
+    );
 }
 
 #[test]
 fn counters_are_given_as_json() -> Outcome {
     let device = device();
     assert_eq!(common::set_option("counters", "on"), 0);
-    assert_eq!(common::set_option("nonsense", "on"), CUresult::CUDA_ERROR_INVALID_VALUE as u32);
+    assert_eq!(
+        common::set_option("nonsense", "on"),
+        CUresult::CUDA_ERROR_INVALID_VALUE as u32
+    );
     let kernel = device.kernel(SCALE, "scale");
     let input = device.stream.clone_htod(&[1.0f32; 1024])?;
     let mut out = device.stream.alloc_zeros::<f32>(1024)?;
@@ -502,9 +586,15 @@ fn counters_are_given_as_json() -> Outcome {
     assert_eq!(common::set_option("counters", "off"), 0);
     let report: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     let kernels = report["kernels"].as_array().expect("kernels");
-    let found = kernels.iter().find(|k| k["kernel"] == "scale").expect("the kernel");
+    let found = kernels
+        .iter()
+        .find(|k| k["kernel"] == "scale")
+        .expect("the kernel");
     assert_eq!(found["launches"], 2);
     assert_eq!(found["total"]["global_load_sectors"], 2 * 128, "{found}");
-    assert_eq!(found["ptxas"]["spill_store_bytes"], 0, "ptxas is installed where NVRTC is: {found}");
+    assert_eq!(
+        found["ptxas"]["spill_store_bytes"], 0,
+        "ptxas is installed where NVRTC is: {found}"
+    );
     Ok(())
 }

@@ -93,14 +93,31 @@ impl Cases {
 
     fn passes(&self, name: &str) {
         let output = self.run(&[name], &[]);
-        assert!(output.success && output.text.starts_with("pass "), "{}", output.text);
+        assert!(
+            output.success && output.text.starts_with("pass "),
+            "{}",
+            output.text
+        );
     }
 
     fn fails(&self, name: &str, why: &str) {
         let output = self.run(&[name], &[]);
-        assert!(!output.success && output.text.starts_with("FAIL "), "{}", output.text);
-        assert!(output.text.contains(why), "expected `{why}` in: {}", output.text);
-        assert_eq!(output.text.lines().count(), 2, "one line per case and a sum: {}", output.text);
+        assert!(
+            !output.success && output.text.starts_with("FAIL "),
+            "{}",
+            output.text
+        );
+        assert!(
+            output.text.contains(why),
+            "expected `{why}` in: {}",
+            output.text
+        );
+        assert_eq!(
+            output.text.lines().count(),
+            2,
+            "one line per case and a sum: {}",
+            output.text
+        );
     }
 }
 
@@ -150,9 +167,19 @@ fn a_right_result_passes_and_a_wrong_one_fails() {
     cases.axpy("right", json!({}));
     cases.passes("right.json");
     cases.npy("want", "<f4", &f32_bytes(&[12.0, 24.5, 36.0, f32::NAN]));
-    cases.fails("right.json", "1 of 4 elements differ (largest difference 5.000e-1); element 1: got 2.4e1, want 2.45e1");
-    let both = cases.run(&["right.json", "right.json"], &["--seed", "7", "--checks", "none"]);
-    assert!(!both.success && both.text.contains("0 passed, 2 failed"), "{}", both.text);
+    cases.fails(
+        "right.json",
+        "1 of 4 elements differ (largest difference 5.000e-1); element 1: got 2.4e1, want 2.45e1",
+    );
+    let both = cases.run(
+        &["right.json", "right.json"],
+        &["--seed", "7", "--checks", "none"],
+    );
+    assert!(
+        !both.success && both.text.contains("0 passed, 2 failed"),
+        "{}",
+        both.text
+    );
 }
 
 #[test]
@@ -190,9 +217,15 @@ fn expected_reports_must_come_and_be_the_right_ones() {
     cases.passes("expected.json");
     with("other", json!({"expect_error": "race"}));
     cases.fails("other.json", "expected the report `race`, but it was `oob`");
-    with("also", json!({"expect_error": "race", "also_accept": ["misaligned", "oob"]}));
+    with(
+        "also",
+        json!({"expect_error": "race", "also_accept": ["misaligned", "oob"]}),
+    );
     cases.passes("also.json");
-    with("text", json!({"expect_error": "race", "also_accept": "oob"}));
+    with(
+        "text",
+        json!({"expect_error": "race", "also_accept": "oob"}),
+    );
     cases.passes("text.json");
     cases.axpy(
         "uninit",
@@ -204,7 +237,11 @@ fn expected_reports_must_come_and_be_the_right_ones() {
     );
     cases.passes("uninit.json");
     let unchecked = cases.run(&["uninit.json"], &["--checks", "none"]);
-    assert!(!unchecked.success, "without checks nothing is reported: {}", unchecked.text);
+    assert!(
+        !unchecked.success,
+        "without checks nothing is reported: {}",
+        unchecked.text
+    );
     cases.axpy(
         "null",
         json!({"expect_error": "oob", "args": [
@@ -215,7 +252,10 @@ fn expected_reports_must_come_and_be_the_right_ones() {
     );
     cases.passes("null.json");
     cases.write("odd.ptx", &AXPY.replace("fma.rn.f32", "fma.rn.odd.f32"));
-    cases.axpy("odd", json!({"ptx": "odd.ptx", "expect_error": "unsupported"}));
+    cases.axpy(
+        "odd",
+        json!({"ptx": "odd.ptx", "expect_error": "unsupported"}),
+    );
     cases.passes("odd.json");
 }
 
@@ -281,7 +321,10 @@ fn broken_cases_say_what_is_wrong_and_the_others_still_run() {
     cases.axpy("entry", json!({"entry": null}));
     cases.fails("entry.json", "`entry` is missing");
     cases.axpy("wrong_entry", json!({"entry": "nothing"}));
-    cases.fails("wrong_entry.json", "no kernel `nothing`; the module has axpy");
+    cases.fails(
+        "wrong_entry.json",
+        "no kernel `nothing`; the module has axpy",
+    );
     cases.axpy("grid", json!({"grid": [1, 1]}));
     cases.fails("grid.json", "`grid`: expected three numbers");
     cases.axpy("negative", json!({"grid": [1, -1, 1]}));
@@ -293,25 +336,50 @@ fn broken_cases_say_what_is_wrong_and_the_others_still_run() {
     cases.axpy("shared", json!({"shared": 1 << 20}));
     cases.fails("shared.json", "launch refused");
     cases.axpy("args", json!({"args": []}));
-    cases.fails("args.json", "the case gives 0 arguments, kernel `axpy` takes 4");
+    cases.fails(
+        "args.json",
+        "the case gives 0 arguments, kernel `axpy` takes 4",
+    );
     cases.axpy("kind", json!({"args": [{"kind": "texture"}]}));
-    cases.fails("kind.json", "args[0]: `kind`: expected buffer, scalar, struct or null, found `texture`");
-    cases.axpy("dtype", json!({"args": [{"kind": "scalar", "dtype": "f8", "value": 1}]}));
+    cases.fails(
+        "kind.json",
+        "args[0]: `kind`: expected buffer, scalar, struct or null, found `texture`",
+    );
+    cases.axpy(
+        "dtype",
+        json!({"args": [{"kind": "scalar", "dtype": "f8", "value": 1}]}),
+    );
     cases.fails("dtype.json", "args[0]: `dtype`");
-    cases.axpy("file", json!({"args": [{"kind": "buffer", "dtype": "f32", "file": "no.npy"}]}));
+    cases.axpy(
+        "file",
+        json!({"args": [{"kind": "buffer", "dtype": "f32", "file": "no.npy"}]}),
+    );
     cases.fails("file.json", "no.npy");
-    cases.axpy("width", json!({"args": [{"kind": "buffer", "dtype": "f64", "file": "x.npy"}]}));
+    cases.axpy(
+        "width",
+        json!({"args": [{"kind": "buffer", "dtype": "f64", "file": "x.npy"}]}),
+    );
     cases.fails("width.json", "holds Float elements of 4 bytes");
     cases.write("text.npy", "not an array");
-    cases.axpy("npy", json!({"args": [{"kind": "buffer", "dtype": "f32", "file": "text.npy"}]}));
+    cases.axpy(
+        "npy",
+        json!({"args": [{"kind": "buffer", "dtype": "f32", "file": "text.npy"}]}),
+    );
     cases.fails("npy.json", "text.npy");
     let mut cut = std::fs::read(cases.path().join("x.npy")).expect("written before");
     cut.truncate(cut.len() - 3);
     std::fs::write(cases.path().join("cut.npy"), cut).expect("written");
-    cases.axpy("cut", json!({"args": [{"kind": "buffer", "dtype": "f32", "file": "cut.npy"}]}));
+    cases.axpy(
+        "cut",
+        json!({"args": [{"kind": "buffer", "dtype": "f32", "file": "cut.npy"}]}),
+    );
     cases.fails("cut.json", "shorter than its header says");
     let mixed = cases.run(&["broken.json", "right.json"], &[]);
-    assert!(!mixed.success && mixed.text.contains("1 passed, 1 failed"), "{}", mixed.text);
+    assert!(
+        !mixed.success && mixed.text.contains("1 passed, 1 failed"),
+        "{}",
+        mixed.text
+    );
 }
 
 #[test]
