@@ -66,7 +66,7 @@ pub fn exercise(text: &str, mut hostility: Hostility) -> usize {
             while params.len() < kernel.parameter_bytes as usize {
                 params.extend(hostility.argument(buffer).to_le_bytes());
             }
-            if hostility.next() % 16 != 0 {
+            if !hostility.next().is_multiple_of(16) {
                 params.truncate(kernel.parameter_bytes as usize);
             }
             // Grids are kept small: a large one is slow, not dangerous.
@@ -78,19 +78,19 @@ pub fn exercise(text: &str, mut hostility: Hostility) -> usize {
             let config = LaunchConfig {
                 kernel: &kernel.name,
                 grid,
-                block: if hostility.next() % 4 == 0 {
+                block: if hostility.next().is_multiple_of(4) {
                     [threads, hostility.size(), 1]
                 } else {
                     [threads, 1, 1]
                 },
                 dynamic_shared_bytes: hostility.size(),
                 params: &params,
-                cooperative: hostility.next() % 8 == 0,
+                cooperative: hostility.next().is_multiple_of(8),
             };
             let options = Options {
                 seed: hostility.next(),
                 threads: 1,
-                counters: hostility.next() % 2 == 0,
+                counters: hostility.next().is_multiple_of(2),
                 max_warp_instructions_per_block: 20_000,
                 ..Options::default()
             };
