@@ -325,6 +325,8 @@ pub enum CallTarget {
 pub enum Builtin {
     Vprintf,
     AssertFail,
+    Malloc,
+    Free,
 }
 
 /// Special registers.
