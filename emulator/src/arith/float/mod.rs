@@ -16,6 +16,7 @@ pub use convert::*;
 pub use f32::*;
 pub use f64::*;
 pub use half::*;
+pub(crate) use half::{Bf16, F16, Half};
 
 /// How a result that the format cannot hold is rounded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -10,6 +10,7 @@
 //! The hardware sums groups of products with its own alignment, which NVIDIA does not specify.
 
 mod fragment;
+mod half_product;
 mod load;
 mod product;
 mod quad_pair;
