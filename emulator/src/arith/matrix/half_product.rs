@@ -12,7 +12,7 @@ use crate::arith::float::{canonical_f32, f16_to_f32};
 /// Eight rows of eight numbers.
 type Brick = [[f32; 8]; 8];
 
-/// Multiplies m×k by k×n of f16 or bf16, with `MMA` of the rows and depth given as constants.
+/// Multiplies m×k by k×n of f16 or bf16, the rows and the depth given as constants.
 #[inline(always)]
 fn multiply_sized<const ROWS: usize, const DEPTH: usize>(
     mma: &Mma,
@@ -101,7 +101,8 @@ fn decode_bf16(words: &Lanes) -> Brick {
     decode_numbers(words, |x| u32::from(x) << 16)
 }
 
-fn multiply_portable(mma: &Mma, a: &[Lanes], b: &[Lanes], c: &[Lanes], d: &mut [Lanes]) {
+/// [`multiply`] without the vector instructions.
+pub(super) fn multiply_portable(mma: &Mma, a: &[Lanes], b: &[Lanes], c: &[Lanes], d: &mut [Lanes]) {
     match mma.a {
         Element::F16 => multiply_with(mma, a, b, c, d, |words| decode_numbers(words, f16_to_f32)),
         _ => multiply_with(mma, a, b, c, d, decode_bf16),
@@ -139,6 +140,3 @@ pub fn multiply(mma: &Mma, a: &[Lanes], b: &[Lanes], c: &[Lanes], d: &mut [Lanes
     }
     multiply_portable(mma, a, b, c, d);
 }
-
-#[cfg(test)]
-pub(super) use multiply_portable as multiply_without_vectors;

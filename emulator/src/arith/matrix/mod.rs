@@ -14,6 +14,8 @@ mod half_product;
 mod load;
 mod product;
 mod quad_pair;
+#[cfg(test)]
+mod tests;
 
 pub use fragment::{Fragment, Role};
 pub use load::{ldmatrix, ldmatrix_row_lane, movmatrix};
