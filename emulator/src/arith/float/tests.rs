@@ -72,7 +72,7 @@ fn choose(
             Less => low,
             Greater => high,
             Equal => {
-                if low % 2 == 0 {
+                if low.is_multiple_of(2) {
                     low
                 } else {
                     high
@@ -639,7 +639,7 @@ fn f16_and_bf16_arithmetic_rounds_once() {
     let pick = |random: &mut Random| {
         let bits = random.next() as u16;
         // Half of the numbers have few significant bits, so that ties happen.
-        if random.next() % 2 == 0 {
+        if random.next().is_multiple_of(2) {
             bits
         } else {
             bits & 0xffc0
