@@ -1,0 +1,1 @@
+//! Happens-before shadow state.
