@@ -165,14 +165,7 @@ pub(super) fn write_sums<T: Number>(
     to_bits: impl Fn(T) -> u32,
     sums: &[[T; PANEL]],
 ) {
-    let half = |bits: u32| {
-        let half = u32::from(f32_to_f16_nearest(bits));
-        if mma.satfinite && half & 0x7fff == 0x7c00 {
-            half & 0x8000 | 0x7bff
-        } else {
-            half
-        }
-    };
+    let half = |bits: u32| u32::from(f32_to_f16_nearest(bits));
     for (register, first_row) in panel_bricks(mma, panel, sums.len()) {
         let rows = &sums[first_row..first_row + 8];
         if element == Element::F16 {
