@@ -65,7 +65,10 @@ impl CounterLog {
         let mut assembled: Vec<(&Arc<str>, BTreeMap<String, Assembled>)> = Vec::new();
         for entry in &self.kernels {
             if !assembled.iter().any(|(ptx, _)| **ptx == entry.ptx) {
-                assembled.push((&entry.ptx, toolkit::assemble(&entry.ptx).unwrap_or_default()));
+                assembled.push((
+                    &entry.ptx,
+                    toolkit::assemble(&entry.ptx).unwrap_or_default(),
+                ));
             }
         }
         let kernels = self
@@ -114,6 +117,9 @@ fn merge(sum: &mut LaunchCounters, launch: &LaunchCounters) {
         sum.ptx_lines.entry(*line).or_default().add(counts);
     }
     for (line, counts) in &launch.source_lines {
-        sum.source_lines.entry(line.clone()).or_default().add(counts);
+        sum.source_lines
+            .entry(line.clone())
+            .or_default()
+            .add(counts);
     }
 }

@@ -64,7 +64,11 @@ pub fn nvrtc_candidates() -> Vec<PathBuf> {
     }
     for folder in toolkit_folders() {
         for library in ["lib64", "lib", "targets/x86_64-linux/lib"] {
-            found.extend(NVRTC_NAMES.iter().map(|name| folder.join(library).join(name)));
+            found.extend(
+                NVRTC_NAMES
+                    .iter()
+                    .map(|name| folder.join(library).join(name)),
+            );
         }
     }
     found.retain(|path| path.is_file());
@@ -98,11 +102,18 @@ pub fn include_folders() -> Vec<PathBuf> {
 
 /// The assembler, if one is installed.
 pub fn ptxas() -> Option<PathBuf> {
-    let mut candidates: Vec<PathBuf> = toolkit_folders().iter().map(|f| f.join("bin/ptxas")).collect();
+    let mut candidates: Vec<PathBuf> = toolkit_folders()
+        .iter()
+        .map(|f| f.join("bin/ptxas"))
+        .collect();
     if let Some(path) = env::var_os("PATH") {
         candidates.extend(env::split_paths(&path).map(|folder| folder.join("ptxas")));
     }
-    candidates.extend(wheel_folders().iter().map(|f| f.join("nvidia/cuda_nvcc/bin/ptxas")));
+    candidates.extend(
+        wheel_folders()
+            .iter()
+            .map(|f| f.join("nvidia/cuda_nvcc/bin/ptxas")),
+    );
     candidates.into_iter().find(|path| path.is_file())
 }
 

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 
 use super::abi::{Handle, Out};
+use super::api;
 use super::device;
 use super::error::{CudaError, Result};
 use super::memory;
-use super::state::{Context, ContextStack, Driver, Kind, State, in_context};
+use super::state::{Context, ContextStack, Driver, Kind, State, check_context, in_context};
 use super::stream::{Stream, forget_streams};
-use super::api;
 
 /// `CU_CTX_FLAGS_MASK`.
 const FLAGS: u32 = 0xff;
@@ -46,7 +46,9 @@ fn destroy(driver: &'static Driver, ctx: Handle) {
     let mut state = driver.lock();
     memory::release_context(driver, &mut state, ctx);
     state.modules.retain(|_, module| module.ctx != ctx);
-    state.functions.retain(|_, function| function.module.ctx != ctx);
+    state
+        .functions
+        .retain(|_, function| function.module.ctx != ctx);
     forget_streams(&mut state, ctx);
     state.contexts.remove(&ctx);
     state.settings.write_counters();
@@ -88,7 +90,11 @@ fn release_primary(device: i32, all: bool) -> Result<()> {
     let driver = Driver::get()?;
     let mut state = driver.lock();
     let Some((ctx, references)) = state.primary else {
-        return if all { Ok(()) } else { Err(CudaError::INVALID_CONTEXT) };
+        return if all {
+            Ok(())
+        } else {
+            Err(CudaError::INVALID_CONTEXT)
+        };
     };
     if references > 1 && !all {
         state.primary = Some((ctx, references - 1));
@@ -253,25 +259,25 @@ api! {
     }
 
     fn cuCtxGetSharedMemConfig(config: Out<u32>) {
-        in_context()?;
+        check_context()?;
         // Banks of four bytes, the only width of this device.
         config.set(1)
     }
 
     fn cuCtxSetSharedMemConfig(config: u32) {
-        in_context()?;
+        check_context()?;
         if config > 2 { Err(CudaError::INVALID_VALUE) } else { Ok(()) }
     }
 
     fn cuCtxResetPersistingL2Cache() {
-        in_context().map(|_| ())
+        check_context()
     }
 
     fn cuProfilerStart() {
-        in_context().map(|_| ())
+        check_context()
     }
 
     fn cuProfilerStop() {
-        in_context().map(|_| ())
+        check_context()
     }
 }

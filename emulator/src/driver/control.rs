@@ -6,9 +6,9 @@ use std::sync::{Arc, Once};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::abi::{Out, Text};
+use super::api;
 use super::error::{CudaError, Result};
 use super::state::Driver;
-use super::api;
 use crate::check::{Checks, Fault};
 use crate::counters::LaunchCounters;
 use crate::exec::Options;
@@ -18,7 +18,9 @@ use crate::report::CounterLog;
 const DEFAULT_IDLE: Duration = Duration::from_millis(100);
 /// Prefix of the environment variables; `checks` is `CUDA_EMULATOR_CHECKS`.
 const PREFIX: &str = "CUDA_EMULATOR_";
-const NAMES: [&str; 6] = ["checks", "seed", "threads", "counters", "idle_ms", "watchdog"];
+const NAMES: [&str; 6] = [
+    "checks", "seed", "threads", "counters", "idle_ms", "watchdog",
+];
 
 /// What a program or its environment may set.
 pub struct Settings {
@@ -118,7 +120,10 @@ impl Settings {
     /// Prints a fault and keeps it for `cuEmuGetLastFault`.
     pub fn report_fault(&mut self, fault: &Fault) {
         let text = fault.to_string();
-        eprintln!("cuda-emulator: {text}\n  (seed {}; the context is unusable from here on)", fault.seed);
+        eprintln!(
+            "cuda-emulator: {text}\n  (seed {}; the context is unusable from here on)",
+            fault.seed
+        );
         self.last_fault = Some((to_c(fault.kind.name()), to_c(&text)));
     }
 
@@ -128,7 +133,10 @@ impl Settings {
         if leaks.is_empty() {
             return;
         }
-        eprintln!("cuda-emulator: {} allocations were never freed before their context ended:", leaks.len());
+        eprintln!(
+            "cuda-emulator: {} allocations were never freed before their context ended:",
+            leaks.len()
+        );
         for leak in leaks {
             eprintln!("  {leak}");
         }
@@ -139,7 +147,10 @@ impl Settings {
         if let Some(path) = &self.counters_file
             && let Err(error) = self.counters.write(path)
         {
-            eprintln!("cuda-emulator: could not write counters to {}: {error}", path.display());
+            eprintln!(
+                "cuda-emulator: could not write counters to {}: {error}",
+                path.display()
+            );
         }
     }
 }
@@ -160,7 +171,11 @@ pub fn parse_checks(text: &str) -> std::result::Result<Checks, String> {
             "race" => checks.race = true,
             "uninit" => checks.uninit = true,
             "async_hazard" => checks.async_hazard = true,
-            _ => return Err(format!("expected all, none or a list of race, uninit, async_hazard; found `{word}`")),
+            _ => {
+                return Err(format!(
+                    "expected all, none or a list of race, uninit, async_hazard; found `{word}`"
+                ));
+            }
         }
     }
     Ok(checks)

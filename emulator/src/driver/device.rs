@@ -3,14 +3,16 @@
 use std::ffi::c_char;
 
 use super::abi::{DeviceProperties, Out, Text, Uuid};
+use super::api;
 use super::error::{CudaError, Result};
 use super::state::Driver;
-use super::api;
 use crate::exec::limits;
 use crate::memory::DeviceMemory;
 
 /// Global memory in bytes.
 pub const TOTAL_MEMORY: usize = DeviceMemory::RTX_3090_BYTES as usize;
+/// What the driver itself holds on a real card with nothing allocated, in bytes.
+pub const DRIVER_RESERVE: usize = 384 << 20;
 /// Shared memory of a block without opting in to more, in bytes.
 pub const SHARED_PER_BLOCK: u32 = limits::STATIC_SHARED_PER_BLOCK;
 const CONSTANT_MEMORY: i32 = 64 << 10;
@@ -38,63 +40,63 @@ fn attribute(id: u32) -> Option<i32> {
         11 => MAX_PITCH,
         12 => limits::REGISTERS_PER_SM as i32,
         13 => CLOCK_KHZ,
-        14 => 512,               // texture alignment
-        15 => 1,                 // copies overlap kernels
+        14 => 512, // texture alignment
+        15 => 1,   // copies overlap kernels
         16 => limits::SMS as i32,
-        17 => 0,                 // no run-time limit on kernels
-        18 => 0,                 // not integrated
-        19 => 1,                 // maps host memory
-        20 => 0,                 // default compute mode
-        30 => 512,               // surface alignment
-        31 => 1,                 // concurrent kernels
-        32 => 0,                 // no ECC
-        33 => 1,                 // PCI bus
-        34 => 0,                 // PCI device
-        35 => 0,                 // not TCC
-        36 => 9_751_000,         // memory clock in kHz
-        37 => 384,               // memory bus in bits
-        38 => 6 << 20,           // L2 cache
+        17 => 0,         // no run-time limit on kernels
+        18 => 0,         // not integrated
+        19 => 1,         // maps host memory
+        20 => 0,         // default compute mode
+        30 => 512,       // surface alignment
+        31 => 1,         // concurrent kernels
+        32 => 0,         // no ECC
+        33 => 1,         // PCI bus
+        34 => 0,         // PCI device
+        35 => 0,         // not TCC
+        36 => 9_751_000, // memory clock in kHz
+        37 => 384,       // memory bus in bits
+        38 => 6 << 20,   // L2 cache
         39 => limits::THREADS_PER_SM as i32,
-        40 => 2,                 // copy engines
-        41 => 1,                 // unified addressing
-        50 => 0,                 // PCI domain
-        51 => 32,                // texture pitch alignment
+        40 => 2,  // copy engines
+        41 => 1,  // unified addressing
+        50 => 0,  // PCI domain
+        51 => 32, // texture pitch alignment
         75 => 8,
         76 => 6,
-        78 => 1,                 // stream priorities
-        79 | 80 => 1,            // global and local L1 caching
+        78 => 1,      // stream priorities
+        79 | 80 => 1, // global and local L1 caching
         81 => limits::SHARED_PER_SM as i32,
         82 => limits::REGISTERS_PER_SM as i32,
-        83 => 1,                 // managed memory
-        84 | 85 => 0,            // not on a multi-GPU board
-        86 => 0,                 // no native host atomics
-        87 => 32,                // f32 to f64 rate as the driver reports it for GA10x
-        88 => 0,                 // no pageable memory access
-        89 => 1,                 // managed memory may be shared at the same time
-        90 => 1,                 // compute preemption
-        91 => 1,                 // host pointers of registered memory work on the device
-        92 | 93 | 94 => 0,       // stream memory operations, first version
-        95 => 1,                 // cooperative launch
+        83 => 1,           // managed memory
+        84 | 85 => 0,      // not on a multi-GPU board
+        86 => 0,           // no native host atomics
+        87 => 32,          // f32 to f64 rate as the driver reports it for GA10x
+        88 => 0,           // no pageable memory access
+        89 => 1,           // managed memory may be shared at the same time
+        90 => 1,           // compute preemption
+        91 => 1,           // host pointers of registered memory work on the device
+        92 | 93 | 94 => 0, // stream memory operations, first version
+        95 => 1,           // cooperative launch
         96 => 0,
         97 => limits::SHARED_PER_BLOCK as i32,
         98 => 0,
-        99 => 1,                 // cuMemHostRegister
+        99 => 1, // cuMemHostRegister
         100 | 101 => 0,
-        102 => 0,                // no virtual address management
+        102 => 0, // no virtual address management
         103..=105 => 0,
         106 => limits::BLOCKS_PER_SM as i32,
         107 => 0,
-        108 | 109 => 0,          // no persisting L2 window
+        108 | 109 => 0, // no persisting L2 window
         110 => 0,
         111 => limits::RESERVED_SHARED_PER_BLOCK as i32,
         112 => 0,
         113 | 114 => 0,
-        115 => 1,                // memory pools
-        116..=121 => 0,          // no RDMA, no clusters
-        122 | 123 => 1,          // stream memory operations on 64 bits, NOR
+        115 => 1,       // memory pools
+        116..=121 => 0, // no RDMA, no clusters
+        122 | 123 => 1, // stream memory operations on 64 bits, NOR
         124 | 125 => 0,
-        126 => 1,                // one memory synchronisation domain
-        127..=148 => 0,          // tensor maps, fabric, multicast, NUMA …: a 3090 has none
+        126 => 1,       // one memory synchronisation domain
+        127..=148 => 0, // tensor maps, fabric, multicast, NUMA …: a 3090 has none
         21..=29 | 42..=49 | 52..=74 | 77 => 0,
         _ => return None,
     })

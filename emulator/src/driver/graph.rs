@@ -9,6 +9,7 @@ use super::abi::{
     DevicePtr, GraphExecUpdateResultInfo, GraphInstantiateParams, Handle, HostNodeParams, In,
     KernelNodeParams, KernelNodeParamsV2, Memcpy3d, MemsetNodeParams, Out,
 };
+use super::api;
 use super::error::{CudaError, Result};
 use super::launch;
 use super::memory;
@@ -16,7 +17,6 @@ use super::state::{Driver, Kind, State, capture_mode, exchange_capture_mode, in_
 use super::stream::{Mark, Recording, StreamCapture, start_worker};
 use super::transfer;
 use super::work::{HostCall, Work};
-use super::api;
 
 /// `CUstreamCaptureMode`.
 mod mode {
@@ -96,7 +96,11 @@ impl Graph {
             .iter()
             .map(|node| ExecNode {
                 source: node.handle,
-                after: node.after.iter().filter_map(|h| index.get(h).copied()).collect(),
+                after: node
+                    .after
+                    .iter()
+                    .filter_map(|h| index.get(h).copied())
+                    .collect(),
                 work: node.work.clone(),
                 enabled: true,
             })
@@ -394,7 +398,11 @@ fn end_capture(stream: Handle, out: Out<Handle>) -> Result<()> {
             open.extend(node.after.iter().copied());
         }
     }
-    let mut joined_all = state.graph(graph)?.nodes.iter().all(|n| reached.contains(&n.handle));
+    let mut joined_all = state
+        .graph(graph)?
+        .nodes
+        .iter()
+        .all(|n| reached.contains(&n.handle));
     for other in state.streams.values_mut() {
         if let Some(capture) = &other.capture
             && capture.id == id
@@ -452,7 +460,10 @@ fn instantiate(out: Out<Handle>, graph: Handle, flags: u64) -> Result<()> {
     if flags & 4 != 0 {
         return Err(CudaError::NOT_SUPPORTED);
     }
-    let nodes = state.graph(graph)?.flatten().ok_or(CudaError::INVALID_VALUE)?;
+    let nodes = state
+        .graph(graph)?
+        .flatten()
+        .ok_or(CudaError::INVALID_VALUE)?;
     let handle = state.new_handle(Kind::GraphExec);
     state.execs.insert(
         handle,
@@ -516,7 +527,12 @@ fn launch_graph(exec: Handle, stream: Handle) -> Result<()> {
         }
         by_node.insert(node, recording);
     }
-    state.submit_after(driver, stream, after, Work::Graph(nodes, Arc::new(by_node), seed))?;
+    state.submit_after(
+        driver,
+        stream,
+        after,
+        Work::Graph(nodes, Arc::new(by_node), seed),
+    )?;
     drop(state);
     start_worker(driver);
     Ok(())
@@ -541,14 +557,22 @@ fn node_type(work: &Work) -> u32 {
 
 fn exec_update(exec: Handle, graph: Handle) -> Result<u32> {
     let (_, mut state, _) = in_context()?;
-    let new = state.graph(graph)?.flatten().ok_or(CudaError::INVALID_VALUE)?;
+    let new = state
+        .graph(graph)?
+        .flatten()
+        .ok_or(CudaError::INVALID_VALUE)?;
     let exec = state.execs.get_mut(&exec).ok_or(CudaError::INVALID_VALUE)?;
     let old = &exec.nodes;
-    let same_shape = old.len() == new.len() && old.iter().zip(&new).all(|(o, n)| o.after == n.after);
+    let same_shape =
+        old.len() == new.len() && old.iter().zip(&new).all(|(o, n)| o.after == n.after);
     if !same_shape {
         return Ok(update::TOPOLOGY_CHANGED);
     }
-    if old.iter().zip(&new).any(|(o, n)| node_type(&o.work) != node_type(&n.work)) {
+    if old
+        .iter()
+        .zip(&new)
+        .any(|(o, n)| node_type(&o.work) != node_type(&n.work))
+    {
         return Ok(update::NODE_TYPE_CHANGED);
     }
     exec.nodes = Arc::new(new);
@@ -611,7 +635,11 @@ fn give_list(list: &[Handle], array: Out<Handle>, count: Out<usize>) -> Result<(
 }
 
 fn kernel_work(params: KernelNodeParams, kernel: Handle) -> Result<Work> {
-    let function = if params.func != 0 { params.func } else { kernel };
+    let function = if params.func != 0 {
+        params.func
+    } else {
+        kernel
+    };
     launch::kernel_work(
         function,
         params.grid,
@@ -639,7 +667,13 @@ fn host_work(params: In<HostNodeParams>) -> Result<Work> {
     }))
 }
 
-fn edit_edges(graph: Handle, from: In<Handle>, to: In<Handle>, count: usize, add: bool) -> Result<()> {
+fn edit_edges(
+    graph: Handle,
+    from: In<Handle>,
+    to: In<Handle>,
+    count: usize,
+    add: bool,
+) -> Result<()> {
     let pairs: Vec<(Handle, Handle)> = from.list(count)?.into_iter().zip(to.list(count)?).collect();
     let (_, mut state, _) = in_context()?;
     let graph = state.graph(graph)?;
@@ -1024,6 +1058,13 @@ api! {
             return Err(CudaError::INVALID_VALUE);
         }
         add(node, graph, after, count, Work::GraphFree(address))
+    }
+
+    fn cuGraphMemFreeNodeGetParams(node: Handle, address: Out<DevicePtr>) {
+        match Driver::get()?.lock().node(node)?.work {
+            Work::GraphFree(freed) => address.set(freed),
+            _ => Err(CudaError::INVALID_VALUE),
+        }
     }
 
     fn cuGraphKernelNodeGetParams(node: Handle, params: Out<KernelNodeParams>) {

@@ -4,11 +4,11 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use super::abi::{BlockToShared, Handle, In, KernelNodeParams, LaunchConfigEx, Out};
+use super::api;
 use super::error::{CudaError, Result};
 use super::module::Function;
 use super::state::{Driver, in_context};
 use super::work::Work;
-use super::api;
 use crate::check::{Fault, FaultKind};
 use crate::exec::{ConfigError, LaunchConfig, LaunchError, blocks_per_sm, launch, limits};
 
@@ -138,14 +138,28 @@ pub fn kernel_work(
     })))
 }
 
-fn check_sizes(function: &Function, grid: [u32; 3], block: [u32; 3], shared: u32, cooperative: bool) -> Result<()> {
+fn check_sizes(
+    function: &Function,
+    grid: [u32; 3],
+    block: [u32; 3],
+    shared: u32,
+    cooperative: bool,
+) -> Result<()> {
     let kernel = function.kernel();
-    let outside = |size: [u32; 3], limit: [u32; 3]| size.iter().zip(limit).any(|(n, limit)| *n == 0 || *n > limit);
+    let outside = |size: [u32; 3], limit: [u32; 3]| {
+        size.iter()
+            .zip(limit)
+            .any(|(n, limit)| *n == 0 || *n > limit)
+    };
     if outside(grid, limits::GRID_DIM) || outside(block, limits::BLOCK_DIM) {
         return Err(CudaError::INVALID_VALUE);
     }
     let threads: u32 = block.iter().product();
-    if threads > limits::THREADS_PER_BLOCK || kernel.required_threads.is_some_and(|required| required != block) {
+    if threads > limits::THREADS_PER_BLOCK
+        || kernel
+            .required_threads
+            .is_some_and(|required| required != block)
+    {
         return Err(CudaError::INVALID_VALUE);
     }
     if threads > function.max_threads() {
@@ -156,7 +170,9 @@ fn check_sizes(function: &Function, grid: [u32; 3], block: [u32; 3], shared: u32
     }
     if cooperative {
         let resident = u64::from(blocks_per_sm(kernel, threads, shared)) * u64::from(limits::SMS);
-        let blocks = grid.iter().try_fold(1u64, |all, n| all.checked_mul(u64::from(*n)));
+        let blocks = grid
+            .iter()
+            .try_fold(1u64, |all, n| all.checked_mul(u64::from(*n)));
         if blocks.is_none_or(|blocks| blocks > resident) {
             return Err(CudaError::COOPERATIVE_LAUNCH_TOO_LARGE);
         }
@@ -178,7 +194,12 @@ pub fn run(driver: &'static Driver, work: &KernelWork) -> Result<()> {
         params: &work.params,
         cooperative: work.cooperative,
     };
-    match launch(&driver.memory, work.function.module.instance()?, &config, &options) {
+    match launch(
+        &driver.memory,
+        work.function.module.instance()?,
+        &config,
+        &options,
+    ) {
         Ok(report) => {
             if let Some(counters) = report.counters {
                 let mut state = driver.lock();
@@ -187,7 +208,10 @@ pub fn run(driver: &'static Driver, work: &KernelWork) -> Result<()> {
             Ok(())
         }
         Err(LaunchError::Config(error)) => {
-            eprintln!("cuda-emulator: launch of `{}` refused: {error}", work.name());
+            eprintln!(
+                "cuda-emulator: launch of `{}` refused: {error}",
+                work.name()
+            );
             Err(config_code(&error))
         }
         Err(LaunchError::Fault(fault)) => {
@@ -210,7 +234,9 @@ fn config_code(error: &ConfigError) -> CudaError {
 /// The code that the real device gives for this fault, or the closest for what it does not notice.
 fn fault_code(fault: &Fault) -> CudaError {
     match fault.kind {
-        FaultKind::OutOfBounds | FaultKind::UseAfterFree | FaultKind::ReadOnly => CudaError::ILLEGAL_ADDRESS,
+        FaultKind::OutOfBounds | FaultKind::UseAfterFree | FaultKind::ReadOnly => {
+            CudaError::ILLEGAL_ADDRESS
+        }
         FaultKind::Misaligned => CudaError::MISALIGNED_ADDRESS,
         FaultKind::Unsupported | FaultKind::BadTarget => CudaError::ILLEGAL_INSTRUCTION,
         FaultKind::Trap if fault.message.contains("assert") => CudaError::ASSERT,
@@ -223,7 +249,12 @@ fn launch_on(stream: Handle, work: Result<Work>) -> Result<()> {
     Driver::get()?.enqueue(stream, work?)
 }
 
-fn launch_ex(config: In<LaunchConfigEx>, function: Handle, params: In<In<u8>>, extra: In<In<u8>>) -> Result<()> {
+fn launch_ex(
+    config: In<LaunchConfigEx>,
+    function: Handle,
+    params: In<In<u8>>,
+    extra: In<In<u8>>,
+) -> Result<()> {
     let config = config.get()?;
     let mut cooperative = false;
     for attr in config.attrs.list(config.num_attrs as usize)? {
@@ -264,7 +295,11 @@ fn active_blocks(out: Out<i32>, handle: Handle, threads: i32, shared: usize) -> 
     }
     let shared = u32::try_from(shared).unwrap_or(u32::MAX);
     let fits = threads <= function.max_threads();
-    let blocks = if fits { blocks_per_sm(function.kernel(), threads, shared) } else { 0 };
+    let blocks = if fits {
+        blocks_per_sm(function.kernel(), threads, shared)
+    } else {
+        0
+    };
     out.set(blocks as i32)
 }
 
@@ -285,7 +320,10 @@ fn potential_block(
     };
     let mut best = (0, 0, 0);
     // Of equal occupancies the largest block wins.
-    for threads in (1..=most.div_ceil(32)).rev().map(|warps| (warps * 32).min(most)) {
+    for threads in (1..=most.div_ceil(32))
+        .rev()
+        .map(|warps| (warps * 32).min(most))
+    {
         let bytes = match shared_of {
             // SAFETY: the program handed the function over to be called with block sizes.
             Some(shared_of) => unsafe { shared_of(threads as i32) },

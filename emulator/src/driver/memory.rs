@@ -4,16 +4,14 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use super::abi::{DevicePtr, Handle, HostPtr, In, MemLocation, MemPoolProps, Out};
+use super::api;
 use super::device::{self, TOTAL_MEMORY};
 use super::error::{CudaError, Result};
 use super::graph;
-use super::state::{Driver, Kind, State, in_context};
+use super::state::{Driver, Kind, State, check_context, in_context};
 use super::work::Work;
-use super::api;
 use crate::memory::AllocationKind;
 
-/// Bytes that the driver itself holds on a real card with nothing allocated.
-const DRIVER_RESERVE: usize = 384 << 20;
 /// Row pitch granularity of `cuMemAllocPitch`, in bytes.
 const PITCH: usize = 512;
 
@@ -80,7 +78,11 @@ impl State {
     ///
     /// # Errors
     /// `INVALID_VALUE` if none does.
-    pub fn device_range(&self, address: DevicePtr, bytes: usize) -> Result<(DevicePtr, Allocation)> {
+    pub fn device_range(
+        &self,
+        address: DevicePtr,
+        bytes: usize,
+    ) -> Result<(DevicePtr, Allocation)> {
         let (base, allocation) = self
             .allocations
             .range(..=address)
@@ -111,10 +113,6 @@ impl State {
             held
         });
     }
-
-    fn used_bytes(&self) -> usize {
-        self.allocations.values().map(|a| a.bytes).sum()
-    }
 }
 
 /// Allocates and notes the owner; if the device is full, memory whose free is still in a stream is waited for.
@@ -130,9 +128,6 @@ fn allocate(out: Out<DevicePtr>, bytes: usize, purpose: Purpose, label: &str) ->
         AllocationKind::Device
     };
     let request = bytes as u64;
-    if bytes > TOTAL_MEMORY - DRIVER_RESERVE {
-        return Err(CudaError::OUT_OF_MEMORY);
-    }
     let address = driver
         .memory
         .alloc_kind(request, label, kind)
@@ -203,7 +198,12 @@ fn free_now(address: DevicePtr) -> Result<()> {
         .map_err(|_| CudaError::INVALID_VALUE)
 }
 
-fn alloc_async(out: Out<DevicePtr>, bytes: usize, pool: Option<Handle>, stream: Handle) -> Result<()> {
+fn alloc_async(
+    out: Out<DevicePtr>,
+    bytes: usize,
+    pool: Option<Handle>,
+    stream: Handle,
+) -> Result<()> {
     if out.is_null() || bytes == 0 {
         return Err(CudaError::INVALID_VALUE);
     }
@@ -222,14 +222,20 @@ fn alloc_async(out: Out<DevicePtr>, bytes: usize, pool: Option<Handle>, stream: 
     let memory = graph_memory(driver, ctx, bytes)?;
     let mut state = driver.lock();
     out.set(memory.address)?;
-    state.submit(driver, stream, Work::GraphAlloc(memory)).map(|_| ())
+    state
+        .submit(driver, stream, Work::GraphAlloc(memory))
+        .map(|_| ())
 }
 
 /// Memory for a graph's allocation node.
 ///
 /// # Errors
 /// `OUT_OF_MEMORY`.
-pub fn graph_memory(driver: &'static Driver, ctx: Handle, bytes: usize) -> Result<Arc<GraphMemory>> {
+pub fn graph_memory(
+    driver: &'static Driver,
+    ctx: Handle,
+    bytes: usize,
+) -> Result<Arc<GraphMemory>> {
     let address = driver
         .memory
         .alloc(bytes as u64, "graph allocation")
@@ -257,10 +263,17 @@ fn free_async(address: DevicePtr, stream: Handle) -> Result<()> {
     let allocation = state
         .allocations
         .get_mut(&address)
-        .filter(|a| matches!(a.purpose, Purpose::Plain | Purpose::Pooled(_) | Purpose::Graph))
+        .filter(|a| {
+            matches!(
+                a.purpose,
+                Purpose::Plain | Purpose::Pooled(_) | Purpose::Graph
+            )
+        })
         .ok_or(CudaError::INVALID_VALUE)?;
     if allocation.purpose == Purpose::Graph {
-        return state.submit(driver, stream, Work::GraphFree(address)).map(|_| ());
+        return state
+            .submit(driver, stream, Work::GraphFree(address))
+            .map(|_| ());
     }
     if state.stream(stream)?.capture.is_some() {
         return Err(CudaError::INVALID_VALUE);
@@ -339,7 +352,10 @@ pub fn release_context(driver: &'static Driver, state: &mut State, ctx: Handle) 
     for (address, range) in pinned {
         state.host_ranges.remove(&address);
         if range.allocated {
-            reports.push(format!("pinned host memory of {} bytes at {address:#x}", range.bytes));
+            reports.push(format!(
+                "pinned host memory of {} bytes at {address:#x}",
+                range.bytes
+            ));
             let _ = driver.memory.free(address as u64);
         }
     }
@@ -395,7 +411,9 @@ fn pool_attribute(pool: Handle, attribute: u32, value: Out<u8>, write: bool) -> 
     let value64 = value.cast::<u64>();
     match (attribute, write) {
         (1..=3, true) => pool.reuse[attribute as usize - 1] = value.cast::<u32>().get()?,
-        (1..=3, false) => value.cast::<u32>().set(pool.reuse[attribute as usize - 1])?,
+        (1..=3, false) => value
+            .cast::<u32>()
+            .set(pool.reuse[attribute as usize - 1])?,
         (4, true) => pool.release_threshold = value64.get()?,
         (4, false) => value64.set(pool.release_threshold)?,
         (5 | 7, false) => value64.set(pool.used)?,
@@ -444,10 +462,8 @@ api! {
     }
 
     fn cuMemGetInfo_v2(free: Out<usize>, total: Out<usize>) {
-        let (_, state, _) = in_context()?;
-        let used = state.used_bytes();
-        drop(state);
-        free.set_if_wanted((TOTAL_MEMORY - DRIVER_RESERVE).saturating_sub(used));
+        let memory = &in_context()?.0.memory;
+        free.set_if_wanted(memory.capacity().saturating_sub(memory.used()) as usize);
         total.set_if_wanted(TOTAL_MEMORY);
         Ok(())
     }
@@ -561,7 +577,7 @@ api! {
     }
 
     fn cuPointerGetAttributes(count: u32, attributes: In<u32>, data: In<Out<u8>>, address: DevicePtr) {
-        in_context()?;
+        check_context()?;
         for i in 0..count as usize {
             let out = data.get_at(i)?;
             // An attribute that the address does not have is left 0, as documented; all are at least one word.

@@ -5,11 +5,11 @@ use std::ffi::{CString, c_char};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::abi::{DevicePtr, Handle, In, Out, Text};
+use super::api;
 use super::device;
 use super::error::{CudaError, Result};
 use super::memory::{Allocation, Purpose};
 use super::state::{Driver, Kind, State, in_context};
-use super::api;
 use crate::exec::{Instance, limits};
 use crate::ir::{Kernel, Module};
 
@@ -61,7 +61,12 @@ fn virtual_architecture(ptx: &str) -> i32 {
     ptx.split(".target")
         .nth(1)
         .and_then(|rest| rest.trim_start().strip_prefix("sm_"))
-        .and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok())
+        .and_then(|rest| {
+            rest.split(|c: char| !c.is_ascii_digit())
+                .next()?
+                .parse()
+                .ok()
+        })
         .unwrap_or(86)
 }
 
@@ -147,7 +152,8 @@ impl Function {
     fn set_attribute(&self, id: u32, value: i32) -> Result<()> {
         match id {
             attribute::MAX_DYNAMIC_SHARED => {
-                let most = limits::SHARED_PER_BLOCK.saturating_sub(self.kernel().static_shared_bytes);
+                let most =
+                    limits::SHARED_PER_BLOCK.saturating_sub(self.kernel().static_shared_bytes);
                 let value = u32::try_from(value).map_err(|_| CudaError::INVALID_VALUE)?;
                 if value > most {
                     return Err(CudaError::INVALID_VALUE);
@@ -178,7 +184,10 @@ impl State {
 
     fn function_of(&mut self, module: &Arc<LoadedModule>, index: usize) -> Result<Handle> {
         let kernel = &module.module.kernels()[index];
-        let mut known = module.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = module
+            .functions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(handle) = known.get(&kernel.name) {
             return Ok(*handle);
         }
@@ -277,10 +286,15 @@ fn load(out: Out<Handle>, image: &[u8], name: &str, logs: Logs) -> Result<()> {
             "the image is machine code (cubin or fatbin); the emulator runs PTX: compile with NVRTC or `nvcc -ptx`",
         ));
     }
-    let text = std::str::from_utf8(image)
-        .map_err(|e| refuse(logs, CudaError::INVALID_PTX, &format!("the image is not text: {e}")))?;
-    let module =
-        Module::compile(text, name).map_err(|e| refuse(logs, CudaError::INVALID_PTX, &e.to_string()))?;
+    let text = std::str::from_utf8(image).map_err(|e| {
+        refuse(
+            logs,
+            CudaError::INVALID_PTX,
+            &format!("the image is not text: {e}"),
+        )
+    })?;
+    let module = Module::compile(text, name)
+        .map_err(|e| refuse(logs, CudaError::INVALID_PTX, &e.to_string()))?;
     let module = Arc::new(module);
     let instance = Instance::new(&module, &driver.memory)
         .map_err(|e| refuse(logs, CudaError::OUT_OF_MEMORY, &e.to_string()))?;
@@ -331,14 +345,22 @@ fn image_bytes(image: &Text) -> Result<&[u8]> {
 
 fn unload(handle: Handle) -> Result<()> {
     let (driver, state, ctx) = in_context()?;
-    let module = state.modules.get(&handle).cloned().ok_or(CudaError::INVALID_HANDLE)?;
+    let module = state
+        .modules
+        .get(&handle)
+        .cloned()
+        .ok_or(CudaError::INVALID_HANDLE)?;
     drop(state);
     // Work that uses the module is finished first, as on the real device.
     driver.drain(ctx);
     let mut state = driver.lock();
     state.modules.remove(&handle);
-    state.functions.retain(|_, function| function.module.handle != handle);
-    state.allocations.retain(|_, a| a.purpose != Purpose::Global(handle));
+    state
+        .functions
+        .retain(|_, function| function.module.handle != handle);
+    state
+        .allocations
+        .retain(|_, a| a.purpose != Purpose::Global(handle));
     drop(state);
     drop(module);
     Ok(())
@@ -350,7 +372,11 @@ fn get_function(out: Out<Handle>, module: Handle, name: &Text) -> Result<()> {
     if out.is_null() || name.is_empty() {
         return Err(CudaError::INVALID_VALUE);
     }
-    let module = state.modules.get(&module).cloned().ok_or(CudaError::INVALID_HANDLE)?;
+    let module = state
+        .modules
+        .get(&module)
+        .cloned()
+        .ok_or(CudaError::INVALID_HANDLE)?;
     let index = module
         .module
         .kernels()
@@ -360,14 +386,25 @@ fn get_function(out: Out<Handle>, module: Handle, name: &Text) -> Result<()> {
     out.set(state.function_of(&module, index)?)
 }
 
-fn get_global(address: Out<DevicePtr>, bytes: Out<usize>, module: Handle, name: &Text) -> Result<()> {
+fn get_global(
+    address: Out<DevicePtr>,
+    bytes: Out<usize>,
+    module: Handle,
+    name: &Text,
+) -> Result<()> {
     let name = name.str()?;
     let (_, state, _) = in_context()?;
     if address.is_null() && bytes.is_null() {
         return Err(CudaError::INVALID_VALUE);
     }
-    let module = state.modules.get(&module).ok_or(CudaError::INVALID_HANDLE)?;
-    let (at, size) = module.instance()?.global(name).ok_or(CudaError::NOT_FOUND)?;
+    let module = state
+        .modules
+        .get(&module)
+        .ok_or(CudaError::INVALID_HANDLE)?;
+    let (at, size) = module
+        .instance()?
+        .global(name)
+        .ok_or(CudaError::NOT_FOUND)?;
     address.set_if_wanted(at);
     bytes.set_if_wanted(size as usize);
     Ok(())
@@ -375,7 +412,11 @@ fn get_global(address: Out<DevicePtr>, bytes: Out<usize>, module: Handle, name: 
 
 fn enumerate(out: Out<Handle>, count: u32, module: Handle) -> Result<()> {
     let (_, mut state, _) = in_context()?;
-    let module = state.modules.get(&module).cloned().ok_or(CudaError::INVALID_HANDLE)?;
+    let module = state
+        .modules
+        .get(&module)
+        .cloned()
+        .ok_or(CudaError::INVALID_HANDLE)?;
     for index in 0..module.module.kernels().len().min(count as usize) {
         out.set_at(index, state.function_of(&module, index)?)?;
     }
@@ -384,7 +425,10 @@ fn enumerate(out: Out<Handle>, count: u32, module: Handle) -> Result<()> {
 
 fn kernel_count(count: Out<u32>, module: Handle) -> Result<()> {
     let (_, state, _) = in_context()?;
-    let module = state.modules.get(&module).ok_or(CudaError::INVALID_HANDLE)?;
+    let module = state
+        .modules
+        .get(&module)
+        .ok_or(CudaError::INVALID_HANDLE)?;
     count.set(module.module.kernels().len() as u32)
 }
 
@@ -402,7 +446,11 @@ fn function_name(out: Out<*const c_char>, handle: Handle) -> Result<()> {
 
 fn param_info(handle: Handle, index: usize, offset: Out<usize>, size: Out<usize>) -> Result<()> {
     with_function(handle, |f| {
-        let parameter = f.kernel().parameters.get(index).ok_or(CudaError::INVALID_VALUE)?;
+        let parameter = f
+            .kernel()
+            .parameters
+            .get(index)
+            .ok_or(CudaError::INVALID_VALUE)?;
         offset.set(parameter.offset as usize)?;
         size.set_if_wanted(parameter.size as usize);
         Ok(())

@@ -10,7 +10,11 @@ use super::error::{CUresult, CudaError};
 fn refuse(name: &'static str) -> CUresult {
     static SAID: OnceLock<Mutex<HashSet<&'static str>>> = OnceLock::new();
     let said = SAID.get_or_init(Mutex::default);
-    if said.lock().unwrap_or_else(PoisonError::into_inner).insert(name) {
+    if said
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(name)
+    {
         eprintln!("cuda-emulator: {name} is not emulated: CUDA_ERROR_NOT_SUPPORTED");
     }
     CudaError::NOT_SUPPORTED.0
@@ -67,7 +71,7 @@ not_supported! {
     cuStreamSetAttribute cuStreamGetCtx_v2 cuStreamGetGreenCtx cuStreamBeginCaptureToGraph
     cuStreamUpdateCaptureDependencies cuStreamUpdateCaptureDependencies_v2
     cuGraphAddNode cuGraphAddNode_v2 cuGraphNodeSetParams cuGraphExecNodeSetParams
-    cuGraphAddMemAllocNode cuGraphMemAllocNodeGetParams cuGraphMemFreeNodeGetParams
+    cuGraphAddMemAllocNode cuGraphMemAllocNodeGetParams
     cuGraphAddBatchMemOpNode cuGraphBatchMemOpNodeGetParams cuGraphBatchMemOpNodeSetParams
     cuGraphExecBatchMemOpNodeSetParams cuGraphAddExternalSemaphoresSignalNode
     cuGraphAddExternalSemaphoresWaitNode cuGraphExternalSemaphoresSignalNodeGetParams

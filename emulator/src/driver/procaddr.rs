@@ -3,8 +3,8 @@
 use std::ffi::{CString, c_void};
 
 use super::abi::{In, Out, Text, Uuid};
-use super::error::{CudaError, Result};
 use super::api;
+use super::error::{CudaError, Result};
 
 /// Names whose plain form is not the newest version that this library exports but this one (cuda.h of 12.9).
 const VERSIONED: [(&str, &str); 12] = [
@@ -16,7 +16,10 @@ const VERSIONED: [(&str, &str); 12] = [
     ("cuEventElapsedTime", "cuEventElapsedTime_v2"),
     ("cuGraphGetEdges", "cuGraphGetEdges"),
     ("cuGraphNodeGetDependencies", "cuGraphNodeGetDependencies"),
-    ("cuGraphNodeGetDependentNodes", "cuGraphNodeGetDependentNodes"),
+    (
+        "cuGraphNodeGetDependentNodes",
+        "cuGraphNodeGetDependentNodes",
+    ),
     ("cuGraphAddDependencies", "cuGraphAddDependencies"),
     ("cuGraphRemoveDependencies", "cuGraphRemoveDependencies"),
     ("cuStreamGetCtx", "cuStreamGetCtx"),
@@ -37,7 +40,8 @@ fn own_symbol(name: &str) -> Option<*mut c_void> {
     };
     let inside: fn(&str) -> Option<*mut c_void> = own_symbol;
     // SAFETY: asks about the address of a function of this very library; `info` is written only on success.
-    if unsafe { libc::dladdr(inside as *const c_void, &mut info) } == 0 || info.dli_fname.is_null() {
+    if unsafe { libc::dladdr(inside as *const c_void, &mut info) } == 0 || info.dli_fname.is_null()
+    {
         return None;
     }
     // SAFETY: the name is the loader's own and NUL-terminated; NOLOAD only finds what is already loaded.
@@ -64,7 +68,11 @@ fn find(name: &str) -> Option<*mut c_void> {
 
 fn get(name: &Text, function: Out<*mut c_void>, status: Out<u32>) -> Result<()> {
     let found = find(name.str()?);
-    status.set_if_wanted(if found.is_some() { FOUND } else { SYMBOL_NOT_FOUND });
+    status.set_if_wanted(if found.is_some() {
+        FOUND
+    } else {
+        SYMBOL_NOT_FOUND
+    });
     function.set(found.unwrap_or(std::ptr::null_mut()))?;
     found.map(|_| ()).ok_or(CudaError::NOT_FOUND)
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::abi::{DevicePtr, Handle};
 use super::control::Settings;
-use super::device::TOTAL_MEMORY;
+use super::device::{DRIVER_RESERVE, TOTAL_MEMORY};
 use super::error::{CudaError, Result};
 use super::graph::{Capture, Graph, GraphExec};
 use super::memory::{Allocation, GraphMemory, HostRange, Pool};
@@ -130,8 +130,10 @@ impl Driver {
     /// `OPERATING_SYSTEM` if the device's address space cannot be reserved.
     pub fn init() -> Result<()> {
         let started = DRIVER.get_or_init(|| {
-            let memory = DeviceMemory::new(TOTAL_MEMORY as u64)
-                .inspect_err(|e| eprintln!("cuda-emulator: could not reserve the device's address space: {e}"))
+            let memory = DeviceMemory::new((TOTAL_MEMORY - DRIVER_RESERVE) as u64)
+                .inspect_err(|e| {
+                    eprintln!("cuda-emulator: could not reserve the device's address space: {e}")
+                })
                 .ok()?;
             let mut state = State {
                 next_serial: 0,
@@ -166,7 +168,10 @@ impl Driver {
                 memory,
             })
         });
-        started.as_ref().map(|_| ()).ok_or(CudaError::OPERATING_SYSTEM)
+        started
+            .as_ref()
+            .map(|_| ())
+            .ok_or(CudaError::OPERATING_SYSTEM)
     }
 
     /// The driver.
@@ -202,6 +207,14 @@ pub fn in_context() -> Result<(&'static Driver, MutexGuard<'static, State>, Hand
     let mut state = driver.lock();
     let ctx = state.current()?;
     Ok((driver, state, ctx))
+}
+
+/// The check alone.
+///
+/// # Errors
+/// Those of [`in_context`].
+pub fn check_context() -> Result<()> {
+    in_context().map(|_| ())
 }
 
 thread_local! {

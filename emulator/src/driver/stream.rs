@@ -11,11 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::abi::{Handle, HostFn, Out, StreamCallback};
+use super::api;
 use super::error::{CudaError, Result};
 use super::graph;
-use super::state::{Driver, Kind, State, in_context};
+use super::state::{Driver, Kind, State, check_context, in_context};
 use super::work::{self, Work};
-use super::api;
 
 /// `CU_STREAM_LEGACY` and null mean the context's default stream.
 const LEGACY: Handle = 1;
@@ -156,13 +156,19 @@ impl State {
     ///
     /// # Errors
     /// The capture errors, and those of a bad handle.
-    pub fn submit(&mut self, driver: &'static Driver, stream: Handle, work: Work) -> Result<Option<Mark>> {
+    pub fn submit(
+        &mut self,
+        driver: &'static Driver,
+        stream: Handle,
+        work: Work,
+    ) -> Result<Option<Mark>> {
         if self.stream(stream)?.capture.is_some() {
             graph::record(self, stream, work)?;
             return Ok(None);
         }
         graph::check_implicit(self, stream)?;
-        self.submit_after(driver, stream, Vec::new(), work).map(Some)
+        self.submit_after(driver, stream, Vec::new(), work)
+            .map(Some)
     }
 
     /// Submits work that also waits for marks in other streams.
@@ -187,7 +193,11 @@ impl State {
                         **handle != stream
                             && other.ctx == ctx
                             && !other.is_idle()
-                            && (if is_legacy { other.is_blocking() } else { other.is_legacy })
+                            && (if is_legacy {
+                                other.is_blocking()
+                            } else {
+                                other.is_legacy
+                            })
                     })
                     .map(|(handle, other)| Mark {
                         stream: *handle,
@@ -199,7 +209,11 @@ impl State {
         let target = self.stream(stream)?;
         target.submitted += 1;
         let number = target.submitted;
-        target.queue.push_back(Queued { number, after, work });
+        target.queue.push_back(Queued {
+            number,
+            after,
+            work,
+        });
         driver.submitted.notify_one();
         Ok(Mark { stream, number })
     }
@@ -381,11 +395,11 @@ pub fn start_worker(driver: &'static Driver) {
 fn catch_up(driver: &'static Driver, pause: Duration) {
     loop {
         let mut state = driver.lock();
-        let Some(mark) = state.any_pending() else {
+        if state.any_pending().is_none() {
             state = driver.wait_for_work(state);
             drop(state);
             continue;
-        };
+        }
         let quiet = state.last_activity.elapsed();
         drop(state);
         if quiet < pause {
@@ -418,7 +432,11 @@ fn with_stream<T>(handle: Handle, read: impl FnOnce(&mut State, Handle) -> Resul
 fn record_event(event: Handle, stream: Handle) -> Result<()> {
     let (driver, mut state, ctx) = in_context()?;
     let stream = state.stream_of(ctx, stream)?;
-    let owner = state.events.get(&event).ok_or(CudaError::INVALID_HANDLE)?.ctx;
+    let owner = state
+        .events
+        .get(&event)
+        .ok_or(CudaError::INVALID_HANDLE)?
+        .ctx;
     if state.stream(stream)?.ctx != owner {
         return Err(CudaError::INVALID_HANDLE);
     }
@@ -643,7 +661,7 @@ api! {
     }
 
     fn cuCtxGetStreamPriorityRange(least: Out<i32>, greatest: Out<i32>) {
-        in_context()?;
+        check_context()?;
         least.set_if_wanted(*PRIORITIES.end());
         greatest.set_if_wanted(*PRIORITIES.start());
         Ok(())

@@ -5,11 +5,13 @@
 
 use std::sync::Arc;
 
-use super::abi::{DevicePtr, Handle, HostPtr, In, Memcpy2d, Memcpy3d, MemsetNodeParams, memory_type};
+use super::abi::{
+    DevicePtr, Handle, HostPtr, In, Memcpy2d, Memcpy3d, MemsetNodeParams, memory_type,
+};
+use super::api;
 use super::error::{CudaError, Result};
 use super::state::{Driver, State, in_context};
 use super::work::{CopyWork, FillWork, Place, Work, read_host};
-use super::api;
 
 /// The default stream of the context.
 const DEFAULT: Handle = 0;
@@ -41,7 +43,8 @@ fn check(state: &State, copy: &CopyWork) -> Result<()> {
 fn is_pageable(state: &State, place: &Place, bytes: usize) -> bool {
     match place {
         Place::Host(address) => {
-            state.host_range(*address, bytes).is_none() && state.device_range(*address as u64, bytes).is_err()
+            state.host_range(*address, bytes).is_none()
+                && state.device_range(*address as u64, bytes).is_err()
         }
         _ => false,
     }
@@ -72,7 +75,8 @@ fn copy_async(stream: Handle, mut copy: impl FnMut(&State) -> Result<CopyWork>) 
         return Ok(());
     }
     let waits = !capturing && is_pageable(&state, &work.to, to_bytes);
-    if !capturing && is_pageable(&state, &work.from, from_bytes)
+    if !capturing
+        && is_pageable(&state, &work.from, from_bytes)
         && let Place::Host(address) = work.from
     {
         let mut bytes = vec![0; from_bytes];
@@ -105,24 +109,31 @@ fn describe_3d(state: &State, p: &Memcpy3d) -> Result<CopyWork> {
         if (p.height > 1 && pitch < p.width) || (p.depth > 1 && height < p.height) {
             return Err(CudaError::INVALID_VALUE);
         }
-        Ok([pitch, pitch.checked_mul(height).ok_or(CudaError::INVALID_VALUE)?])
+        Ok([
+            pitch,
+            pitch.checked_mul(height).ok_or(CudaError::INVALID_VALUE)?,
+        ])
     };
-    let place = |kind: u32, host: usize, device: u64, pitch: [usize; 2], at: [usize; 3]| -> Result<Place> {
-        let offset = at[1]
-            .checked_mul(pitch[0])
-            .zip(at[2].checked_mul(pitch[1]))
-            .and_then(|(rows, slices)| rows.checked_add(slices)?.checked_add(at[0]))
-            .ok_or(CudaError::INVALID_VALUE)?;
-        let shifted = |base: u64| base.checked_add(offset as u64).ok_or(CudaError::INVALID_VALUE);
-        match kind {
-            memory_type::HOST if host == 0 => Err(CudaError::INVALID_VALUE),
-            memory_type::HOST => Ok(Place::Host(shifted(host as u64)? as usize)),
-            memory_type::DEVICE => Ok(Place::Device(shifted(device)?)),
-            memory_type::UNIFIED => Ok(unified(state, shifted(device)?)),
-            // Arrays belong to textures, which are not emulated.
-            _ => Err(CudaError::NOT_SUPPORTED),
-        }
-    };
+    let place =
+        |kind: u32, host: usize, device: u64, pitch: [usize; 2], at: [usize; 3]| -> Result<Place> {
+            let offset = at[1]
+                .checked_mul(pitch[0])
+                .zip(at[2].checked_mul(pitch[1]))
+                .and_then(|(rows, slices)| rows.checked_add(slices)?.checked_add(at[0]))
+                .ok_or(CudaError::INVALID_VALUE)?;
+            let shifted = |base: u64| {
+                base.checked_add(offset as u64)
+                    .ok_or(CudaError::INVALID_VALUE)
+            };
+            match kind {
+                memory_type::HOST if host == 0 => Err(CudaError::INVALID_VALUE),
+                memory_type::HOST => Ok(Place::Host(shifted(host as u64)? as usize)),
+                memory_type::DEVICE => Ok(Place::Device(shifted(device)?)),
+                memory_type::UNIFIED => Ok(unified(state, shifted(device)?)),
+                // Arrays belong to textures, which are not emulated.
+                _ => Err(CudaError::NOT_SUPPORTED),
+            }
+        };
     let from_pitch = pitch(p.src_pitch, p.src_height)?;
     let to_pitch = pitch(p.dst_pitch, p.dst_height)?;
     Ok(CopyWork {
@@ -181,7 +192,14 @@ fn describe_2d(state: &State, p: &Memcpy2d) -> Result<CopyWork> {
     )
 }
 
-fn fill(to: DevicePtr, pitch: usize, value: u32, element: usize, width: usize, height: usize) -> Result<Option<Work>> {
+fn fill(
+    to: DevicePtr,
+    pitch: usize,
+    value: u32,
+    element: usize,
+    width: usize,
+    height: usize,
+) -> Result<Option<Work>> {
     let (_, state, _) = in_context()?;
     let work = FillWork {
         to,
@@ -211,7 +229,14 @@ pub fn fill_node(p: MemsetNodeParams) -> Result<Work> {
     if !matches!(p.element_size, 1 | 2 | 4) {
         return Err(CudaError::INVALID_VALUE);
     }
-    let work = fill(p.dst, p.pitch, p.value, p.element_size as usize, p.width, p.height)?;
+    let work = fill(
+        p.dst,
+        p.pitch,
+        p.value,
+        p.element_size as usize,
+        p.width,
+        p.height,
+    )?;
     Ok(work.unwrap_or(Work::Empty))
 }
 

@@ -42,7 +42,11 @@ pub enum Work {
     /// A graph inside a graph.
     Child(Arc<Vec<ExecNode>>),
     /// A launched graph: its nodes, the recordings of its record nodes, and the seed of its order.
-    Graph(Arc<Vec<ExecNode>>, Arc<HashMap<Handle, Arc<Recording>>>, u64),
+    Graph(
+        Arc<Vec<ExecNode>>,
+        Arc<HashMap<Handle, Arc<Recording>>>,
+        u64,
+    ),
     /// A value written to device memory (4 or 8 bytes).
     WriteValue(DevicePtr, u64, u8),
 }
@@ -159,7 +163,11 @@ fn run_unguarded(driver: &'static Driver, work: &Work) -> Result<()> {
             Ok(())
         }
         Work::Free(address) => lost(driver.memory.free(*address)),
-        Work::GraphAlloc(memory) => lost(driver.memory.mark_uninit(memory.address, memory.bytes as u64)),
+        Work::GraphAlloc(memory) => lost(
+            driver
+                .memory
+                .mark_uninit(memory.address, memory.bytes as u64),
+        ),
         Work::Child(nodes) => run_graph(driver, nodes, &HashMap::new(), 0),
         Work::Graph(nodes, recordings, seed) => run_graph(driver, nodes, recordings, *seed),
         Work::WriteValue(address, value, bytes) => {
@@ -202,7 +210,11 @@ fn run_copy(driver: &Driver, copy: &CopyWork) -> Result<()> {
                 }
                 (Place::Host(to), Place::Device(from)) => {
                     row_bytes.resize(copy.width, 0);
-                    lost(driver.memory.read(from + from_offset as u64, &mut row_bytes))?;
+                    lost(
+                        driver
+                            .memory
+                            .read(from + from_offset as u64, &mut row_bytes),
+                    )?;
                     write_host(to + to_offset, &row_bytes);
                 }
                 (Place::Host(to), Place::Host(from)) => {
@@ -275,7 +287,9 @@ fn run_graph(
     let mut ready: Vec<usize> = (0..nodes.len()).filter(|&i| missing[i] == 0).collect();
     let mut random = seed;
     while !ready.is_empty() {
-        random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        random = random
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(0x1405_7b7e_f767_814f);
         let node = ready.swap_remove((random >> 33) as usize % ready.len());
         if nodes[node].enabled {
             match &nodes[node].work {
@@ -288,7 +302,11 @@ fn run_graph(
             }
         }
         for (next, follower) in nodes.iter().enumerate() {
-            let edges = follower.after.iter().filter(|&&after| after == node).count();
+            let edges = follower
+                .after
+                .iter()
+                .filter(|&&after| after == node)
+                .count();
             if edges > 0 {
                 missing[next] -= edges;
                 if missing[next] == 0 {
