@@ -1,5 +1,7 @@
 //! What a launch did, counted: the input of a roofline.
 
+pub(crate) mod tally;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;

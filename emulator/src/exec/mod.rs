@@ -1,11 +1,23 @@
 //! Launches: blocks, warps, divergence, barriers and their schedule.
 
+mod access;
+mod atomic;
+mod block;
+mod builtin;
+mod collective;
+mod launch;
+mod local;
+mod matrix;
+mod run;
+mod trouble;
+mod warp;
+
 use std::sync::Arc;
 
 use crate::check::{Checks, Fault};
 use crate::counters::LaunchCounters;
-use crate::ir::Module;
-use crate::memory::{DeviceMemory, OutOfMemory};
+use crate::ir::{GlobalSpace, Module};
+use crate::memory::{AllocationKind, CODE_WINDOW, DeviceMemory, OutOfMemory};
 
 /// Limits of the emulated device (compute capability 8.6).
 pub mod limits {
@@ -46,11 +58,44 @@ impl Instance {
     /// # Errors
     /// When the variables don't fit.
     pub fn new(module: &Arc<Module>, memory: &DeviceMemory) -> Result<Instance, OutOfMemory> {
-        let _ = memory;
-        Ok(Instance {
-            module: module.clone(),
-            addresses: Vec::new(),
-        })
+        let mut addresses: Vec<u64> = Vec::new();
+        for g in module.globals() {
+            let kind = match g.space {
+                GlobalSpace::Global => AllocationKind::Global,
+                GlobalSpace::Const => AllocationKind::Const,
+            };
+            match memory.alloc_kind(g.size, &g.name, kind) {
+                Ok(a) => addresses.push(a),
+                Err(e) => {
+                    Instance { module: module.clone(), addresses }.unload(memory);
+                    return Err(e);
+                }
+            }
+        }
+        let instance = Instance { module: module.clone(), addresses };
+        for (g, address) in module.globals().iter().zip(&instance.addresses) {
+            let mut bytes = g.bytes.clone();
+            bytes.resize(g.size as usize, 0);
+            for r in &g.relocations {
+                let value = instance.symbol(&r.symbol).wrapping_add(r.addend as u64) >> r.shift;
+                let (at, width) = (r.offset as usize, r.width.min(8) as usize);
+                if let Some(field) = bytes.get_mut(at..at + width) {
+                    field.copy_from_slice(&value.to_le_bytes()[..width]);
+                }
+            }
+            // The allocation was made for exactly these bytes.
+            let _ = memory.write(*address, &bytes);
+        }
+        Ok(instance)
+    }
+
+    /// The address of a variable or function; 0 for a name that the module doesn't define, which
+    /// compiling has excluded.
+    fn symbol(&self, name: &str) -> u64 {
+        if let Some(at) = self.module.globals().iter().position(|g| g.name == name) {
+            return self.addresses[at];
+        }
+        self.module.function_index(name).map_or(0, |i| CODE_WINDOW + 16 * u64::from(i))
     }
 
     /// The module.
@@ -214,11 +259,7 @@ pub fn launch(
     config: &LaunchConfig<'_>,
     options: &Options,
 ) -> Result<LaunchReport, LaunchError> {
-    let _ = (memory, options);
-    if instance.module().kernel(config.kernel).is_none() {
-        return Err(ConfigError::NoSuchKernel(config.kernel.to_owned()).into());
-    }
-    Ok(LaunchReport::default())
+    launch::run(memory, instance, config, options)
 }
 
 /// Blocks of a kernel that fit on one multiprocessor at once (`cuOccupancyMaxActiveBlocksPerMultiprocessor`).

@@ -46,7 +46,6 @@ pub(super) fn order(flat: Vec<Flat>, labels: u32, f: &mut Function) -> Result<()
             Flat::Inst(inst) => {
                 if !open {
                     blocks.push(fresh());
-                    open = true;
                 }
                 let ends = ends_block(&inst);
                 if let Some(b) = blocks.last_mut() {

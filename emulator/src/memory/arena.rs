@@ -579,6 +579,15 @@ impl DeviceMemory {
         }
     }
 
+    /// Whether every byte of a short range was written, looked at eight bytes at a time. A range
+    /// whose ends share their eight bytes with something unwritten may be denied.
+    #[inline(always)]
+    pub(crate) fn all_init(&self, address: u64, length: u64) -> bool {
+        let first = (self.offset(address) >> 3) as usize;
+        let last = ((self.offset(address) + length - 1) >> 3) as usize;
+        self.init_cells()[first..=last].iter().all(|c| c.load(Relaxed) == 0xff)
+    }
+
     fn set_init(&self, address: u64, length: u64, value: bool) {
         let cells = self.init_cells();
         let start = self.offset(address);

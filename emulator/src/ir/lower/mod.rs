@@ -16,7 +16,7 @@ use crate::ptx::ast::{
     Function as AstFunction, Init, Instruction, Linkage, Number, Operand, Space, Statement,
     SyntaxTree, Type, Variable,
 };
-use crate::ptx::{LoadError, LoadErrorKind};
+use crate::ptx::LoadErrorKind;
 
 /// The largest parameter buffer of a kernel (PTX ISA 8.1 and later on sm_70 and newer).
 const MAX_PARAMETER_BYTES: u64 = 32764;
