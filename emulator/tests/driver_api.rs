@@ -856,7 +856,7 @@ fn images_that_are_not_ptx_are_refused_with_a_log() {
     let mut module = null_mut();
     refused!(
         CUDA_ERROR_NO_BINARY_FOR_GPU,
-        sys::cuModuleLoadData(&mut module, b"\x7fELF\x02\x01\x01\0".as_ptr().cast())
+        sys::cuModuleLoadData(&mut module, c"\x7fELF\x02\x01\x01".as_ptr().cast())
     );
     let mut log = [0u8; 256];
     let mut options = [

@@ -67,16 +67,16 @@ fn attribute(id: u32) -> Option<i32> {
         79 | 80 => 1, // global and local L1 caching
         81 => limits::SHARED_PER_SM as i32,
         82 => limits::REGISTERS_PER_SM as i32,
-        83 => 1,           // managed memory
-        84 | 85 => 0,      // not on a multi-GPU board
-        86 => 0,           // no native host atomics
-        87 => 32,          // f32 to f64 rate as the driver reports it for GA10x
-        88 => 0,           // no pageable memory access
-        89 => 1,           // managed memory may be shared at the same time
-        90 => 1,           // compute preemption
-        91 => 1,           // host pointers of registered memory work on the device
-        92 | 93 | 94 => 0, // stream memory operations, first version
-        95 => 1,           // cooperative launch
+        83 => 1,      // managed memory
+        84 | 85 => 0, // not on a multi-GPU board
+        86 => 0,      // no native host atomics
+        87 => 32,     // f32 to f64 rate as the driver reports it for GA10x
+        88 => 0,      // no pageable memory access
+        89 => 1,      // managed memory may be shared at the same time
+        90 => 1,      // compute preemption
+        91 => 1,      // host pointers of registered memory work on the device
+        92..=94 => 0, // stream memory operations, first version
+        95 => 1,      // cooperative launch
         96 => 0,
         97 => limits::SHARED_PER_BLOCK as i32,
         98 => 0,

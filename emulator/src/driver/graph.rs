@@ -294,6 +294,14 @@ pub fn check_synchronous(state: &mut State, stream: Option<Handle>) -> Result<()
     }
 }
 
+/// Drops the captures whose stream is gone.
+pub fn forget_captures(state: &mut State) {
+    let State {
+        captures, streams, ..
+    } = state;
+    captures.retain(|_, capture| streams.contains_key(&capture.origin));
+}
+
 /// Makes a stream wait for an event that was recorded in a capture: it joins the capture.
 ///
 /// # Errors

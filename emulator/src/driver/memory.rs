@@ -95,6 +95,21 @@ impl State {
         Ok((*base, *allocation))
     }
 
+    /// Checks that the device can reach all of `bytes` bytes at `address`: device memory, or pinned memory of its own.
+    ///
+    /// # Errors
+    /// `INVALID_VALUE`.
+    pub fn reachable(&self, address: DevicePtr, bytes: usize) -> Result<()> {
+        match (
+            self.device_range(address, bytes),
+            self.host_range(address as usize, bytes),
+        ) {
+            (Ok(_), _) => Ok(()),
+            (_, Some((_, range))) if range.allocated => Ok(()),
+            _ => Err(CudaError::INVALID_VALUE),
+        }
+    }
+
     /// The pinned or registered range that holds all of `bytes` bytes at `address`.
     pub fn host_range(&self, address: usize, bytes: usize) -> Option<(usize, HostRange)> {
         let (base, range) = self.host_ranges.range(..=address).next_back()?;
@@ -204,10 +219,11 @@ fn alloc_async(
     pool: Option<Handle>,
     stream: Handle,
 ) -> Result<()> {
-    if out.is_null() || bytes == 0 {
-        return Err(CudaError::INVALID_VALUE);
-    }
     let (driver, mut state, ctx) = in_context()?;
+    if bytes == 0 {
+        // Unlike `cuMemAlloc`, an empty allocation is a null pointer.
+        return out.set(0);
+    }
     let pool = pool.unwrap_or(state.current_pool);
     if !state.pools.contains_key(&pool) {
         return Err(CudaError::INVALID_VALUE);
@@ -539,7 +555,7 @@ api! {
 
     fn cuMemHostUnregister(host: HostPtr) {
         let (driver, state, ctx) = in_context()?;
-        if !state.host_ranges.get(&host.address()).is_some_and(|r| !r.allocated) {
+        if state.host_ranges.get(&host.address()).is_none_or(|r| r.allocated) {
             return Err(CudaError::HOST_MEMORY_NOT_REGISTERED);
         }
         drop(state);

@@ -539,6 +539,7 @@ fn host_function(stream: Handle, call: work::HostCall) -> Result<()> {
 pub fn forget_streams(state: &mut State, ctx: Handle) {
     state.streams.retain(|_, stream| stream.ctx != ctx);
     state.events.retain(|_, event| event.ctx != ctx);
+    graph::forget_captures(state);
 }
 
 api! {

@@ -28,8 +28,10 @@ fn unified(state: &State, address: u64) -> Place {
 fn check_end(state: &State, place: &Place, span: Option<usize>) -> Result<()> {
     let span = span.ok_or(CudaError::INVALID_VALUE)?;
     match place {
-        Place::Device(address) => state.device_range(*address, span).map(|_| ()),
-        Place::Host(0) if span > 0 => Err(CudaError::INVALID_VALUE),
+        // Nothing is copied, so nothing has to be there.
+        _ if span == 0 => Ok(()),
+        Place::Device(address) => state.reachable(*address, span),
+        Place::Host(0) => Err(CudaError::INVALID_VALUE),
         _ => Ok(()),
     }
 }
@@ -213,11 +215,12 @@ fn fill(
     if span == 0 {
         return Ok(None);
     }
-    let aligned = to % element as u64 == 0 && (height == 1 || pitch % element == 0);
+    let aligned =
+        to.is_multiple_of(element as u64) && (height == 1 || pitch.is_multiple_of(element));
     if !aligned || (height > 1 && pitch < width * element) {
         return Err(CudaError::INVALID_VALUE);
     }
-    state.device_range(to, span)?;
+    state.reachable(to, span)?;
     Ok(Some(Work::Fill(work)))
 }
 
@@ -250,10 +253,10 @@ fn fill_on(stream: Handle, work: Option<Work>) -> Result<()> {
 
 fn write_value(stream: Handle, address: DevicePtr, value: u64, bytes: u8) -> Result<()> {
     let (driver, state, _) = in_context()?;
-    if address % u64::from(bytes) != 0 {
+    if !address.is_multiple_of(u64::from(bytes)) {
         return Err(CudaError::INVALID_VALUE);
     }
-    state.device_range(address, usize::from(bytes))?;
+    state.reachable(address, usize::from(bytes))?;
     drop(state);
     driver.enqueue(stream, Work::WriteValue(address, value, bytes))
 }
