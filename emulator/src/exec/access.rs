@@ -348,15 +348,17 @@ impl Run<'_, '_> {
         match space {
             Space::Global | Space::Const | Space::Generic => {
                 self.check_global(g, a, active, bytes, Kind::Read, order.strong, space)?;
-                if order.strong {
-                    self.block.polls += 16;
-                    self.strong_reads(a, active, 0);
-                }
                 for (k, words) in out.iter_mut().enumerate().take(count) {
                     let step = u64::from(unit) * k as u64;
                     for lane in lanes(active) {
                         words[lane] = read_unit(a[lane] + step, unit);
                     }
+                }
+                if order.strong {
+                    self.block.polls += 16;
+                    // After the read: another block may release the location in between, and its value must not be seen
+                    // without its knowledge. The writer releases before it writes.
+                    self.strong_reads(a, active, 0);
                 }
                 self.count_access(g, Space::Global, a, if space == Space::Const { 0 } else { active }, bytes, false);
             }
