@@ -645,6 +645,7 @@ pub(super) fn describe(operand: &Operand) -> String {
     match operand {
         Operand::Name { name, .. } => format!("`{name}`"),
         Operand::Not(name) => format!("`!{name}`"),
+        Operand::Negated(name) => format!("`-{name}`"),
         Operand::Number(_) => "a number".into(),
         Operand::Sink => "`_`".into(),
         Operand::Vector(_) => "a vector `{…}`".into(),
