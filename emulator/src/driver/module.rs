@@ -118,17 +118,16 @@ impl Function {
         self.settings().max_dynamic_shared
     }
 
-    /// Threads that a block may have, by the kernel's directives and its registers.
+    /// Threads that a block may have by the kernel's directives. The register count is an estimate and refuses nothing.
     pub fn max_threads(&self) -> u32 {
         let kernel = self.kernel();
-        let declared = kernel
+        kernel
             .required_threads
             .or(kernel.max_threads)
-            .map_or(limits::THREADS_PER_BLOCK, |n| n.iter().product());
-        // Registers are given to warps in units of 256, from four files of a quarter each.
-        let per_warp = (kernel.registers.max(1) * 32).next_multiple_of(256);
-        let by_registers = limits::REGISTERS_PER_SM / 4 / per_warp * 4 * 32;
-        declared.min(by_registers).min(limits::THREADS_PER_BLOCK)
+            .map_or(limits::THREADS_PER_BLOCK, |n| {
+                n.iter().fold(1, |all: u32, n| all.saturating_mul(*n))
+            })
+            .min(limits::THREADS_PER_BLOCK)
     }
 
     fn attribute(&self, id: u32) -> Result<i32> {

@@ -355,9 +355,9 @@ impl Run<'_, '_> {
                     }
                 }
                 if order.strong {
+                    // After the bytes, as a writer publishes before it writes.
+                    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
                     self.block.polls += 16;
-                    // After the read: another block may release the location in between, and its value must not be seen
-                    // without its knowledge. The writer releases before it writes.
                     self.strong_reads(a, active, 0);
                 }
                 self.count_access(g, Space::Global, a, if space == Space::Const { 0 } else { active }, bytes, false);

@@ -83,6 +83,8 @@ pub(super) struct BlockState {
     pub changes: u64,
     /// Warps that aren't done.
     pub live_warps: u32,
+    /// For every warp that is done, the last instruction with an effect on others.
+    pub gone: [Option<u32>; 32],
     pub instructions: u64,
 }
 
@@ -94,6 +96,25 @@ impl BlockState {
     pub fn shared_slice_mut(&mut self) -> &mut [u8] {
         let bytes = self.shared_bytes as usize;
         &mut bytemuck::cast_slice_mut(&mut self.shared)[..bytes]
+    }
+
+    /// Whether warp `at`, which has exited, did something that comes after barrier `id`.
+    pub fn went_past(&self, launch: &Launch<'_>, id: usize, at: usize) -> Result<(), Box<Trouble>> {
+        let (Some(last), Some((function, pc))) = (self.gone[at], self.barriers[id].place) else { return Ok(()) };
+        let f = &launch.functions[function as usize];
+        if function != launch.kernel.function || !layout::reaches(f, pc, last) {
+            return Ok(());
+        }
+        let message = format!("barrier {id}: other warps wait, but warp {at} went past it and exited without arriving");
+        Err(Box::new(Trouble {
+            kind: FaultKind::DivergentBarrier,
+            function,
+            pc,
+            lane: 0,
+            address: None,
+            allocation: None,
+            message,
+        }))
     }
 
     /// Completes a barrier if everybody it waits for has arrived.
@@ -208,6 +229,7 @@ impl Block {
                 polls: 0,
                 changes: 0,
                 live_warps,
+                gone: [None; 32],
                 instructions: 0,
             },
             warps,
@@ -304,29 +326,13 @@ impl Block {
         }
     }
 
-    /// A warp is done: whoever waits for it at a barrier waits in vain, if the warp went past the barrier.
+    /// A warp that exited without arriving at a barrier where others wait, though it went past it.
     fn left(&mut self, launch: &Launch<'_>, at: usize) -> Result<(), Box<Trouble>> {
-        let Some(last) = self.warps[at].last_effect else { return Ok(()) };
-        for (id, b) in self.state.barriers.iter().enumerate() {
-            if b.waiting == 0 || b.count.is_some() {
-                continue;
-            }
-            let Some((function, place)) = b.place else { continue };
-            let f = &launch.functions[function as usize];
-            if function == launch.kernel.function && layout::reaches(f, place, last) {
-                let message = format!(
-                    "barrier {id}: warp {at} went past it and exited without arriving, {} other warps wait",
-                    b.waiting.count_ones()
-                );
-                return Err(Box::new(Trouble {
-                    kind: FaultKind::DivergentBarrier,
-                    function,
-                    pc: place,
-                    lane: 0,
-                    address: None,
-                    allocation: None,
-                    message,
-                }));
+        self.state.gone[at] = self.warps[at].last_effect;
+        for id in 0..16 {
+            let b = &self.state.barriers[id];
+            if b.waiting != 0 && b.count.is_none() {
+                self.state.went_past(launch, id, at)?;
             }
         }
         Ok(())

@@ -695,6 +695,13 @@ impl Run<'_, '_> {
                 _ => state.place = Some(place),
             }
         }
+        if count.is_none() && state.place.is_some() {
+            let done = !self.block.live_warps;
+            for at in (0..32).filter(|w| done >> w & 1 != 0 && self.block.gone[*w].is_some()) {
+                self.block.went_past(self.launch, id as usize, at)?;
+            }
+        }
+        let state = &mut self.block.barriers[id as usize];
         state.lanes[w] |= active;
         state.holds += holds.count_ones();
         state.total += active.count_ones();
