@@ -55,8 +55,10 @@ impl Regs {
     /// Makes room for a frame that starts at `base`.
     pub fn reserve(&mut self, base: Base, r32: u32, r64: u32, pred: u32) {
         let grow = |have: usize, from: u32, count: u32| have.max((from + count) as usize);
-        self.r32.resize(grow(self.r32.len(), base.r32, r32), Lanes32([0; WARP]));
-        self.r64.resize(grow(self.r64.len(), base.r64, r64), Lanes64([0; WARP]));
+        self.r32
+            .resize(grow(self.r32.len(), base.r32, r32), Lanes32([0; WARP]));
+        self.r64
+            .resize(grow(self.r64.len(), base.r64, r64), Lanes64([0; WARP]));
         self.pred.resize(grow(self.pred.len(), base.pred, pred), 0);
     }
 
@@ -98,7 +100,11 @@ impl Regs {
             *slot = *value;
         } else {
             for lane in 0..WARP {
-                slot[lane] = if mask >> lane & 1 != 0 { value[lane] } else { slot[lane] };
+                slot[lane] = if mask >> lane & 1 != 0 {
+                    value[lane]
+                } else {
+                    slot[lane]
+                };
             }
         }
     }
@@ -111,7 +117,11 @@ impl Regs {
             *slot = *value;
         } else {
             for lane in 0..WARP {
-                slot[lane] = if mask >> lane & 1 != 0 { value[lane] } else { slot[lane] };
+                slot[lane] = if mask >> lane & 1 != 0 {
+                    value[lane]
+                } else {
+                    slot[lane]
+                };
             }
         }
     }
@@ -199,7 +209,9 @@ impl Dest for SP {
 fn has_avx2() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
-        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("bmi2")
+        is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("bmi2")
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
@@ -279,7 +291,9 @@ impl super::code::Reg {
     #[inline(always)]
     pub fn store_wide(self, regs: &mut Regs, value: &[u64; WARP], mask: u32) {
         match self {
-            super::code::Reg::W(s) => regs.put32(s, &std::array::from_fn(|lane| value[lane] as u32), mask),
+            super::code::Reg::W(s) => {
+                regs.put32(s, &std::array::from_fn(|lane| value[lane] as u32), mask)
+            }
             super::code::Reg::D(s) => regs.put64(s, value, mask),
         }
     }
@@ -315,7 +329,11 @@ fn wide_avx2<const N: usize, F: Fn([u64; N]) -> u64>(
 
 /// `d = f(sources)` in every lane, for operands of any width: sources are zero-extended, the result
 /// is truncated. For the instructions that aren't hot.
-pub fn map_wide<const N: usize, F>(d: super::code::Reg, sources: [super::code::Reg; N], f: F) -> AluFn
+pub fn map_wide<const N: usize, F>(
+    d: super::code::Reg,
+    sources: [super::code::Reg; N],
+    f: F,
+) -> AluFn
 where
     F: Fn([u64; N]) -> u64 + Send + Sync + 'static,
 {
