@@ -8,6 +8,7 @@ mod blocks;
 pub mod config;
 mod embedders;
 mod legacy_unet;
+pub mod lpips;
 mod unet;
 mod vae;
 

@@ -273,7 +273,7 @@ impl Shared {
 }
 
 /// Elements below which a step is not worth a second thread: about 10 µs of streaming.
-const SERIAL_ELEMENTS: usize = 16 * 1024;
+pub(super) const SERIAL_ELEMENTS: usize = 16 * 1024;
 
 /// Splits `0..len` over the threads in fixed, cache-line-aligned pieces.
 pub(crate) fn parallel_ranges(len: usize, work: impl Fn(Range<usize>) + Sync) {

@@ -4,6 +4,7 @@
 mod buffer;
 mod call;
 mod executable;
+pub(crate) mod parallel;
 pub(crate) mod simd;
 
 pub use executable::{CpuDevice, CpuExecutable};

@@ -1,0 +1,81 @@
+//! Norm of all gradients together: clipping, and the check that they are finite.
+
+mod cpu;
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use super::Operator;
+use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
+
+/// Euclidean norms of any number of arrays. Results:
+/// 0. the norm of all together, a scalar,
+/// 1. the factor that clips it, `min(1, max_norm / (norm + 1e-6))`, a scalar,
+/// 2. 1 if the norm is finite, else 0, a scalar: a gate for updates,
+/// 3. the norm of each, `[K]`: it tells which array is not finite.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GlobalNorm {
+    /// Infinity for no clipping.
+    pub max_norm: f32,
+}
+
+/// Results of [`Graph::global_norm`], see [`GlobalNorm`].
+#[derive(Clone, Copy, Debug)]
+pub struct Norms {
+    pub total: Value,
+    pub clip_factor: Value,
+    pub finite: Value,
+    pub each: Value,
+}
+
+/// Keeps the factor finite for gradients of zero.
+const EPSILON: f64 = 1e-6;
+
+impl Operator for GlobalNorm {
+    fn name(&self) -> &'static str {
+        "global_norm"
+    }
+
+    fn describe(&self) -> String {
+        format!("global_norm <= {}", self.max_norm)
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
+        let floats = |ty: &TensorType| *ty == TensorType::f32(ty.shape.clone());
+        if inputs.is_empty() || !inputs.iter().all(floats) {
+            return Err(Mismatch::inputs("one or more f32 arrays", inputs));
+        }
+        let scalar = TensorType::f32([]);
+        Ok(vec![
+            scalar.clone(),
+            scalar.clone(),
+            scalar,
+            TensorType::f32([inputs.len()]),
+        ])
+    }
+
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        inputs.iter().map(|ty| 2 * ty.len() as u64).sum()
+    }
+
+    fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
+        Ok(None)
+    }
+}
+
+impl Graph {
+    /// Norm of all `arrays` together, the factor that clips it to `max_norm`, and the norm of
+    /// each.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn global_norm(&mut self, arrays: &[Value], max_norm: f32) -> Result<Norms, GraphError> {
+        let results = self.node(GlobalNorm { max_norm }, arrays)?;
+        Ok(Norms {
+            total: results[0],
+            clip_factor: results[1],
+            finite: results[2],
+            each: results[3],
+        })
+    }
+}

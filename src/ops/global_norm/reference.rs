@@ -1,0 +1,23 @@
+//! Naive definition in `f64`.
+
+use super::{EPSILON, GlobalNorm};
+use crate::device::reference::{Array, ReferenceOperator};
+use crate::graph::TensorType;
+
+impl ReferenceOperator for GlobalNorm {
+    fn reference(&self, inputs: &[&Array], _: &[TensorType]) -> Vec<Array> {
+        let squares: Vec<f64> = inputs
+            .iter()
+            .map(|array| array.data.iter().map(|v| v * v).sum())
+            .collect();
+        let norm = squares.iter().sum::<f64>().sqrt();
+        let factor = (f64::from(self.max_norm) / (norm + EPSILON)).min(1.0);
+        let each = squares.iter().map(|s| s.sqrt()).collect();
+        vec![
+            Array::scalar(norm),
+            Array::scalar(factor),
+            Array::scalar(f64::from(u8::from(norm.is_finite()))),
+            Array::new([inputs.len()], each),
+        ]
+    }
+}

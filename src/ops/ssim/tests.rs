@@ -1,0 +1,49 @@
+use crate::graph::{Graph, GraphError};
+use crate::ops::testing::check;
+use crate::tensor::DType;
+
+fn correlated(
+    g: &mut Graph,
+    shape: &[usize],
+    sign: f32,
+    metric: bool,
+) -> Result<crate::graph::Value, GraphError> {
+    // Beyond [-1, 1] here and there, so that the clamp shows.
+    let x = g.parameter("x", shape)?;
+    let x = g.scale(x, 1.3)?;
+    let noise = g.input("noise", shape, DType::F32)?;
+    let pattern = g.input("pattern", shape, DType::F32)?;
+    let pattern = g.scale(pattern, 0.9 * sign)?;
+    let noise = g.scale(noise, 0.2)?;
+    let target = g.add(pattern, noise)?;
+    let pattern = g.scale(pattern, sign)?;
+    let prediction = g.add(x, pattern)?;
+    match metric {
+        true => g.ssim_metric(prediction, target),
+        false => g.ssim(prediction, target),
+    }
+}
+
+/// Extents on both sides of the window, one window exactly, anticorrelated images (where the
+/// loss is cut at 0) and both forms.
+#[test]
+fn similarities_and_gradients() {
+    for shape in [
+        [1, 11, 11, 1],
+        [2, 13, 11, 3],
+        [1, 5, 17, 1],
+        [1, 17, 10, 2],
+        [3, 3, 4, 3],
+    ] {
+        for sign in [1.0, -1.0] {
+            for metric in [false, true] {
+                check(|g| correlated(g, &shape, sign, metric));
+            }
+        }
+    }
+}
+
+#[test]
+fn larger_images_match_in_all_blocks() {
+    check(|g| correlated(g, &[2, 43, 29, 3], 1.0, false));
+}
