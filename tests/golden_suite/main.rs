@@ -9,8 +9,11 @@
 mod ddim;
 mod harness;
 mod hyper;
+mod lpips;
 mod scheduler;
+mod train;
 mod unet;
+mod vae;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,6 +29,10 @@ const FAMILIES: &[(&str, Run)] = &[
     ("scheduler_", scheduler::run_case),
     ("ddim_timesteps", scheduler::run_timesteps),
     ("ddim", ddim::run_case),
+    ("ema_decay", train::run_ema_decay),
+    ("lpips_", lpips::run_case),
+    ("train_", train::run_case),
+    ("vae_", vae::run_case),
 ];
 
 /// Families of parts that are not built yet.
