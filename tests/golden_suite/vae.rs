@@ -241,7 +241,10 @@ fn loss(
     for (key, want) in &case.tensors {
         let want = want.to_f32()?;
         if let Some(parameter) = key.strip_prefix(&format!("grad.{name}.")) {
-            let got = &results[&format!("grad.{name}.{parameter}")];
+            let Some(got) = results.get(&format!("grad.{name}.{parameter}")) else {
+                report.check(false, format!("no gradient of {parameter}"));
+                continue;
+            };
             report.compare_with_floor("grad", key, got, &want, GRADIENT, floor);
         } else if let Some(parameter) = key.strip_prefix("grad_sample.") {
             let got = &results[&format!("grad.{name}.{parameter}")][..want.len()];
