@@ -23,7 +23,7 @@ pub(super) fn encoder_block(
             g.label(h);
             Ok(h)
         })?;
-        let kind = backbone.attention[index];
+        let kind = backbone.attention[level];
         let h = attend(g, "attention", h, kind, backbone.norm_groups, embedding)?;
         let h = g.scope("conv_block", |g| {
             conv_block(g, h, width, kernel, backbone, embedding)
