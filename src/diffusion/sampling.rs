@@ -65,6 +65,7 @@ pub struct SamplingSpec {
     pub guidance: bool,
     /// The network takes labels.
     pub labels: bool,
+    /// Where fresh noise comes from.
     pub noise: NoiseSource,
 }
 
@@ -165,13 +166,16 @@ fn twice(g: &mut Graph, x: Value, shape: Vec<usize>) -> Result<Value, GraphError
 /// Values for a binding.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HostValues {
+    /// For an `f32` binding.
     F32(Vec<f32>),
+    /// For an `i32` binding.
     I32(Vec<i32>),
 }
 
 /// What one walk starts from.
 #[derive(Clone, Debug)]
 pub struct RunInputs<'a> {
+    /// The walk.
     pub table: &'a SamplerTable,
     /// Noise to start from, `[N, …, C]`; [`initial_noise`] makes it.
     pub x_t: &'a [f32],
@@ -179,6 +183,7 @@ pub struct RunInputs<'a> {
     pub labels: &'a [i32],
     /// Class of each image in the unconditional half under guidance; an empty slice for none.
     pub opposite_labels: &'a [i32],
+    /// Seed of the noise.
     pub seed: u64,
     /// Index of each image under the seed.
     pub images: &'a [u32],
@@ -271,4 +276,156 @@ pub fn initial_noise(seed: u64, images: &[u32], len: usize) -> Vec<f32> {
         fill_normal(key, u64::from(image), 0, sample);
     }
     noise
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::cpu::{CpuDevice, CpuExecutable};
+    use crate::diffusion::{Method, NoiseSchedule};
+    use crate::graph::{Plan, PlanOptions};
+    use crate::model::config::{BetaSchedule, NoiseConfig};
+    use crate::ops::{Binary, Unary};
+    use crate::tensor::TensorMap;
+
+    const SHAPE: [usize; 3] = [5, 7, 4];
+    const SEED: u64 = 0x8000_0001_ffff_fff7;
+
+    fn spec(batch: usize, guidance: bool) -> SamplingSpec {
+        SamplingSpec {
+            batch,
+            shape: SHAPE.to_vec(),
+            rows: 12,
+            objective: Objective::Noise,
+            clip_x0: false,
+            learned_variance: true,
+            guidance,
+            labels: true,
+            noise: NoiseSource::Philox,
+        }
+    }
+
+    fn schedule() -> NoiseSchedule {
+        NoiseSchedule::new(&NoiseConfig {
+            timesteps: 60,
+            betas: BetaSchedule::Cosine,
+        })
+        .unwrap()
+    }
+
+    /// A network of a few elementwise ops that mixes in label and time step, and predicts a
+    /// variance behind the noise.
+    fn predict(g: &mut Graph, step: StepInputs) -> Result<Value, GraphError> {
+        let n = g.shape(step.x_t)[0];
+        let by_class = g.parameter("by_class", [3, 1])?;
+        let by_time = g.parameter("by_time", [60, 1])?;
+        let labels = step.labels.expect("the network takes labels");
+        let class = g.embedding(by_class, labels)?;
+        let time = g.embedding(by_time, step.t)?;
+        let shift = g.add(class, time)?;
+        let shift = g.reshape(shift, [n, 1, 1, 1])?;
+        let x = g.add(step.x_t, shift)?;
+        let previous = g.apply(Binary::Mul, &[step.x_t, step.continues])?;
+        let y = g.add(x, previous)?;
+        let y = g.swish(y)?;
+        let variance = g.apply(
+            Unary::Clamp {
+                low: -1.0,
+                high: 1.0,
+            },
+            &[x],
+        )?;
+        g.concat(&[y, variance])
+    }
+
+    fn walk(images: &[u32], labels: &[i32], guidance: f64, method: Method) -> Vec<f32> {
+        let guided = guidance != 1.0;
+        let spec = spec(images.len(), guided);
+        let mut g = Graph::new();
+        sampling_step(&mut g, &spec, predict).unwrap();
+        let device = CpuDevice::new(Some(2)).unwrap();
+        let plan = Plan::new(&g, &device, PlanOptions::default());
+        let weights = |name: &str, len: usize| {
+            let values: Vec<f32> = (0..len).map(|i| (i as f32 * 0.7).sin()).collect();
+            let tensor = crate::tensor::Tensor::from_f32([len, 1], &values);
+            (name.to_owned(), tensor)
+        };
+        let weights = TensorMap::from([weights("by_class", 3), weights("by_time", 60)]);
+        let mut exe: CpuExecutable = device.load(plan, &weights).unwrap();
+        let table = SamplerTable::new(&schedule(), method, 9, guidance, true).unwrap();
+        let len = SHAPE.iter().product();
+        let bindings = spec.bindings(&RunInputs {
+            table: &table,
+            x_t: &initial_noise(SEED, images, len),
+            labels,
+            opposite_labels: &[],
+            seed: SEED,
+            images,
+            noise: &[],
+        });
+        for (name, values) in bindings.unwrap() {
+            match values {
+                HostValues::F32(values) => exe.write(name, &values).unwrap(),
+                HostValues::I32(values) => exe.write_i32(name, &values).unwrap(),
+            }
+        }
+        exe.poison();
+        for _ in 0..table.steps() {
+            exe.run();
+        }
+        assert_eq!(exe.read_i32(names::COUNTER).unwrap(), [9]);
+        exe.read(names::X_T).unwrap().to_vec()
+    }
+
+    #[test]
+    fn an_image_does_not_depend_on_its_batch() {
+        let len: usize = SHAPE.iter().product();
+        for method in [Method::default(), Method::Ancestral] {
+            for guidance in [1.0, 3.5] {
+                let many = walk(&[3, 8, u32::MAX], &[0, 2, 1], guidance, method);
+                assert!(many.iter().all(|v| v.is_finite()));
+                let alone = walk(&[8], &[2], guidance, method);
+                assert_eq!(many[len..2 * len], alone, "{method:?} {guidance}");
+                assert_ne!(alone, walk(&[8], &[1], guidance, method));
+                assert_ne!(alone, walk(&[9], &[2], guidance, method));
+            }
+        }
+    }
+
+    /// Guidance between a prediction and itself changes nothing but rounding.
+    #[test]
+    fn guidance_extrapolates_from_the_unconditional_half() {
+        let without = walk(&[1], &[-1], 1.0, Method::default());
+        let guided = walk(&[1], &[-1], 7.0, Method::default());
+        assert_eq!(without, guided);
+    }
+
+    #[test]
+    fn wrong_lengths_are_named() {
+        let table = SamplerTable::new(&schedule(), Method::Ancestral, 9, 1.0, true).unwrap();
+        let x_t = vec![0.0; 2 * SHAPE.iter().product::<usize>()];
+        let run = RunInputs {
+            table: &table,
+            x_t: &x_t,
+            labels: &[1],
+            opposite_labels: &[],
+            seed: 0,
+            images: &[0, 1],
+            noise: &[],
+        };
+        let error = |run: &RunInputs<'_>| spec(2, false).bindings(run).unwrap_err().to_string();
+        assert_eq!(error(&run), "'sampler.labels' takes 2 values, found 1");
+        let few = RunInputs {
+            labels: &[],
+            images: &[0],
+            ..run.clone()
+        };
+        assert_eq!(error(&few), "'sampler.images' takes 2 values, found 1");
+        let long = SamplerTable::new(&schedule(), Method::Ancestral, 13, 1.0, true).unwrap();
+        let long = RunInputs {
+            table: &long,
+            ..run
+        };
+        assert!(error(&long).contains("1 to 12, found 13"));
+    }
 }

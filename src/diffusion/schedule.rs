@@ -108,6 +108,26 @@ impl NoiseSchedule {
         ]
     }
 
+    /// The table `[T, 2]` that [`Graph::add_noise`](crate::graph::Graph::add_noise) reads:
+    /// `sqrt(A_t)`, `sqrt(1 - A_t)`.
+    pub fn noising_table(&self) -> Vec<f32> {
+        let rows = self.sqrt_alphas_cumprod.iter();
+        rows.zip(&self.sqrt_one_minus_alphas_cumprod)
+            .flat_map(|(&signal, &noise)| [signal, noise])
+            .collect()
+    }
+
+    /// The table `[T, 3]` that [`Graph::variance_loss`](crate::graph::Graph::variance_loss)
+    /// reads: logarithms of posterior variance and beta, weight of `x_0` in the posterior mean.
+    pub fn variance_table(&self) -> Vec<f32> {
+        (0..self.timesteps())
+            .flat_map(|t| {
+                let weight = self.posterior_mean_coef1[t];
+                [self.log_posterior_variance(t), self.log_beta(t), weight]
+            })
+            .collect()
+    }
+
     /// `ln max(posterior variance, 1e-20)` of time step `t`.
     pub fn log_posterior_variance(&self, t: usize) -> f32 {
         self.posterior_variance[t].max(MIN_VARIANCE).ln()

@@ -42,6 +42,18 @@ fn project(g: &mut Graph, name: &str, x: Value, out: usize) -> Result<Value, Gra
     })
 }
 
+/// Width of the heads together: the channels, rounded down to a multiple of the heads.
+fn inner_width(g: &Graph, x: Value) -> Result<usize, GraphError> {
+    let c = channels(g, x);
+    match c / HEADS * HEADS {
+        0 => Err(GraphError::Model(format!(
+            "attention at '{}' needs at least {HEADS} channels (one per head), found {c}",
+            g.path()
+        ))),
+        inner => Ok(inner),
+    }
+}
+
 /// `x + to_out(attention(…))`.
 ///
 /// With an embedding the context is that single token: the softmax over one key is 1, so the
@@ -54,14 +66,7 @@ fn attention_layer(
     groups: usize,
 ) -> Result<Value, GraphError> {
     let c = channels(g, x);
-    let head_dim = c / HEADS;
-    if head_dim == 0 {
-        return Err(GraphError::Model(format!(
-            "attention at '{}' needs at least {HEADS} channels (one per head), found {c}",
-            g.path()
-        )));
-    }
-    let inner = HEADS * head_dim;
+    let inner = inner_width(g, x)?;
     if let Some(embedding) = embedding {
         let v = project(g, "to_v", embedding.raw, inner)?;
         let shift = project(g, "to_out.0", v, c)?;
@@ -75,7 +80,7 @@ fn attention_layer(
     let k = project(g, "to_k", h, inner)?;
     let v = project(g, "to_v", h, inner)?;
     // The reference scales q and k by d^(-1/4) each.
-    let scale = (head_dim as f32).powf(-0.5);
+    let scale = ((inner / HEADS) as f32).powf(-0.5);
     let h = g.attention(q, k, v, HEADS, scale)?;
     let h = project(g, "to_out.0", h, c)?;
     let h = g.reshape(h, shape)?;
@@ -89,9 +94,9 @@ fn transformer(
     embedding: Option<Embedding>,
     groups: usize,
 ) -> Result<Value, GraphError> {
-    let c = channels(g, x);
+    let (c, inner) = (channels(g, x), inner_width(g, x)?);
     let h = group_norm(g, "norm", x, groups)?;
-    let h = conv(g, "proj_in", h, c, 1, 1)?;
+    let h = conv(g, "proj_in", h, inner, 1, 1)?;
     let h = g.scope("transformer_blocks.0", |g| {
         let h = g.scope("self_atn", |g| attention_layer(g, h, None, groups))?;
         let h = match embedding {
@@ -102,14 +107,14 @@ fn transformer(
         };
         let gated = g.scope("proj_out.0", |g| {
             let normalised = g.scope("norm", |g| {
-                let gamma = g.parameter("weight", [c])?;
-                let beta = g.parameter("bias", [c])?;
+                let gamma = g.parameter("weight", [inner])?;
+                let beta = g.parameter("bias", [inner])?;
                 g.layer_norm(h, gamma, beta, NORM_EPS)
             })?;
-            let both = linear(g, "proj", normalised, 8 * c)?;
+            let both = linear(g, "proj", normalised, 8 * inner)?;
             g.geglu(both)
         })?;
-        let h2 = conv(g, "proj_out.2", gated, c, 1, 1)?;
+        let h2 = conv(g, "proj_out.2", gated, inner, 1, 1)?;
         g.add(h, h2)
     })?;
     let h = conv(g, "proj_out", h, c, 1, 1)?;

@@ -26,11 +26,11 @@ type Run = fn(&Case) -> Result<(), Failed>;
 /// Families by the start of the file name; the first that fits counts.
 const FAMILIES: &[(&str, Run)] = &[
     ("unet_", unet::run_case),
+    ("lpips_", lpips::run_case),
     ("scheduler_", scheduler::run_case),
     ("ddim_timesteps", scheduler::run_timesteps),
     ("ddim", ddim::run_case),
     ("ema_decay", train::run_ema_decay),
-    ("lpips_", lpips::run_case),
     ("train_", train::run_case),
     ("vae_", vae::run_case),
 ];

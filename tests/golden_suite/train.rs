@@ -34,16 +34,20 @@ pub fn run_case(case: &Case) -> Result<(), Failed> {
 /// Family `ema_decay`: the weight of the old average by step.
 pub fn run_ema_decay(case: &Case) -> Result<(), Failed> {
     let mut report = Report::new(case);
-    let ema = Ema {
-        max_decay: Ema::MAX_DECAY,
-        power: Ema::POWER,
-        gated: false,
-    };
-    let got: Vec<f32> = case
-        .ints("in.step")?
-        .iter()
-        .map(|&step| ema.decay(step) as f32)
-        .collect();
+    let mut g = Graph::new();
+    let average = g.state("average", [1], DType::F32)?;
+    let zero = g.constant([1], &[0.0])?;
+    let step = g.state("step", [1], DType::I32)?;
+    g.ema(average, zero, step, None)?;
+    let mut executable = load(&g, &TensorMap::new())?;
+    let mut got = Vec::new();
+    for step in case.ints("in.step")? {
+        // What is left of 1 after it moved towards 0.
+        executable.write("average", &[1.0])?;
+        executable.write_i32("step", &[step])?;
+        executable.run();
+        got.push(executable.read("average")?[0]);
+    }
     report.compare("out", "decay", &got, &case.floats("out.decay")?, TABLE);
     report.finish()
 }

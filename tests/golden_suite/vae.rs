@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 
 use libtest_mimic::Failed;
-use medfusion::checkpoint::hashed_parameter;
 use medfusion::graph::{Graph, Value};
 use medfusion::model::config::VaeConfig;
 use medfusion::model::{Decoded, Moments, build_decoder, build_encoder, lpips};
-use medfusion::tensor::{DType, TensorMap};
+use medfusion::tensor::DType;
 use medfusion::train::loss::{Distance, VaeLossOptions, vae_loss};
 
 use crate::harness::{
@@ -64,18 +63,6 @@ pub fn loss_options(name: &str, kl_weight: f64) -> Result<VaeLossOptions, Failed
         kl_weight,
         supervision_weights: Vec::new(),
     })
-}
-
-/// VGG16 from the hashed recipe.
-pub fn hashed_vgg() -> TensorMap {
-    lpips::parameters()
-        .into_iter()
-        .map(|(name, shape)| {
-            let name = format!("{}.{name}", lpips::PATH);
-            let tensor = hashed_parameter(&name, &shape, 2f64.sqrt());
-            (name, tensor)
-        })
-        .collect()
 }
 
 pub fn kl_weight(case: &Case) -> f64 {
@@ -185,7 +172,7 @@ fn loss(
     let options = loss_options(name, kl_weight(case))?;
     let mut weights = case.weights()?;
     if options.perceptual {
-        weights.extend(hashed_vgg());
+        weights.extend(crate::lpips::weights());
     }
     let (shape, _) = case.nhwc("in.x")?;
     let (noise_shape, _) = case.nhwc("in.noise")?;
@@ -214,7 +201,7 @@ fn loss(
         .filter(|(name, _)| !name.starts_with(lpips::PATH))
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
-    // The reference's gradient of the input includes the way through the target.
+    // The target is an input of its own: the reference's gradient of the image leaves it out too.
     wrt.push(("in.x".to_owned(), net.x));
     let values: Vec<Value> = wrt.iter().map(|&(_, value)| value).collect();
     let grads = g.gradients(loss.total, &values)?;

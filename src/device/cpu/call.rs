@@ -165,15 +165,22 @@ impl<'a> CpuCall<'a> {
             // SAFETY: ranges of different threads are disjoint; the input is either the very
             // same memory, and then not borrowed beside `y`, or disjoint from it.
             let y = unsafe { y.slice_mut(range.clone()) };
-            vectorised(|| {
-                if in_place {
-                    y.iter_mut().for_each(|y| *y = f(*y));
-                } else {
-                    // SAFETY: see above.
-                    let a = unsafe { a.slice(range) };
-                    y.iter_mut().zip(a).for_each(|(y, &a)| *y = f(a));
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    if in_place {
+                        for y in y {
+                            *y = f(*y);
+                        }
+                    } else {
+                        // SAFETY: see above.
+                        let a = unsafe { a.slice(range) };
+                        for (y, &a) in y.iter_mut().zip(a) {
+                            *y = f(a);
+                        }
+                    }
+                },
+            );
         });
     }
 
@@ -187,21 +194,31 @@ impl<'a> CpuCall<'a> {
             let y = unsafe { y.slice_mut(range.clone()) };
             // SAFETY: as in `unary`; not used where the operand is the result's memory.
             let operand = |shared: Shared| unsafe { shared.slice(range.clone()) };
-            vectorised(|| match in_place {
-                [true, true] => y.iter_mut().for_each(|y| *y = f(*y, *y)),
-                [true, false] => y
-                    .iter_mut()
-                    .zip(operand(b))
-                    .for_each(|(y, &b)| *y = f(*y, b)),
-                [false, true] => y
-                    .iter_mut()
-                    .zip(operand(a))
-                    .for_each(|(y, &a)| *y = f(a, *y)),
-                [false, false] => y
-                    .iter_mut()
-                    .zip(operand(a).iter().zip(operand(b)))
-                    .for_each(|(y, (&a, &b))| *y = f(a, b)),
-            });
+            vectorised(
+                #[inline(always)]
+                || match in_place {
+                    [true, true] => {
+                        for y in y {
+                            *y = f(*y, *y);
+                        }
+                    }
+                    [true, false] => {
+                        for (y, &b) in y.iter_mut().zip(operand(b)) {
+                            *y = f(*y, b);
+                        }
+                    }
+                    [false, true] => {
+                        for (y, &a) in y.iter_mut().zip(operand(a)) {
+                            *y = f(a, *y);
+                        }
+                    }
+                    [false, false] => {
+                        for (y, (&a, &b)) in y.iter_mut().zip(operand(a).iter().zip(operand(b))) {
+                            *y = f(a, b);
+                        }
+                    }
+                },
+            );
         });
     }
 

@@ -4,8 +4,10 @@
 mod buffer;
 mod call;
 mod executable;
+pub mod gemm;
 pub(crate) mod parallel;
 pub(crate) mod simd;
+pub mod threads;
 
 pub use executable::{CpuDevice, CpuExecutable};
 

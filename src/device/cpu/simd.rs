@@ -4,7 +4,9 @@
 /// Calls `f` compiled for the widest instruction set found at run time.
 ///
 /// `f` is inlined into a function with those target features, so that the loops in it are
-/// vectorised accordingly; keep to loops over slices and the functions of this module.
+/// vectorised accordingly; keep to loops over slices and the functions of this module. Give it
+/// `#[inline(always)]` and write `for` loops: the body of a `for_each` may stay a function of its
+/// own, compiled for the least common processor.
 #[inline]
 pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
@@ -63,8 +65,9 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p * r + 0.5;
     let p = p * r + 1.0;
     let p = p * r + 1.0;
-    // 2^n as two factors, so that subnormal results round once.
-    let n = n as i32;
+    // 2^n as two factors, so that subnormal results round once. The integer stands in the low bits
+    // of `shifted`; a conversion would saturate, which does not vectorise.
+    let n = shifted.to_bits() as i32 - ROUND.to_bits() as i32;
     let half = n >> 1;
     let scale = |k: i32| f32::from_bits(((k + 127) as u32) << 23);
     p * scale(half) * scale(n - half)
@@ -89,10 +92,48 @@ pub(crate) fn swish_derivative(x: f32) -> f32 {
     s * (1.0 + x * (1.0 - s))
 }
 
+/// Distribution function of the normal distribution, `erfc(-x / sqrt 2) / 2`, with a relative error
+/// of 4e-7 and, in the lower tail, where the exponent's rounding shows, 2e-7 x^2 more.
+///
+/// `erfc(z) = t exp(-z^2 + P(t))` with `t = 1 / (1 + z / 2)`: Chebyshev fit of degree 9 for `z >= 0`,
+/// relative error 1.2e-7 (Numerical Recipes, `erfcc`).
+#[inline(always)]
+pub(crate) fn normal_cdf(x: f32) -> f32 {
+    let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
+    let t = 1.0 / (1.0 + 0.5 * z);
+    let p = 0.170_872_77;
+    let p = p * t - 0.822_152_23;
+    let p = p * t + 1.488_515_9;
+    let p = p * t - 1.135_204;
+    let p = p * t + 0.278_868_07;
+    let p = p * t - 0.186_288_06;
+    let p = p * t + 0.096_784_18;
+    let p = p * t + 0.374_091_96;
+    let p = p * t + 1.000_023_7;
+    let p = p * t - 1.265_512_2;
+    let tail = 0.5 * t * exp(p - z * z);
+    if x < 0.0 { tail } else { 1.0 - tail }
+}
+
+/// Lanes of the reductions below.
+const LANES: usize = 16;
+
+/// Folds lanes pairwise, halves onto halves.
+#[inline(always)]
+fn fold_lanes(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = f(lanes[i], lanes[i + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
 /// `sum f(i)` for `i` in `0..len`, in a fixed order that vectorises: 16 lanes, then the lanes.
 #[inline(always)]
 pub(crate) fn sum_of(len: usize, f: impl Fn(usize) -> f32) -> f32 {
-    const LANES: usize = 16;
     let mut lanes = [0.0f32; LANES];
     let whole = len / LANES * LANES;
     for start in (0..whole).step_by(LANES) {
@@ -100,7 +141,38 @@ pub(crate) fn sum_of(len: usize, f: impl Fn(usize) -> f32) -> f32 {
             *lane += f(start + i);
         }
     }
-    lanes.iter().sum::<f32>() + (whole..len).map(f).sum::<f32>()
+    let mut sum = fold_lanes(
+        lanes,
+        #[inline(always)]
+        |a, b| a + b,
+    );
+    for i in whole..len {
+        sum += f(i);
+    }
+    sum
+}
+
+/// `b` if it is larger, else `a`, also where `b` is NaN.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// The largest element, minus infinity of none. NaN is passed over.
+#[inline(always)]
+pub(crate) fn largest(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane = larger(*lane, value);
+        }
+    }
+    let mut most = fold_lanes(lanes, larger);
+    for &value in rest {
+        most = larger(most, value);
+    }
+    most
 }
 
 #[cfg(test)]
@@ -124,6 +196,39 @@ mod tests {
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
         assert_eq!(exp(f32::INFINITY), f32::INFINITY);
         assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn normal_cdf_is_accurate_in_both_tails() {
+        for i in -60_000..60_000 {
+            let x = i as f32 * 1e-4;
+            let want = 0.5 * libm::erfc(-f64::from(x) * std::f64::consts::FRAC_1_SQRT_2);
+            let error = (f64::from(normal_cdf(x)) - want).abs() / want;
+            // Rounding of z^2 + P up to 18 shows as a relative error.
+            let bound = 3e-7
+                + if x < 0.0 {
+                    1.5e-7 * f64::from(x * x)
+                } else {
+                    0.0
+                };
+            assert!(error < bound, "{x}: {error:e}");
+        }
+        assert_eq!(normal_cdf(f32::NEG_INFINITY), 0.0);
+        assert_eq!(normal_cdf(f32::INFINITY), 1.0);
+        assert!(normal_cdf(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn reductions_cover_every_element() {
+        for len in [0, 1, 15, 16, 17, 40, 64] {
+            let values: Vec<f32> = (0..len).map(|i| ((i * 7) % 64) as f32 - 70.0).collect();
+            let sum: f32 = values.iter().sum();
+            assert_eq!(sum_of(len, |i| values[i]), sum);
+            let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            assert_eq!(largest(&values), most);
+        }
+        assert_eq!(largest(&[1.0, f32::NAN, 3.0]), 3.0);
+        assert!(sum_of(20, |i| if i == 18 { f32::NAN } else { 0.0 }).is_nan());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Multi-head softmax attention without a matrix of all pairs in memory, and its gradient.
 
 mod cpu;
+mod product;
 mod reference;
 #[cfg(test)]
 mod tests;
@@ -53,7 +54,10 @@ impl Operator for Attention {
             _ => None,
         };
         results().ok_or_else(|| {
-            let expected = format!("q [N,Tq,C], k and v [N,Tk,C] with C divisible by {} heads", self.heads);
+            let expected = format!(
+                "q [N,Tq,C], k and v [N,Tk,C] with C divisible by {} heads",
+                self.heads
+            );
             Mismatch::inputs(expected, inputs)
         })
     }
@@ -84,12 +88,17 @@ impl Operator for AttentionGrad {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         let results = || {
-            let [q, k, v, y, lse, dy] = inputs else { return None };
+            let [q, k, v, y, lse, dy] = inputs else {
+                return None;
+            };
             let expected = log_sum_exp(q, k, v, self.heads)?;
             (*lse == expected && y == q && dy == q).then(|| vec![q.clone(), k.clone(), v.clone()])
         };
         results().ok_or_else(|| {
-            Mismatch::inputs("q [N,Tq,C], k and v [N,Tk,C], y like q, lse [N,heads,Tq], dy like q", inputs)
+            Mismatch::inputs(
+                "q [N,Tq,C], k and v [N,Tk,C], y like q, lse [N,heads,Tq], dy like q",
+                inputs,
+            )
         })
     }
 

@@ -30,7 +30,10 @@ fn probabilities(
         .collect();
     let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = scores.iter().map(|s| (s - largest).exp()).sum();
-    (scores.iter().map(|s| (s - largest).exp() / sum).collect(), largest + sum.ln())
+    (
+        scores.iter().map(|s| (s - largest).exp() / sum).collect(),
+        largest + sum.ln(),
+    )
 }
 
 impl ReferenceOperator for Attention {
@@ -61,23 +64,28 @@ impl ReferenceOperator for AttentionGrad {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let (q, k, v, dy) = (inputs[0], inputs[1], inputs[2], inputs[5]);
         let heads = self.heads;
-        let mut grads: Vec<Array> = outputs.iter().map(|ty| Array::zeros(ty.shape.clone())).collect();
+        let mut grads: Vec<Array> = outputs
+            .iter()
+            .map(|ty| Array::zeros(ty.shape.clone()))
+            .collect();
         for n in 0..q.dim(0) {
             for h in 0..heads {
                 for t in 0..q.dim(1) {
                     let (p, _) = probabilities((q, k), (heads, self.scale), (n, h, t));
                     let dy = head(dy, heads, n, h, t);
                     // y_t = sum_j p_j v_j and p = softmax(s), so ds_j = p_j (dy·v_j - sum_l p_l dy·v_l).
-                    let dp: Vec<f64> = (0..p.len()).map(|j| dot(dy, head(v, heads, n, h, j))).collect();
+                    let dp: Vec<f64> = (0..p.len())
+                        .map(|j| dot(dy, head(v, heads, n, h, j)))
+                        .collect();
                     let mean = dot(&p, &dp);
                     let query = head_start(&q.shape, heads, n, h, t);
                     for j in 0..p.len() {
                         let ds = p[j] * (dp[j] - mean) * f64::from(self.scale);
                         let key = head_start(&k.shape, heads, n, h, j);
-                        for i in 0..dy.len() {
+                        for (i, dy) in dy.iter().enumerate() {
                             grads[0].data[query + i] += ds * k.data[key + i];
                             grads[1].data[key + i] += ds * q.data[query + i];
-                            grads[2].data[key + i] += p[j] * dy[i];
+                            grads[2].data[key + i] += p[j] * dy;
                         }
                     }
                 }

@@ -1,5 +1,5 @@
 use crate::graph::Graph;
-use crate::ops::testing::check;
+use crate::ops::testing::{check, check_nan_shows};
 
 #[test]
 fn values_and_gradients_of_self_and_cross_attention() {
@@ -33,6 +33,21 @@ fn mismatches_are_named() {
         "attention at '' expects q [N,Tq,C], k and v [N,Tk,C] with C divisible by 3 heads, \
          found f32[1, 3, 10], f32[1, 4, 10], f32[1, 4, 10]"
     );
-    assert!(g.attention(q, k, q, 2, 1.0).is_err(), "values of another length");
+    assert!(
+        g.attention(q, k, q, 2, 1.0).is_err(),
+        "values of another length"
+    );
     assert!(g.attention(q, k, k, 0, 1.0).is_err());
+}
+
+#[test]
+fn nan_is_not_hidden() {
+    check_nan_shows(|g| {
+        let q = g.parameter("q", [1, 5, 6])?;
+        let (k, v) = (
+            g.parameter("k", [1, 140, 6])?,
+            g.parameter("v", [1, 140, 6])?,
+        );
+        g.attention(q, k, v, 2, 0.5)
+    });
 }

@@ -7,7 +7,9 @@ impl CpuOperator for Concat {
     fn run(&self, call: &CpuCall<'_>) {
         let outer: usize = call.out_type(0).shape[..self.axis].iter().product();
         let y = Shared::from_slice(call.out(0));
-        let Some(row_len) = y.len.checked_div(outer) else { return };
+        let Some(row_len) = y.len.checked_div(outer) else {
+            return;
+        };
         let mut offset = 0;
         for input in 0..call.input_count() {
             let x = call.f32(input);

@@ -26,17 +26,25 @@ impl Operator for Concat {
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         let joined = || {
             let mut joined = inputs.first().filter(|x| x.dtype.is_float())?.clone();
-            let total = inputs.iter().map(|x| x.shape.get(self.axis).copied().unwrap_or(0)).sum();
+            let total = inputs
+                .iter()
+                .map(|x| x.shape.get(self.axis).copied().unwrap_or(0))
+                .sum();
             *joined.shape.get_mut(self.axis)? = total;
             let fits = |x: &TensorType| {
                 let mut x = x.clone();
-                x.shape.get_mut(self.axis).map(|extent| *extent = total);
+                if let Some(extent) = x.shape.get_mut(self.axis) {
+                    *extent = total;
+                }
                 x == joined
             };
             inputs.iter().all(fits).then_some(vec![joined])
         };
         joined().ok_or_else(|| {
-            Mismatch::inputs(format!("float arrays that differ in axis {} only", self.axis), inputs)
+            Mismatch::inputs(
+                format!("float arrays that differ in axis {} only", self.axis),
+                inputs,
+            )
         })
     }
 
@@ -64,7 +72,9 @@ impl Graph {
     /// # Errors
     /// If there is none or they differ in another axis.
     pub fn concat(&mut self, values: &[Value]) -> Result<Value, GraphError> {
-        let axis = values.first().map_or(0, |&v| self.shape(v).len().saturating_sub(1));
+        let axis = values
+            .first()
+            .map_or(0, |&v| self.shape(v).len().saturating_sub(1));
         self.apply(Concat { axis }, values)
     }
 

@@ -4,7 +4,10 @@ use crate::ops::testing::check;
 #[test]
 fn values_and_gradients_along_any_axis() {
     for (axis, shapes) in [
-        (3, vec![vec![2, 3, 5, 7], vec![2, 3, 5, 1], vec![2, 3, 5, 20]]),
+        (
+            3,
+            vec![vec![2, 3, 5, 7], vec![2, 3, 5, 1], vec![2, 3, 5, 20]],
+        ),
         (3, vec![vec![1, 50, 40, 8], vec![1, 50, 40, 8]]),
         (0, vec![vec![2, 3], vec![1, 3]]),
         (1, vec![vec![3, 2, 4], vec![3, 1, 4], vec![3, 5, 4]]),
@@ -12,8 +15,9 @@ fn values_and_gradients_along_any_axis() {
     ] {
         check(|g| {
             let values = shapes.iter().enumerate();
-            let values: Result<Vec<_>, _> =
-                values.map(|(i, shape)| g.parameter(&format!("x{i}"), shape.clone())).collect();
+            let values: Result<Vec<_>, _> = values
+                .map(|(i, shape)| g.parameter(&format!("x{i}"), shape.clone()))
+                .collect();
             g.concat_along(axis, &values?)
         });
     }

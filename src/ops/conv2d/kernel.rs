@@ -1,161 +1,109 @@
-//! CPU kernels: plain loop nests over channels as lanes.
+//! What the planner asks of the CPU kernels in [`super::cpu`].
 
-use rayon::prelude::*;
-
+use super::cpu::{ConvGeometry, Forward, InputGrad, WeightGrad};
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, Windows};
-use crate::device::cpu::simd::vectorised;
 use crate::device::cpu::{CpuCall, CpuOperator, PackedOperand};
 use crate::graph::TensorType;
 
 impl Windows {
-    /// Input row or column that output `o` reads under kernel index `k`, of `len`.
-    fn source(self, axis: usize, o: usize, k: usize, len: usize) -> Option<usize> {
-        let fold = if self.upsample { 2 } else { 1 };
-        let position = (o * self.stride + k).checked_sub(self.padding[axis])?;
-        (position < len * fold).then_some(position / fold)
+    /// The convolution of `x` `[N,H,W,I]` with `w` `[O,I,kH,kW]`.
+    fn geometry(self, x: &[usize], w: &[usize]) -> ConvGeometry {
+        ConvGeometry {
+            batch: x[0],
+            height: x[1],
+            width: x[2],
+            in_channels: w[1],
+            out_channels: w[0],
+            kernel: [w[2], w[3]],
+            stride: self.stride,
+            padding: self.padding,
+            upsample: self.upsample,
+        }
     }
 }
 
-fn whole_filter(inputs: &[TensorType]) -> Option<PackedOperand> {
-    Some(PackedOperand {
-        index: 1,
-        len: inputs[1].len(),
-    })
+impl Conv2d {
+    fn forward(&self, inputs: &[TensorType]) -> Forward {
+        Forward::new(&self.windows().geometry(&inputs[0].shape, &inputs[1].shape))
+    }
+}
+
+impl Conv2dInputGrad {
+    fn input_grad(&self, inputs: &[TensorType]) -> InputGrad {
+        let image = [inputs[0].shape[0], self.height, self.width];
+        InputGrad::new(&self.windows().geometry(&image, &inputs[1].shape))
+    }
+}
+
+impl Conv2dWeightGrad {
+    fn weight_grad(&self, inputs: &[TensorType], outputs: &[TensorType]) -> WeightGrad {
+        WeightGrad::new(&self.windows().geometry(&inputs[0].shape, &outputs[0].shape))
+    }
 }
 
 impl CpuOperator for Conv2d {
-    fn packed_operand(&self, inputs: &[TensorType]) -> Option<PackedOperand> {
-        whole_filter(inputs)
+    fn workspace_len(&self, inputs: &[TensorType], _: &[TensorType]) -> usize {
+        self.forward(inputs).workspace_len()
     }
 
-    /// To `[kH,kW,I,O]`.
-    fn pack(&self, inputs: &[TensorType], w: &[f32], packed: &mut [f32]) {
-        let shape = &inputs[1].shape;
-        let (outputs, per_output) = (shape[0], shape[1] * shape[2] * shape[3]);
-        let taps = shape[2] * shape[3];
-        for o in 0..outputs {
-            for j in 0..per_output {
-                packed[((j % taps) * shape[1] + j / taps) * outputs + o] = w[o * per_output + j];
-            }
-        }
+    fn packed_operand(&self, inputs: &[TensorType]) -> Option<PackedOperand> {
+        Some(PackedOperand {
+            index: 1,
+            len: self.forward(inputs).packed_len(),
+        })
+    }
+
+    fn pack(&self, inputs: &[TensorType], operand: &[f32], packed: &mut [f32]) {
+        self.forward(inputs).pack(operand, packed);
     }
 
     fn run(&self, call: &CpuCall<'_>) {
-        let (x, w, y) = (call.f32(0), call.packed(), call.out(0));
-        let (xs, ws, ys) = (&call.in_type(0).shape, &call.in_type(1).shape, &call.out_type(0).shape);
-        let windows = self.windows();
         let bias = self.bias.then(|| call.f32(2));
         let residual = self.residual_input().map(|index| call.f32(index));
-        let row_len = ys[2] * ys[3];
-        y.par_chunks_mut(row_len).enumerate().for_each(|(row, y)| {
-            let (n, oy) = (row / ys[1], row % ys[1]);
-            vectorised(|| {
-                for (ox, y) in y.chunks_exact_mut(ys[3]).enumerate() {
-                    match bias {
-                        Some(bias) => y.copy_from_slice(bias),
-                        None => y.fill(0.0),
-                    }
-                    for tap in 0..ws[2] * ws[3] {
-                        let source = (
-                            windows.source(0, oy, tap / ws[3], xs[1]),
-                            windows.source(1, ox, tap % ws[3], xs[2]),
-                        );
-                        let (Some(iy), Some(ix)) = source else { continue };
-                        let x = &x[((n * xs[1] + iy) * xs[2] + ix) * xs[3]..][..xs[3]];
-                        let w = &w[tap * xs[3] * ys[3]..];
-                        for (x, w) in x.iter().zip(w.chunks_exact(ys[3])) {
-                            y.iter_mut().zip(w).for_each(|(y, w)| *y += x * w);
-                        }
-                    }
-                    if let Some(residual) = residual {
-                        let residual = &residual[row * row_len + ox * ys[3]..];
-                        y.iter_mut().zip(residual).for_each(|(y, r)| *y += r);
-                    }
-                }
-            });
-        });
+        let (packed, x, y, workspace) = (call.packed(), call.f32(0), call.out(0), call.workspace());
+        let geometry = self
+            .windows()
+            .geometry(&call.in_type(0).shape, &call.in_type(1).shape);
+        Forward::new(&geometry).run(packed, x, bias, residual, y, workspace);
     }
 }
 
 impl CpuOperator for Conv2dInputGrad {
-    fn packed_operand(&self, inputs: &[TensorType]) -> Option<PackedOperand> {
-        whole_filter(inputs)
+    fn workspace_len(&self, inputs: &[TensorType], _: &[TensorType]) -> usize {
+        self.input_grad(inputs).workspace_len()
     }
 
-    /// To `[kH,kW,O,I]`.
-    fn pack(&self, inputs: &[TensorType], w: &[f32], packed: &mut [f32]) {
-        let shape = &inputs[1].shape;
-        let taps = shape[2] * shape[3];
-        for (at, &value) in w.iter().enumerate() {
-            let (oi, tap) = (at / taps, at % taps);
-            packed[tap * shape[0] * shape[1] + oi] = value;
-        }
+    fn packed_operand(&self, inputs: &[TensorType]) -> Option<PackedOperand> {
+        Some(PackedOperand {
+            index: 1,
+            len: self.input_grad(inputs).packed_len(),
+        })
+    }
+
+    fn pack(&self, inputs: &[TensorType], operand: &[f32], packed: &mut [f32]) {
+        self.input_grad(inputs).pack(operand, packed);
     }
 
     fn run(&self, call: &CpuCall<'_>) {
-        let (dy, w, dx) = (call.f32(0), call.packed(), call.out(0));
-        let (ys, ws, xs) = (&call.in_type(0).shape, &call.in_type(1).shape, &call.out_type(0).shape);
-        let windows = self.windows();
-        // One task per image: every pixel of dx gathers from several rows of dy.
-        dx.par_chunks_mut(xs[1] * xs[2] * xs[3]).enumerate().for_each(|(n, dx)| {
-            dx.fill(0.0);
-            vectorised(|| {
-                for pixel in 0..ys[1] * ys[2] {
-                    let dy = &dy[(n * ys[1] * ys[2] + pixel) * ys[3]..][..ys[3]];
-                    for tap in 0..ws[2] * ws[3] {
-                        let source = (
-                            windows.source(0, pixel / ys[2], tap / ws[3], xs[1]),
-                            windows.source(1, pixel % ys[2], tap % ws[3], xs[2]),
-                        );
-                        let (Some(iy), Some(ix)) = source else { continue };
-                        let dx = &mut dx[(iy * xs[2] + ix) * xs[3]..][..xs[3]];
-                        let w = &w[tap * ys[3] * xs[3]..];
-                        for (dy, w) in dy.iter().zip(w.chunks_exact(xs[3])) {
-                            dx.iter_mut().zip(w).for_each(|(dx, w)| *dx += dy * w);
-                        }
-                    }
-                }
-            });
-        });
+        let (packed, dy, dx, workspace) =
+            (call.packed(), call.f32(0), call.out(0), call.workspace());
+        let geometry = self
+            .windows()
+            .geometry(&call.out_type(0).shape, &call.in_type(1).shape);
+        InputGrad::new(&geometry).run(packed, dy, dx, workspace);
     }
 }
 
 impl CpuOperator for Conv2dWeightGrad {
-    /// `[O,kH,kW,I]`.
-    fn workspace_len(&self, _: &[TensorType], outputs: &[TensorType]) -> usize {
-        outputs[0].len()
+    fn workspace_len(&self, inputs: &[TensorType], outputs: &[TensorType]) -> usize {
+        self.weight_grad(inputs, outputs).workspace_len()
     }
 
     fn run(&self, call: &CpuCall<'_>) {
-        let (x, dy, dw) = (call.f32(0), call.f32(1), call.out(0));
-        let (xs, ys, ws) = (&call.in_type(0).shape, &call.in_type(1).shape, &call.out_type(0).shape);
-        let windows = self.windows();
-        let taps = ws[2] * ws[3];
-        let workspace = call.workspace();
-        workspace
-            .par_chunks_mut(taps * xs[3])
-            .zip(dw.par_chunks_mut(taps * xs[3]))
-            .enumerate()
-            .for_each(|(o, (sums, dw))| {
-                sums.fill(0.0);
-                vectorised(|| {
-                    for pixel in 0..ys[0] * ys[1] * ys[2] {
-                        let (n, oy, ox) = (pixel / (ys[1] * ys[2]), pixel / ys[2] % ys[1], pixel % ys[2]);
-                        let dy = dy[pixel * ys[3] + o];
-                        for (tap, sums) in sums.chunks_exact_mut(xs[3]).enumerate() {
-                            let source = (
-                                windows.source(0, oy, tap / ws[3], xs[1]),
-                                windows.source(1, ox, tap % ws[3], xs[2]),
-                            );
-                            let (Some(iy), Some(ix)) = source else { continue };
-                            let x = &x[((n * xs[1] + iy) * xs[2] + ix) * xs[3]..][..xs[3]];
-                            sums.iter_mut().zip(x).for_each(|(s, x)| *s += dy * x);
-                        }
-                    }
-                });
-                for (at, dw) in dw.iter_mut().enumerate() {
-                    *dw = sums[at % taps * xs[3] + at / taps];
-                }
-            });
+        let (x, dy, dw, workspace) = (call.f32(0), call.f32(1), call.out(0), call.workspace());
+        let geometry = self
+            .windows()
+            .geometry(&call.in_type(0).shape, &call.out_type(0).shape);
+        WeightGrad::new(&geometry).run(x, dy, dw, workspace);
     }
 }

@@ -1,5 +1,6 @@
 //! Two-dimensional convolution and its two gradients.
 
+pub mod cpu;
 mod kernel;
 mod reference;
 #[cfg(test)]
@@ -144,7 +145,9 @@ impl Operator for Conv2d {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         let y = || {
-            let [x, w, rest @ ..] = inputs else { return None };
+            let [x, w, rest @ ..] = inputs else {
+                return None;
+            };
             let ([n, h, width, i], [o, wi, kh, kw]) = (nhwc(x)?, filter(w)?);
             let [oh, ow] = self.windows().output([h, width], [kh, kw])?;
             let y = TensorType::new([n, oh, ow, o], x.dtype);
@@ -161,7 +164,10 @@ impl Operator for Conv2d {
                  {}",
                 self.windows().describe()
             );
-            for (flag, name) in [(self.bias, ", bias [O]"), (self.residual, ", residual like the result")] {
+            for (flag, name) in [
+                (self.bias, ", bias [O]"),
+                (self.residual, ", residual like the result"),
+            ] {
                 if flag {
                     expected.push_str(name);
                 }

@@ -45,9 +45,15 @@ impl ReferenceOperator for Conv2d {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let (x, w) = (inputs[0], inputs[1]);
         let mut y = Array::zeros(outputs[0].shape.clone());
-        products(self.windows(), &x.shape, &w.shape, &outputs[0].shape, |at, i, k| {
-            y.data[at] += x.data[i] * w.data[k];
-        });
+        products(
+            self.windows(),
+            &x.shape,
+            &w.shape,
+            &outputs[0].shape,
+            |at, i, k| {
+                y.data[at] += x.data[i] * w.data[k];
+            },
+        );
         let channels = y.channels();
         for (at, value) in y.data.iter_mut().enumerate() {
             if self.bias {
@@ -65,9 +71,15 @@ impl ReferenceOperator for Conv2dInputGrad {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let (dy, w) = (inputs[0], inputs[1]);
         let mut dx = Array::zeros(outputs[0].shape.clone());
-        products(self.windows(), &outputs[0].shape, &w.shape, &dy.shape, |at, i, k| {
-            dx.data[i] += dy.data[at] * w.data[k];
-        });
+        products(
+            self.windows(),
+            &outputs[0].shape,
+            &w.shape,
+            &dy.shape,
+            |at, i, k| {
+                dx.data[i] += dy.data[at] * w.data[k];
+            },
+        );
         vec![dx]
     }
 }
@@ -76,9 +88,15 @@ impl ReferenceOperator for Conv2dWeightGrad {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let (x, dy) = (inputs[0], inputs[1]);
         let mut dw = Array::zeros(outputs[0].shape.clone());
-        products(self.windows(), &x.shape, &outputs[0].shape, &dy.shape, |at, i, k| {
-            dw.data[k] += dy.data[at] * x.data[i];
-        });
+        products(
+            self.windows(),
+            &x.shape,
+            &outputs[0].shape,
+            &dy.shape,
+            |at, i, k| {
+                dw.data[k] += dy.data[at] * x.data[i];
+            },
+        );
         vec![dw]
     }
 }

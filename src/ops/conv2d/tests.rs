@@ -1,6 +1,6 @@
 use super::Conv2d;
 use crate::graph::{Graph, GraphError, Value};
-use crate::ops::testing::check;
+use crate::ops::testing::{check, check_nan_shows};
 
 struct Case {
     x: [usize; 4],
@@ -32,7 +32,10 @@ fn convolution(
         inputs.push(g.parameter("bias", [case.outputs])?);
     }
     if residual {
-        let [oh, ow] = op.windows().output([case.x[1], case.x[2]], case.kernel).unwrap();
+        let [oh, ow] = op
+            .windows()
+            .output([case.x[1], case.x[2]], case.kernel)
+            .unwrap();
         inputs.push(g.parameter("residual", [case.x[0], oh, ow, case.outputs])?);
     }
     g.apply(op, &inputs)
@@ -78,13 +81,31 @@ fn mismatches_are_named() {
     let mut g = Graph::new();
     let x = g.parameter("x", [1, 4, 4, 8]).unwrap();
     let w = g.parameter("w", [6, 7, 3, 3]).unwrap();
-    let error = g.scope("in_conv", |g| g.conv2d(x, w, None, 1, 1)).unwrap_err().to_string();
+    let error = g
+        .scope("in_conv", |g| g.conv2d(x, w, None, 1, 1))
+        .unwrap_err()
+        .to_string();
     assert_eq!(
         error,
         "conv2d at 'in_conv' expects x [N,H,W,I], weight [O,I,kH,kW] with kernel sides up to 7 \
          that fit stride 1 padding 1, found f32[1, 4, 4, 8], f32[6, 7, 3, 3]"
     );
     let w = g.parameter("v", [6, 8, 7, 7]).unwrap();
-    assert!(g.conv2d(x, w, None, 1, 1).is_err(), "a window larger than the padded image");
+    assert!(
+        g.conv2d(x, w, None, 1, 1).is_err(),
+        "a window larger than the padded image"
+    );
     assert!(g.conv2d(x, w, None, 0, 2).is_err(), "stride 0");
+}
+
+#[test]
+fn nan_is_not_hidden() {
+    for kernel in [1, 3] {
+        check_nan_shows(|g| {
+            let x = g.parameter("x", [1, 9, 9, 20])?;
+            let w = g.parameter("w", [33, 20, kernel, kernel])?;
+            let bias = g.parameter("bias", [33])?;
+            g.conv2d(x, w, Some(bias), 1, kernel / 2)
+        });
+    }
 }

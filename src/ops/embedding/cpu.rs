@@ -11,7 +11,9 @@ impl CpuOperator for Embedding {
             return;
         }
         for (y, &index) in y.chunks_exact_mut(channels).zip(index) {
-            let row = usize::try_from(index).ok().and_then(|row| table.chunks_exact(channels).nth(row));
+            let row = usize::try_from(index)
+                .ok()
+                .and_then(|row| table.chunks_exact(channels).nth(row));
             match row {
                 Some(row) => y.copy_from_slice(row),
                 None => y.fill(if index == -1 { 0.0 } else { f32::NAN }),
@@ -29,7 +31,9 @@ impl CpuOperator for EmbeddingGrad {
             return;
         }
         for (dy, &index) in dy.chunks_exact(channels).zip(index) {
-            let row = usize::try_from(index).ok().and_then(|row| table.chunks_exact_mut(channels).nth(row));
+            let row = usize::try_from(index)
+                .ok()
+                .and_then(|row| table.chunks_exact_mut(channels).nth(row));
             if let Some(row) = row {
                 row.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy);
             }

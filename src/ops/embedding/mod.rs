@@ -34,8 +34,13 @@ impl Operator for Embedding {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         match inputs {
-            [table, index] if table.dtype.is_float() && table.shape.len() == 2 && is_index(index) => {
-                Ok(vec![TensorType::new([index.len(), table.channels()], table.dtype)])
+            [table, index]
+                if table.dtype.is_float() && table.shape.len() == 2 && is_index(index) =>
+            {
+                Ok(vec![TensorType::new(
+                    [index.len(), table.channels()],
+                    table.dtype,
+                )])
             }
             _ => Err(Mismatch::inputs("table [K,E] and i32 index [N]", inputs)),
         }
@@ -53,7 +58,9 @@ impl Operator for Embedding {
     fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
         let rows = cx.graph.shape(cx.inputs[0])[0];
         let dy = cx.dy();
-        let dtable = cx.graph.apply(EmbeddingGrad { rows }, &[cx.inputs[1], dy])?;
+        let dtable = cx
+            .graph
+            .apply(EmbeddingGrad { rows }, &[cx.inputs[1], dy])?;
         Ok(Some(vec![Some(dtable), None]))
     }
 }
@@ -65,7 +72,12 @@ impl Operator for EmbeddingGrad {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         match inputs {
-            [index, dy] if is_index(index) && dy.dtype.is_float() && dy.shape.len() == 2 && dy.shape[0] == index.len() => {
+            [index, dy]
+                if is_index(index)
+                    && dy.dtype.is_float()
+                    && dy.shape.len() == 2
+                    && dy.shape[0] == index.len() =>
+            {
                 Ok(vec![TensorType::new([self.rows, dy.channels()], dy.dtype)])
             }
             _ => Err(Mismatch::inputs("i32 index [N] and dy [N,E]", inputs)),

@@ -7,7 +7,11 @@ use crate::tensor::DType;
 
 #[test]
 fn rows_repeat_and_may_be_absent() {
-    for (index, channels) in [(vec![2.0, 0.0, 2.0, -1.0, 1.0], 5), (vec![-1.0], 8), (vec![3.0], 33)] {
+    for (index, channels) in [
+        (vec![2.0, 0.0, 2.0, -1.0, 1.0], 5),
+        (vec![-1.0], 8),
+        (vec![3.0], 33),
+    ] {
         let count = index.len();
         let leaves = HashMap::from([("index".to_owned(), Array::new([count], index))]);
         let build = |g: &mut Graph| {

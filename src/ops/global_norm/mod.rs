@@ -22,9 +22,13 @@ pub struct GlobalNorm {
 /// Results of [`Graph::global_norm`], see [`GlobalNorm`].
 #[derive(Clone, Copy, Debug)]
 pub struct Norms {
+    /// Norm of all together, a scalar.
     pub total: Value,
+    /// Factor that clips it, a scalar.
     pub clip_factor: Value,
+    /// 1 if it is finite, else 0, a scalar.
     pub finite: Value,
+    /// Norm of each array, `[K]`.
     pub each: Value,
 }
 

@@ -51,7 +51,9 @@ impl Layout {
 
     /// Parts of a sample that are summed apart.
     fn pieces(&self) -> usize {
-        (self.per_sample() / PIECE).clamp(1, MAX_PIECES).min(self.rows)
+        (self.per_sample() / PIECE)
+            .clamp(1, MAX_PIECES)
+            .min(self.rows)
     }
 
     /// Length in `f32`s of two `f64` sums for each column of each piece.
@@ -94,7 +96,10 @@ impl Layout {
             sums.fill(0.0);
             sum(n, start..end, sums);
         };
-        workspace.par_chunks_mut(2 * self.width).enumerate().for_each(task);
+        workspace
+            .par_chunks_mut(2 * self.width)
+            .enumerate()
+            .for_each(task);
     }
 
     /// Adds up the pieces of sample `n` for column `column` of sum `which`.
@@ -141,7 +146,9 @@ macro_rules! tiles {
 /// `W` elements of `slice` from `first`.
 #[inline(always)]
 fn lanes<const W: usize>(slice: &[f32], first: usize) -> &[f32; W] {
-    slice[first..first + W].try_into().expect("as long as asked for")
+    slice[first..first + W]
+        .try_into()
+        .expect("as long as asked for")
 }
 
 /// Adds sum and sum of squares of `W` columns of a block to `sums` (two rows of `width`). The
@@ -188,17 +195,27 @@ impl CpuOperator for GroupNormStats {
         let block_len = (BLOCK / width).max(1) * width;
         layout.sum_pieces(sums, |n, range, sums| {
             let piece = &x[n * layout.per_sample()..][range];
-            vectorised(|| {
-                for block in piece.chunks(block_len) {
-                    tiles!(width, |first, W| add_moments::<W>(block, width, first, sums));
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    for block in piece.chunks(block_len) {
+                        tiles!(width, |first, W| add_moments::<W>(
+                            block, width, first, sums
+                        ));
+                    }
+                },
+            );
         });
         let members = (layout.per_sample() / self.groups) as f64;
         for (index, stats) in stats.chunks_exact_mut(2).enumerate() {
             let (n, group) = (index / self.groups, index % self.groups);
-            let columns = || (0..width).filter(|&column| layout.group(column) == group);
-            let total = |which| columns().map(|c| layout.total(sums, n, which, c)).sum::<f64>();
+            let size = layout.channels / self.groups;
+            let copies = || (group * size..width).step_by(layout.channels);
+            let columns = || copies().flat_map(|first| first..first + size);
+            let total = |which| {
+                let totals = columns().map(|c| layout.total(sums, n, which, c));
+                totals.sum::<f64>()
+            };
             let mean = total(0) / members;
             let square = total(1) / members;
             // Rounding may leave a hair below zero; NaN must stay.
@@ -234,41 +251,38 @@ impl<'a> Source<'a> {
 #[inline(always)]
 fn combine<const K: usize>(
     y: &mut [f32],
-    (a, b): (Source<'_>, Source<'_>),
+    sources: (Source<'_>, Source<'_>),
     constants: [&[f32]; K],
     f: impl Fn([f32; K], f32, f32) -> f32,
 ) {
-    let len = y.len();
-    let constants = constants.map(|c| &c[..len]);
-    macro_rules! each {
-        (|$i:ident| $a:expr, $b:expr) => {
-            for $i in 0..len {
-                y[$i] = f(constants.map(|c| c[$i]), $a, $b);
-            }
-        };
+    tiles!(y.len(), |first, W| combine_lanes::<W, K>(
+        y, sources, constants, first, &f
+    ));
+}
+
+/// [`combine`] for `W` elements: all are read before one is written, so that the compiler need not
+/// prove that nothing overlaps.
+#[inline(always)]
+fn combine_lanes<const W: usize, const K: usize>(
+    y: &mut [f32],
+    (a, b): (Source<'_>, Source<'_>),
+    constants: [&[f32]; K],
+    first: usize,
+    f: impl Fn([f32; K], f32, f32) -> f32,
+) {
+    let own = *lanes::<W>(y, first);
+    let read = |source: Source<'_>| match source {
+        Source::InPlace => own,
+        Source::Slice(slice) => *lanes::<W>(slice, first),
+        Source::Zero => [0.0; W],
+    };
+    let (a, b) = (read(a), read(b));
+    let constants = constants.map(|c| lanes::<W>(c, first));
+    let mut result = [0.0; W];
+    for i in 0..W {
+        result[i] = f(constants.map(|c| c[i]), a[i], b[i]);
     }
-    match (a, b) {
-        (Source::Slice(a), Source::Slice(b)) => {
-            let (a, b) = (&a[..len], &b[..len]);
-            each!(|i| a[i], b[i]);
-        }
-        (Source::InPlace, Source::Slice(b)) => {
-            let b = &b[..len];
-            each!(|i| y[i], b[i]);
-        }
-        (Source::Slice(a), Source::InPlace) => {
-            let a = &a[..len];
-            each!(|i| a[i], y[i]);
-        }
-        (Source::Slice(a), Source::Zero) => {
-            let a = &a[..len];
-            each!(|i| a[i], 0.0);
-        }
-        (Source::InPlace, Source::Zero) => each!(|i| y[i], 0.0),
-        (Source::Zero, _) | (Source::InPlace, Source::InPlace) => {
-            unreachable!("a is an operand, and the result takes over one operand at most")
-        }
-    }
+    y[first..first + W].copy_from_slice(&result);
 }
 
 impl CpuOperator for GroupNorm {
@@ -314,14 +328,30 @@ impl CpuOperator for GroupNorm {
                     Source::of(x, y, start, width),
                     residual.map_or(Source::Zero, |r| Source::of(r, y, start, width)),
                 );
-                let normalised = |[mean, scale, shift, _]: [f32; 4], x: f32| (x - mean) * scale + shift;
-                vectorised(|| {
-                    if self.swish {
-                        combine(target, sources, constants, |c, x, r| swish(normalised(c, x)) + r + c[3]);
-                    } else {
-                        combine(target, sources, constants, |c, x, r| normalised(c, x) + r + c[3]);
-                    }
-                });
+                let normalised =
+                    |[mean, scale, shift, _]: [f32; 4], x: f32| (x - mean) * scale + shift;
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        if self.swish {
+                            combine(
+                                target,
+                                sources,
+                                constants,
+                                #[inline(always)]
+                                |c, x, r| swish(normalised(c, x)) + r + c[3],
+                            );
+                        } else {
+                            combine(
+                                target,
+                                sources,
+                                constants,
+                                #[inline(always)]
+                                |c, x, r| normalised(c, x) + r + c[3],
+                            );
+                        }
+                    },
+                );
             }
         });
     }
@@ -372,8 +402,13 @@ impl CpuOperator for GroupNormGradSums {
 
     fn run(&self, call: &CpuCall<'_>) {
         let layout = Layout::of(call.in_type(0), self.groups);
-        let (x, stats, gamma, beta, dy) =
-            (call.f32(0), call.f32(1), call.f32(2), call.f32(3), call.f32(4));
+        let (x, stats, gamma, beta, dy) = (
+            call.f32(0),
+            call.f32(1),
+            call.f32(2),
+            call.f32(3),
+            call.f32(4),
+        );
         let width = layout.width;
         let (sums, constants) = call.workspace().split_at_mut(layout.sums_len());
         for (n, constants) in constants.chunks_exact_mut(4 * width).enumerate() {
@@ -388,15 +423,22 @@ impl CpuOperator for GroupNormGradSums {
             let constants = [0, 1, 2, 3].map(|i| &constants[(4 * n + i) * width..][..width]);
             let sample = n * layout.per_sample();
             let (x, dy) = (&x[sample..][range.clone()], &dy[sample..][range]);
-            vectorised(|| {
-                for block in x.chunks(block_len).zip(dy.chunks(block_len)) {
-                    if self.swish {
-                        tiles!(width, |first, W| add_products::<W, true>(block, constants, first, sums));
-                    } else {
-                        tiles!(width, |first, W| add_products::<W, false>(block, constants, first, sums));
+            vectorised(
+                #[inline(always)]
+                || {
+                    for block in x.chunks(block_len).zip(dy.chunks(block_len)) {
+                        if self.swish {
+                            tiles!(width, |first, W| add_products::<W, true>(
+                                block, constants, first, sums
+                            ));
+                        } else {
+                            tiles!(width, |first, W| add_products::<W, false>(
+                                block, constants, first, sums
+                            ));
+                        }
                     }
-                }
-            });
+                },
+            );
         });
         for (which, y) in [call.out(0), call.out(1)].into_iter().enumerate() {
             for (at, y) in y.iter_mut().enumerate() {
@@ -432,7 +474,8 @@ impl CpuOperator for GroupNormInputGrad {
                 let sums = &sums[n * channels..][..channels];
                 let size = channels / layout.groups;
                 for first in (0..channels).step_by(size) {
-                    let terms = (first..first + size).map(|c| f64::from(gamma[c]) * f64::from(sums[c]));
+                    let terms =
+                        (first..first + size).map(|c| f64::from(gamma[c]) * f64::from(sums[c]));
                     let mean = terms.sum::<f64>() / members * f64::from(rstd[first]);
                     target[first..first + size].fill(mean as f32);
                 }
@@ -450,21 +493,39 @@ impl CpuOperator for GroupNormInputGrad {
                 let start = row * width;
                 // SAFETY: as in `GroupNorm`.
                 let target = unsafe { dx.slice_mut(start..start + width) };
-                let sources = (Source::of(x, dx, start, width), Source::of(dy, dx, start, width));
-                vectorised(|| {
-                    if self.swish {
-                        combine(target, sources, constants, |[mean, rstd, gamma, beta, m0, m1], x, dy| {
-                            let hat = (x - mean) * rstd;
-                            let d = dy * swish_derivative(gamma * hat + beta);
-                            rstd * (gamma * d) - m0 - hat * m1
-                        });
-                    } else {
-                        combine(target, sources, constants, |[mean, rstd, gamma, _, m0, m1], x, dy| {
-                            let hat = (x - mean) * rstd;
-                            rstd * (gamma * dy) - m0 - hat * m1
-                        });
-                    }
-                });
+                let sources = (
+                    Source::of(x, dx, start, width),
+                    Source::of(dy, dx, start, width),
+                );
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        if self.swish {
+                            combine(
+                                target,
+                                sources,
+                                constants,
+                                #[inline(always)]
+                                |[mean, rstd, gamma, beta, m0, m1], x, dy| {
+                                    let hat = (x - mean) * rstd;
+                                    let d = dy * swish_derivative(gamma * hat + beta);
+                                    rstd * (gamma * d) - m0 - hat * m1
+                                },
+                            );
+                        } else {
+                            combine(
+                                target,
+                                sources,
+                                constants,
+                                #[inline(always)]
+                                |[mean, rstd, gamma, _, m0, m1], x, dy| {
+                                    let hat = (x - mean) * rstd;
+                                    rstd * (gamma * dy) - m0 - hat * m1
+                                },
+                            );
+                        }
+                    },
+                );
             }
         });
     }

@@ -123,7 +123,9 @@ impl Operator for GroupNorm {
             (self.residual, " +residual"),
             (self.embed, " +embed"),
         ];
-        let flags = flags.into_iter().filter_map(|(flag, name)| flag.then_some(name));
+        let flags = flags
+            .into_iter()
+            .filter_map(|(flag, name)| flag.then_some(name));
         format!("group_norm {}{}", self.groups, flags.collect::<String>())
     }
 
@@ -138,11 +140,16 @@ impl Operator for GroupNorm {
                 self.residual.then_some(x),
                 self.embed.then_some(&types.per_sample),
             ];
-            rest.iter().eq(expected.into_iter().flatten()).then(|| vec![x.clone()])
+            rest.iter()
+                .eq(expected.into_iter().flatten())
+                .then(|| vec![x.clone()])
         };
         y().ok_or_else(|| {
             let mut rest = format!(", statistics [N,{},2], gamma [C], beta [C]", self.groups);
-            for (flag, name) in [(self.residual, ", residual like x"), (self.embed, ", embed [N,C]")] {
+            for (flag, name) in [
+                (self.residual, ", residual like x"),
+                (self.embed, ", embed [N,C]"),
+            ] {
                 if flag {
                     rest.push_str(name);
                 }
@@ -216,7 +223,10 @@ impl Operator for GroupNormGradSums {
             rest.iter().eq(expected).then_some(sums)
         };
         sums().ok_or_else(|| {
-            let rest = format!(", statistics [N,{},2], gamma [C], beta [C], dy like x", self.groups);
+            let rest = format!(
+                ", statistics [N,{},2], gamma [C], beta [C], dy like x",
+                self.groups
+            );
             Mismatch::inputs(expected(self.groups, &rest), inputs)
         })
     }

@@ -44,10 +44,17 @@ impl Place {
 
 /// `x̂` and `d` (see the ops) of element `at` from the inputs `x`, stats, gamma, beta, `dy`.
 fn terms(inputs: &[&Array], place: &Place, swish: bool, at: usize) -> (f64, f64) {
-    let (mean, rstd) = (inputs[1].data[2 * place.group(at)], inputs[1].data[2 * place.group(at) + 1]);
+    let (mean, rstd) = (
+        inputs[1].data[2 * place.group(at)],
+        inputs[1].data[2 * place.group(at) + 1],
+    );
     let hat = (inputs[0].data[at] - mean) * rstd;
     let u = inputs[2].data[at % place.channels] * hat + inputs[3].data[at % place.channels];
-    let slope = if swish { sigmoid(u) * (1.0 + u * (1.0 - sigmoid(u))) } else { 1.0 };
+    let slope = if swish {
+        sigmoid(u) * (1.0 + u * (1.0 - sigmoid(u)))
+    } else {
+        1.0
+    };
     (hat, slope * inputs[4].data[at])
 }
 
@@ -84,7 +91,9 @@ impl ReferenceOperator for GroupNorm {
                 let u = inputs[2].data[channel] * hat + inputs[3].data[channel];
                 let y = if self.swish { u * sigmoid(u) } else { u };
                 let residual = self.residual_input().map_or(0.0, |r| inputs[r].data[at]);
-                let embed = self.embed_input().map_or(0.0, |e| inputs[e].data[place.channel(at)]);
+                let embed = self
+                    .embed_input()
+                    .map_or(0.0, |e| inputs[e].data[place.channel(at)]);
                 y + residual + embed
             })
             .collect();

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use super::{GroupNorm, GroupNormStats};
 use crate::device::reference::Array;
 use crate::graph::{Graph, GraphError, Value};
-use crate::ops::testing::{check, check_with, hashed};
+use crate::ops::testing::{check, check_nan_shows, check_with, hashed};
 
 fn fused(
     g: &mut Graph,
@@ -27,7 +27,11 @@ fn fused(
     ];
     if op.residual {
         let residual = g.parameter("residual", shape)?;
-        inputs.push(if in_place { g.scale(residual, 0.5)? } else { residual });
+        inputs.push(if in_place {
+            g.scale(residual, 0.5)?
+        } else {
+            residual
+        });
     }
     if op.embed {
         inputs.push(g.parameter("embed", [shape[0], channels])?);
@@ -88,7 +92,13 @@ fn a_large_mean_costs_no_digits() {
     let leaves = HashMap::from([("x".to_owned(), Array::new(shape.clone(), x))]);
     let build = |g: &mut Graph| {
         let x = g.parameter("x", shape.clone())?;
-        g.apply(GroupNormStats { groups: 3, eps: 1e-5 }, &[x])
+        g.apply(
+            GroupNormStats {
+                groups: 3,
+                eps: 1e-5,
+            },
+            &[x],
+        )
     };
     let mut graph = Graph::new();
     let stats = build(&mut graph).unwrap();
@@ -97,8 +107,11 @@ fn a_large_mean_costs_no_digits() {
     let device = crate::device::cpu::CpuDevice::new(Some(2)).unwrap();
     let plan = crate::graph::Plan::new(&graph, &device, crate::graph::PlanOptions::default());
     let values: Vec<f32> = leaves["x"].data.iter().map(|&v| v as f32).collect();
-    let parameters =
-        [("x".to_owned(), crate::tensor::Tensor::from_f32(shape.clone(), &values))].into();
+    let parameters = [(
+        "x".to_owned(),
+        crate::tensor::Tensor::from_f32(shape.clone(), &values),
+    )]
+    .into();
     let mut executable = device.load(plan, &parameters).unwrap();
     executable.run();
     let got = executable.output("stats").unwrap();
@@ -123,9 +136,24 @@ fn the_builder_normalises_and_its_errors_say_what_is_wrong() {
     let x = g.parameter("x", [2, 3, 3, 12]).unwrap();
     let gamma = g.parameter("gamma", [11]).unwrap();
     assert_eq!(
-        g.group_norm(x, gamma, gamma, 5, 1e-5).unwrap_err().to_string(),
+        g.group_norm(x, gamma, gamma, 5, 1e-5)
+            .unwrap_err()
+            .to_string(),
         "group_norm_stats at '' expects x [N,…,C] with C divisible by 5, found f32[2, 3, 3, 12]"
     );
     assert!(g.group_norm(x, gamma, gamma, 0, 1e-5).is_err());
     assert!(g.group_norm(x, gamma, gamma, 4, 1e-5).is_err());
+}
+
+#[test]
+fn nan_is_not_hidden() {
+    for swish in [false, true] {
+        let op = GroupNorm {
+            groups: 4,
+            swish,
+            residual: true,
+            embed: true,
+        };
+        check_nan_shows(|g| fused(g, &[2, 3, 5, 20], op, true));
+    }
 }

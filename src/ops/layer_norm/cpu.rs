@@ -36,12 +36,15 @@ impl CpuOperator for LayerNorm {
                     // SAFETY: as above.
                     y.copy_from_slice(unsafe { x.slice(range) });
                 }
-                vectorised(|| {
-                    let (mean, rstd) = moments(y, self.eps);
-                    for (y, (gamma, beta)) in y.iter_mut().zip(gamma.iter().zip(beta)) {
-                        *y = (*y - mean) * rstd * gamma + beta;
-                    }
-                });
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let (mean, rstd) = moments(y, self.eps);
+                        for (y, (gamma, beta)) in y.iter_mut().zip(gamma.iter().zip(beta)) {
+                            *y = (*y - mean) * rstd * gamma + beta;
+                        }
+                    },
+                );
             }
         });
     }
@@ -58,17 +61,20 @@ impl CpuOperator for LayerNormInputGrad {
                 let (x, dy) = (&x[range.clone()], &dy[range.clone()]);
                 // SAFETY: rows of different threads are disjoint.
                 let dx = unsafe { dx.slice_mut(range) };
-                vectorised(|| {
-                    let (mean, rstd) = moments(x, self.eps);
-                    let d = |i: usize| gamma[i] * dy[i];
-                    let hat = |i: usize| (x[i] - mean) * rstd;
-                    let count = channels as f32;
-                    let plain = sum_of(channels, d) / count;
-                    let scaled = sum_of(channels, |i| d(i) * hat(i)) / count;
-                    for (i, dx) in dx.iter_mut().enumerate() {
-                        *dx = rstd * (d(i) - plain - hat(i) * scaled);
-                    }
-                });
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let (mean, rstd) = moments(x, self.eps);
+                        let d = |i: usize| gamma[i] * dy[i];
+                        let hat = |i: usize| (x[i] - mean) * rstd;
+                        let count = channels as f32;
+                        let plain = sum_of(channels, d) / count;
+                        let scaled = sum_of(channels, |i| d(i) * hat(i)) / count;
+                        for (i, dx) in dx.iter_mut().enumerate() {
+                            *dx = rstd * (d(i) - plain - hat(i) * scaled);
+                        }
+                    },
+                );
             }
         });
     }
@@ -84,22 +90,34 @@ impl CpuOperator for LayerNormParamGrad {
         let channels = dgamma.len();
         let per_piece = (x.len() / channels).div_ceil(PIECES) * channels;
         let workspace = call.workspace();
-        workspace.par_chunks_mut(channels).enumerate().for_each(|(piece, sums)| {
-            let range = (piece * per_piece).min(x.len())..((piece + 1) * per_piece).min(x.len());
-            let rows = x[range.clone()].chunks_exact(channels).zip(dy[range].chunks_exact(channels));
-            vectorised(|| {
-                sums.fill(0.0);
-                for (x, dy) in rows {
-                    let (mean, rstd) = moments(x, self.eps);
-                    for (sum, (x, dy)) in sums.iter_mut().zip(x.iter().zip(dy)) {
-                        *sum += dy * ((x - mean) * rstd);
-                    }
-                }
+        workspace
+            .par_chunks_mut(channels)
+            .enumerate()
+            .for_each(|(piece, sums)| {
+                let range =
+                    (piece * per_piece).min(x.len())..((piece + 1) * per_piece).min(x.len());
+                let rows = x[range.clone()]
+                    .chunks_exact(channels)
+                    .zip(dy[range].chunks_exact(channels));
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        sums.fill(0.0);
+                        for (x, dy) in rows {
+                            let (mean, rstd) = moments(x, self.eps);
+                            for (sum, (x, dy)) in sums.iter_mut().zip(x.iter().zip(dy)) {
+                                *sum += dy * ((x - mean) * rstd);
+                            }
+                        }
+                    },
+                );
             });
-        });
         dgamma.fill(0.0);
         for sums in workspace.chunks_exact(channels) {
-            dgamma.iter_mut().zip(sums).for_each(|(dgamma, sum)| *dgamma += sum);
+            dgamma
+                .iter_mut()
+                .zip(sums)
+                .for_each(|(dgamma, sum)| *dgamma += sum);
         }
     }
 }

@@ -85,7 +85,9 @@ impl Operator for LayerNormInputGrad {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         match inputs {
-            [x, gamma, dy] if normalisable(x) && *gamma == channels(x) && x == dy => Ok(vec![x.clone()]),
+            [x, gamma, dy] if normalisable(x) && *gamma == channels(x) && x == dy => {
+                Ok(vec![x.clone()])
+            }
             _ => Err(Mismatch::inputs("x […,C], gamma [C], dy like x", inputs)),
         }
     }

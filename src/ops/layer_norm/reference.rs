@@ -19,7 +19,10 @@ impl ReferenceOperator for LayerNorm {
         let data = rows.flat_map(|row| {
             let (hat, _) = normalise(row, self.eps);
             let affine = inputs[1].data.iter().zip(&inputs[2].data);
-            hat.into_iter().zip(affine).map(|(x, (gamma, beta))| gamma * x + beta).collect::<Vec<_>>()
+            hat.into_iter()
+                .zip(affine)
+                .map(|(x, (gamma, beta))| gamma * x + beta)
+                .collect::<Vec<_>>()
         });
         vec![Array::new(outputs[0].shape.clone(), data.collect())]
     }
@@ -28,13 +31,23 @@ impl ReferenceOperator for LayerNorm {
 impl ReferenceOperator for LayerNormInputGrad {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let channels = inputs[0].channels();
-        let rows = inputs[0].data.chunks(channels).zip(inputs[2].data.chunks(channels));
+        let rows = inputs[0]
+            .data
+            .chunks(channels)
+            .zip(inputs[2].data.chunks(channels));
         let data = rows.flat_map(|(x, dy)| {
             let (hat, rstd) = normalise(x, self.eps);
-            let d: Vec<f64> = dy.iter().zip(&inputs[1].data).map(|(dy, gamma)| dy * gamma).collect();
+            let d: Vec<f64> = dy
+                .iter()
+                .zip(&inputs[1].data)
+                .map(|(dy, gamma)| dy * gamma)
+                .collect();
             let mean = d.iter().sum::<f64>() / channels as f64;
             let product = d.iter().zip(&hat).map(|(d, x)| d * x).sum::<f64>() / channels as f64;
-            d.iter().zip(&hat).map(|(d, x)| (d - mean - x * product) * rstd).collect::<Vec<_>>()
+            d.iter()
+                .zip(&hat)
+                .map(|(d, x)| (d - mean - x * product) * rstd)
+                .collect::<Vec<_>>()
         });
         vec![Array::new(outputs[0].shape.clone(), data.collect())]
     }
@@ -44,7 +57,11 @@ impl ReferenceOperator for LayerNormParamGrad {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let channels = inputs[0].channels();
         let mut sums = Array::zeros(outputs[0].shape.clone());
-        for (x, dy) in inputs[0].data.chunks(channels).zip(inputs[1].data.chunks(channels)) {
+        for (x, dy) in inputs[0]
+            .data
+            .chunks(channels)
+            .zip(inputs[1].data.chunks(channels))
+        {
             let (hat, _) = normalise(x, self.eps);
             for (sum, (dy, x)) in sums.data.iter_mut().zip(dy.iter().zip(hat)) {
                 *sum += dy * x;

@@ -1,5 +1,6 @@
 //! Affine maps of the innermost axis and their gradients.
 
+pub mod cpu;
 mod kernel;
 mod reference;
 #[cfg(test)]
@@ -60,13 +61,17 @@ impl Operator for Linear {
 
     fn describe(&self) -> String {
         let flags = [(self.bias, " +bias"), (self.residual, " +residual")];
-        let flags = flags.into_iter().filter_map(|(flag, name)| flag.then_some(name));
+        let flags = flags
+            .into_iter()
+            .filter_map(|(flag, name)| flag.then_some(name));
         std::iter::once("linear").chain(flags).collect()
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         let y = || {
-            let [x, w, rest @ ..] = inputs else { return None };
+            let [x, w, rest @ ..] = inputs else {
+                return None;
+            };
             let [o, i] = matrix(w)?;
             let y = with_channels(x, o)?;
             let bias = TensorType::new([o], w.dtype);
@@ -78,7 +83,11 @@ impl Operator for Linear {
         };
         y().ok_or_else(|| {
             let bias = if self.bias { ", bias [O]" } else { "" };
-            let residual = if self.residual { ", residual like the result" } else { "" };
+            let residual = if self.residual {
+                ", residual like the result"
+            } else {
+                ""
+            };
             Mismatch::inputs(format!("x […,I], weight [O,I]{bias}{residual}"), inputs)
         })
     }

@@ -11,7 +11,8 @@ impl ReferenceOperator for Linear {
         let data = (0..outputs[0].len())
             .map(|at| {
                 let (row, o) = (at / results, at % results);
-                let products = (0..channels).map(|i| x.data[row * channels + i] * w.data[o * channels + i]);
+                let products =
+                    (0..channels).map(|i| x.data[row * channels + i] * w.data[o * channels + i]);
                 let bias = if self.bias { inputs[2].data[o] } else { 0.0 };
                 let residual = self.residual_input().map_or(0.0, |r| inputs[r].data[at]);
                 products.sum::<f64>() + bias + residual
@@ -28,7 +29,8 @@ impl ReferenceOperator for LinearInputGrad {
         let data = (0..outputs[0].len())
             .map(|at| {
                 let (row, i) = (at / channels, at % channels);
-                let products = (0..results).map(|o| dy.data[row * results + o] * w.data[o * channels + i]);
+                let products =
+                    (0..results).map(|o| dy.data[row * results + o] * w.data[o * channels + i]);
                 products.sum()
             })
             .collect();
@@ -44,7 +46,8 @@ impl ReferenceOperator for LinearWeightGrad {
         let data = (0..outputs[0].len())
             .map(|at| {
                 let (o, i) = (at / channels, at % channels);
-                let products = (0..rows).map(|row| x.data[row * channels + i] * dy.data[row * results + o]);
+                let products =
+                    (0..rows).map(|row| x.data[row * channels + i] * dy.data[row * results + o]);
                 products.sum()
             })
             .collect();

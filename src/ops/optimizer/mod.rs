@@ -28,17 +28,24 @@ use crate::tensor::DType;
 /// [`Graph::increment`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adam {
+    /// Constants.
     pub config: AdamConfig,
+    /// A factor on the gradient follows the step.
     pub clipped: bool,
+    /// A gate is the last input.
     pub gated: bool,
 }
 
 /// Constants of [`Adam`]; the bias corrections and `1 - beta` are taken in `f64`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamConfig {
+    /// Share of the old first moment.
     pub beta1: f64,
+    /// Share of the old second moment.
     pub beta2: f64,
+    /// Added to the root of the second moment.
     pub eps: f64,
+    /// Pull towards 0, per unit of learning rate.
     pub weight_decay: f64,
     /// AdamW: the decay shrinks the weights beside the gradient step instead of joining the
     /// gradient.
@@ -69,8 +76,11 @@ impl AdamConfig {
 /// `gated`: where it is 0, nothing changes. The step is not advanced here.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ema {
+    /// Largest weight of the old average.
     pub max_decay: f64,
+    /// Warm-up: after `s` averages the old one weighs `1 - (1 + s)^-power`.
     pub power: f64,
+    /// A gate is the last input.
     pub gated: bool,
 }
 
@@ -198,7 +208,9 @@ impl Operator for Ema {
 /// Operands of [`Graph::adam`].
 #[derive(Clone, Copy, Debug)]
 pub struct AdamOperands {
+    /// The weight.
     pub parameter: Value,
+    /// Gradient of the loss with respect to it.
     pub grad: Value,
     /// First and second moment, of the parameter's shape, initially 0.
     pub moments: [Value; 2],

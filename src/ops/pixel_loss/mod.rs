@@ -20,13 +20,16 @@ pub enum Distance {
 /// `factor * sum(distance(prediction, target))`: two inputs of one shape, scalar result.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PixelLoss {
+    /// What is summed.
     pub distance: Distance,
+    /// Factor on the sum.
     pub factor: f32,
 }
 
 /// Gradient of [`PixelLoss`] with respect to the prediction: inputs prediction, target, scalar dy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PixelLossGrad {
+    /// The loss.
     pub of: PixelLoss,
 }
 

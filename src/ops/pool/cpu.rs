@@ -26,10 +26,14 @@ impl Window {
         }
     }
 
-    /// Its pixels as indices into one sample, in row-major order.
-    fn pixels(&self, image: [usize; 4]) -> impl Iterator<Item = usize> {
-        let columns = self.columns.clone();
-        self.rows.clone().flat_map(move |y| columns.clone().map(move |x| y * image[2] + x))
+    /// `visit(pixel index in the sample)` in row-major order.
+    #[inline(always)]
+    fn each_pixel(&self, image: [usize; 4], mut visit: impl FnMut(usize)) {
+        for y in self.rows.clone() {
+            for x in self.columns.clone() {
+                visit(y * image[2] + x);
+            }
+        }
     }
 
     fn count(&self) -> usize {
@@ -51,11 +55,14 @@ fn each_result(
             // SAFETY: rows of different threads are disjoint.
             let y = unsafe { y.slice_mut(row * ow * c..(row + 1) * ow * c) };
             let x = &x[row / oh * sample..][..sample];
-            vectorised(|| {
-                for (ox, y) in y.chunks_exact_mut(c).enumerate() {
-                    pool(&Window::new(windows, image, row % oh, ox), x, y);
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (ox, y) in y.chunks_exact_mut(c).enumerate() {
+                        pool(&Window::new(windows, image, row % oh, ox), x, y);
+                    }
+                },
+            );
         }
     });
 }
@@ -87,15 +94,18 @@ fn each_gradient(
             // SAFETY: bands are disjoint.
             let dx = unsafe { dx.slice_mut(n * sample + first..n * sample + end) };
             let results = if bands == 1 { 0..oh } else { band..band + 1 };
-            vectorised(|| {
-                dx.fill(0.0);
-                for oy in results {
-                    for ox in 0..ow {
-                        let dy = &dy[((n * oh + oy) * ow + ox) * c..][..c];
-                        spread(&Window::new(windows, image, oy, ox), n, dy, dx, first);
+            vectorised(
+                #[inline(always)]
+                || {
+                    dx.fill(0.0);
+                    for oy in results {
+                        for ox in 0..ow {
+                            let dy = &dy[((n * oh + oy) * ow + ox) * c..][..c];
+                            spread(&Window::new(windows, image, oy, ox), n, dy, dx, first);
+                        }
                     }
-                }
-            });
+                },
+            );
         }
     });
 }
@@ -104,11 +114,20 @@ fn each_gradient(
 #[inline(always)]
 fn average(window: &Window, image: [usize; 4], divisor: usize, x: &[f32], y: &mut [f32]) {
     y.fill(0.0);
-    for pixel in window.pixels(image) {
-        y.iter_mut().zip(&x[pixel * channels_of(image)..]).for_each(|(y, x)| *y += x);
-    }
+    window.each_pixel(
+        image,
+        #[inline(always)]
+        |pixel| {
+            let x = &x[pixel * channels_of(image)..];
+            for (y, x) in y.iter_mut().zip(x) {
+                *y += x;
+            }
+        },
+    );
     let factor = 1.0 / divisor as f32;
-    y.iter_mut().for_each(|y| *y *= factor);
+    for y in y {
+        *y *= factor;
+    }
 }
 
 /// `dx += dy / divisor` over the window.
@@ -122,10 +141,16 @@ fn spread_average(
     first: usize,
 ) {
     let factor = 1.0 / divisor as f32;
-    for pixel in window.pixels(image) {
-        let dx = &mut dx[pixel * channels_of(image) - first..];
-        dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx += factor * dy);
-    }
+    window.each_pixel(
+        image,
+        #[inline(always)]
+        |pixel| {
+            let dx = &mut dx[pixel * channels_of(image) - first..];
+            for (dx, dy) in dx.iter_mut().zip(dy) {
+                *dx += factor * dy;
+            }
+        },
+    );
 }
 
 /// Channels of an image.
@@ -135,25 +160,47 @@ fn channels_of(image: [usize; 4]) -> usize {
 
 impl AvgPool {
     fn window_divisor(&self, window: &Window) -> usize {
-        if self.count_padding { self.kernel * self.kernel } else { window.count() }
+        if self.count_padding {
+            self.kernel * self.kernel
+        } else {
+            window.count()
+        }
     }
 }
 
 impl CpuOperator for AvgPool {
     fn run(&self, call: &CpuCall<'_>) {
         let image = extents(call.in_type(0));
-        each_result(call, self.windows(), |window, x, y| {
-            average(window, image, self.window_divisor(window), x, y);
-        });
+        each_result(
+            call,
+            self.windows(),
+            #[inline(always)]
+            |window, x, y| {
+                average(window, image, self.window_divisor(window), x, y);
+            },
+        );
     }
 }
 
 impl CpuOperator for AvgPoolGrad {
     fn run(&self, call: &CpuCall<'_>) {
         let image = extents(call.out_type(0));
-        each_gradient(call, self.pool.windows(), 0, |window, _, dy, dx, first| {
-            spread_average(window, image, self.pool.window_divisor(window), dy, dx, first);
-        });
+        each_gradient(
+            call,
+            self.pool.windows(),
+            0,
+            #[inline(always)]
+            |window, _, dy, dx, first| {
+                spread_average(
+                    window,
+                    image,
+                    self.pool.window_divisor(window),
+                    dy,
+                    dx,
+                    first,
+                );
+            },
+        );
     }
 }
 
@@ -168,9 +215,14 @@ fn regions(image: &TensorType, result: &TensorType) -> Windows {
 impl CpuOperator for AdaptiveAvgPool {
     fn run(&self, call: &CpuCall<'_>) {
         let image = extents(call.in_type(0));
-        each_result(call, regions(call.in_type(0), call.out_type(0)), |window, x, y| {
-            average(window, image, window.count(), x, y);
-        });
+        each_result(
+            call,
+            regions(call.in_type(0), call.out_type(0)),
+            #[inline(always)]
+            |window, x, y| {
+                average(window, image, window.count(), x, y);
+            },
+        );
     }
 }
 
@@ -178,48 +230,109 @@ impl CpuOperator for AdaptiveAvgPoolGrad {
     fn run(&self, call: &CpuCall<'_>) {
         let image = extents(call.out_type(0));
         let windows = regions(call.out_type(0), call.in_type(0));
-        each_gradient(call, windows, 0, |window, _, dy, dx, first| {
-            spread_average(window, image, window.count(), dy, dx, first);
-        });
+        each_gradient(
+            call,
+            windows,
+            0,
+            #[inline(always)]
+            |window, _, dy, dx, first| {
+                spread_average(window, image, window.count(), dy, dx, first);
+            },
+        );
     }
 }
 
 impl CpuOperator for MaxPool {
     fn run(&self, call: &CpuCall<'_>) {
         let image = extents(call.in_type(0));
-        each_result(call, self.windows(), |window, x, y| {
-            y.fill(f32::NEG_INFINITY);
-            for pixel in window.pixels(image) {
-                for (y, &x) in y.iter_mut().zip(&x[pixel * channels_of(image)..]) {
-                    // False for NaN on either side, which must win and then stay.
-                    let keep = *y >= x || y.is_nan();
-                    *y = if keep { *y } else { x };
-                }
-            }
-        });
+        each_result(
+            call,
+            self.windows(),
+            #[inline(always)]
+            |window, x, y| {
+                y.fill(f32::NEG_INFINITY);
+                window.each_pixel(
+                    image,
+                    #[inline(always)]
+                    |pixel| {
+                        let x = &x[pixel * channels_of(image)..];
+                        for (y, &x) in y.iter_mut().zip(x) {
+                            // False for NaN on either side, which must win and then stay.
+                            let keep = *y >= x || y.is_nan();
+                            *y = if keep { *y } else { x };
+                        }
+                    },
+                );
+            },
+        );
     }
+}
+
+/// Adds `dy` of `W` channels from `channel` on to the first largest pixel of the window.
+#[inline(always)]
+fn spread_largest<const W: usize>(
+    (window, image): (&Window, [usize; 4]),
+    (x, dy): (&[f32], &[f32]),
+    channel: usize,
+    dx: &mut [f32],
+    first: usize,
+) {
+    let at = |pixel: usize| pixel * channels_of(image) + channel;
+    let (mut best, mut winner) = ([f32::NEG_INFINITY; W], [0u32; W]);
+    let mut order = 0;
+    window.each_pixel(
+        image,
+        #[inline(always)]
+        |pixel| {
+            let x = &x[at(pixel)..][..W];
+            for i in 0..W {
+                // NaN wins, and then stays.
+                let wins = (x[i] > best[i] || x[i].is_nan()) && !best[i].is_nan();
+                best[i] = if wins { x[i] } else { best[i] };
+                winner[i] = if wins { order } else { winner[i] };
+            }
+            order += 1;
+        },
+    );
+    let mut order = 0;
+    window.each_pixel(
+        image,
+        #[inline(always)]
+        |pixel| {
+            let dx = &mut dx[at(pixel) - first..][..W];
+            for i in 0..W {
+                dx[i] += if winner[i] == order {
+                    dy[channel + i]
+                } else {
+                    0.0
+                };
+            }
+            order += 1;
+        },
+    );
 }
 
 impl CpuOperator for MaxPoolGrad {
     fn run(&self, call: &CpuCall<'_>) {
         let image = extents(call.out_type(0));
-        let channels = channels_of(image);
-        let x = call.f32(0);
-        each_gradient(call, self.pool.windows(), 1, |window, n, dy, dx, first| {
-            let x = &x[n * image[1] * image[2] * channels..];
-            for (channel, &dy) in dy.iter().enumerate() {
-                let mut best = (f32::NEG_INFINITY, None);
-                for pixel in window.pixels(image) {
-                    let value = x[pixel * channels + channel];
-                    let wins = value > best.0 || (value.is_nan() && !best.0.is_nan());
-                    if best.1.is_none() || wins {
-                        best = (value, Some(pixel));
-                    }
+        let (channels, x) = (channels_of(image), call.f32(0));
+        each_gradient(
+            call,
+            self.pool.windows(),
+            1,
+            #[inline(always)]
+            |window, n, dy, dx, first| {
+                let x = &x[n * image[1] * image[2] * channels..];
+                let mut channel = 0;
+                while channels - channel >= 16 {
+                    spread_largest::<16>((window, image), (x, dy), channel, dx, first);
+                    channel += 16;
                 }
-                if let (_, Some(pixel)) = best {
-                    dx[pixel * channels + channel - first] += dy;
+                while channel < channels {
+                    spread_largest::<1>((window, image), (x, dy), channel, dx, first);
+                    channel += 1;
                 }
-            }
-        });
+            },
+        );
     }
 }

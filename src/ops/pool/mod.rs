@@ -142,7 +142,11 @@ impl MaxPool {
 }
 
 /// Result type of pooling the only input.
-fn pooled(windows: Windows, inputs: &[TensorType], expected: &str) -> Result<Vec<TensorType>, Mismatch> {
+fn pooled(
+    windows: Windows,
+    inputs: &[TensorType],
+    expected: &str,
+) -> Result<Vec<TensorType>, Mismatch> {
     let pooled = || {
         let [x] = inputs else { return None };
         let [n, h, w, c] = nhwc(x)?;
@@ -169,7 +173,10 @@ impl Operator for AvgPool {
     }
 
     fn describe(&self) -> String {
-        format!("avg_pool kernel {} stride {} padding {}", self.kernel, self.stride, self.padding)
+        format!(
+            "avg_pool kernel {} stride {} padding {}",
+            self.kernel, self.stride, self.padding
+        )
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
@@ -207,7 +214,8 @@ impl Operator for AvgPoolGrad {
             _ => None,
         };
         let expected = || format!("dy [N,OH,OW,C] of {}x{} pixels", self.height, self.width);
-        dx.map(|dx| vec![dx]).ok_or_else(|| Mismatch::inputs(expected(), inputs))
+        dx.map(|dx| vec![dx])
+            .ok_or_else(|| Mismatch::inputs(expected(), inputs))
     }
 
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
@@ -244,7 +252,9 @@ impl Operator for AdaptiveAvgPool {
     fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
         let [height, width] = image_extents(cx.graph, cx.inputs[0]);
         let dy = cx.dy();
-        let dx = cx.graph.apply(AdaptiveAvgPoolGrad { height, width }, &[dy])?;
+        let dx = cx
+            .graph
+            .apply(AdaptiveAvgPoolGrad { height, width }, &[dy])?;
         Ok(Some(vec![Some(dx)]))
     }
 }
@@ -282,7 +292,10 @@ impl Operator for MaxPool {
     }
 
     fn describe(&self) -> String {
-        format!("max_pool kernel {} stride {} padding {}", self.kernel, self.stride, self.padding)
+        format!(
+            "max_pool kernel {} stride {} padding {}",
+            self.kernel, self.stride, self.padding
+        )
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
@@ -299,7 +312,9 @@ impl Operator for MaxPool {
 
     fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
         let dy = cx.dy();
-        let dx = cx.graph.apply(MaxPoolGrad { pool: *self }, &[cx.inputs[0], dy])?;
+        let dx = cx
+            .graph
+            .apply(MaxPoolGrad { pool: *self }, &[cx.inputs[0], dy])?;
         Ok(Some(vec![Some(dx)]))
     }
 }
@@ -374,7 +389,12 @@ impl Graph {
     ///
     /// # Errors
     /// If a size is 0.
-    pub fn resize_area(&mut self, x: Value, height: usize, width: usize) -> Result<Value, GraphError> {
+    pub fn resize_area(
+        &mut self,
+        x: Value,
+        height: usize,
+        width: usize,
+    ) -> Result<Value, GraphError> {
         self.apply(AdaptiveAvgPool { height, width }, &[x])
     }
 }

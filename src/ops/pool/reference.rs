@@ -12,10 +12,16 @@ fn windows(
     columns: impl Fn(usize) -> Vec<usize>,
     mut visit: impl FnMut(usize, &[usize]),
 ) {
-    let [_, h, w, c] = image else { unreachable!("images have four axes") };
+    let [_, h, w, c] = image else {
+        unreachable!("images have four axes")
+    };
     for at in 0..result.iter().product() {
         let (channel, pixel) = (at % c, at / c);
-        let (ox, oy, n) = (pixel % result[2], pixel / result[2] % result[1], pixel / result[2] / result[1]);
+        let (ox, oy, n) = (
+            pixel % result[2],
+            pixel / result[2] % result[1],
+            pixel / result[2] / result[1],
+        );
         let mut members = Vec::new();
         for y in rows(oy).into_iter().filter(|y| y < h) {
             for x in columns(ox).into_iter().filter(|x| x < w) {
@@ -28,7 +34,11 @@ fn windows(
 
 /// Positions of a window; those before the image wrap to huge numbers.
 fn fixed(kernel: usize, stride: usize, padding: usize) -> impl Fn(usize) -> Vec<usize> {
-    move |o| (0..kernel).map(|k| (o * stride + k).wrapping_sub(padding)).collect()
+    move |o| {
+        (0..kernel)
+            .map(|k| (o * stride + k).wrapping_sub(padding))
+            .collect()
+    }
 }
 
 fn region(from: usize, to: usize) -> impl Fn(usize) -> Vec<usize> {
@@ -42,7 +52,11 @@ fn region(from: usize, to: usize) -> impl Fn(usize) -> Vec<usize> {
 
 impl AvgPool {
     fn divisor(&self, members: &[usize]) -> f64 {
-        let count = if self.count_padding { self.kernel * self.kernel } else { members.len() };
+        let count = if self.count_padding {
+            self.kernel * self.kernel
+        } else {
+            members.len()
+        };
         count as f64
     }
 }
@@ -51,10 +65,16 @@ impl ReferenceOperator for AvgPool {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let mut y = Array::zeros(outputs[0].shape.clone());
         let axis = || fixed(self.kernel, self.stride, self.padding);
-        windows(&inputs[0].shape, &outputs[0].shape, axis(), axis(), |at, members| {
-            let sum: f64 = members.iter().map(|&m| inputs[0].data[m]).sum();
-            y.data[at] = sum / self.divisor(members);
-        });
+        windows(
+            &inputs[0].shape,
+            &outputs[0].shape,
+            axis(),
+            axis(),
+            |at, members| {
+                let sum: f64 = members.iter().map(|&m| inputs[0].data[m]).sum();
+                y.data[at] = sum / self.divisor(members);
+            },
+        );
         vec![y]
     }
 }
@@ -63,11 +83,17 @@ impl ReferenceOperator for AvgPoolGrad {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let mut dx = Array::zeros(outputs[0].shape.clone());
         let axis = || fixed(self.pool.kernel, self.pool.stride, self.pool.padding);
-        windows(&outputs[0].shape, &inputs[0].shape, axis(), axis(), |at, members| {
-            for &m in members {
-                dx.data[m] += inputs[0].data[at] / self.pool.divisor(members);
-            }
-        });
+        windows(
+            &outputs[0].shape,
+            &inputs[0].shape,
+            axis(),
+            axis(),
+            |at, members| {
+                for &m in members {
+                    dx.data[m] += inputs[0].data[at] / self.pool.divisor(members);
+                }
+            },
+        );
         vec![dx]
     }
 }
@@ -88,19 +114,31 @@ impl ReferenceOperator for AdaptiveAvgPoolGrad {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let dy = inputs[0];
         let mut dx = Array::zeros(outputs[0].shape.clone());
-        let (rows, columns) = (region(self.height, dy.dim(1)), region(self.width, dy.dim(2)));
-        windows(&outputs[0].shape, &dy.shape, rows, columns, |at, members| {
-            for &m in members {
-                dx.data[m] += dy.data[at] / members.len() as f64;
-            }
-        });
+        let (rows, columns) = (
+            region(self.height, dy.dim(1)),
+            region(self.width, dy.dim(2)),
+        );
+        windows(
+            &outputs[0].shape,
+            &dy.shape,
+            rows,
+            columns,
+            |at, members| {
+                for &m in members {
+                    dx.data[m] += dy.data[at] / members.len() as f64;
+                }
+            },
+        );
         vec![dx]
     }
 }
 
 /// The first largest of `members`.
 fn first_largest(x: &Array, members: &[usize]) -> usize {
-    let largest = members.iter().map(|&m| x.data[m]).fold(f64::NEG_INFINITY, f64::max);
+    let largest = members
+        .iter()
+        .map(|&m| x.data[m])
+        .fold(f64::NEG_INFINITY, f64::max);
     let first = members.iter().copied().find(|&m| x.data[m] == largest);
     first.expect("every window meets the image")
 }
@@ -109,9 +147,15 @@ impl ReferenceOperator for MaxPool {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let mut y = Array::zeros(outputs[0].shape.clone());
         let axis = || fixed(self.kernel, self.stride, self.padding);
-        windows(&inputs[0].shape, &outputs[0].shape, axis(), axis(), |at, members| {
-            y.data[at] = inputs[0].data[first_largest(inputs[0], members)];
-        });
+        windows(
+            &inputs[0].shape,
+            &outputs[0].shape,
+            axis(),
+            axis(),
+            |at, members| {
+                y.data[at] = inputs[0].data[first_largest(inputs[0], members)];
+            },
+        );
         vec![y]
     }
 }
@@ -120,9 +164,15 @@ impl ReferenceOperator for MaxPoolGrad {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let mut dx = Array::zeros(outputs[0].shape.clone());
         let axis = || fixed(self.pool.kernel, self.pool.stride, self.pool.padding);
-        windows(&outputs[0].shape, &inputs[1].shape, axis(), axis(), |at, members| {
-            dx.data[first_largest(inputs[0], members)] += inputs[1].data[at];
-        });
+        windows(
+            &outputs[0].shape,
+            &inputs[1].shape,
+            axis(),
+            axis(),
+            |at, members| {
+                dx.data[first_largest(inputs[0], members)] += inputs[1].data[at];
+            },
+        );
         vec![dx]
     }
 }

@@ -2,8 +2,13 @@ use super::{AdaptiveAvgPool, AvgPool, MaxPool};
 use crate::graph::Graph;
 use crate::ops::testing::check;
 
-const IMAGES: [[usize; 4]; 5] =
-    [[1, 2, 2, 1], [2, 6, 8, 3], [3, 7, 5, 8], [1, 9, 8, 33], [2, 33, 35, 20]];
+const IMAGES: [[usize; 4]; 5] = [
+    [1, 2, 2, 1],
+    [2, 6, 8, 3],
+    [3, 7, 5, 8],
+    [1, 9, 8, 33],
+    [2, 33, 35, 20],
+];
 
 #[test]
 fn averages_and_their_gradients() {
@@ -74,12 +79,17 @@ fn ties_go_to_the_first_and_nan_wins() {
     let device = CpuDevice::new(Some(1)).unwrap();
     let plan = Plan::new(&g, &device, PlanOptions::default());
     let mut executable = device.load(plan, &Default::default()).unwrap();
-    executable.write("x", &[1.0, 2.0, 5.0, 0.0, 2.0, 2.0, f32::NAN, 9.0]).unwrap();
+    executable
+        .write("x", &[1.0, 2.0, 5.0, 0.0, 2.0, 2.0, f32::NAN, 9.0])
+        .unwrap();
     executable.run();
     let y = executable.output("y").unwrap();
     assert_eq!(y[0], 2.0);
     assert!(y[1].is_nan());
-    assert_eq!(executable.output("dx").unwrap(), [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+    assert_eq!(
+        executable.output("dx").unwrap(),
+        [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    );
 }
 
 #[test]
@@ -91,7 +101,10 @@ fn windows_that_do_not_fit_are_refused() {
         "max_pool at '' expects x [N,H,W,C] that windows of 3x3 fit, padding 0 smaller than they, \
          stride 2 above 0, found f32[1, 2, 5, 3]"
     );
-    assert!(g.avg_pool(x, 2, 1, 2).is_err(), "a window may lie in the padding");
+    assert!(
+        g.avg_pool(x, 2, 1, 2).is_err(),
+        "a window may lie in the padding"
+    );
     assert!(g.avg_pool(x, 2, 0, 0).is_err());
     assert!(g.resize_area(x, 0, 2).is_err());
 }

@@ -40,16 +40,21 @@ fn sum_back(call: &CpuCall<'_>) {
             // SAFETY: rows of different threads are disjoint.
             let dx = unsafe { dx.slice_mut(row * w * c..(row + 1) * w * c) };
             let (n, y) = (row / h, row % h);
-            vectorised(|| {
-                dx.fill(0.0);
-                for oy in first_nearest(y, h, oh)..first_nearest(y + 1, h, oh) {
-                    let dy = &dy[(n * oh + oy) * ow * c..][..ow * c];
-                    for (ox, dy) in dy.chunks_exact(c).enumerate() {
-                        let dx = &mut dx[nearest(ox, w, ow) * c..];
-                        dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx += dy);
+            vectorised(
+                #[inline(always)]
+                || {
+                    dx.fill(0.0);
+                    for oy in first_nearest(y, h, oh)..first_nearest(y + 1, h, oh) {
+                        let dy = &dy[(n * oh + oy) * ow * c..][..ow * c];
+                        for (ox, dy) in dy.chunks_exact(c).enumerate() {
+                            let dx = &mut dx[nearest(ox, w, ow) * c..];
+                            for (dx, dy) in dx.iter_mut().zip(dy) {
+                                *dx += dy;
+                            }
+                        }
                     }
-                }
-            });
+                },
+            );
         }
     });
 }
@@ -57,12 +62,27 @@ fn sum_back(call: &CpuCall<'_>) {
 /// Extents `[N,H,W,C]` of the operand and the result.
 fn extents(call: &CpuCall<'_>) -> ([usize; 4], [usize; 4]) {
     let extents = |shape: &[usize]| shape.try_into().expect("images have four axes");
-    (extents(&call.in_type(0).shape), extents(&call.out_type(0).shape))
+    (
+        extents(&call.in_type(0).shape),
+        extents(&call.out_type(0).shape),
+    )
 }
 
 impl CpuOperator for Upsample {
     fn run(&self, call: &CpuCall<'_>) {
-        gather(call);
+        let ([_, h, w, c], [_, oh, ow, _]) = extents(call);
+        let (x, y) = (call.f32(0), Shared::from_slice(call.out(0)));
+        parallel_rows(y.len / (ow * c), ow * c, |rows| {
+            for row in rows {
+                let from = &x[(row / oh * h + row % oh / self.factor) * w * c..][..w * c];
+                // SAFETY: rows of different threads are disjoint.
+                let y = unsafe { y.slice_mut(row * ow * c..(row + 1) * ow * c) };
+                let repeated = y.chunks_exact_mut(self.factor * c);
+                for (pixel, y) in from.chunks_exact(c).zip(repeated) {
+                    y.chunks_exact_mut(c).for_each(|y| y.copy_from_slice(pixel));
+                }
+            }
+        });
     }
 }
 

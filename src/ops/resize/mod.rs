@@ -72,7 +72,9 @@ impl Operator for Upsample {
 
     fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
         let (factor, dy) = (self.factor, cx.dy());
-        Ok(Some(vec![Some(cx.graph.apply(UpsampleGrad { factor }, &[dy])?)]))
+        Ok(Some(vec![Some(
+            cx.graph.apply(UpsampleGrad { factor }, &[dy])?,
+        )]))
     }
 }
 
@@ -91,7 +93,11 @@ impl Operator for UpsampleGrad {
             let divides = factor > 0 && size.iter().all(|n| n.is_multiple_of(factor));
             divides.then(|| size.map(|n| n / factor))
         };
-        resized(inputs, shrunk, &format!("dy [N,H,W,C] with sides divisible by {factor}"))
+        resized(
+            inputs,
+            shrunk,
+            &format!("dy [N,H,W,C] with sides divisible by {factor}"),
+        )
     }
 
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
@@ -113,7 +119,11 @@ impl Operator for ResizeNearest {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
-        resized(inputs, |_| Some([self.height, self.width]), "x [N,H,W,C] and a size above 0")
+        resized(
+            inputs,
+            |_| Some([self.height, self.width]),
+            "x [N,H,W,C] and a size above 0",
+        )
     }
 
     fn flops(&self, _: &[TensorType], _: &[TensorType]) -> u64 {
@@ -137,7 +147,11 @@ impl Operator for ResizeNearestGrad {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
-        resized(inputs, |_| Some([self.height, self.width]), "dy [N,H,W,C] and a size above 0")
+        resized(
+            inputs,
+            |_| Some([self.height, self.width]),
+            "dy [N,H,W,C] and a size above 0",
+        )
     }
 
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
@@ -162,7 +176,12 @@ impl Graph {
     ///
     /// # Errors
     /// If `x` is no image or a size is 0.
-    pub fn resize_nearest(&mut self, x: Value, height: usize, width: usize) -> Result<Value, GraphError> {
+    pub fn resize_nearest(
+        &mut self,
+        x: Value,
+        height: usize,
+        width: usize,
+    ) -> Result<Value, GraphError> {
         self.apply(ResizeNearest { height, width }, &[x])
     }
 }

@@ -8,7 +8,8 @@ use crate::graph::TensorType;
 fn source(from: &[usize], to: &[usize], at: usize) -> usize {
     let (channel, pixel) = (at % to[3], at / to[3]);
     let (x, y, n) = (pixel % to[2], pixel / to[2] % to[1], pixel / to[2] / to[1]);
-    let nearest = |i: usize, from: usize, to: usize| ((i as f64 + 0.5) * from as f64 / to as f64) as usize;
+    let nearest =
+        |i: usize, from: usize, to: usize| ((i as f64 + 0.5) * from as f64 / to as f64) as usize;
     let (y, x) = (nearest(y, from[1], to[1]), nearest(x, from[2], to[2]));
     ((n * from[1] + y) * from[2] + x) * from[3] + channel
 }

@@ -67,12 +67,16 @@ pub const COEFFICIENTS: usize = 10;
 /// Results, of the shape of `x_t`: the estimates of `x_0` (clipped, if `clip`) and of the noise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SamplerStep {
+    /// What the prediction stands for.
     pub prediction: Prediction,
     /// Clamp the estimate of `x_0` to [-1, 1]. A predicted noise is used as it is all the same;
     /// an estimated one follows from the clamped `x_0`.
     pub clip: bool,
+    /// The prediction holds a conditional and an unconditional half of the batch.
     pub guidance: bool,
+    /// The prediction holds a variance behind its channels.
     pub learned_variance: bool,
+    /// Fresh normals are the last input.
     pub noise: bool,
 }
 

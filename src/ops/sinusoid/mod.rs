@@ -32,7 +32,10 @@ impl Operator for Sinusoid {
                 Ok(vec![TensorType::f32([t.len(), self.dim])])
             }
             _ => Err(Mismatch::inputs(
-                format!("i32 time steps [N] and a dimension of at least 4 (here {})", self.dim),
+                format!(
+                    "i32 time steps [N] and a dimension of at least 4 (here {})",
+                    self.dim
+                ),
                 inputs,
             )),
         }

@@ -13,7 +13,9 @@ impl ReferenceOperator for Sinusoid {
                 t * exponent.exp()
             });
             let sines = angles.clone().map(f64::sin);
-            sines.chain(angles.map(f64::cos)).chain((self.dim % 2 == 1).then_some(0.0))
+            sines
+                .chain(angles.map(f64::cos))
+                .chain((self.dim % 2 == 1).then_some(0.0))
         });
         vec![Array::new(outputs[0].shape.clone(), rows.collect())]
     }

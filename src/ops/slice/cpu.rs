@@ -5,7 +5,10 @@ use crate::device::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
 
 /// Rows outside `axis`, and the run of one position along it.
 fn rows_and_run(shape: &[usize], axis: usize) -> (usize, usize) {
-    (shape[..axis].iter().product(), shape[axis + 1..].iter().product())
+    (
+        shape[..axis].iter().product(),
+        shape[axis + 1..].iter().product(),
+    )
 }
 
 /// `write(row of x, row of y)` for every row.
@@ -27,7 +30,9 @@ fn each_row(call: &CpuCall<'_>, rows: usize, write: impl Fn(&[f32], &mut [f32]) 
 impl CpuOperator for Slice {
     fn run(&self, call: &CpuCall<'_>) {
         let (rows, run) = rows_and_run(&call.in_type(0).shape, self.axis);
-        each_row(call, rows, |x, y| y.copy_from_slice(&x[self.start * run..][..y.len()]));
+        each_row(call, rows, |x, y| {
+            y.copy_from_slice(&x[self.start * run..][..y.len()])
+        });
     }
 }
 

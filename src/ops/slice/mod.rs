@@ -30,7 +30,12 @@ impl Operator for Slice {
     }
 
     fn describe(&self) -> String {
-        format!("slice axis {} {}..{}", self.axis, self.start, self.start + self.len)
+        format!(
+            "slice axis {} {}..{}",
+            self.axis,
+            self.start,
+            self.start + self.len
+        )
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
@@ -42,7 +47,10 @@ impl Operator for Slice {
                 Ok(vec![y])
             }
             _ => Err(Mismatch::inputs(
-                format!("a float array with at least {end} elements along axis {}", self.axis),
+                format!(
+                    "a float array with at least {end} elements along axis {}",
+                    self.axis
+                ),
                 inputs,
             )),
         }
@@ -85,7 +93,10 @@ impl Operator for Pad {
                 y.shape[self.axis] += self.before + self.after;
                 Ok(vec![y])
             }
-            _ => Err(Mismatch::inputs(format!("a float array with an axis {}", self.axis), inputs)),
+            _ => Err(Mismatch::inputs(
+                format!("a float array with an axis {}", self.axis),
+                inputs,
+            )),
         }
     }
 

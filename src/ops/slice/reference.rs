@@ -8,7 +8,11 @@ use crate::graph::TensorType;
 /// `extent` and where it stands at `position + shift`.
 fn moved(shape: &[usize], axis: usize, at: usize, extent: usize, shift: isize) -> Option<usize> {
     let inner: usize = shape[axis + 1..].iter().product();
-    let (outer, position, rest) = (at / inner / shape[axis], at / inner % shape[axis], at % inner);
+    let (outer, position, rest) = (
+        at / inner / shape[axis],
+        at / inner % shape[axis],
+        at % inner,
+    );
     let position = position.checked_add_signed(shift).filter(|&p| p < extent)?;
     Some((outer * extent + position) * inner + rest)
 }
@@ -28,7 +32,9 @@ impl ReferenceOperator for Pad {
         let (x, y) = (inputs[0], &outputs[0]);
         let shift = -(self.before as isize);
         let from = |at| moved(&y.shape, self.axis, at, x.dim(self.axis), shift);
-        let data = (0..y.len()).map(|at| from(at).map_or(0.0, |from| x.data[from])).collect();
+        let data = (0..y.len())
+            .map(|at| from(at).map_or(0.0, |from| x.data[from]))
+            .collect();
         vec![Array::new(y.shape.clone(), data)]
     }
 }

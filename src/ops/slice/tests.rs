@@ -3,7 +3,14 @@ use crate::ops::testing::check;
 
 #[test]
 fn values_and_gradients_of_slices() {
-    for (axis, start, len) in [(3, 2, 5), (3, 0, 1), (3, 6, 1), (0, 1, 2), (1, 0, 5), (2, 3, 1)] {
+    for (axis, start, len) in [
+        (3, 2, 5),
+        (3, 0, 1),
+        (3, 6, 1),
+        (0, 1, 2),
+        (1, 0, 5),
+        (2, 3, 1),
+    ] {
         check(|g| {
             let x = g.parameter("x", [3, 5, 4, 7])?;
             g.slice_along(axis, x, start, len)

@@ -1,7 +1,7 @@
 //! CPU kernels: a row at a time.
 
 use super::{Softmax, SoftmaxGrad};
-use crate::device::cpu::simd::{exp, sum_of, vectorised};
+use crate::device::cpu::simd::{exp, largest, sum_of, vectorised};
 use crate::device::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
 
 impl CpuOperator for Softmax {
@@ -19,13 +19,20 @@ impl CpuOperator for Softmax {
                     // SAFETY: as above.
                     y.copy_from_slice(unsafe { x.slice(range) });
                 }
-                vectorised(|| {
-                    // NaN is passed over here and shows in the sum.
-                    let largest = y.iter().fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
-                    y.iter_mut().for_each(|y| *y = exp(*y - largest));
-                    let sum = sum_of(y.len(), |i| y[i]);
-                    y.iter_mut().for_each(|y| *y /= sum);
-                });
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        // NaN is passed over here and shows in the sum.
+                        let most = largest(y);
+                        for y in y.iter_mut() {
+                            *y = exp(*y - most);
+                        }
+                        let sum = sum_of(y.len(), |i| y[i]);
+                        for y in y.iter_mut() {
+                            *y /= sum;
+                        }
+                    },
+                );
             }
         });
     }
@@ -41,12 +48,15 @@ impl CpuOperator for SoftmaxGrad {
                 let (y, dy) = (&y[range.clone()], &dy[range.clone()]);
                 // SAFETY: rows of different threads are disjoint.
                 let dx = unsafe { dx.slice_mut(range) };
-                vectorised(|| {
-                    let mean = sum_of(y.len(), |i| y[i] * dy[i]);
-                    for (dx, (y, dy)) in dx.iter_mut().zip(y.iter().zip(dy)) {
-                        *dx = y * (dy - mean);
-                    }
-                });
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let mean = sum_of(y.len(), |i| y[i] * dy[i]);
+                        for (dx, (y, dy)) in dx.iter_mut().zip(y.iter().zip(dy)) {
+                            *dx = y * (dy - mean);
+                        }
+                    },
+                );
             }
         });
     }

@@ -23,7 +23,9 @@ impl Operator for Softmax {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         match inputs {
-            [x] if x.dtype.is_float() && !x.shape.is_empty() && !x.is_empty() => Ok(vec![x.clone()]),
+            [x] if x.dtype.is_float() && !x.shape.is_empty() && !x.is_empty() => {
+                Ok(vec![x.clone()])
+            }
             _ => Err(Mismatch::inputs("one float array […,C]", inputs)),
         }
     }
@@ -34,7 +36,9 @@ impl Operator for Softmax {
 
     fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
         let dy = cx.dy();
-        Ok(Some(vec![Some(cx.graph.apply(SoftmaxGrad, &[cx.outputs[0], dy])?)]))
+        Ok(Some(vec![Some(
+            cx.graph.apply(SoftmaxGrad, &[cx.outputs[0], dy])?,
+        )]))
     }
 
     fn in_place(&self) -> &'static [(usize, usize)] {

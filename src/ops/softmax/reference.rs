@@ -19,7 +19,10 @@ impl ReferenceOperator for Softmax {
 impl ReferenceOperator for SoftmaxGrad {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let channels = inputs[0].channels();
-        let rows = inputs[0].data.chunks(channels).zip(inputs[1].data.chunks(channels));
+        let rows = inputs[0]
+            .data
+            .chunks(channels)
+            .zip(inputs[1].data.chunks(channels));
         let data = rows.flat_map(|(y, dy)| {
             let mean: f64 = y.iter().zip(dy).map(|(y, dy)| y * dy).sum();
             y.iter().zip(dy).map(move |(y, dy)| y * (dy - mean))

@@ -1,4 +1,4 @@
-use crate::ops::testing::check;
+use crate::ops::testing::{check, check_nan_shows};
 
 #[test]
 fn values_and_gradients() {
@@ -9,4 +9,12 @@ fn values_and_gradients() {
             g.softmax(x)
         });
     }
+}
+
+#[test]
+fn nan_is_not_hidden() {
+    check_nan_shows(|g| {
+        let x = g.parameter("x", [3, 37])?;
+        g.softmax(x)
+    });
 }

@@ -22,12 +22,14 @@ use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 /// `metric` does neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ssim {
+    /// Without any clamping, as it is logged.
     pub metric: bool,
 }
 
 /// Gradient of [`Ssim`] with respect to the prediction: inputs prediction, target, dy `[N]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SsimGrad {
+    /// The similarity.
     pub of: Ssim,
 }
 

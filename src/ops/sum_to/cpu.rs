@@ -59,7 +59,7 @@ impl CpuOperator for SumTo {
                     let at = broadcast_index(&self.shape, full, row * run);
                     if kept {
                         let target = &mut partial[at..][..run];
-                        vectorised(|| target.iter_mut().zip(values).for_each(|(t, v)| *t += v));
+                        vectorised(#[inline(always)] || target.iter_mut().zip(values).for_each(|(t, v)| *t += v));
                     } else {
                         partial[at] += sum(values) as f32;
                     }
@@ -67,14 +67,14 @@ impl CpuOperator for SumTo {
             });
         y.copy_from_slice(&workspace[..y.len()]);
         for partial in workspace.chunks(y.len()).skip(1) {
-            vectorised(|| y.iter_mut().zip(partial).for_each(|(y, p)| *y += p));
+            vectorised(#[inline(always)] || y.iter_mut().zip(partial).for_each(|(y, p)| *y += p));
         }
     }
 }
 
 /// Sum of a slice: 16 lanes of `f32` over blocks of 1024, blocks in `f64`.
 pub(crate) fn sum(values: &[f32]) -> f64 {
-    vectorised(|| {
+    vectorised(#[inline(always)] || {
         let mut total = 0.0;
         for block in values.chunks(1024) {
             let (chunks, rest) = block.as_chunks::<16>();

@@ -1,31 +1,54 @@
 //! CPU kernels.
 
-use std::f32::consts::FRAC_1_SQRT_2;
-
 use super::{Unary, UnaryGrad};
-use crate::device::cpu::simd::{exp, swish, swish_derivative};
+use crate::device::cpu::simd::{exp, normal_cdf, swish, swish_derivative};
 use crate::device::cpu::{CpuCall, CpuOperator};
 
 impl CpuOperator for Unary {
     fn run(&self, call: &CpuCall<'_>) {
         match *self {
             Unary::Swish => call.unary(0, 0, swish),
-            Unary::Gelu => call.unary(0, 0, |x| 0.5 * x * (1.0 + libm::erff(x * FRAC_1_SQRT_2))),
+            Unary::Gelu => call.unary(
+                0,
+                0,
+                #[inline(always)]
+                |x| x * normal_cdf(x),
+            ),
             // Comparisons rather than `max`, so that NaN stays NaN.
-            Unary::Relu => call.unary(0, 0, |x| if x < 0.0 { 0.0 } else { x }),
+            Unary::Relu => call.unary(
+                0,
+                0,
+                #[inline(always)]
+                |x| if x < 0.0 { 0.0 } else { x },
+            ),
             Unary::Exp => call.unary(0, 0, exp),
             Unary::Abs => call.unary(0, 0, f32::abs),
-            Unary::Square => call.unary(0, 0, |x| x * x),
-            Unary::Affine { scale, shift } => call.unary(0, 0, |x| scale * x + shift),
-            Unary::Clamp { low, high } => call.unary(0, 0, |x| {
-                if x < low {
-                    low
-                } else if x > high {
-                    high
-                } else {
-                    x
-                }
-            }),
+            Unary::Square => call.unary(
+                0,
+                0,
+                #[inline(always)]
+                |x| x * x,
+            ),
+            Unary::Affine { scale, shift } => call.unary(
+                0,
+                0,
+                #[inline(always)]
+                |x| scale * x + shift,
+            ),
+            Unary::Clamp { low, high } => call.unary(
+                0,
+                0,
+                #[inline(always)]
+                |x| {
+                    if x < low {
+                        low
+                    } else if x > high {
+                        high
+                    } else {
+                        x
+                    }
+                },
+            ),
         }
     }
 }
@@ -33,27 +56,73 @@ impl CpuOperator for Unary {
 impl CpuOperator for UnaryGrad {
     fn run(&self, call: &CpuCall<'_>) {
         match self.of {
-            Unary::Swish => call.binary(0, 1, 0, |x, dy| swish_derivative(x) * dy),
-            Unary::Gelu => call.binary(0, 1, 0, |x, dy| {
-                let cdf = 0.5 * (1.0 + libm::erff(x * FRAC_1_SQRT_2));
-                let density = exp(-0.5 * x * x) * 0.398_942_3;
-                (cdf + x * density) * dy
-            }),
-            Unary::Relu => call.binary(0, 1, 0, |x, dy| if x > 0.0 { dy } else { 0.0 }),
-            Unary::Exp => call.binary(0, 1, 0, |x, dy| exp(x) * dy),
-            Unary::Abs => call.binary(0, 1, 0, |x, dy| {
-                if x > 0.0 {
-                    dy
-                } else if x < 0.0 {
-                    -dy
-                } else {
-                    0.0
-                }
-            }),
-            Unary::Square => call.binary(0, 1, 0, |x, dy| 2.0 * x * dy),
-            Unary::Affine { scale, .. } => call.binary(0, 1, 0, |_, dy| scale * dy),
+            Unary::Swish => call.binary(
+                0,
+                1,
+                0,
+                #[inline(always)]
+                |x, dy| swish_derivative(x) * dy,
+            ),
+            Unary::Gelu => call.binary(
+                0,
+                1,
+                0,
+                #[inline(always)]
+                |x, dy| {
+                    let density = exp(-0.5 * x * x) * 0.398_942_3;
+                    (normal_cdf(x) + x * density) * dy
+                },
+            ),
+            Unary::Relu => call.binary(
+                0,
+                1,
+                0,
+                #[inline(always)]
+                |x, dy| if x > 0.0 { dy } else { 0.0 },
+            ),
+            Unary::Exp => call.binary(
+                0,
+                1,
+                0,
+                #[inline(always)]
+                |x, dy| exp(x) * dy,
+            ),
+            Unary::Abs => call.binary(
+                0,
+                1,
+                0,
+                #[inline(always)]
+                |x, dy| {
+                    if x > 0.0 {
+                        dy
+                    } else if x < 0.0 {
+                        -dy
+                    } else {
+                        0.0
+                    }
+                },
+            ),
+            Unary::Square => call.binary(
+                0,
+                1,
+                0,
+                #[inline(always)]
+                |x, dy| 2.0 * x * dy,
+            ),
+            Unary::Affine { scale, .. } => call.binary(
+                0,
+                1,
+                0,
+                #[inline(always)]
+                |_, dy| scale * dy,
+            ),
             Unary::Clamp { low, high } => {
-                call.binary(0, 1, 0, |x, dy| if x >= low && x <= high { dy } else { 0.0 });
+                call.binary(
+                    0,
+                    1,
+                    0,
+                    |x, dy| if x >= low && x <= high { dy } else { 0.0 },
+                );
             }
         }
     }

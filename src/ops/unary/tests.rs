@@ -1,5 +1,5 @@
 use super::Unary;
-use crate::ops::testing::check;
+use crate::ops::testing::{check, check_nan_shows};
 
 #[test]
 fn values_and_gradients() {
@@ -27,5 +27,25 @@ fn values_and_gradients() {
                 g.apply(op, &[x])
             });
         }
+    }
+}
+
+#[test]
+fn nan_is_not_hidden() {
+    for op in [
+        Unary::Swish,
+        Unary::Gelu,
+        Unary::Relu,
+        Unary::Exp,
+        Unary::Abs,
+        Unary::Clamp {
+            low: -0.5,
+            high: 0.3,
+        },
+    ] {
+        check_nan_shows(|g| {
+            let x = g.parameter("x", [3, 7])?;
+            g.apply(op, &[x])
+        });
     }
 }

@@ -1,0 +1,276 @@
+//! Weight gradient of 3×3 convolutions of stride 1 by Winograd's minimal filtering:
+//! `dg = Gᵀ[Σ_tiles (A dy Aᵀ) ⊙ (Bᵀ d B)]G`, the adjoint of the forward transform.
+//!
+//! A chunk of tiles of `x` and `dy` is transformed to points in panels of 48 channels; then a task owns 48×48 channels:
+//! its products over the chunk's tiles (36 points: 332 KiB, in L2) are transformed to nine kernel entries and added to
+//! the OIHW gradient. Tiles are summed in order, in chunks whose size depends on the geometry only.
+
+use super::geometry::ConvGeometry;
+use super::scheme::{F2, F4, MAX_POINTS, Scheme};
+use super::tiles::{Gather, Gathered, Layout, Points, Tile, Tiled};
+use crate::device::cpu::gemm::Isa;
+use crate::device::cpu::gemm::kernel::{Block, LANE_MULTIPLE, PANEL, ROWS, Segment, block};
+use crate::device::cpu::gemm::pack::{Panel, padded, panel, panel_count};
+use crate::device::cpu::gemm::simd::{Job, Simd};
+use crate::device::cpu::threads::{Shared, parallel, parallel_slots, width};
+
+/// Tiles per chunk: long enough a sum that transforming and adding its products costs little, few enough that the points
+/// of 512 channels on either side take 75 MB.
+const CHUNK_TILES: usize = 512;
+
+/// A weight gradient prepared for this method.
+#[derive(Clone, Copy, Debug)]
+pub struct WinogradWeightGrad {
+    tile: Tile,
+    x: Tiled,
+    dy: Tiled,
+    tiles: usize,
+}
+
+impl WinogradWeightGrad {
+    /// The weight gradient of `geometry`, to which [`super::winograd::Winograd::applies`].
+    pub fn new(geometry: &ConvGeometry, tile: Tile) -> WinogradWeightGrad {
+        let size = [geometry.output_height(), geometry.output_width()];
+        let tiles = size.map(|len| len.div_ceil(tile.outputs()));
+        let step = tile.outputs();
+        WinogradWeightGrad {
+            tile,
+            x: Tiled {
+                size: [geometry.height, geometry.width],
+                channels: geometry.in_channels,
+                doubled: geometry.upsample,
+                origin: -(geometry.padding[0] as isize),
+                step,
+                tiles,
+            },
+            dy: Tiled {
+                size,
+                channels: geometry.out_channels,
+                doubled: false,
+                origin: 0,
+                step,
+                tiles,
+            },
+            tiles: geometry.batch * tiles[0] * tiles[1],
+        }
+    }
+
+    /// Multiply-adds of the products.
+    fn work(&self) -> usize {
+        self.tiles * self.tile.points() * self.x.channels * self.dy.channels
+    }
+
+    fn chunk(&self) -> usize {
+        self.tiles.min(CHUNK_TILES)
+    }
+
+    /// Floats of the zeros, of a chunk's points of `x` and of `dy`, and of one task's products.
+    fn lens(&self) -> [usize; 4] {
+        let points = self.tile.points();
+        let side = |tiled: &Tiled| points * (self.chunk() * padded(tiled.channels) + LANE_MULTIPLE);
+        [
+            padded(self.x.channels.max(self.dy.channels)),
+            side(&self.x),
+            side(&self.dy),
+            points * (PANEL * PANEL + LANE_MULTIPLE),
+        ]
+    }
+
+    /// Floats of workspace.
+    pub fn workspace_len(&self) -> usize {
+        let [zeros, x, dy, products] = self.lens();
+        zeros + x + dy + products * width()
+    }
+
+    /// Overwrites the OIHW gradient `dw`.
+    pub fn run(&self, isa: Isa, x: &[f32], dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) {
+        let [zeros_len, x_len, dy_len, products_len] = self.lens();
+        let (zeros, rest) = workspace.split_at_mut(zeros_len);
+        zeros.fill(0.0);
+        let zeros = &*zeros;
+        let (x_points, rest) = rest.split_at_mut(x_len);
+        let (dy_points, products) = rest.split_at_mut(dy_len);
+        let slots = products.len() / products_len;
+        let (x_points, dy_points) = (Shared::new(x_points), Shared::new(dy_points));
+        let (products, dw) = (Shared::new(products), Shared::new(dw));
+        let c_panels = panel_count(self.x.channels);
+        let o_panels = panel_count(self.dy.channels);
+        for first in (0..self.tiles).step_by(self.chunk()) {
+            let tiles = (self.tiles - first).min(self.chunk());
+            let some = tiles.div_ceil(8 * width());
+            let parts = tiles.div_ceil(some);
+            parallel(self.work(), 2 * parts, |task| {
+                let start = task % parts * some;
+                let range = first + start..first + tiles.min(start + some);
+                let (what, from, tiled, memory) = if task < parts {
+                    (Gathered::Input, x, &self.x, x_points)
+                } else {
+                    (Gathered::OutputGrad, dy, &self.dy, dy_points)
+                };
+                let to = self.points(memory, tiled, tiles);
+                let gather = Gather {
+                    tile: self.tile,
+                    what,
+                    from,
+                    tiled,
+                    zeros,
+                    to,
+                    first: start,
+                    tiles: range,
+                };
+                // SAFETY: tasks write disjoint tiles of buffers that hold the chunk.
+                unsafe { gather.run(isa) }
+            });
+            parallel_slots(self.work(), slots, c_panels * o_panels, |slot, task| {
+                let (o, c) = (
+                    panel(self.dy.channels, task / c_panels),
+                    panel(self.x.channels, task % c_panels),
+                );
+                let products = products.as_ptr().wrapping_add(slot * products_len);
+                let (x, dy) = (
+                    self.points(x_points, &self.x, tiles),
+                    self.points(dy_points, &self.dy, tiles),
+                );
+                // SAFETY: a slot is one thread's; a task owns its channels of the gradient.
+                unsafe {
+                    self.multiply(isa, tiles, (x, c), (dy, o), products);
+                    isa.run(Write {
+                        grad: self,
+                        products,
+                        o,
+                        c,
+                        accumulate: first > 0,
+                        dw,
+                    });
+                }
+            });
+        }
+    }
+
+    fn points(&self, memory: Shared, tiled: &Tiled, tiles: usize) -> Points {
+        Points {
+            start: memory.as_ptr(),
+            point_stride: self.chunk() * padded(tiled.channels) + LANE_MULTIPLE,
+            layout: Layout::Panels { tiles },
+        }
+    }
+
+    /// `products[point][o][c] = Σ_tiles dy · x` for one panel of each side.
+    ///
+    /// # Safety
+    /// The points hold `tiles` tiles; `products` is this thread's.
+    unsafe fn multiply(
+        &self,
+        isa: Isa,
+        tiles: usize,
+        (x, c): (Points, Panel),
+        (dy, o): (Points, Panel),
+        products: *mut f32,
+    ) {
+        let c_rows: [usize; PANEL] = std::array::from_fn(|i| i * PANEL);
+        let segment = Segment { b_row: 0, k: tiles };
+        for point in 0..self.tile.points() {
+            let a = dy
+                .start
+                .wrapping_add(point * dy.point_stride + o.first * tiles);
+            let b = x
+                .start
+                .wrapping_add(point * x.point_stride + c.first * tiles);
+            for row in (0..o.columns).step_by(ROWS) {
+                let rows: [*const f32; ROWS] =
+                    std::array::from_fn(|i| a.wrapping_add(row + i) as _);
+                // SAFETY: inside the panels of both sides and this thread's products.
+                unsafe {
+                    block(
+                        isa,
+                        &Block {
+                            segments: &segment,
+                            segment_count: 1,
+                            a: rows.as_ptr(),
+                            a_segment: 0,
+                            a_offset: 0,
+                            a_step: o.width,
+                            b,
+                            b_width: c.width,
+                            b_step: 1,
+                            c: products.add(point * (PANEL * PANEL + LANE_MULTIPLE)),
+                            c_rows: c_rows[row..].as_ptr(),
+                            column: 0,
+                            accumulate: false,
+                            bias: std::ptr::null(),
+                            residual: std::ptr::null(),
+                            rows: (o.columns - row).min(ROWS),
+                            columns: c.columns,
+                        },
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Transforms a task's products to kernel entries and writes or adds them to the gradient.
+struct Write<'a> {
+    grad: &'a WinogradWeightGrad,
+    products: *const f32,
+    o: Panel,
+    c: Panel,
+    accumulate: bool,
+    dw: Shared,
+}
+
+impl Write<'_> {
+    #[inline(always)]
+    unsafe fn each<S: Simd, F: Scheme>(self) {
+        let mut entries = [[0.0f32; PANEL]; 9];
+        for o in 0..self.o.columns {
+            for c in (0..self.c.columns).step_by(S::LANES) {
+                // SAFETY: products are 48 wide, a multiple of every vector.
+                unsafe {
+                    let mut half = [[S::zero(); MAX_POINTS]; 3];
+                    for j in 0..F::POINTS {
+                        let mut p = [S::zero(); MAX_POINTS];
+                        for (i, p) in p.iter_mut().enumerate().take(F::POINTS) {
+                            let point = (i * F::POINTS + j) * (PANEL * PANEL + LANE_MULTIPLE);
+                            *p = S::load(self.products.add(point + o * PANEL + c));
+                        }
+                        let g = F::filter_grad::<S>(&p);
+                        for (half, g) in half.iter_mut().zip(g) {
+                            half[j] = g;
+                        }
+                    }
+                    for (ky, half) in half.iter().enumerate() {
+                        for (kx, &g) in F::filter_grad::<S>(half).iter().enumerate() {
+                            S::store(entries[3 * ky + kx].as_mut_ptr().add(c), g);
+                        }
+                    }
+                }
+            }
+            let start = ((self.o.first + o) * self.grad.x.channels + self.c.first) * 9;
+            // SAFETY: tasks own disjoint blocks of the gradient.
+            let to = unsafe { self.dw.part(start, self.c.columns * 9) };
+            for (c, to) in to.chunks_exact_mut(9).enumerate() {
+                for (entry, to) in entries.iter().zip(to) {
+                    *to = if self.accumulate {
+                        *to + entry[c]
+                    } else {
+                        entry[c]
+                    };
+                }
+            }
+        }
+    }
+}
+
+impl Job for Write<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: passed on.
+        unsafe {
+            match self.grad.tile {
+                Tile::Two => self.each::<S, F2>(),
+                Tile::Four => self.each::<S, F4>(),
+            }
+        }
+    }
+}
