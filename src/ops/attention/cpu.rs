@@ -57,6 +57,11 @@ impl Extents {
         self.samples * self.heads
     }
 
+    /// Multiply-adds of one product of all queries and keys.
+    fn multiply_adds(&self) -> usize {
+        self.pairs() * self.queries * self.keys * self.d
+    }
+
     /// First element of row `t` of pair `pair` in an array of `rows` rows per sample.
     fn start(&self, pair: usize, rows: usize, t: usize) -> usize {
         let (n, h) = (pair / self.heads, pair % self.heads);
@@ -193,7 +198,8 @@ impl CpuOperator for Attention {
         packed.par_chunks_mut(pair_len).enumerate().for_each(pack);
         let (packed, scratch): (&[f32], _) = (packed, Shared::from_slice(scratch));
         let blocks = e.queries.div_ceil(QUERIES);
-        parallel_slots(width(), e.pairs() * blocks, |index, task| {
+        let work = 2 * e.multiply_adds();
+        parallel_slots(work, width(), e.pairs() * blocks, |index, task| {
             let (pair, first) = (task / blocks, task % blocks * QUERIES);
             let count = QUERIES.min(e.queries - first);
             // SAFETY: tasks that run at the same time have different slots.
@@ -276,7 +282,8 @@ impl CpuOperator for AttentionGrad {
         let [dq, dk, dv] = [0, 1, 2].map(|i| Shared::from_slice(call.out(i)));
         let scratch = Shared::from_slice(call.workspace());
         // One task per head and sample, which sums over queries in order.
-        parallel_slots(width(), e.pairs(), |index, pair| {
+        let work = 5 * e.multiply_adds();
+        parallel_slots(work, width(), e.pairs(), |index, pair| {
             // SAFETY: tasks that run at the same time have different slots.
             let mut cut = Cutter(unsafe { slot(scratch, index) });
             let mut whole = || cut.take(e.packed_len());

@@ -59,7 +59,7 @@ impl CpuOperator for SamplerStep {
                     false => None,
                 };
                 let z = fresh.map(|z| &z[run]);
-                vectorised(|| {
+                vectorised(#[inline(always)] || {
                     for i in 0..len {
                         let p = match self.guidance {
                             true => without[i] + guidance * (with[i] - without[i]),
