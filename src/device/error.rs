@@ -46,3 +46,23 @@ pub enum DeviceError {
     #[error("unknown device '{0}': use auto or cpu")]
     UnknownDevice(String),
 }
+
+/// A step that does not fit its memory budget, however much is computed twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "the step needs {needed:.1} MiB even where activations are computed twice, {over:.1} MiB more than the budget of \
+     {budget:.1} MiB; give it more with --memory, or make train.batch smaller and train.accumulate larger",
+    needed = mib(*needed_bytes),
+    over = mib(needed_bytes - budget_bytes),
+    budget = mib(*budget_bytes)
+)]
+pub struct OverBudget {
+    /// The smallest plan found.
+    pub needed_bytes: usize,
+    /// What was allowed.
+    pub budget_bytes: usize,
+}
+
+fn mib(bytes: usize) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}

@@ -8,10 +8,10 @@ pub mod reference;
 use std::fmt;
 use std::str::FromStr;
 
-pub use error::DeviceError;
+pub use error::{DeviceError, OverBudget};
 pub use memory::{MemoryReport, available_memory_bytes};
 
-use crate::graph::{FusionReport, Graph, Plan, PlanOptions, fuse};
+use crate::graph::{FusionReport, Graph, Plan, PlanOptions, fuse, recompute};
 use crate::tensor::TensorMap;
 use cpu::CpuDevice;
 
@@ -94,6 +94,47 @@ impl Device {
         }
     }
 
+    /// As [`Device::compile`], within `budget_bytes` of memory: activations of the first `forward_nodes` nodes are
+    /// computed again for the backward pass where they do not fit.
+    ///
+    /// # Errors
+    /// If the budget is too small for any plan that was found; the error says by how much.
+    pub fn compile_within(
+        &self,
+        graph: &Graph,
+        forward_nodes: usize,
+        budget_bytes: usize,
+    ) -> Result<Compiled, OverBudget> {
+        let (graph, fusion) = fuse(graph);
+        let plan = |graph: &Graph| match self {
+            Self::Cpu(device) => {
+                let plan = Plan::new(graph, device, PlanOptions::default());
+                let memory = device.memory(&plan);
+                (plan, memory)
+            }
+        };
+        let fitted = recompute::fit(&graph, forward_nodes, budget_bytes, |graph| {
+            plan(graph).1.total_bytes()
+        })
+        .map_err(|needed_bytes| OverBudget {
+            needed_bytes,
+            budget_bytes,
+        })?;
+        let (plan, memory) = plan(&fitted.graph);
+        if fitted.recomputed > 0 {
+            tracing::info!(
+                "memory: {} nodes are computed twice to fit the budget, {:+.0} % work",
+                fitted.recomputed,
+                100.0 * fitted.flops as f64 / (plan.flops() - fitted.flops).max(1) as f64
+            );
+        }
+        Ok(Compiled {
+            plan,
+            fusion,
+            memory,
+        })
+    }
+
     /// Gives a plan its memory and weights.
     ///
     /// # Errors
@@ -162,6 +203,12 @@ pub trait Executable: Send {
     /// # Errors
     /// If there is none of this name and type.
     fn read(&self, name: &str) -> Result<Vec<f32>, DeviceError>;
+
+    /// Copies an `i32` input or state to the host.
+    ///
+    /// # Errors
+    /// If there is none of this name and type.
+    fn read_i32(&self, name: &str) -> Result<Vec<i32>, DeviceError>;
 
     /// Copies the output `name` of the last run to the host.
     ///

@@ -68,10 +68,9 @@ pub(super) fn plan_memory(
                             .count()
                             == 1;
                         let dies = storages[storage].last == index;
-                        (sole
-                            && dies
-                            && storages[storage].bytes == bytes.next_multiple_of(ALIGNMENT))
-                        .then_some(storage)
+                        // Not the padded sizes: a scalar that is broadcast is no room for its result.
+                        let fits = values[input.index()].ty.bytes() == bytes;
+                        (sole && dies && fits).then_some(storage)
                     })
             });
             let storage = match taken_over.flatten() {

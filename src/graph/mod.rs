@@ -10,6 +10,7 @@ mod error;
 mod fuse;
 mod memory;
 mod plan;
+pub mod recompute;
 mod types;
 
 use std::collections::HashMap;

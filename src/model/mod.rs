@@ -5,6 +5,7 @@
 
 mod attention;
 mod blocks;
+mod classifier;
 pub mod config;
 mod embedders;
 mod legacy_unet;
@@ -12,5 +13,6 @@ pub mod lpips;
 mod unet;
 mod vae;
 
+pub use classifier::{ClassifierConfig, build_classifier};
 pub use unet::{NetworkInputs, Prediction, build_unet};
 pub use vae::{Decoded, Moments, build_decoder, build_encoder};

@@ -88,6 +88,7 @@ macro_rules! ops {
 }
 
 ops! {
+    accumulate::{Accumulate},
     attention::{Attention, AttentionGrad},
     binary::{Binary},
     concat::{Concat},

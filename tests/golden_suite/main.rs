@@ -6,14 +6,16 @@
 //! with other seeds, shapes and step counts works unchanged. Each case prints its largest
 //! relative error per group of tensors.
 
+mod containers;
 mod ddim;
 mod harness;
 mod hyper;
 mod lpips;
-mod optimizer;
+mod ops;
 mod scheduler;
+mod train;
 mod unet;
-mod variants;
+mod vae;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,14 +27,17 @@ type Run = fn(&Case) -> Result<(), Failed>;
 
 /// Families by the start of the file name; the first that fits counts.
 const FAMILIES: &[(&str, Run)] = &[
+    ("checkpoint_", containers::run_case),
+    ("ops", ops::run_case),
+    ("pickle_", containers::run_case),
     ("unet_", unet::run_case),
-    ("ema_decay", optimizer::run_decay),
     ("lpips_", lpips::run_case),
-    ("train_adamw_ema", optimizer::run_stored_gradients),
-    ("train_loss_variants", variants::run_case),
     ("scheduler_", scheduler::run_case),
     ("ddim_timesteps", scheduler::run_timesteps),
     ("ddim", ddim::run_case),
+    ("ema_decay", train::run_ema_decay),
+    ("train_", train::run_case),
+    ("vae_", vae::run_case),
 ];
 
 /// Families of parts that are not built yet.

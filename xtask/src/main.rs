@@ -1,1 +1,42 @@
-fn main() {}
+//! Dispatches the workspace's chores: `cargo xtask <command>`. One file per command.
+
+mod ci;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Chores of the workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install NVRTC, ptxas, the CUDA headers and the disassemblers under target/nvrtc (from PyPI, no GPU needed)
+    Setup(setup::Args),
+    /// Set up what the tests need, then run all tests of the workspace
+    Test(test::Args),
+    /// Format check, lints, all tests, documentation: what has to pass before a change lands
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Setup(args) => setup::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Ci => ci::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -493,6 +493,10 @@ impl Executable for CpuExecutable {
         Ok(CpuExecutable::read(self, name)?.to_vec())
     }
 
+    fn read_i32(&self, name: &str) -> Result<Vec<i32>, DeviceError> {
+        Ok(CpuExecutable::read_i32(self, name)?.to_vec())
+    }
+
     fn output(&self, name: &str) -> Result<Vec<f32>, DeviceError> {
         Ok(CpuExecutable::output(self, name)?.to_vec())
     }

@@ -70,7 +70,7 @@ impl AdamConfig {
 }
 
 /// One step of the moving average of an array: `ema = decay ema + (1 - decay) p` with
-/// `s = max(0, n - 1)` and `decay = 0` if `s = 0`, else `clamp(1 - (1 + s)^(-2/3), 0, max_decay)`.
+/// `s = max(0, n - 1)` and `decay = 0` if `s = 0`, else `clamp(1 - (1 + s)^(-power), 0, max_decay)`.
 ///
 /// Inputs: ema (updated), p, step `i32[1]`: the number `n` of averages done; a scalar gate, if
 /// `gated`: where it is 0, nothing changes. The step is not advanced here.
@@ -78,6 +78,8 @@ impl AdamConfig {
 pub struct Ema {
     /// Largest weight of the old average.
     pub max_decay: f64,
+    /// Warm-up: after `s` averages the old one weighs `1 - (1 + s)^-power`.
+    pub power: f64,
     /// A gate is the last input.
     pub gated: bool,
 }
@@ -86,10 +88,13 @@ impl Ema {
     /// Largest decay of the reference.
     pub const MAX_DECAY: f64 = 0.9999;
 
+    /// Warm-up power of the reference.
+    pub const POWER: f64 = 2.0 / 3.0;
+
     /// Weight of the old average after `done` averages.
     pub fn decay(&self, done: i32) -> f64 {
         match f64::from(done) - 1.0 {
-            s if s > 0.0 => (1.0 - (1.0 + s).powf(-2.0 / 3.0)).clamp(0.0, self.max_decay),
+            s if s > 0.0 => (1.0 - (1.0 + s).powf(-self.power)).clamp(0.0, self.max_decay),
             _ => 0.0,
         }
     }
@@ -246,8 +251,8 @@ impl Graph {
         Ok(())
     }
 
-    /// Adds an [`Ema`] step that moves `average` towards `array`; add it after the update of the
-    /// array.
+    /// Adds an [`Ema`] step with the reference's decay that moves `average` towards `array`; add it after the update of
+    /// the array.
     ///
     /// # Errors
     /// If the shapes do not fit.
@@ -258,10 +263,27 @@ impl Graph {
         step: Value,
         gate: Option<Value>,
     ) -> Result<(), GraphError> {
+        self.ema_with(Ema::MAX_DECAY, Ema::POWER, average, array, step, gate)
+    }
+
+    /// As [`Graph::ema`] with another largest decay and warm-up power.
+    ///
+    /// # Errors
+    /// As [`Graph::ema`].
+    pub fn ema_with(
+        &mut self,
+        max_decay: f64,
+        power: f64,
+        average: Value,
+        array: Value,
+        step: Value,
+        gate: Option<Value>,
+    ) -> Result<(), GraphError> {
         let mut inputs = vec![average, array, step];
         inputs.extend(gate);
         let op = Ema {
-            max_decay: Ema::MAX_DECAY,
+            max_decay,
+            power,
             gated: gate.is_some(),
         };
         self.node(op, &inputs)?;

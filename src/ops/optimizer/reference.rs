@@ -43,7 +43,7 @@ impl ReferenceOperator for Ema {
         let s = (inputs[2].data[0] - 1.0).max(0.0);
         let decay = match s {
             0.0 => 0.0,
-            s => (1.0 - (1.0 + s).powf(-2.0 / 3.0)).min(self.max_decay),
+            s => (1.0 - (1.0 + s).powf(-self.power)).min(self.max_decay),
         };
         for (ema, p) in ema.data.iter_mut().zip(&inputs[1].data) {
             *ema = decay * *ema + (1.0 - decay) * p;

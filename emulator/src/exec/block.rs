@@ -1,0 +1,451 @@
+//! A block: its warps, shared memory, barriers, and the adversarial order in which its warps run.
+
+use super::launch::Launch;
+use super::local::Local;
+use super::run::{Outcome, Run};
+use super::trouble::Trouble;
+use super::warp::{Group, State, Warp};
+use crate::check::race::{Clocks, Gathered, SharedShadow};
+use crate::check::{Fault, FaultKind};
+use crate::counters::tally::Tally;
+use crate::ir::code::{BarrierKind, Op};
+use crate::ir::layout;
+use crate::ir::regs::{Base, Regs};
+
+/// A small generator (splitmix64): the schedule depends on the seed and the block only.
+#[derive(Clone, Copy)]
+pub(super) struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// One of a block's sixteen barriers.
+#[derive(Default)]
+pub(super) struct BarrierState {
+    /// Warps that arrived, by bit.
+    pub arrived: u32,
+    /// Those of them that wait.
+    pub waiting: u32,
+    /// Lanes of warps of which only a part has arrived.
+    pub lanes: [u32; 32],
+    /// Threads that take part, where the instruction says so.
+    pub count: Option<u32>,
+    /// The instruction that the others wait at: function, place.
+    pub place: Option<(u32, u32)>,
+    /// Lanes whose predicate holds, and lanes that arrived.
+    pub holds: u32,
+    pub total: u32,
+    pub gathered: Gathered,
+}
+
+/// What a finished barrier tells its warps.
+pub(super) struct Released {
+    pub id: u32,
+    pub warps: u32,
+    pub holds: u32,
+    pub total: u32,
+}
+
+/// An `mbarrier` object.
+#[derive(Clone, Default)]
+pub(super) struct MbarrierState {
+    pub expected: u32,
+    pub pending: u32,
+    pub phase: u64,
+    pub gathered: Gathered,
+    /// What completed phases gathered.
+    pub done: Gathered,
+}
+
+/// The part of a block that its warps share.
+pub(super) struct BlockState {
+    pub linear: u64,
+    pub coordinates: [u32; 3],
+    /// Shared memory as words, for its alignment.
+    pub shared: Vec<u64>,
+    pub shared_bytes: u32,
+    pub shadow: SharedShadow,
+    pub clocks: Clocks,
+    pub barriers: [BarrierState; 16],
+    pub released: Vec<Released>,
+    pub mbarriers: std::collections::HashMap<u32, MbarrierState>,
+    pub tally: Option<Tally>,
+    /// Signs of waiting for other blocks: strong loads, atomics, sleeps.
+    pub polls: u32,
+    /// Strong writes and atomics that changed something since the last yield.
+    pub changes: u64,
+    /// Warps that aren't done.
+    pub live_warps: u32,
+    /// For every warp that is done, the last instruction with an effect on others.
+    pub gone: [Option<u32>; 32],
+    pub instructions: u64,
+}
+
+impl BlockState {
+    pub fn shared_slice(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.shared)[..self.shared_bytes as usize]
+    }
+
+    pub fn shared_slice_mut(&mut self) -> &mut [u8] {
+        let bytes = self.shared_bytes as usize;
+        &mut bytemuck::cast_slice_mut(&mut self.shared)[..bytes]
+    }
+
+    /// Whether warp `at`, which has exited, did something that comes after barrier `id`.
+    pub fn went_past(&self, launch: &Launch<'_>, id: usize, at: usize) -> Result<(), Box<Trouble>> {
+        let (Some(last), Some((function, pc))) = (self.gone[at], self.barriers[id].place) else {
+            return Ok(());
+        };
+        let f = &launch.functions[function as usize];
+        if function != launch.kernel.function || !layout::reaches(f, pc, last) {
+            return Ok(());
+        }
+        let message = format!(
+            "barrier {id}: other warps wait, but warp {at} went past it and exited without arriving"
+        );
+        Err(Box::new(Trouble {
+            kind: FaultKind::DivergentBarrier,
+            function,
+            pc,
+            lane: 0,
+            address: None,
+            allocation: None,
+            message,
+        }))
+    }
+
+    /// Completes a barrier if everybody it waits for has arrived.
+    pub fn try_complete(&mut self, id: u32) {
+        let b = &mut self.barriers[id as usize];
+        if b.arrived == 0 {
+            return;
+        }
+        let complete = match b.count {
+            Some(threads) => b.arrived.count_ones() * 32 >= threads,
+            None => b.arrived & self.live_warps == self.live_warps,
+        };
+        if !complete {
+            return;
+        }
+        let b = std::mem::take(b);
+        let waiting: Vec<usize> = (0..32).filter(|w| b.waiting >> w & 1 != 0).collect();
+        self.clocks.release(&waiting, &b.gathered);
+        self.released.push(Released {
+            id,
+            warps: b.waiting,
+            holds: b.holds,
+            total: b.total,
+        });
+    }
+}
+
+/// A block in flight.
+pub(super) struct Block {
+    pub state: BlockState,
+    pub warps: Vec<Warp>,
+    random: Random,
+    /// Times that it gave way to other blocks since anything changed.
+    pub yields: u64,
+    /// The generation of changes that `yields` belongs to.
+    pub generation: u64,
+}
+
+/// How far a block got.
+pub(super) enum BlockOutcome {
+    Done,
+    /// It may be waiting for other blocks.
+    Yield,
+}
+
+impl Block {
+    pub fn new(launch: &Launch<'_>, linear: u64, reuse: Option<Block>) -> Block {
+        let (gx, gy) = (
+            u64::from(launch.config.grid[0]),
+            u64::from(launch.config.grid[1]),
+        );
+        let coordinates = [
+            (linear % gx) as u32,
+            (linear / gx % gy) as u32,
+            (linear / gx / gy) as u32,
+        ];
+        let threads = launch.block_threads;
+        let count = threads.div_ceil(32);
+        let (mut shared, mut shadow, mut old_warps, tally) = match reuse {
+            Some(b) => (b.state.shared, b.state.shadow, b.warps, b.state.tally),
+            None => (
+                Vec::new(),
+                SharedShadow::default(),
+                Vec::new(),
+                launch.new_tally(),
+            ),
+        };
+        // Shared memory starts as garbage: the same garbage in every run.
+        shared.clear();
+        shared.resize(
+            (launch.shared_bytes as usize).div_ceil(8) + 1,
+            0xcdcd_cdcd_cdcd_cdcd,
+        );
+        if launch.shadow_shared {
+            shadow.reset(
+                launch.shared_bytes,
+                launch.kernel.narrowest_shared,
+                launch.kernel.general_sync,
+            );
+        }
+        let f = &launch.functions[launch.kernel.function as usize];
+        let mut warps = Vec::with_capacity(count as usize);
+        for index in 0..count {
+            let lanes = (threads - index * 32).min(32);
+            let initial = if lanes == 32 {
+                u32::MAX
+            } else {
+                (1 << lanes) - 1
+            };
+            let (mut regs, mut local) = match old_warps.pop() {
+                Some(w) => (w.regs, w.local),
+                None => (Regs::default(), Local::default()),
+            };
+            regs.base = Base::default();
+            regs.reserve(Base::default(), f.n32, f.n64, f.npred);
+            local.reserve(f.frame_bytes);
+            local.forget(u32::MAX, 0, local.stride());
+            launch.fill_constants(&mut regs, launch.kernel.function, 0, u32::MAX);
+            warps.push(Warp {
+                index,
+                initial,
+                live: initial,
+                regs,
+                groups: vec![Group {
+                    mask: initial,
+                    function: launch.kernel.function,
+                    pc: 0,
+                    base: Base::default(),
+                    frame: 0,
+                    callers: Vec::new(),
+                    state: State::Ready,
+                    spins: 0,
+                    last: None,
+                    stamp: 0,
+                }],
+                local,
+                copies: Vec::new(),
+                committed: [0; 32],
+                instructions: 0,
+                rotate: false,
+                stamp: 0,
+                last_effect: None,
+            });
+        }
+        let live_warps = if count == 32 {
+            u32::MAX
+        } else {
+            (1 << count) - 1
+        };
+        let mut random = Random(launch.options.seed ^ linear.wrapping_mul(0xd134_2543_de82_ef95));
+        random.next();
+        Block {
+            state: BlockState {
+                linear,
+                coordinates,
+                shared,
+                shared_bytes: launch.shared_bytes,
+                shadow,
+                clocks: Clocks::new(linear as u32, count as usize, launch.kernel.general_sync),
+                barriers: Default::default(),
+                released: Vec::new(),
+                mbarriers: std::collections::HashMap::new(),
+                tally,
+                polls: 0,
+                changes: 0,
+                live_warps,
+                gone: [None; 32],
+                instructions: 0,
+            },
+            warps,
+            random,
+            yields: 0,
+            generation: 0,
+        }
+    }
+
+    /// Runs until the block is done or seems to wait for others.
+    pub fn run(&mut self, launch: &Launch<'_>) -> Result<BlockOutcome, Box<Fault>> {
+        self.state.polls = 0;
+        let mut blocked = 0u32;
+        loop {
+            let runnable = self.state.live_warps & !blocked;
+            if self.state.live_warps == 0 {
+                return Ok(BlockOutcome::Done);
+            }
+            if runnable == 0 {
+                return Err(self.deadlock(launch));
+            }
+            let mut skip = self.random.next() % u64::from(runnable.count_ones());
+            let mut left = runnable;
+            while skip > 0 {
+                left &= left - 1;
+                skip -= 1;
+            }
+            let at = left.trailing_zeros() as usize;
+            // Long and short bursts: one warp far ahead of the others, or finely interleaved.
+            let budget = match self.random.next() % 8 {
+                0 => 1 + self.random.next() % 16,
+                1 => 16 + self.random.next() % 256,
+                _ => 16384,
+            };
+            let warp = &mut self.warps[at];
+            let mut run = Run {
+                launch,
+                block: &mut self.state,
+                warp,
+            };
+            let outcome = match run.run(budget as i64) {
+                Ok(outcome) => outcome,
+                Err(trouble) => return Err(self.fault(launch, at, *trouble)),
+            };
+            match outcome {
+                Outcome::Budget => {}
+                Outcome::Blocked => blocked |= 1 << at,
+                Outcome::Done => {
+                    self.state.live_warps &= !(1 << at);
+                    if let Err(trouble) = self.left(launch, at) {
+                        return Err(self.fault(launch, at, *trouble));
+                    }
+                    for id in 0..16 {
+                        self.state.try_complete(id);
+                    }
+                }
+            }
+            for r in std::mem::take(&mut self.state.released) {
+                blocked &= !r.warps;
+                self.resume(launch, &r);
+            }
+            if self.state.polls > 2048 {
+                return Ok(BlockOutcome::Yield);
+            }
+            let limit = launch.options.max_warp_instructions_per_block;
+            if limit != 0 && self.state.instructions > limit {
+                let message = format!(
+                    "the block ran {} warp instructions, the watchdog's limit is {limit}",
+                    self.state.instructions
+                );
+                let trouble = Trouble::at_warp(&self.warps[at], FaultKind::Deadlock, message);
+                return Err(self.fault(launch, at, trouble));
+            }
+        }
+    }
+
+    /// Warps go on after a barrier.
+    fn resume(&mut self, launch: &Launch<'_>, r: &Released) {
+        for warp in self
+            .warps
+            .iter_mut()
+            .filter(|w| r.warps >> w.index & 1 != 0)
+        {
+            for group in warp
+                .groups
+                .iter_mut()
+                .filter(|g| g.state == State::Barrier(r.id))
+            {
+                let inst = &launch.functions[group.function as usize].insts[group.pc as usize];
+                warp.regs.base = group.base;
+                if let Op::Barrier(b) = &inst.op {
+                    match b.kind {
+                        BarrierKind::Popc(d) => warp.regs.put32(d, &[r.holds; 32], group.mask),
+                        BarrierKind::And(d) => {
+                            let all = if r.holds == r.total { u32::MAX } else { 0 };
+                            warp.regs.put_pred(d, all, group.mask);
+                        }
+                        BarrierKind::Or(d) => {
+                            let any = if r.holds > 0 { u32::MAX } else { 0 };
+                            warp.regs.put_pred(d, any, group.mask);
+                        }
+                        BarrierKind::Sync | BarrierKind::Arrive => {}
+                    }
+                }
+                group.state = State::Ready;
+                group.pc += 1;
+                group.last = None;
+            }
+        }
+    }
+
+    /// A warp that exited without arriving at a barrier where others wait, though it went past it.
+    fn left(&mut self, launch: &Launch<'_>, at: usize) -> Result<(), Box<Trouble>> {
+        self.state.gone[at] = self.warps[at].last_effect;
+        for id in 0..16 {
+            let b = &self.state.barriers[id];
+            if b.waiting != 0 && b.count.is_none() {
+                self.state.went_past(launch, id, at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing can run: says why.
+    fn deadlock(&self, launch: &Launch<'_>) -> Box<Fault> {
+        for (id, b) in self
+            .state
+            .barriers
+            .iter()
+            .enumerate()
+            .filter(|(_, b)| b.waiting != 0)
+        {
+            let at = b.waiting.trailing_zeros() as usize;
+            let missing = self.state.live_warps & !b.arrived;
+            let elsewhere = if missing == 0 {
+                format!("{} threads take part", b.count.unwrap_or(0))
+            } else {
+                format!("warp {} waits elsewhere", missing.trailing_zeros())
+            };
+            let message = format!(
+                "barrier {id}: {} warps wait, {elsewhere}",
+                b.waiting.count_ones()
+            );
+            let kind = if b.count.is_none() {
+                FaultKind::DivergentBarrier
+            } else {
+                FaultKind::Deadlock
+            };
+            return self.fault(launch, at, Trouble::at_warp(&self.warps[at], kind, message));
+        }
+        let at = self.state.live_warps.trailing_zeros() as usize % self.warps.len();
+        let message = String::from("no warp of the block can go on");
+        self.fault(
+            launch,
+            at,
+            Trouble::at_warp(&self.warps[at], FaultKind::Deadlock, message),
+        )
+    }
+
+    pub fn fault(&self, launch: &Launch<'_>, warp: usize, trouble: Trouble) -> Box<Fault> {
+        let f = &launch.functions[trouble.function as usize];
+        let site = f
+            .insts
+            .get(trouble.pc as usize)
+            .and_then(|i| f.sites.get(i.site as usize));
+        let linear = warp as u32 * 32 + trouble.lane;
+        let [bx, by, _] = launch.config.block;
+        let thread = [linear % bx, linear / bx % by, linear / bx / by];
+        Box::new(Fault {
+            kind: trouble.kind,
+            kernel: launch.kernel.name.clone(),
+            ptx_line: site.map_or(0, |s| s.line),
+            instruction: site.map_or_else(String::new, |s| s.text.clone()),
+            source: launch.module.source(site.and_then(|s| s.location)),
+            block: self.state.coordinates,
+            thread,
+            address: trouble.address,
+            allocation: trouble.allocation,
+            message: trouble.message,
+            seed: launch.options.seed,
+        })
+    }
+}

@@ -1,0 +1,438 @@
+//! A launch: its checks of the configuration, its blocks over worker threads, its report.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use super::block::{Block, BlockOutcome};
+use super::trouble::Trouble;
+use super::{
+    ConfigError, Instance, LaunchConfig, LaunchError, LaunchReport, Options, blocks_per_sm, limits,
+};
+use crate::check::race::{GlobalRace, MAX_LAUNCH, SyncTable};
+use crate::check::{Fault, FaultKind};
+use crate::counters::tally::{Cache, Tally};
+use crate::counters::{Counts, LaunchCounters};
+use crate::ir::code::{Constant, Function, Op};
+use crate::ir::regs::{Regs, S32, S64};
+use crate::ir::{Kernel, Module};
+use crate::memory::{CODE_WINDOW, DeviceMemory, Snapshot};
+
+/// A constant slot's value: fixed for the launch, or relative to the frame in local memory.
+#[derive(Clone, Copy)]
+enum Value {
+    Fixed(u64),
+    Frame(i64),
+}
+
+#[derive(Default)]
+struct Constants {
+    r32: Vec<(S32, Value)>,
+    r64: Vec<(S64, Value)>,
+}
+
+/// What all blocks of a launch share.
+pub(super) struct Launch<'a> {
+    pub memory: &'a DeviceMemory,
+    pub snapshot: Arc<Snapshot>,
+    pub module: &'a Module,
+    pub kernel: &'a Kernel,
+    pub functions: &'a [Function],
+    pub config: &'a LaunchConfig<'a>,
+    pub options: &'a Options,
+    pub shared_bytes: u32,
+    pub block_threads: u32,
+    /// Whether shared memory has shadow state.
+    pub shadow_shared: bool,
+    pub race: Option<GlobalRace<'a>>,
+    pub table: &'a SyncTable,
+    pub cache: Option<Cache>,
+    pub grid_id: u64,
+    /// Address of a cooperative grid's barrier, else 0.
+    pub grid_workspace: u64,
+    constants: Vec<Constants>,
+}
+
+/// What cooperative groups find at the address in `%envreg1` and `%envreg2`: its size, and a barrier that starts at 0.
+const GRID_WORKSPACE: [u8; 8] = [8, 0, 0, 0, 0, 0, 0, 0];
+
+/// Yields without any change after which a block counts as stuck.
+const STUCK_YIELDS: u64 = 64;
+
+impl<'a> Launch<'a> {
+    /// Fills the constant slots of a frame for the lanes of `mask`.
+    pub fn fill_constants(&self, regs: &mut Regs, function: u32, frame: u32, mask: u32) {
+        let constants = &self.constants[function as usize];
+        let value = |v: Value| match v {
+            Value::Fixed(bits) => bits,
+            Value::Frame(at) => (i64::from(frame) + at) as u64,
+        };
+        for (s, v) in &constants.r32 {
+            regs.put32(*s, &[value(*v) as u32; 32], mask);
+        }
+        for (s, v) in &constants.r64 {
+            regs.put64(*s, &[value(*v); 32], mask);
+        }
+        for (s, v) in &self.functions[function as usize].constants_pred {
+            regs.put_pred(*s, if *v { u32::MAX } else { 0 }, mask);
+        }
+    }
+
+    pub fn new_tally(&self) -> Option<Tally> {
+        self.options.counters.then(|| Tally::new(self.functions))
+    }
+}
+
+fn resolve(instance: &Instance, kernel: &Kernel) -> Vec<Constants> {
+    let value = |c: &Constant| match c {
+        Constant::Bits(bits) => Value::Fixed(*bits),
+        Constant::Global(index, offset) => {
+            Value::Fixed(instance.addresses[*index as usize].wrapping_add(*offset as u64))
+        }
+        Constant::Shared(index, offset) => Value::Fixed(
+            u64::from(kernel.shared_offsets[*index as usize]).wrapping_add(*offset as u64),
+        ),
+        Constant::Frame(at, offset) => Value::Frame(i64::from(*at) + offset),
+        Constant::Function(index) => Value::Fixed(CODE_WINDOW + 16 * u64::from(*index)),
+    };
+    instance
+        .module()
+        .functions()
+        .iter()
+        .map(|f| Constants {
+            r32: f.constants32.iter().map(|(s, c)| (*s, value(c))).collect(),
+            r64: f.constants64.iter().map(|(s, c)| (*s, value(c))).collect(),
+        })
+        .collect()
+}
+
+fn check(kernel: &Kernel, config: &LaunchConfig<'_>) -> Result<(), ConfigError> {
+    let outside =
+        |v: &[u32; 3], limit: &[u32; 3]| v.iter().zip(limit).any(|(v, l)| *v == 0 || v > l);
+    if outside(&config.grid, &limits::GRID_DIM) {
+        return Err(ConfigError::Grid {
+            grid: config.grid,
+            limit: limits::GRID_DIM,
+        });
+    }
+    let mut threads = limits::THREADS_PER_BLOCK;
+    if let Some([x, y, z]) = kernel.max_threads {
+        threads = threads.min(x.saturating_mul(y).saturating_mul(z));
+    }
+    let block = config.block;
+    let too_many =
+        || u64::from(block[0]) * u64::from(block[1]) * u64::from(block[2]) > u64::from(threads);
+    if outside(&block, &limits::BLOCK_DIM) || too_many() {
+        return Err(ConfigError::Block {
+            block,
+            limit: limits::BLOCK_DIM,
+            threads,
+        });
+    }
+    if let Some(required) = kernel.required_threads
+        && required != block
+    {
+        return Err(ConfigError::RequiredBlock { block, required });
+    }
+    let shared = u64::from(kernel.static_shared_bytes) + u64::from(config.dynamic_shared_bytes);
+    if shared > u64::from(limits::SHARED_PER_BLOCK) {
+        return Err(ConfigError::Shared {
+            bytes: shared,
+            limit: limits::SHARED_PER_BLOCK,
+        });
+    }
+    if config.params.len() != kernel.parameter_bytes as usize {
+        return Err(ConfigError::Parameters {
+            expected: kernel.parameter_bytes,
+            found: config.params.len(),
+        });
+    }
+    let threads = block[0] * block[1] * block[2];
+    let per_sm = blocks_per_sm(kernel, threads, config.dynamic_shared_bytes);
+    if per_sm == 0 && shared <= u64::from(limits::SHARED_PER_BLOCK) {
+        // The register count is an estimate: only a kernel that says its own is refused.
+        if kernel.max_threads.is_some()
+            && kernel.registers.saturating_mul(threads) > limits::REGISTERS_PER_SM
+        {
+            return Err(ConfigError::Registers {
+                threads,
+                registers: kernel.registers,
+                limit: limits::REGISTERS_PER_SM,
+            });
+        }
+    }
+    if config.cooperative {
+        let blocks: u64 = config.grid.iter().map(|g| u64::from(*g)).product();
+        let limit = u64::from(per_sm.max(1)) * u64::from(limits::SMS);
+        if blocks > limit {
+            return Err(ConfigError::Cooperative { blocks, limit });
+        }
+    }
+    Ok(())
+}
+
+/// Blocks in flight and what is known of their progress.
+struct Queue {
+    next: u64,
+    total: u64,
+    suspended: VecDeque<Block>,
+    /// Started and not finished.
+    in_flight: u64,
+    /// Goes up whenever something changes that a waiting block could see.
+    generation: u64,
+    /// Blocks in flight that yielded often since.
+    stuck: u64,
+    fault: Option<(u64, Box<Fault>)>,
+    tally: Option<Tally>,
+}
+
+/// Runs a kernel to its end; see [`super::launch`].
+pub(super) fn run(
+    memory: &DeviceMemory,
+    instance: &Instance,
+    config: &LaunchConfig<'_>,
+    options: &Options,
+) -> Result<LaunchReport, LaunchError> {
+    let module = &**instance.module();
+    let kernel = module
+        .kernel(config.kernel)
+        .ok_or_else(|| ConfigError::NoSuchKernel(config.kernel.to_owned()))?;
+    check(kernel, config)?;
+    if !config.cooperative {
+        return run_grid(memory, instance, kernel, config, options, 0);
+    }
+    let workspace = memory
+        .alloc(GRID_WORKSPACE.len() as u64, "grid barrier")
+        .map_err(ConfigError::Workspace)?;
+    // Both calls are about an allocation of this function's own, so they cannot fail.
+    let _ = memory.write(workspace, &GRID_WORKSPACE);
+    let result = run_grid(memory, instance, kernel, config, options, workspace);
+    let _ = memory.free(workspace);
+    result
+}
+
+/// Runs a checked launch; `grid_workspace` is the address of a cooperative grid's barrier.
+fn run_grid(
+    memory: &DeviceMemory,
+    instance: &Instance,
+    kernel: &Kernel,
+    config: &LaunchConfig<'_>,
+    options: &Options,
+    grid_workspace: u64,
+) -> Result<LaunchReport, LaunchError> {
+    let module = &**instance.module();
+    let table = SyncTable::default();
+    let checks = options.checks;
+    let grid_id = memory.next_launch(MAX_LAUNCH);
+    let launch = Launch {
+        memory,
+        snapshot: memory.snapshot(),
+        module,
+        kernel,
+        functions: module.functions(),
+        config,
+        options,
+        shared_bytes: kernel.static_shared_bytes + config.dynamic_shared_bytes,
+        block_threads: config.block[0] * config.block[1] * config.block[2],
+        shadow_shared: checks.race || checks.uninit || checks.async_hazard,
+        race: checks.race.then(|| {
+            GlobalRace::new(
+                memory.race_shadow(),
+                kernel.narrowest_global,
+                grid_id,
+                &table,
+            )
+        }),
+        table: &table,
+        cache: options.counters.then(Cache::default),
+        grid_id,
+        grid_workspace,
+        constants: resolve(instance, kernel),
+    };
+    let total: u64 = config.grid.iter().map(|g| u64::from(*g)).product();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = (if options.threads == 0 {
+        cores
+    } else {
+        options.threads
+    })
+    .min(total as usize)
+    .max(1);
+    let resident =
+        u64::from(blocks_per_sm(kernel, launch.block_threads, config.dynamic_shared_bytes).max(1))
+            * u64::from(limits::SMS);
+    let resident = resident.max(workers as u64);
+    let queue = Mutex::new(Queue {
+        next: 0,
+        total,
+        suspended: VecDeque::new(),
+        in_flight: 0,
+        generation: 0,
+        stuck: 0,
+        fault: None,
+        tally: None,
+    });
+    let wake = Condvar::new();
+    let first_fault = AtomicU64::new(u64::MAX);
+    if workers == 1 {
+        work(&launch, &queue, &wake, &first_fault, resident);
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|| work(&launch, &queue, &wake, &first_fault, resident));
+            }
+        });
+    }
+    let queue = queue.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, fault)) = queue.fault {
+        return Err(LaunchError::Fault(fault));
+    }
+    Ok(LaunchReport {
+        counters: queue.tally.map(|t| report(&launch, &t, total)),
+    })
+}
+
+fn work(
+    launch: &Launch<'_>,
+    queue: &Mutex<Queue>,
+    wake: &Condvar,
+    first_fault: &AtomicU64,
+    resident: u64,
+) {
+    let lock = || queue.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut spare: Option<Block> = None;
+    loop {
+        let mut q = lock();
+        let mut block = loop {
+            let limit = first_fault.load(SeqCst);
+            // After a fault only blocks before it go on: the first fault in the order of blocks is reported.
+            let before = q.suspended.len();
+            q.suspended.retain(|b| b.state.linear < limit);
+            q.in_flight -= (before - q.suspended.len()) as u64;
+            if q.next < q.total.min(limit) && q.in_flight < resident {
+                let linear = q.next;
+                q.next += 1;
+                q.in_flight += 1;
+                drop(q);
+                break Block::new(launch, linear, spare.take());
+            }
+            if let Some(block) = q.suspended.pop_front() {
+                drop(q);
+                break block;
+            }
+            if q.in_flight == 0 || q.next >= q.total.min(limit) {
+                if let Some(tally) = spare.and_then(|b| b.state.tally) {
+                    match &mut q.tally {
+                        Some(t) => t.add(&tally),
+                        none => *none = Some(tally),
+                    }
+                }
+                wake.notify_all();
+                return;
+            }
+            q = wake.wait(q).unwrap_or_else(PoisonError::into_inner);
+        };
+        let outcome = block.run(launch);
+        let mut q = lock();
+        match outcome {
+            Ok(BlockOutcome::Done) => {
+                q.in_flight -= 1;
+                q.generation += 1;
+                q.stuck = 0;
+                // The tally goes on counting in the next block that this worker runs.
+                match &mut spare {
+                    Some(s) => {
+                        if let (Some(a), Some(b)) = (&mut s.state.tally, &block.state.tally) {
+                            a.add(b);
+                        }
+                    }
+                    none => *none = Some(block),
+                }
+            }
+            Ok(BlockOutcome::Yield) => {
+                if std::mem::take(&mut block.state.changes) > 0 {
+                    q.generation += 1;
+                    q.stuck = 0;
+                }
+                if block.generation == q.generation {
+                    block.yields += 1;
+                    if block.yields == STUCK_YIELDS {
+                        q.stuck += 1;
+                    }
+                } else {
+                    block.generation = q.generation;
+                    block.yields = 0;
+                }
+                let all_started = q.next >= q.total || q.in_flight >= resident;
+                if q.stuck > 0 && q.stuck >= q.in_flight && all_started {
+                    let warp = block
+                        .warps
+                        .iter()
+                        .position(|w| !w.groups.is_empty())
+                        .unwrap_or(0);
+                    let message = format!(
+                        "all {} blocks in flight wait for something that nobody does ({} of {} blocks were started)",
+                        q.in_flight, q.next, q.total
+                    );
+                    let trouble =
+                        Trouble::at_warp(&block.warps[warp], FaultKind::Deadlock, message);
+                    let fault = block.fault(launch, warp, trouble);
+                    q.fault.get_or_insert((block.state.linear, fault));
+                    first_fault.store(0, SeqCst);
+                    q.in_flight -= 1;
+                } else {
+                    q.suspended.push_back(block);
+                }
+            }
+            Err(fault) => {
+                q.in_flight -= 1;
+                q.generation += 1;
+                q.stuck = 0;
+                let linear = block.state.linear;
+                if q.fault.as_ref().is_none_or(|(at, _)| linear < *at) {
+                    q.fault = Some((linear, fault));
+                }
+                first_fault.fetch_min(linear, SeqCst);
+            }
+        }
+        wake.notify_all();
+    }
+}
+
+fn report(launch: &Launch<'_>, tally: &Tally, blocks: u64) -> LaunchCounters {
+    let mut out = LaunchCounters {
+        kernel: launch.kernel.name.clone(),
+        blocks,
+        threads_per_block: launch.block_threads,
+        ..LaunchCounters::default()
+    };
+    for (f, sites) in launch.functions.iter().zip(&tally.sites) {
+        for inst in &f.insts {
+            if let Op::MatrixMultiply(m) = &inst.op {
+                let count = sites[inst.site as usize].warp_instructions;
+                if count > 0 {
+                    *out.mma.entry(m.name.clone()).or_default() += count;
+                }
+            }
+        }
+        for (site, counts) in f.sites.iter().zip(sites) {
+            if *counts == Counts::default() {
+                continue;
+            }
+            out.total.add(counts);
+            *out.classes.entry(site.class.name().to_owned()).or_default() +=
+                counts.warp_instructions;
+            out.ptx_lines.entry(site.line).or_default().add(counts);
+            if let Some((file, line)) = launch.module.source(site.location) {
+                out.source_lines
+                    .entry(format!("{file}:{line}"))
+                    .or_default()
+                    .add(counts);
+            }
+        }
+    }
+    if let Some(cache) = &launch.cache {
+        out.total.dram_write_bytes += cache.flush();
+    }
+    out
+}

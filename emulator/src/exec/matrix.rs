@@ -1,0 +1,200 @@
+//! Matrix instructions: rows and fragments between memory and registers, products.
+
+use super::access::{Words, bytes_at, lanes};
+use super::run::{Result, Run, classify};
+use super::warp::Group;
+use crate::arith::Lanes;
+use crate::arith::matrix;
+use crate::check::race::Access;
+use crate::counters::tally;
+use crate::ir::code::{FragmentMove, LoadMatrix, MatrixMultiply, MmaKind, Order, Reg, Space};
+use crate::memory::SHARED_WINDOW;
+
+impl Run<'_, '_> {
+    pub fn load_matrix(&mut self, g: &Group, l: &LoadMatrix) -> Result<()> {
+        let a = self.addresses(&l.address);
+        let rows = 8 * l.d.len();
+        let active = if rows == 32 {
+            u32::MAX
+        } else {
+            (1 << rows) - 1
+        };
+        let generic = l.space == Space::Generic;
+        let mut offsets = a;
+        if generic {
+            for lane in lanes(active) {
+                if classify(a[lane]) == Space::Shared {
+                    offsets[lane] = a[lane] - SHARED_WINDOW;
+                }
+            }
+        }
+        self.check_offsets(
+            g,
+            &offsets,
+            active,
+            16,
+            Space::Shared,
+            u64::from(self.block.shared_bytes),
+        )?;
+        if self.launch.shadow_shared {
+            let w = self.warp.index as usize;
+            for lane in lanes(active) {
+                let block = &mut *self.block;
+                let v = block.shadow.read(
+                    &block.clocks,
+                    offsets[lane] as u32,
+                    16,
+                    w,
+                    None,
+                    Access::default(),
+                );
+                self.judge(g, v, lane, offsets[lane], "read")?;
+            }
+        }
+        if self.block.tally.is_some() {
+            let site = self.launch.functions[g.function as usize].insts[g.pc as usize].site;
+            let (real, ideal) = tally::wavefronts(&offsets.map(|x| x as u32), active, 16);
+            self.count(g.function, site, |c| {
+                c.shared_requests += 1;
+                c.shared_wavefronts += real;
+                c.shared_wavefronts_ideal += ideal;
+                c.shared_bytes += 16 * rows as u64;
+            });
+        }
+        for (m, d) in l.d.iter().enumerate() {
+            let memory = self.block.shared_slice();
+            let mut out: Lanes = [0; 32];
+            if l.transpose {
+                let mut tile = [[0u16; 8]; 8];
+                for (r, row) in tile.iter_mut().enumerate() {
+                    let at = offsets[matrix::ldmatrix_row_lane(m, r)] as usize;
+                    for (k, x) in row.iter_mut().enumerate() {
+                        *x = u16::from_le_bytes([memory[at + 2 * k], memory[at + 2 * k + 1]]);
+                    }
+                }
+                out = matrix::ldmatrix(&tile, true);
+            } else {
+                // Lane 4 r + t gets elements 2 t and 2 t + 1 of row r.
+                for r in 0..8 {
+                    let at = offsets[matrix::ldmatrix_row_lane(m, r)] as usize;
+                    let row = &memory[at..at + 16];
+                    for t in 0..4 {
+                        out[4 * r + t] = bytes_at(row, 4 * t, 4);
+                    }
+                }
+            }
+            self.warp.regs.put32(*d, &out, u32::MAX);
+        }
+        Ok(())
+    }
+
+    pub fn multiply(&mut self, g: &Group, m: &MatrixMultiply) {
+        let site = self.launch.functions[g.function as usize].insts[g.pc as usize].site;
+        self.count(g.function, site, |c| c.mma_fma += m.fma);
+        let regs = &mut self.warp.regs;
+        if let MmaKind::F64(round) = &m.kind {
+            let wide = |regs: &crate::ir::regs::Regs, r: &Reg| r.fetch_wide(regs);
+            let (a, b) = (wide(regs, &m.a[0]), wide(regs, &m.b[0]));
+            let c = [wide(regs, &m.c[0]), wide(regs, &m.c[1])];
+            let mut d = [[0; 32]; 2];
+            matrix::mma_f64(*round, &a, &b, &c, &mut d);
+            for (reg, value) in m.d.iter().zip(&d) {
+                reg.store_wide(regs, value, u32::MAX);
+            }
+            return;
+        }
+        let gather = |regs: &crate::ir::regs::Regs, list: &[Reg]| -> [Lanes; 8] {
+            let mut out = [[0; 32]; 8];
+            for (slot, reg) in out.iter_mut().zip(list) {
+                if let Reg::W(s) = reg {
+                    *slot = *regs.get32(*s);
+                }
+            }
+            out
+        };
+        let (a, b, c) = (gather(regs, &m.a), gather(regs, &m.b), gather(regs, &m.c));
+        let mut d = [[0; 32]; 8];
+        let (na, nb, nc, nd) = (m.a.len(), m.b.len(), m.c.len(), m.d.len());
+        match &m.kind {
+            MmaKind::Plain(mma) => mma.apply(&a[..na], &b[..nb], &c[..nc], &mut d[..nd]),
+            MmaKind::QuadPair(mma) => mma.apply(&a[..na], &b[..nb], &c[..nc], &mut d[..nd]),
+            MmaKind::F64(_) => {}
+        }
+        for (reg, value) in m.d.iter().zip(&d) {
+            if let Reg::W(s) = reg {
+                regs.put32(*s, value, u32::MAX);
+            }
+        }
+    }
+
+    /// `wmma.load` and `wmma.store`: element by element, as the fragment's layout says.
+    pub fn fragment_move(&mut self, g: &Group, m: &FragmentMove) -> Result<()> {
+        let base = self.addresses(&m.address);
+        let f = &m.fragment;
+        let bits = f.element.bits();
+        let strides = m.stride.map(|s| *self.warp.regs.get32(s));
+        let natural = if m.col { f.rows } else { f.cols };
+        let per = f.per_register();
+        for (n, reg) in m.regs.iter().enumerate() {
+            // What a register holds is moved in pieces: whole elements, or whole registers of bits.
+            let piece = if bits < 8 { 32 } else { bits };
+            let pieces = if bits == 64 { 1 } else { 32 / piece };
+            let mut packed = reg.fetch_wide(&self.warp.regs);
+            for k in 0..pieces {
+                let mut a = [0u64; 32];
+                for (lane, slot) in a.iter_mut().enumerate() {
+                    let index = if bits < 8 { 0 } else { k };
+                    let (row, col) = f.position(n as u32, index.min(per - 1), lane as u32);
+                    let stride = u64::from(strides.map_or(natural, |s| s[lane]));
+                    let element = if m.col {
+                        u64::from(col) * stride + u64::from(row)
+                    } else {
+                        u64::from(row) * stride + u64::from(col)
+                    };
+                    *slot = base[lane].wrapping_add(element * u64::from(bits) / 8);
+                }
+                let unit = (piece / 8).min(4);
+                let count = (piece / 8 / unit) as usize;
+                let shift = k * piece;
+                if m.store {
+                    let mut value: (Words, u32) = ([[0; 32]; 4], unit);
+                    for (w, words) in value.0.iter_mut().enumerate().take(count) {
+                        *words = std::array::from_fn(|l| {
+                            (packed[l] >> (shift + 32 * w as u32)) as u32
+                                & (u32::MAX >> (32 - 8 * unit))
+                        });
+                    }
+                    self.by_space(m.space, &a, u32::MAX, |this, space, a, part| {
+                        this.write_words(g, space, a, part, unit, count, Order::default(), &value)
+                    })?;
+                } else {
+                    let mut words: Words = [[0; 32]; 4];
+                    self.by_space(m.space, &a, u32::MAX, |this, space, a, part| {
+                        this.read_words(
+                            g,
+                            space,
+                            a,
+                            part,
+                            unit,
+                            count,
+                            Order::default(),
+                            &mut words,
+                        )
+                    })?;
+                    for lane in 0..32 {
+                        let value = u64::from(words[0][lane]) | u64::from(words[1][lane]) << 32;
+                        packed[lane] = if k == 0 {
+                            value
+                        } else {
+                            packed[lane] | value << shift
+                        };
+                    }
+                }
+            }
+            if !m.store {
+                reg.store_wide(&mut self.warp.regs, &packed, u32::MAX);
+            }
+        }
+        Ok(())
+    }
+}

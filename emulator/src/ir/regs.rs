@@ -1,0 +1,348 @@
+//! A warp's register file and the lane-parallel closures that instructions are lowered to.
+//!
+//! A register is a slot: 32 lanes of 32 bits, 32 lanes of 64 bits, or one bit per lane (predicates).
+//! Narrower types live in 32-bit slots with zeros above.
+
+use crate::arith::WARP;
+
+/// One 32-bit register of a warp.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Lanes32(pub [u32; WARP]);
+
+/// One 64-bit register of a warp.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Lanes64(pub [u64; WARP]);
+
+/// The registers of one warp: a stack of frames, of which the topmost is addressed.
+#[derive(Default)]
+pub struct Regs {
+    /// 32-bit slots of all frames.
+    pub r32: Vec<Lanes32>,
+    /// 64-bit slots of all frames.
+    pub r64: Vec<Lanes64>,
+    /// Predicate slots of all frames, one bit per lane.
+    pub pred: Vec<u32>,
+    /// First slots of the current frame.
+    pub base: Base,
+}
+
+/// Where a frame's slots start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Base {
+    /// In the 32-bit slots.
+    pub r32: u32,
+    /// In the 64-bit slots.
+    pub r64: u32,
+    /// In the predicates.
+    pub pred: u32,
+}
+
+/// A 32-bit slot of the current frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct S32(pub u32);
+
+/// A 64-bit slot of the current frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct S64(pub u32);
+
+/// A predicate slot of the current frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SP(pub u32);
+
+impl Regs {
+    /// Makes room for a frame that starts at `base`.
+    pub fn reserve(&mut self, base: Base, r32: u32, r64: u32, pred: u32) {
+        let grow = |have: usize, from: u32, count: u32| have.max((from + count) as usize);
+        self.r32
+            .resize(grow(self.r32.len(), base.r32, r32), Lanes32([0; WARP]));
+        self.r64
+            .resize(grow(self.r64.len(), base.r64, r64), Lanes64([0; WARP]));
+        self.pred.resize(grow(self.pred.len(), base.pred, pred), 0);
+    }
+
+    /// Lanes of a 32-bit slot.
+    #[inline(always)]
+    pub fn get32(&self, s: S32) -> &[u32; WARP] {
+        &self.r32[(self.base.r32 + s.0) as usize].0
+    }
+
+    /// Lanes of a 64-bit slot.
+    #[inline(always)]
+    pub fn get64(&self, s: S64) -> &[u64; WARP] {
+        &self.r64[(self.base.r64 + s.0) as usize].0
+    }
+
+    /// Lane bits of a predicate.
+    #[inline(always)]
+    pub fn get_pred(&self, s: SP) -> u32 {
+        self.pred[(self.base.pred + s.0) as usize]
+    }
+
+    /// Lanes of a 32-bit slot, to write.
+    #[inline(always)]
+    pub fn at32(&mut self, s: S32) -> &mut [u32; WARP] {
+        &mut self.r32[(self.base.r32 + s.0) as usize].0
+    }
+
+    /// Lanes of a 64-bit slot, to write.
+    #[inline(always)]
+    pub fn at64(&mut self, s: S64) -> &mut [u64; WARP] {
+        &mut self.r64[(self.base.r64 + s.0) as usize].0
+    }
+
+    /// Writes the lanes of `mask`.
+    #[inline(always)]
+    pub fn put32(&mut self, s: S32, value: &[u32; WARP], mask: u32) {
+        let slot = self.at32(s);
+        if mask == u32::MAX {
+            *slot = *value;
+        } else {
+            for lane in 0..WARP {
+                slot[lane] = if mask >> lane & 1 != 0 {
+                    value[lane]
+                } else {
+                    slot[lane]
+                };
+            }
+        }
+    }
+
+    /// Writes the lanes of `mask`.
+    #[inline(always)]
+    pub fn put64(&mut self, s: S64, value: &[u64; WARP], mask: u32) {
+        let slot = self.at64(s);
+        if mask == u32::MAX {
+            *slot = *value;
+        } else {
+            for lane in 0..WARP {
+                slot[lane] = if mask >> lane & 1 != 0 {
+                    value[lane]
+                } else {
+                    slot[lane]
+                };
+            }
+        }
+    }
+
+    /// Writes the lanes of `mask`.
+    #[inline(always)]
+    pub fn put_pred(&mut self, s: SP, value: u32, mask: u32) {
+        let slot = &mut self.pred[(self.base.pred + s.0) as usize];
+        *slot = *slot & !mask | value & mask;
+    }
+}
+
+/// An instruction that only touches registers: called with the lanes that execute it.
+pub type AluFn = Box<dyn Fn(&mut Regs, u32) + Send + Sync>;
+
+/// A slot that can be read lane by lane.
+pub trait Source: Copy + Send + Sync + 'static {
+    /// One lane's value.
+    type Lane: Copy;
+    /// All lanes.
+    fn fetch(self, regs: &Regs) -> [Self::Lane; WARP];
+}
+
+/// A slot that can be written lane by lane.
+pub trait Dest: Copy + Send + Sync + 'static {
+    /// One lane's value.
+    type Lane: Copy + Default;
+    /// Writes the lanes of `mask`.
+    fn store(self, regs: &mut Regs, value: &[Self::Lane; WARP], mask: u32);
+}
+
+impl Source for S32 {
+    type Lane = u32;
+    #[inline(always)]
+    fn fetch(self, regs: &Regs) -> [u32; WARP] {
+        *regs.get32(self)
+    }
+}
+
+impl Source for S64 {
+    type Lane = u64;
+    #[inline(always)]
+    fn fetch(self, regs: &Regs) -> [u64; WARP] {
+        *regs.get64(self)
+    }
+}
+
+impl Source for SP {
+    type Lane = bool;
+    #[inline(always)]
+    fn fetch(self, regs: &Regs) -> [bool; WARP] {
+        let bits = regs.get_pred(self);
+        std::array::from_fn(|lane| bits >> lane & 1 != 0)
+    }
+}
+
+impl Dest for S32 {
+    type Lane = u32;
+    #[inline(always)]
+    fn store(self, regs: &mut Regs, value: &[u32; WARP], mask: u32) {
+        regs.put32(self, value, mask);
+    }
+}
+
+impl Dest for S64 {
+    type Lane = u64;
+    #[inline(always)]
+    fn store(self, regs: &mut Regs, value: &[u64; WARP], mask: u32) {
+        regs.put64(self, value, mask);
+    }
+}
+
+impl Dest for SP {
+    type Lane = bool;
+    #[inline(always)]
+    fn store(self, regs: &mut Regs, value: &[bool; WARP], mask: u32) {
+        let mut bits = 0;
+        for (lane, bit) in value.iter().enumerate() {
+            bits |= u32::from(*bit) << lane;
+        }
+        regs.put_pred(self, bits, mask);
+    }
+}
+
+fn has_avx2() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("bmi2")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
+macro_rules! lane_map {
+    ($(#[$doc:meta])* $name:ident, $body:ident, $wide:ident, $($arg:ident: $ty:ident),*) => {
+        #[inline(always)]
+        fn $body<D: Dest, $($ty: Source,)* F: Fn($($ty::Lane),*) -> D::Lane>(
+            regs: &mut Regs, mask: u32, d: D, $($arg: $ty,)* f: &F,
+        ) {
+            $(let $arg = $arg.fetch(regs);)*
+            let mut out = [D::Lane::default(); WARP];
+            for lane in 0..WARP {
+                out[lane] = f($($arg[lane]),*);
+            }
+            d.store(regs, &out, mask);
+        }
+
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
+        fn $wide<D: Dest, $($ty: Source,)* F: Fn($($ty::Lane),*) -> D::Lane>(
+            regs: &mut Regs, mask: u32, d: D, $($arg: $ty,)* f: &F,
+        ) {
+            $body(regs, mask, d, $($arg,)* f);
+        }
+
+        $(#[$doc])*
+        pub fn $name<D: Dest, $($ty: Source,)* F>(d: D, $($arg: $ty,)* f: F) -> AluFn
+        where F: Fn($($ty::Lane),*) -> D::Lane + Send + Sync + 'static {
+            #[cfg(target_arch = "x86_64")]
+            if has_avx2() {
+                return Box::new(move |regs, mask| {
+                    // SAFETY: the processor was found to have the features when the closure was made.
+                    unsafe { $wide(regs, mask, d, $($arg,)* &f) }
+                });
+            }
+            Box::new(move |regs, mask| $body(regs, mask, d, $($arg,)* &f))
+        }
+    };
+}
+
+lane_map!(
+    /// `d = f()` in every lane.
+    map0, map0_body, map0_wide,
+);
+lane_map!(
+    /// `d = f(a)` in every lane.
+    map1, map1_body, map1_wide, a: A
+);
+lane_map!(
+    /// `d = f(a, b)` in every lane.
+    map2, map2_body, map2_wide, a: A, b: B
+);
+lane_map!(
+    /// `d = f(a, b, c)` in every lane.
+    map3, map3_body, map3_wide, a: A, b: B, c: C
+);
+lane_map!(
+    /// `d = f(a, b, c, e)` in every lane.
+    map4, map4_body, map4_wide, a: A, b: B, c: C, e: E
+);
+
+impl super::code::Reg {
+    /// All lanes, zero-extended.
+    #[inline(always)]
+    pub fn fetch_wide(self, regs: &Regs) -> [u64; WARP] {
+        match self {
+            super::code::Reg::W(s) => std::array::from_fn(|lane| u64::from(regs.get32(s)[lane])),
+            super::code::Reg::D(s) => *regs.get64(s),
+        }
+    }
+
+    /// Writes the lanes of `mask`, truncated to the register.
+    #[inline(always)]
+    pub fn store_wide(self, regs: &mut Regs, value: &[u64; WARP], mask: u32) {
+        match self {
+            super::code::Reg::W(s) => {
+                regs.put32(s, &std::array::from_fn(|lane| value[lane] as u32), mask)
+            }
+            super::code::Reg::D(s) => regs.put64(s, value, mask),
+        }
+    }
+}
+
+#[inline(always)]
+fn wide_body<const N: usize, F: Fn([u64; N]) -> u64>(
+    regs: &mut Regs,
+    mask: u32,
+    d: super::code::Reg,
+    sources: &[super::code::Reg; N],
+    f: &F,
+) {
+    let values = sources.map(|s| s.fetch_wide(regs));
+    let mut out = [0u64; WARP];
+    for lane in 0..WARP {
+        out[lane] = f(std::array::from_fn(|i| values[i][lane]));
+    }
+    d.store_wide(regs, &out, mask);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
+fn wide_avx2<const N: usize, F: Fn([u64; N]) -> u64>(
+    regs: &mut Regs,
+    mask: u32,
+    d: super::code::Reg,
+    sources: &[super::code::Reg; N],
+    f: &F,
+) {
+    wide_body(regs, mask, d, sources, f);
+}
+
+/// `d = f(sources)` in every lane, for operands of any width: sources are zero-extended, the result
+/// is truncated. For the instructions that aren't hot.
+pub fn map_wide<const N: usize, F>(
+    d: super::code::Reg,
+    sources: [super::code::Reg; N],
+    f: F,
+) -> AluFn
+where
+    F: Fn([u64; N]) -> u64 + Send + Sync + 'static,
+{
+    #[cfg(target_arch = "x86_64")]
+    if has_avx2() {
+        return Box::new(move |regs, mask| {
+            // SAFETY: the processor was found to have the features when the closure was made.
+            unsafe { wide_avx2(regs, mask, d, &sources, &f) }
+        });
+    }
+    Box::new(move |regs, mask| wide_body(regs, mask, d, &sources, &f))
+}

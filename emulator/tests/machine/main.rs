@@ -1,0 +1,9 @@
+//! The emulator's core on kernels whose behaviour is known: results, every checker, counters.
+//!
+//! `kernels.ptx` is NVRTC's output for `kernels.cu`; other tests carry their PTX with them.
+
+mod checkers;
+mod counting;
+mod frontend;
+mod lab;
+mod results;

@@ -1,0 +1,82 @@
+//! A small residual network that tells classes apart, for measuring what synthetic images are worth.
+//!
+//! Source: He, Zhang, Ren, Sun, "Identity Mappings in Deep Residual Networks", ECCV 2016; Wu, He, "Group
+//! Normalization", ECCV 2018.
+
+use serde::{Deserialize, Serialize};
+
+use super::blocks::{channels, conv, group_norm, linear};
+use crate::graph::{Graph, GraphError, Value};
+
+/// Architecture of the classifier.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassifierConfig {
+    /// Channels of the image.
+    pub in_channels: usize,
+    pub classes: usize,
+    /// Channels per level; each level halves the image.
+    pub hidden_channels: Vec<usize>,
+    /// Residual blocks per level.
+    pub num_res_blocks: usize,
+    pub norm_groups: usize,
+}
+
+/// Adds the classifier: images `[N, H, W, C]` to logits `[N, classes]`.
+///
+/// A 3×3 stem; per level blocks `x + conv(swish(norm(conv(swish(norm(x))))))`, the first of which halves the map and
+/// changes its channels (the skip through a 1×1 convolution); `swish(norm(·))`, the mean over space, one linear layer.
+///
+/// # Errors
+/// If the image has other channels or the groups do not divide the channels.
+pub fn build_classifier(
+    g: &mut Graph,
+    config: &ClassifierConfig,
+    x: Value,
+) -> Result<Value, GraphError> {
+    let &[batch, height, width, c] = g.shape(x) else {
+        return Err(GraphError::Model(format!(
+            "the classifier takes images [N, H, W, C], found {}",
+            g.ty(x)
+        )));
+    };
+    let (Some(&first), true) = (
+        config.hidden_channels.first(),
+        c == config.in_channels && height * width > 0,
+    ) else {
+        return Err(GraphError::Model(format!(
+            "the classifier takes images of {} channels and at least one level, found {}",
+            config.in_channels,
+            g.ty(x)
+        )));
+    };
+    let groups = config.norm_groups;
+    let mut h = conv(g, "stem", x, first, 3, 1)?;
+    for (level, &out) in config.hidden_channels.iter().enumerate() {
+        for block in 0..config.num_res_blocks {
+            let stride = if block == 0 { 2 } else { 1 };
+            h = g.scope(&format!("levels.{level}.{block}"), |g| {
+                let y = activated(g, "norm1", h, groups)?;
+                let y = conv(g, "conv1", y, out, 3, stride)?;
+                let y = activated(g, "norm2", y, groups)?;
+                let y = conv(g, "conv2", y, out, 3, 1)?;
+                let skip = match stride == 1 && channels(g, h) == out {
+                    true => h,
+                    false => conv(g, "skip", h, out, 1, stride)?,
+                };
+                let y = g.add(y, skip)?;
+                g.label(y);
+                Ok::<_, GraphError>(y)
+            })?;
+        }
+    }
+    let h = activated(g, "norm", h, groups)?;
+    let c = channels(g, h);
+    let h = g.resize_area(h, 1, 1)?;
+    let h = g.reshape(h, [batch, c])?;
+    linear(g, "head", h, config.classes)
+}
+
+fn activated(g: &mut Graph, name: &str, x: Value, groups: usize) -> Result<Value, GraphError> {
+    let h = group_norm(g, name, x, groups)?;
+    g.swish(h)
+}

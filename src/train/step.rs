@@ -1,0 +1,421 @@
+//! One training step as a plan: forward, loss, gradients, clipping, update, moving average, counters.
+//!
+//! Weights, moments, averages and counters are state of the executable and are read and written by name, so a step
+//! costs the host nothing but its inputs. Any device that runs plans trains.
+//!
+//! ```text
+//! inputs   what the loss reads, learning_rate, [first_pass, apply] with accumulation, [labels_kept]
+//! state    weights, adam.m.*, adam.v.*, [ema.*], [sum.*] with accumulation, step, [label_step], [ema_step]
+//! outputs  what the loss says, grad_norm, grad_norms, finite
+//! ```
+//!
+//! If a gradient is not finite, nothing is updated: the state stays that of the step before.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use super::names;
+use crate::device::{Compiled, Device, DeviceError, Executable, MemoryReport, OverBudget};
+use crate::graph::{Graph, GraphError, Value};
+use crate::model::lpips;
+use crate::ops::optimizer::{AdamConfig, AdamOperands};
+use crate::tensor::{DType, Tensor, TensorMap};
+
+/// The update rule and what surrounds it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOptions {
+    pub adam: AdamConfig,
+    /// Largest norm of the whole gradient; infinity for no limit.
+    pub max_norm: f32,
+    /// The moving average of the weights, if one is kept.
+    pub ema: Option<EmaOptions>,
+    /// Passes whose gradients are averaged into one update.
+    pub accumulate: usize,
+}
+
+/// See [`crate::ops::Ema`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EmaOptions {
+    pub max_decay: f64,
+    pub power: f64,
+}
+
+/// The label table: where a step drops every condition it has no gradient and is left as it is.
+const LABEL_TABLE: &str = "cond_embedder.embedding.weight";
+
+/// A loss with its gradients and updates, ready to be planned.
+#[derive(Clone, Debug)]
+pub struct TrainingGraph {
+    pub graph: Graph,
+    /// Nodes of the forward pass, which come first.
+    pub forward_nodes: usize,
+    /// Trained parameters with the gradient of this pass.
+    pub gradients: Vec<(String, Value)>,
+    options: StepOptions,
+}
+
+impl TrainingGraph {
+    /// Completes a graph that computes the scalar `loss`. Every parameter that the loss depends on is trained, save
+    /// those of the perceptual network.
+    ///
+    /// # Errors
+    /// If an op on the way has no gradient.
+    pub fn new(mut g: Graph, loss: Value, options: StepOptions) -> Result<Self, GraphError> {
+        let forward_nodes = g.nodes().len();
+        let parameters: Vec<(String, Value)> = g
+            .parameters()
+            .filter(|(name, _)| !name.starts_with(lpips::PATH))
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        let values: Vec<Value> = parameters.iter().map(|&(_, value)| value).collect();
+        let grads = g.gradients(loss, &values)?;
+        let (mut trained, mut gradients) = (Vec::new(), Vec::new());
+        for ((name, parameter), grad) in parameters.into_iter().zip(grads) {
+            if let Some(grad) = grad {
+                trained.push(parameter);
+                gradients.push((name, grad));
+            }
+        }
+
+        let accumulates = options.accumulate > 1;
+        let mut grads: Vec<Value> = gradients.iter().map(|&(_, grad)| grad).collect();
+        if accumulates {
+            let first = g.input(names::FIRST_PASS, [], DType::F32)?;
+            // 1 on the first pass, so that the sum starts again.
+            let keep = g.apply(
+                crate::ops::Unary::Affine {
+                    scale: -1.0,
+                    shift: 1.0,
+                },
+                &[first],
+            )?;
+            let factor = 1.0 / options.accumulate as f32;
+            for ((name, _), grad) in gradients.iter().zip(&mut grads) {
+                let shape = g.shape(*grad).to_vec();
+                let sum = g.state(&format!("{}{name}", names::SUM), shape, DType::F32)?;
+                g.accumulate(sum, *grad, keep, factor)?;
+                *grad = sum;
+            }
+        }
+        let norms = g.global_norm(&grads, options.max_norm)?;
+        g.output(names::GRAD_NORM, norms.total);
+        g.output(names::GRAD_NORMS, norms.each);
+        g.output(names::FINITE, norms.finite);
+        let mut gate = norms.finite;
+        if accumulates {
+            let apply = g.input(names::APPLY, [], DType::F32)?;
+            gate = g.mul(gate, apply)?;
+        }
+
+        let learning_rate = g.input(names::LEARNING_RATE, [], DType::F32)?;
+        let step = g.state(names::STEP, [1], DType::I32)?;
+        let ema_step = match options.ema {
+            Some(_) => Some(g.state(names::EMA_STEP, [1], DType::I32)?),
+            None => None,
+        };
+        let mut label_step = None;
+        for (((name, _), &parameter), &grad) in gradients.iter().zip(&trained).zip(&grads) {
+            let shape = g.shape(parameter).to_vec();
+            let mut moment = |prefix: &str| {
+                g.state(&format!("{prefix}{name}"), shape.clone(), DType::F32)
+            };
+            let moments = [moment(names::ADAM_M)?, moment(names::ADAM_V)?];
+            let (step, own_gate) = match name == LABEL_TABLE {
+                true => {
+                    let kept = g.input(names::LABELS_KEPT, [], DType::F32)?;
+                    let own_gate = g.mul(gate, kept)?;
+                    let counter = g.state(names::LABEL_STEP, [1], DType::I32)?;
+                    label_step = Some((counter, own_gate));
+                    (counter, own_gate)
+                }
+                false => (step, gate),
+            };
+            let operands = AdamOperands {
+                parameter,
+                grad,
+                moments,
+                learning_rate,
+                step,
+                clip: options.max_norm.is_finite().then_some(norms.clip_factor),
+                gate: Some(own_gate),
+            };
+            g.adam(options.adam, operands)?;
+            if let (Some(ema), Some(counter)) = (options.ema, ema_step) {
+                let average = g.state(&format!("{}{name}", names::EMA), shape, DType::F32)?;
+                let gate = Some(gate);
+                g.ema_with(ema.max_decay, ema.power, average, parameter, counter, gate)?;
+            }
+        }
+        g.increment_if(step, gate)?;
+        if let Some((counter, own_gate)) = label_step {
+            g.increment_if(counter, own_gate)?;
+        }
+        if let Some(counter) = ema_step {
+            g.increment_if(counter, gate)?;
+        }
+        Ok(Self {
+            graph: g,
+            forward_nodes,
+            gradients,
+            options,
+        })
+    }
+
+    /// Plans the step for a device; `budget_bytes` bounds its memory by computing activations again where they do not
+    /// fit.
+    ///
+    /// # Errors
+    /// If the budget is too small; the error says by how much.
+    pub fn compile(
+        &self,
+        device: &Device,
+        budget_bytes: Option<usize>,
+    ) -> Result<Compiled, OverBudget> {
+        match budget_bytes {
+            Some(budget) => device.compile_within(&self.graph, self.forward_nodes, budget),
+            None => Ok(device.compile(&self.graph)),
+        }
+    }
+
+    /// Gives the step its memory and initial weights; moments start at 0, averages at the weights.
+    ///
+    /// # Errors
+    /// If the memory is not there or a weight is missing.
+    pub fn load(
+        &self,
+        device: &Device,
+        compiled: Compiled,
+        weights: &TensorMap,
+    ) -> Result<Trainer, StepError> {
+        let executable = device.load(compiled, weights)?;
+        let parameters = self
+            .gradients
+            .iter()
+            .map(|(name, grad)| (name.clone(), self.graph.shape(*grad).to_vec()))
+            .collect();
+        let mut trainer = Trainer {
+            executable,
+            parameters,
+            options: self.options,
+        };
+        if self.options.ema.is_some() {
+            for (name, _) in trainer.parameters.clone() {
+                let values = trainer.executable.read(&name)?;
+                trainer
+                    .executable
+                    .write(&format!("{}{name}", names::EMA), &values)?;
+            }
+        }
+        Ok(trainer)
+    }
+}
+
+/// Why a step cannot be made or its state not restored.
+#[derive(Debug, Error)]
+pub enum StepError {
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error("the checkpoint has no `{0}`; it belongs to another run")]
+    Missing(String),
+    #[error("`{name}` of the checkpoint has shape {found:?}, this run needs {expected:?}")]
+    Shape {
+        name: String,
+        expected: Vec<usize>,
+        found: Vec<usize>,
+    },
+    #[error("`{name}` of the checkpoint: {source}")]
+    Type {
+        name: String,
+        source: crate::tensor::TensorError,
+    },
+}
+
+/// What a step did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepReport {
+    /// Norm of the whole gradient before clipping.
+    pub grad_norm: f32,
+    /// The first parameter whose gradient is not finite.
+    pub not_finite: Option<String>,
+}
+
+/// A training step with its memory: weights, moments, averages, counters.
+pub struct Trainer {
+    executable: Box<dyn Executable>,
+    parameters: Vec<(String, Vec<usize>)>,
+    options: StepOptions,
+}
+
+/// The parts of a checkpoint and the prefixes of their state; weights have none.
+const PARTS: [(&str, &str); 4] = [
+    ("weights", ""),
+    ("adam-m", names::ADAM_M),
+    ("adam-v", names::ADAM_V),
+    ("ema", names::EMA),
+];
+
+/// Counters of the device.
+const COUNTERS: [&str; 3] = [names::STEP, names::LABEL_STEP, names::EMA_STEP];
+
+impl Trainer {
+    /// The plan with its memory, for inputs and outputs.
+    pub fn executable(&mut self) -> &mut dyn Executable {
+        &mut *self.executable
+    }
+
+    /// Memory in use.
+    pub fn memory(&self) -> MemoryReport {
+        self.executable.memory()
+    }
+
+    /// Updates done.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn step(&self) -> Result<u64, DeviceError> {
+        Ok(self.executable.read_i32(names::STEP)?[0] as u64)
+    }
+
+    /// Runs pass `pass` of the step, with the inputs written before; the last pass updates the weights.
+    /// `labels_kept` says whether any sample of any pass has its condition.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn run_pass(
+        &mut self,
+        pass: usize,
+        learning_rate: f64,
+        labels_kept: bool,
+    ) -> Result<(), DeviceError> {
+        let flag = |holds: bool| [f32::from(u8::from(holds))];
+        let inputs = [
+            (names::LEARNING_RATE, [learning_rate as f32]),
+            (names::FIRST_PASS, flag(pass == 0)),
+            (names::APPLY, flag(pass + 1 == self.options.accumulate)),
+            (names::LABELS_KEPT, flag(labels_kept)),
+        ];
+        for (name, value) in inputs {
+            if self.executable.has(name) {
+                self.executable.write(name, &value)?;
+            }
+        }
+        self.executable.run()
+    }
+
+    /// What the last pass did.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn report(&self) -> Result<StepReport, DeviceError> {
+        let grad_norm = self.executable.output(names::GRAD_NORM)?[0];
+        let not_finite = if grad_norm.is_finite() {
+            None
+        } else {
+            let each = self.executable.output(names::GRAD_NORMS)?;
+            let position = each.iter().position(|norm| !norm.is_finite());
+            position.map(|index| self.parameters[index].0.clone())
+        };
+        Ok(StepReport {
+            grad_norm,
+            not_finite,
+        })
+    }
+
+    fn part(&self, prefix: &str) -> Result<TensorMap, DeviceError> {
+        self.parameters
+            .iter()
+            .map(|(name, shape)| {
+                let values = self.executable.read(&format!("{prefix}{name}"))?;
+                Ok((name.clone(), Tensor::from_f32(shape.clone(), &values)))
+            })
+            .collect()
+    }
+
+    /// The trained weights.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn weights(&self) -> Result<TensorMap, DeviceError> {
+        self.part("")
+    }
+
+    /// The weights to use: their moving average where one is kept.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn best_weights(&self) -> Result<TensorMap, DeviceError> {
+        self.part(match self.options.ema {
+            Some(_) => names::EMA,
+            None => "",
+        })
+    }
+
+    /// Everything that the next step depends on: tensors by part, and counters.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn state(&self) -> Result<(BTreeMap<String, TensorMap>, Vec<(String, i64)>), DeviceError> {
+        let mut parts = BTreeMap::new();
+        for (part, prefix) in PARTS {
+            if prefix != names::EMA || self.options.ema.is_some() {
+                parts.insert(part.to_owned(), self.part(prefix)?);
+            }
+        }
+        let mut counters = Vec::new();
+        for name in COUNTERS {
+            if self.executable.has(name) {
+                let value = i64::from(self.executable.read_i32(name)?[0]);
+                counters.push((name.to_owned(), value));
+            }
+        }
+        Ok((parts, counters))
+    }
+
+    /// Puts back what [`Trainer::state`] gave.
+    ///
+    /// # Errors
+    /// If a tensor or counter is missing or of another shape.
+    pub fn restore(
+        &mut self,
+        parts: &BTreeMap<String, TensorMap>,
+        counter: impl Fn(&str) -> Option<i64>,
+    ) -> Result<(), StepError> {
+        for (part, prefix) in PARTS {
+            if prefix == names::EMA && self.options.ema.is_none() {
+                continue;
+            }
+            let tensors = parts
+                .get(part)
+                .ok_or_else(|| StepError::Missing(part.to_owned()))?;
+            for (name, shape) in &self.parameters {
+                let tensor = tensors
+                    .get(name)
+                    .ok_or_else(|| StepError::Missing(format!("{part}/{name}")))?;
+                if tensor.shape() != shape {
+                    return Err(StepError::Shape {
+                        name: name.clone(),
+                        expected: shape.clone(),
+                        found: tensor.shape().to_vec(),
+                    });
+                }
+                let values = tensor.to_f32().map_err(|source| StepError::Type {
+                    name: name.clone(),
+                    source,
+                })?;
+                self.executable.write(&format!("{prefix}{name}"), &values)?;
+            }
+        }
+        for name in COUNTERS {
+            if self.executable.has(name) {
+                let value = counter(name)
+                    .and_then(|value| i32::try_from(value).ok())
+                    .ok_or_else(|| StepError::Missing(name.to_owned()))?;
+                self.executable.write_i32(name, &[value])?;
+            }
+        }
+        Ok(())
+    }
+}
