@@ -2,8 +2,10 @@
 //!
 //! `x` and `dy` are first copied into panels of 48 channels, because a pixel's channels lie a power of two apart in
 //! NHWC and a column of them would fall into one set of L1. A task owns 48×48 channels, sums all taps over all pixels
-//! in image order in a buffer that stays in L2 (9 taps: 83 KiB), and then writes its part of the OIHW gradient. Taps
-//! are those of the forward phases: through an upsample 16 folded taps on the small map instead of 9 on the large one.
+//! in image order in a buffer that stays in L2 (9 taps: 83 KiB), a band of rows after the other so that the taps share
+//! what a band brings into L2 (a fifth quicker at 256² than tap after tap), and then writes its part of the OIHW
+//! gradient. Taps are those of the forward phases: through an upsample 16 folded taps on the small map instead of 9 on
+//! the large one.
 
 use super::direct::bits;
 use super::geometry::{Axis, ConvGeometry, MAX_KERNEL, Phase, Tap};
@@ -12,10 +14,10 @@ use crate::device::cpu::gemm::kernel::{Block, PANEL, ROWS, Segment, block};
 use crate::device::cpu::gemm::pack::{pack_panel, padded, panel, panel_count};
 use crate::device::cpu::threads::{Shared, parallel, parallel_slots, width};
 
-/// Most runs of pixels (rows of the image where they are not contiguous) per product.
+/// Most rows of a band, and so most runs of pixels per product.
 const RUNS: usize = 64;
 
-/// Most pixels per product: 512 rows of a panel of `x` and as many of `dy` are 192 KiB of L2.
+/// Pixels per band, about: 512 of a panel of `x` and as many of `dy` are 192 KiB of L2.
 const K_BLOCK: usize = 512;
 
 /// Images are taken together until they have this many pixels, so that the passes over the gradient are few.

@@ -7,7 +7,7 @@
 //! geometry only.
 
 use super::geometry::ConvGeometry;
-use super::scheme::{F2, F4, MAX_POINTS, Scheme};
+use super::scheme::{ENTRIES, F2, F4, MAX_POINTS, Scheme};
 use super::tiles::{Gather, Gathered, Layout, Points, Tile, Tiled};
 use crate::device::cpu::gemm::Isa;
 use crate::device::cpu::gemm::kernel::{Block, LANE_MULTIPLE, PANEL, ROWS, Segment, block};
@@ -271,7 +271,7 @@ struct Write<'a> {
 impl Write<'_> {
     #[inline(always)]
     unsafe fn each<S: Simd, F: Scheme>(self) {
-        let mut entries = [[0.0f32; PANEL]; 9];
+        let mut entries = [[0.0f32; PANEL]; ENTRIES];
         for o in 0..self.o.columns {
             for c in (0..self.c.columns).step_by(S::LANES) {
                 // SAFETY: products are 48 wide, a multiple of every vector.
@@ -295,10 +295,10 @@ impl Write<'_> {
                     }
                 }
             }
-            let start = ((self.o.first + o) * self.grad.x.channels + self.c.first) * 9;
+            let start = ((self.o.first + o) * self.grad.x.channels + self.c.first) * ENTRIES;
             // SAFETY: tasks own disjoint blocks of the gradient.
-            let to = unsafe { self.dw.part(start, self.c.columns * 9) };
-            for (c, to) in to.chunks_exact_mut(9).enumerate() {
+            let to = unsafe { self.dw.part(start, self.c.columns * ENTRIES) };
+            for (c, to) in to.chunks_exact_mut(ENTRIES).enumerate() {
                 for (entry, to) in entries.iter().zip(to) {
                     *to = if self.accumulate {
                         *to + entry[c]
