@@ -56,7 +56,7 @@ fn kernels_do_not_allocate() {
             out_channels: 96,
             kernel: [3, 3],
             stride: 1,
-            padding: 1,
+            padding: [1, 1],
             upsample: false,
         };
         let geometries = [
@@ -69,7 +69,7 @@ fn kernels_do_not_allocate() {
             ConvGeometry { stride: 2, ..base },
             ConvGeometry {
                 kernel: [1, 1],
-                padding: 0,
+                padding: [0, 0],
                 upsample: true,
                 ..base
             },

@@ -230,10 +230,7 @@ impl Graph {
     fn check_updates(&self, op: &Op, inputs: &[Value]) -> Result<(), Mismatch> {
         for &position in op.operator().updates() {
             let updated = inputs[position];
-            if !matches!(
-                self.info(updated).source,
-                Source::Parameter | Source::State
-            ) {
+            if !matches!(self.info(updated).source, Source::Parameter | Source::State) {
                 return Err(Mismatch::new(
                     format!("a parameter or state as operand {position}, which it updates"),
                     self.ty(updated),
