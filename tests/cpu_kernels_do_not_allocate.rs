@@ -28,12 +28,15 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations of `run` once it has run before (rayon grows its queues the first time).
+/// Allocations of `run`: the fewest of some runs, because rayon's queues grow now and then. What a
+/// kernel allocates itself shows in every run.
 fn allocations(mut run: impl FnMut()) -> usize {
-    run();
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
-    run();
-    ALLOCATIONS.load(Ordering::Relaxed) - before
+    let counts = (0..5).map(|_| {
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        run();
+        ALLOCATIONS.load(Ordering::Relaxed) - before
+    });
+    counts.min().expect("some runs")
 }
 
 #[test]

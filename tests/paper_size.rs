@@ -2,65 +2,12 @@
 //!
 //! One test alone in its process, because it measures the process.
 
-use medfusion::checkpoint::{StoredModel, save_folder};
-use medfusion::checkpoint::{hashed_parameters, unet_parameters, vae_parameters};
-use medfusion::device::{Device, DeviceChoice};
-use medfusion::model::config::{
-    Attention, Backbone, BetaSchedule, MODEL_FORMAT, ModelConfig, NoiseConfig, Objective,
-    TimeEmbedding, UnetConfig, UnetVariant, VaeConfig,
+use medfusion::checkpoint::{
+    StoredModel, hashed_parameters, save_folder, unet_parameters, vae_parameters,
 };
+use medfusion::device::{Device, DeviceChoice};
+use medfusion::model::config::ModelConfig;
 use medfusion::{Model, Sampler};
-
-fn backbone(hidden: [usize; 4], groups: usize, heads: usize) -> Backbone {
-    Backbone {
-        hidden_channels: hidden.to_vec(),
-        kernel_sizes: vec![3; 4],
-        strides: vec![1, 2, 2, 2],
-        norm_groups: groups,
-        residual_blocks: true,
-        learnable_resampling: true,
-        attention: vec![Attention::None; 4],
-        deep_supervision: heads,
-    }
-}
-
-fn paper() -> ModelConfig {
-    ModelConfig {
-        format: MODEL_FORMAT,
-        unet: Some(UnetConfig {
-            variant: UnetVariant::Unet,
-            in_channels: 8,
-            out_channels: 8,
-            backbone: backbone([256, 256, 512, 1024], 32, 0),
-            num_res_blocks: 2,
-            time_embedding: Some(TimeEmbedding {
-                dim: 1024,
-                sinusoid_dim: 256,
-            }),
-            num_classes: Some(2),
-            learned_variance: false,
-            self_conditioning: false,
-        }),
-        vae: Some(VaeConfig {
-            in_channels: 3,
-            out_channels: 3,
-            latent_channels: 8,
-            backbone: backbone([64, 128, 256, 512], 8, 1),
-        }),
-        noise: Some(NoiseConfig {
-            timesteps: 1000,
-            betas: BetaSchedule::ScaledLinear {
-                beta_start: 0.002,
-                beta_end: 0.02,
-            },
-        }),
-        objective: Objective::Noise,
-        clip_x0: false,
-        input_centering: false,
-        image_size: Some([256, 256]),
-        class_names: Vec::new(),
-    }
-}
 
 /// A field of `/proc/self/status` in bytes.
 fn status(field: &str) -> usize {
@@ -89,7 +36,7 @@ fn sampling_takes_the_memory_that_the_plan_says() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("paper");
     {
-        let config = paper();
+        let config = ModelConfig::published(2);
         let model = StoredModel {
             unet: hashed_parameters(&unet_parameters(config.unet.as_ref().unwrap()), 0.8),
             vae: hashed_parameters(&vae_parameters(config.vae.as_ref().unwrap()), 0.8),
