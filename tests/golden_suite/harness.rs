@@ -170,7 +170,7 @@ impl Report {
             .entry(group.to_owned())
             .or_insert((0.0, String::new(), 0));
         entry.2 += 1;
-        if !(error <= entry.0) {
+        if error.is_nan() || error > entry.0 {
             (entry.0, entry.1) = (error, name.to_owned());
         }
         if !passes {

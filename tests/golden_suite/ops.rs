@@ -347,7 +347,9 @@ pub fn run_case(file: &File) -> Result<(), Failed> {
         }
         let worst = report.iter().map(|c| c.error).fold(0.0, f64::max);
         println!("{}/{name} → {worst:.1e}", file.name);
-        let wrong = report.iter().filter(|c| !(c.error <= c.tolerance));
+        let wrong = report
+            .iter()
+            .filter(|c| c.error.is_nan() || c.error > c.tolerance);
         failures.extend(
             wrong.map(|c| format!("{name} {}: {:.2e} > {:.0e}", c.tensor, c.error, c.tolerance)),
         );

@@ -59,7 +59,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     let r = clamped - n * LN2_HI - n * LN2_LO;
     let p = 1.984_127e-4;
     let p = p * r + 1.388_888_9e-3;
-    let p = p * r + 8.333_333_4e-3;
+    let p = p * r + 8.333_334e-3;
     let p = p * r + 4.166_666_8e-2;
     let p = p * r + 1.666_666_7e-1;
     let p = p * r + 0.5;
