@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod data;
 pub mod device;
 pub mod diffusion;
+pub mod files;
 pub mod graph;
 pub mod model;
 pub mod ops;

@@ -16,7 +16,6 @@
 //! Nothing in a file is ever executed, and no input makes this module panic: every problem is a [`CheckpointError`]
 //! that says what was expected, what was found and what to do.
 
-mod atomic;
 mod digest;
 mod error;
 mod folder;
@@ -31,7 +30,6 @@ mod safetensors;
 mod schedule;
 mod torch;
 
-pub use atomic::write_atomically;
 pub use error::{CheckpointError, MissingFact, Problem, Undetermined};
 pub use folder::{MODEL_JSON, StoredModel, UNET_FILE, VAE_FILE, load_folder, save_folder};
 pub use hashed::{hashed_parameter, hashed_parameters, name_hash, uniform};

@@ -8,9 +8,9 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, SafeTensorError};
 use serde_json::{Map, Value, json};
 
-use super::atomic::write_atomically;
 use super::map::{SharedBytes, map_file};
 use super::{CheckpointError, Problem};
+use crate::files::write_atomically;
 use crate::tensor::{DType, Tensor, TensorMap};
 
 /// The content of a safetensors file.

@@ -4,7 +4,6 @@
 //! into normalised `[B, H, W, C]` batches in an order that depends only on the seed and the epoch, and
 //! [`DatasetReport`] says what was found.
 
-pub mod atomic;
 mod dataset;
 mod error;
 mod font;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use png::{BitDepth, ColorType, Compression, Encoder};
 
-use super::atomic::write_bytes_atomic;
+use crate::files::write_bytes_atomically;
 
 /// An 8-bit grey or RGB image, `[height, width, channels]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ pub fn encode(image: &Image8, text: &[(&str, String)]) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As [`encode`], and what the operating system reports.
 pub fn write(path: &Path, image: &Image8, text: &[(&str, String)]) -> io::Result<()> {
-    write_bytes_atomic(path, &encode(image, text)?)
+    write_bytes_atomically(path, &encode(image, text)?)
 }
 
 /// The text chunks of a PNG file in file order, `tEXt` before `zTXt` before `iTXt`.

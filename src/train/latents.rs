@@ -12,11 +12,12 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use super::error::TrainError;
-use crate::checkpoint::{read_safetensors, write_atomically};
+use crate::checkpoint::read_safetensors;
 use crate::data::{
     Augment, DataError, Dataset, Entry, OnCorrupt, Orientation, Position, Transform, epoch_order,
 };
 use crate::device::{Device, Executable};
+use crate::files::write_atomically;
 use crate::graph::Graph;
 use crate::model::build_encoder;
 use crate::pipeline::Model;

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::data::Position;
-use crate::data::atomic::{remove_folder, sync_folder};
+use crate::files::{remove_folder, sync_folder};
 use crate::tensor::TensorMap;
 
 /// What can go wrong with checkpoints.

@@ -1,8 +1,8 @@
-//! Whole-file writes that are never seen half done: written beside, flushed to disk, renamed.
+//! Files that appear whole or not at all: written beside, flushed to disk, renamed.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Replaces `path` with what `write` produces, or leaves it exactly as it was.
 ///
@@ -11,16 +11,16 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// What `write` or the operating system reports.
-pub fn write_atomic(
+pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    let folder = parent(path);
+    let folder = parent_of(path);
     let mut file = tempfile::Builder::new()
         .prefix(".medfusion-")
         .suffix(".tmp")
         .permissions(default_permissions())
-        .tempfile_in(&folder)?;
+        .tempfile_in(folder)?;
     {
         let mut buffered = io::BufWriter::with_capacity(1 << 16, file.as_file_mut());
         write(&mut buffered)?;
@@ -28,15 +28,15 @@ pub fn write_atomic(
     }
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
-    sync_folder(&folder)
+    sync_folder(folder)
 }
 
-/// [`write_atomic`] of bytes at hand.
+/// [`write_atomically`] of bytes at hand.
 ///
 /// # Errors
 /// What the operating system reports.
-pub fn write_bytes_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_atomic(path, |out| out.write_all(bytes))
+pub fn write_bytes_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_atomically(path, |out| out.write_all(bytes))
 }
 
 /// Makes renames and removals inside `folder` durable.
@@ -54,7 +54,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 pub fn remove_folder(folder: &Path) -> io::Result<()> {
     let mut hidden = std::ffi::OsString::from(".trash-");
     hidden.push(folder.file_name().unwrap_or_default());
-    let trash = parent(folder).join(hidden);
+    let trash = parent_of(folder).join(hidden);
     if trash.exists() {
         fs::remove_dir_all(&trash)?;
     }
@@ -63,10 +63,10 @@ pub fn remove_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// The folder that holds `path`; `.` for a bare name.
-fn parent(path: &Path) -> PathBuf {
+pub fn parent_of(path: &Path) -> &Path {
     match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
     }
 }
 
