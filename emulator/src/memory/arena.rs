@@ -585,7 +585,9 @@ impl DeviceMemory {
     pub(crate) fn all_init(&self, address: u64, length: u64) -> bool {
         let first = (self.offset(address) >> 3) as usize;
         let last = ((self.offset(address) + length - 1) >> 3) as usize;
-        self.init_cells()[first..=last].iter().all(|c| c.load(Relaxed) == 0xff)
+        self.init_cells()[first..=last]
+            .iter()
+            .all(|c| c.load(Relaxed) == 0xff)
     }
 
     fn set_init(&self, address: u64, length: u64, value: bool) {
