@@ -11,17 +11,24 @@
 //! | [`exec`] | warps, divergence, barriers, scheduling, launches |
 //! | [`check`] | faults and the happens-before shadow state that finds races |
 //! | [`counters`] | instructions, sectors, wavefronts, bytes: what a roofline needs |
+//! | [`driver`] | the CUDA driver API's C symbols, streams, graphs |
+//! | [`case`] | test cases for kernels as JSON files: what `ptx-run` runs |
+//! | [`report`], [`toolkit`] | counters as JSON; finding NVRTC and ptxas |
 //!
 //! A program is compiled once ([`ir::Module::compile`]), placed in a device's memory
 //! ([`exec::Instance::new`]) and launched any number of times ([`exec::launch`]).
 
 pub mod arith;
+pub mod case;
 pub mod check;
 pub mod counters;
+pub mod driver;
 pub mod exec;
 pub mod ir;
 pub mod memory;
 pub mod ptx;
+pub mod report;
+pub mod toolkit;
 
 pub use check::{Checks, Fault, FaultKind};
 pub use counters::LaunchCounters;

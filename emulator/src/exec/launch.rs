@@ -48,8 +48,13 @@ pub(super) struct Launch<'a> {
     pub table: &'a SyncTable,
     pub cache: Option<Cache>,
     pub grid_id: u64,
+    /// Address of a cooperative grid's barrier, else 0.
+    pub grid_workspace: u64,
     constants: Vec<Constants>,
 }
+
+/// What cooperative groups find at the address in `%envreg1` and `%envreg2`: its size, and a barrier that starts at 0.
+const GRID_WORKSPACE: [u8; 8] = [8, 0, 0, 0, 0, 0, 0, 0];
 
 /// Yields without any change after which a block counts as stuck.
 const STUCK_YIELDS: u64 = 64;
@@ -193,6 +198,29 @@ pub(super) fn run(
         .kernel(config.kernel)
         .ok_or_else(|| ConfigError::NoSuchKernel(config.kernel.to_owned()))?;
     check(kernel, config)?;
+    if !config.cooperative {
+        return run_grid(memory, instance, kernel, config, options, 0);
+    }
+    let workspace = memory
+        .alloc(GRID_WORKSPACE.len() as u64, "grid barrier")
+        .map_err(ConfigError::Workspace)?;
+    // Both calls are about an allocation of this function's own, so they cannot fail.
+    let _ = memory.write(workspace, &GRID_WORKSPACE);
+    let result = run_grid(memory, instance, kernel, config, options, workspace);
+    let _ = memory.free(workspace);
+    result
+}
+
+/// Runs a checked launch; `grid_workspace` is the address of a cooperative grid's barrier.
+fn run_grid(
+    memory: &DeviceMemory,
+    instance: &Instance,
+    kernel: &Kernel,
+    config: &LaunchConfig<'_>,
+    options: &Options,
+    grid_workspace: u64,
+) -> Result<LaunchReport, LaunchError> {
+    let module = &**instance.module();
     let table = SyncTable::default();
     let checks = options.checks;
     let grid_id = memory.next_launch(MAX_LAUNCH);
@@ -218,6 +246,7 @@ pub(super) fn run(
         table: &table,
         cache: options.counters.then(Cache::default),
         grid_id,
+        grid_workspace,
         constants: resolve(instance, kernel),
     };
     let total: u64 = config.grid.iter().map(|g| u64::from(*g)).product();

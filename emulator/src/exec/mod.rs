@@ -236,6 +236,9 @@ pub enum ConfigError {
         /// Registers per multiprocessor.
         limit: u32,
     },
+    /// No memory is left for the barrier of a cooperative grid.
+    #[error("no room for the barrier of a cooperative grid: {0}")]
+    Workspace(OutOfMemory),
     /// A cooperative launch with more blocks than can be resident.
     #[error("a cooperative launch of {blocks} blocks, only {limit} can be resident")]
     Cooperative {

@@ -879,7 +879,10 @@ impl Run<'_, '_> {
                 out = [u64::from(self.launch.config.dynamic_shared_bytes); 32]
             }
             Special::TotalSharedSize => out = [u64::from(self.launch.shared_bytes); 32],
-            Special::Tid(_) | Special::Zero => {}
+            // The driver's convention, which cooperative groups read: the address of the grid's barrier.
+            Special::EnvReg(1) => out = [self.launch.grid_workspace >> 32; 32],
+            Special::EnvReg(2) => out = [self.launch.grid_workspace & 0xffff_ffff; 32],
+            Special::Tid(_) | Special::EnvReg(_) | Special::Zero => {}
         }
         d.store_wide(&mut self.warp.regs, &out, mask);
     }

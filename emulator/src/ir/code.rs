@@ -399,6 +399,7 @@ pub enum Special {
     GlobalTimerHi,
     DynamicSharedSize,
     TotalSharedSize,
+    EnvReg(u8),
     Zero,
 }
 

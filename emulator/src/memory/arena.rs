@@ -595,6 +595,18 @@ impl DeviceMemory {
         let start = self.offset(address);
         let end = start + length;
         let mut at = start;
+        // Bits of large ranges are given back by the page: a 16 GB allocation must not walk 2 GB of cells.
+        let page_bits = 8 * 4096;
+        if !value && length >= 2 * page_bits {
+            let (first, last) = (
+                start.next_multiple_of(page_bits),
+                end / page_bits * page_bits,
+            );
+            self.init.discard(first / 8, (last - first) / 8);
+            self.set_init(address, first - start, false);
+            self.set_init(address + (last - start), end - last, false);
+            return;
+        }
         while at < end {
             let cell = &cells[(at >> 3) as usize];
             let upto = ((at | 7) + 1).min(end);

@@ -297,6 +297,8 @@ pub enum Operand {
     },
     /// `!p`
     Not(String),
+    /// `-r`, of `vmad` only; a part of the register included.
+    Negated(String),
     /// A literal.
     Number(Number),
     /// `_`

@@ -512,6 +512,10 @@ impl<'a> Parser<'_, 'a> {
 
     fn number(&mut self) -> Result<Number> {
         let negative = self.eat(b'-');
+        self.magnitude(negative)
+    }
+
+    fn magnitude(&mut self, negative: bool) -> Result<Number> {
         let number = match self.peek() {
             Token::Int(v, _) => Number::Int(if negative { -(v as i128) } else { v as i128 }),
             Token::F32(v) => Number::F32(if negative { v ^ 0x8000_0000 } else { v }),
@@ -776,6 +780,23 @@ impl<'a> Parser<'_, 'a> {
             Token::Punct(b'!') => {
                 self.next();
                 Ok(Operand::Not(self.ident("a predicate register")?.to_owned()))
+            }
+            Token::Punct(b'-') => {
+                self.next();
+                let Token::Ident(name) = self.peek() else {
+                    return Ok(Operand::Number(self.magnitude(true)?));
+                };
+                if name == "WARP_SZ" {
+                    return Ok(Operand::Number(self.magnitude(true)?));
+                }
+                self.next();
+                let mut name = name.to_owned();
+                if let Token::Dot(component) = self.peek() {
+                    self.next();
+                    name.push('.');
+                    name.push_str(component);
+                }
+                Ok(Operand::Negated(name))
             }
             Token::Punct(b'{') => {
                 self.next();

@@ -2002,21 +2002,35 @@ impl Lowering<'_> {
             self.alu(map3(d, a, b, c, move |a, b, c| simd.apply(a, b, c)));
             return Ok(Some(Class::Integer));
         }
-        let negated = |o: &Operand| matches!(o, Operand::Not(_));
         if stem == "vmad" {
             self.operands(i, 4)?;
-            if i.operands.iter().any(negated) {
-                return self.operand_error("a negated operand of `vmad` is written with `-`");
+            let split = |o: &Operand| match o {
+                Operand::Negated(name) => (
+                    Operand::Name {
+                        name: name.clone(),
+                        offset: 0,
+                    },
+                    true,
+                ),
+                other => (other.clone(), false),
+            };
+            let [(a, negate_a), (b, negate_b), (c, negate_c)] =
+                [&i.operands[1], &i.operands[2], &i.operands[3]].map(split);
+            let negate_product = negate_a != negate_b;
+            if (negate_product && negate_c) || (plus_one && (negate_a || negate_b || negate_c)) {
+                return self.operand_error(
+                    "`vmad` negates the product or the addend, and neither with `.po`",
+                );
             }
             let d = self.d32(&i.operands[0], Type::B32)?;
-            let (a, oa) = self.part(&i.operands[1], at.is_signed())?;
-            let (b, ob) = self.part(&i.operands[2], bt.is_signed())?;
-            let c = self.s32(&i.operands[3], Type::B32)?;
+            let (a, oa) = self.part(&a, at.is_signed())?;
+            let (b, ob) = self.part(&b, bt.is_signed())?;
+            let c = self.s32(&c, Type::B32)?;
             let mad = VideoMad {
                 a: oa,
                 b: ob,
-                negate_product: false,
-                negate_c: false,
+                negate_product,
+                negate_c,
                 plus_one,
                 scale: shift.unwrap_or(0),
                 sat,

@@ -342,6 +342,7 @@ impl Lowering<'_> {
 
     fn store(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
         let order = order(m);
+        self.f.general_sync |= order.release;
         let asked = space(m).unwrap_or(Space::Generic);
         let hinted = hints(m);
         let count = self.vector_width(m);
@@ -383,6 +384,7 @@ impl Lowering<'_> {
     fn atomic(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
         let reduction = i.opcode == "red";
         let mut order = order(m);
+        self.f.general_sync |= order.release;
         order.strong = true;
         let space = space(m).unwrap_or(Space::Generic);
         m.flag("noftz");

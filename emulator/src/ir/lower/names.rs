@@ -368,6 +368,10 @@ impl<'m> Lowering<'m> {
                 return Some((special(axis), Type::U32));
             }
         }
+        if let Some(number) = name.strip_prefix("%envreg") {
+            let number = number.parse().ok().filter(|number| *number < 32)?;
+            return Some((Special::EnvReg(number), Type::U32));
+        }
         Some(match name {
             "%laneid" => (Special::LaneId, Type::U32),
             "%warpid" => (Special::WarpId, Type::U32),
@@ -641,6 +645,7 @@ pub(super) fn describe(operand: &Operand) -> String {
     match operand {
         Operand::Name { name, .. } => format!("`{name}`"),
         Operand::Not(name) => format!("`!{name}`"),
+        Operand::Negated(name) => format!("`-{name}`"),
         Operand::Number(_) => "a number".into(),
         Operand::Sink => "`_`".into(),
         Operand::Vector(_) => "a vector `{…}`".into(),

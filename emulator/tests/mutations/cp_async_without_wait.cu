@@ -1,0 +1,19 @@
+// Copies a tile to shared memory in the background and reads it.
+__device__ void copy_async_16(void* to, const void* from) {
+    unsigned address = (unsigned)__cvta_generic_to_shared(to);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
+}
+__device__ void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int N> __device__ void wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+
+extern "C" __global__ void kernel(const float4* in, float* out) {
+    __shared__ float4 tile[64];
+    copy_async_16(&tile[threadIdx.x], &in[threadIdx.x]);
+    commit();
+#ifndef BUG  // nothing waits for the copy
+    wait<0>();
+#endif
+    __syncthreads();
+    float4 v = tile[threadIdx.x ^ 1];
+    out[threadIdx.x] = v.x + v.y + v.z + v.w;
+}
