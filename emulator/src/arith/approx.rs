@@ -2,6 +2,7 @@
 //!
 //! The hardware's tables are not public, so these functions are computed in double precision and rounded once. That is
 //! inside every bound the PTX ISA gives, yet not the silicon's bits: a program must not depend on more than the bound.
+//! 2^x and the logarithm, which kernels call for every element, are polynomials that vectorise; the rest is the host's libm.
 
 use super::float::{
     FloatType, Mode, NAN_F32, NAN_F64, bf16_to_f32, div_f32, f16_to_f32, f32_to_bf16_nearest,
@@ -21,16 +22,71 @@ fn through_f64(a: u32, ftz: bool, f: impl Fn(f64) -> f64) -> u32 {
     if ftz { flush_f32(bits) } else { bits }
 }
 
+/// 2^x for an x that came from f32: x = n + f with |f| ≤ ½, and the Taylor polynomial of e^(f ln 2), whose remainder is
+/// below 2^-27. Whole numbers give exact powers.
+#[inline(always)]
+fn exp2(x: f64) -> f64 {
+    /// (ln 2)^k / k!
+    const TERMS: [f64; 8] = [
+        1.525_273_380_405_984e-5,
+        1.540_353_039_338_161e-4,
+        1.333_355_814_642_844_2e-3,
+        9.618_129_107_628_477e-3,
+        5.550_410_866_482_158e-2,
+        2.402_265_069_591_007e-1,
+        std::f64::consts::LN_2,
+        1.0,
+    ];
+    // Beyond these powers f32 is 0 or infinite. The comparisons keep NaN, which a clamp into range would lose.
+    let x = if x > 200.0 { 200.0 } else { x };
+    let x = if x < -200.0 { -200.0 } else { x };
+    // Adding 1.5·2^52 leaves the nearest integer in the low bits of the sum.
+    const TO_INTEGER: f64 = 6_755_399_441_055_744.0;
+    let shifted = x + TO_INTEGER;
+    let f = x - (shifted - TO_INTEGER);
+    let power = TERMS[1..]
+        .iter()
+        .fold(TERMS[0], |sum, &term| sum.mul_add(f, term));
+    let scale = f64::from_bits((shifted.to_bits().wrapping_add(1023)) << 52);
+    power * scale
+}
+
+/// The binary logarithm of an x that came from f32: x = m·2^e with √½ ≤ m < √2, and the series of
+/// 2/ln 2 · atanh((m − 1)/(m + 1)), cut off below 2^-40 of its value.
+#[inline(always)]
+fn log2(x: f64) -> f64 {
+    const TWO_OVER_LN_2: f64 = 2.0 * std::f64::consts::LOG2_E;
+    const SQRT_HALF: u64 = 0x3fe6_a09e_0000_0000;
+    let offset = x.to_bits().wrapping_sub(SQRT_HALF);
+    let exponent = (offset as i64) >> 52;
+    let m = f64::from_bits(x.to_bits().wrapping_sub((exponent << 52) as u64));
+    let s = (m - 1.0) / (m + 1.0);
+    let square = s * s;
+    let series = [11.0, 9.0, 7.0, 5.0, 3.0, 1.0]
+        .iter()
+        .fold(1.0 / 13.0, |sum: f64, odd| sum.mul_add(square, 1.0 / odd));
+    let finite = (s * TWO_OVER_LN_2).mul_add(series, exponent as i32 as f64);
+    let bounded = if x == f64::INFINITY { x } else { finite };
+    let signed = if x < 0.0 { f64::NAN } else { bounded };
+    if x == 0.0 {
+        f64::NEG_INFINITY
+    } else if x.is_nan() {
+        x
+    } else {
+        signed
+    }
+}
+
 /// `ex2.approx{.ftz}.f32`: 2^a, within 2^-22.5 relative.
 #[inline]
 pub fn ex2_f32(a: u32, ftz: bool) -> u32 {
-    through_f64(a, ftz, f64::exp2)
+    through_f64(a, ftz, exp2)
 }
 
 /// `lg2.approx{.ftz}.f32`: the binary logarithm, within 2^-22.6 absolute or relative. Negative numbers give NaN.
 #[inline]
 pub fn lg2_f32(a: u32, ftz: bool) -> u32 {
-    through_f64(a, ftz, f64::log2)
+    through_f64(a, ftz, log2)
 }
 
 /// `rcp.approx{.ftz}.f32`: the reciprocal, within 1 ulp.

@@ -11,6 +11,9 @@ pub mod matrix;
 pub mod video;
 pub mod warp;
 
+#[cfg(test)]
+mod tests;
+
 /// Lanes in a warp.
 pub const WARP: usize = 32;
 

@@ -130,13 +130,36 @@ pub enum Collective {
     /// `bar.warp.sync`
     Sync,
     /// `shfl.sync`
-    Shuffle { mode: ShuffleMode, d: S32, p: Option<SP>, a: S32, b: S32, c: S32 },
+    Shuffle {
+        mode: ShuffleMode,
+        d: S32,
+        p: Option<SP>,
+        a: S32,
+        b: S32,
+        c: S32,
+    },
     /// `vote.sync`
-    Vote { mode: VoteMode, source: SP, negated: bool, pred: Option<SP>, ballot: Option<S32> },
+    Vote {
+        mode: VoteMode,
+        source: SP,
+        negated: bool,
+        pred: Option<SP>,
+        ballot: Option<S32>,
+    },
     /// `match.sync`
-    Match { all: bool, d: S32, p: Option<SP>, a: Reg },
+    Match {
+        all: bool,
+        d: S32,
+        p: Option<SP>,
+        a: Reg,
+    },
     /// `redux.sync`
-    Reduce { op: AtomicOp, signed: bool, d: S32, a: S32 },
+    Reduce {
+        op: AtomicOp,
+        signed: bool,
+        d: S32,
+        a: S32,
+    },
     /// `elect.sync`
     Elect { d: Option<S32>, p: SP },
 }
@@ -270,13 +293,35 @@ pub struct CopyAsync {
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub enum Mbarrier {
-    Init { address: Address, count: S32 },
-    Inval { address: Address },
-    Arrive { address: Address, state: Option<S64>, count: Option<S32>, drop: bool, complete: bool },
-    Test { address: Address, done: SP, state: Option<S64>, parity: Option<S32> },
-    PendingCount { d: S32, state: S64 },
+    Init {
+        address: Address,
+        count: S32,
+    },
+    Inval {
+        address: Address,
+    },
+    Arrive {
+        address: Address,
+        state: Option<S64>,
+        count: Option<S32>,
+        drop: bool,
+        complete: bool,
+    },
+    Test {
+        address: Address,
+        done: SP,
+        state: Option<S64>,
+        parity: Option<S32>,
+    },
+    PendingCount {
+        d: S32,
+        state: S64,
+    },
     /// `cp.async.mbarrier.arrive`
-    CopyArrive { address: Address, noinc: bool },
+    CopyArrive {
+        address: Address,
+        noinc: bool,
+    },
 }
 
 /// How an argument or a return value is passed.
@@ -356,6 +401,7 @@ pub enum Special {
     GlobalTimerHi,
     DynamicSharedSize,
     TotalSharedSize,
+    EnvReg(u8),
     Zero,
 }
 
@@ -574,4 +620,3 @@ pub struct Function {
     /// Estimated registers per thread.
     pub registers: u32,
 }
-

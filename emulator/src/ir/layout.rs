@@ -29,7 +29,11 @@ pub(super) fn order(flat: Vec<Flat>, labels: u32, f: &mut Function) -> Result<()
     let mut blocks: Vec<Block> = Vec::new();
     let mut label_block = vec![usize::MAX; labels as usize];
     let mut open = false;
-    let fresh = || Block { insts: Vec::new(), successors: Vec::new(), falls_to: None };
+    let fresh = || Block {
+        insts: Vec::new(),
+        successors: Vec::new(),
+        falls_to: None,
+    };
     for item in flat {
         match item {
             Flat::Label(id) => {
@@ -98,7 +102,11 @@ pub(super) fn order(flat: Vec<Flat>, labels: u32, f: &mut Function) -> Result<()
         {
             let site = insts.last().map_or(0, |i| i.site);
             jumps.push((insts.len(), next));
-            insts.push(Inst { op: Op::Jump(0), guard: None, site });
+            insts.push(Inst {
+                op: Op::Jump(0),
+                guard: None,
+                site,
+            });
         }
     }
     for inst in &mut insts {
@@ -186,7 +194,9 @@ fn schedule(blocks: &[Block]) -> Vec<usize> {
             let body = loops.get(header)?;
             ready.iter().copied().find(|b| has(body, *b))
         });
-        let Some(at) = inner.or_else(|| ready.first().copied()) else { break };
+        let Some(at) = inner.or_else(|| ready.first().copied()) else {
+            break;
+        };
         ready.remove(&at);
         out.push(at);
         if let Some(body) = loops.get(&at) {
@@ -216,7 +226,9 @@ pub fn reaches(f: &Function, from: u32, to: u32) -> bool {
     let mut work = vec![from];
     let mut first = true;
     while let Some(at) = work.pop() {
-        let Some(inst) = f.insts.get(at as usize) else { continue };
+        let Some(inst) = f.insts.get(at as usize) else {
+            continue;
+        };
         if !first && at == to {
             return true;
         }
@@ -249,7 +261,8 @@ pub fn reaches(f: &Function, from: u32, to: u32) -> bool {
 /// order of the text, with a register that lives into a loop alive until its end. `uses` are the
 /// (instruction, register, words) that the lowering saw; `loops` are (first, last) instruction.
 pub(super) fn register_estimate(uses: &[(u32, u64, u32)], loops: &[(u32, u32)]) -> u32 {
-    let mut ranges: std::collections::HashMap<u64, (u32, u32, u32)> = std::collections::HashMap::new();
+    let mut ranges: std::collections::HashMap<u64, (u32, u32, u32)> =
+        std::collections::HashMap::new();
     for (at, register, words) in uses {
         let range = ranges.entry(*register).or_insert((*at, *at, *words));
         range.0 = range.0.min(*at);

@@ -112,12 +112,18 @@ pub(crate) struct SharedVariable {
 
 /// What depends on all functions that a kernel may call: the layout of shared memory, the narrowest
 /// accesses, the stack.
-fn finish_kernel(k: &mut Kernel, functions: &[Function], shared: &[SharedVariable]) -> Result<(), String> {
+fn finish_kernel(
+    k: &mut Kernel,
+    functions: &[Function],
+    shared: &[SharedVariable],
+) -> Result<(), String> {
     let mut seen = vec![false; functions.len()];
     let mut work = vec![k.function];
     let mut used = vec![false; shared.len()];
     while let Some(at) = work.pop() {
-        let Some(f) = functions.get(at as usize) else { continue };
+        let Some(f) = functions.get(at as usize) else {
+            continue;
+        };
         if std::mem::replace(&mut seen[at as usize], true) {
             continue;
         }
@@ -129,7 +135,13 @@ fn finish_kernel(k: &mut Kernel, functions: &[Function], shared: &[SharedVariabl
         k.general_sync |= f.general_sync;
         work.extend(&f.calls);
         if f.calls_indirectly {
-            work.extend(functions.iter().enumerate().filter(|(_, f)| !f.is_kernel).map(|(i, _)| i as u32));
+            work.extend(
+                functions
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, f)| !f.is_kernel)
+                    .map(|(i, _)| i as u32),
+            );
         }
     }
     let mut end = 0u64;
@@ -185,8 +197,21 @@ impl Module {
     /// [`LoadError`] with line and column: the text isn't PTX, or uses what sm_86 doesn't have.
     pub fn compile(ptx: &str, name: &str) -> Result<Module, LoadError> {
         let tree = crate::ptx::parse(ptx, name)?;
-        let lower::Lowered { kernels, globals, shared, functions, files } = lower::lower(&tree, name)?;
-        Ok(Module { name: name.to_owned(), kernels, globals, shared, functions, files })
+        let lower::Lowered {
+            kernels,
+            globals,
+            shared,
+            functions,
+            files,
+        } = lower::lower(&tree, name)?;
+        Ok(Module {
+            name: name.to_owned(),
+            kernels,
+            globals,
+            shared,
+            functions,
+            files,
+        })
     }
 
     /// The name given to [`Module::compile`].
@@ -224,7 +249,10 @@ impl Module {
     }
 
     pub(crate) fn function_index(&self, name: &str) -> Option<u32> {
-        self.functions.iter().position(|f| f.name == name).map(|i| i as u32)
+        self.functions
+            .iter()
+            .position(|f| f.name == name)
+            .map(|i| i as u32)
     }
 
     /// Source file and line of a `.loc`.

@@ -55,8 +55,10 @@ impl Regs {
     /// Makes room for a frame that starts at `base`.
     pub fn reserve(&mut self, base: Base, r32: u32, r64: u32, pred: u32) {
         let grow = |have: usize, from: u32, count: u32| have.max((from + count) as usize);
-        self.r32.resize(grow(self.r32.len(), base.r32, r32), Lanes32([0; WARP]));
-        self.r64.resize(grow(self.r64.len(), base.r64, r64), Lanes64([0; WARP]));
+        self.r32
+            .resize(grow(self.r32.len(), base.r32, r32), Lanes32([0; WARP]));
+        self.r64
+            .resize(grow(self.r64.len(), base.r64, r64), Lanes64([0; WARP]));
         self.pred.resize(grow(self.pred.len(), base.pred, pred), 0);
     }
 
@@ -98,7 +100,11 @@ impl Regs {
             *slot = *value;
         } else {
             for lane in 0..WARP {
-                slot[lane] = if mask >> lane & 1 != 0 { value[lane] } else { slot[lane] };
+                slot[lane] = if mask >> lane & 1 != 0 {
+                    value[lane]
+                } else {
+                    slot[lane]
+                };
             }
         }
     }
@@ -111,7 +117,11 @@ impl Regs {
             *slot = *value;
         } else {
             for lane in 0..WARP {
-                slot[lane] = if mask >> lane & 1 != 0 { value[lane] } else { slot[lane] };
+                slot[lane] = if mask >> lane & 1 != 0 {
+                    value[lane]
+                } else {
+                    slot[lane]
+                };
             }
         }
     }
@@ -196,10 +206,13 @@ impl Dest for SP {
     }
 }
 
-fn has_avx2() -> bool {
+/// Whether the closures may use the vector instructions they are compiled for twice.
+pub(crate) fn has_avx2() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
-        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("bmi2")
+        is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("bmi2")
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
@@ -279,7 +292,9 @@ impl super::code::Reg {
     #[inline(always)]
     pub fn store_wide(self, regs: &mut Regs, value: &[u64; WARP], mask: u32) {
         match self {
-            super::code::Reg::W(s) => regs.put32(s, &std::array::from_fn(|lane| value[lane] as u32), mask),
+            super::code::Reg::W(s) => {
+                regs.put32(s, &std::array::from_fn(|lane| value[lane] as u32), mask)
+            }
             super::code::Reg::D(s) => regs.put64(s, value, mask),
         }
     }
@@ -315,7 +330,11 @@ fn wide_avx2<const N: usize, F: Fn([u64; N]) -> u64>(
 
 /// `d = f(sources)` in every lane, for operands of any width: sources are zero-extended, the result
 /// is truncated. For the instructions that aren't hot.
-pub fn map_wide<const N: usize, F>(d: super::code::Reg, sources: [super::code::Reg; N], f: F) -> AluFn
+pub fn map_wide<const N: usize, F>(
+    d: super::code::Reg,
+    sources: [super::code::Reg; N],
+    f: F,
+) -> AluFn
 where
     F: Fn([u64; N]) -> u64 + Send + Sync + 'static,
 {
@@ -328,3 +347,42 @@ where
     }
     Box::new(move |regs, mask| wide_body(regs, mask, d, &sources, &f))
 }
+
+/// A lane-parallel closure of a hot instruction: like [`map1`] and its kin, but the expression is
+/// certain to be inlined into the loop that is compiled for the processor's vector units. It can't
+/// capture anything.
+macro_rules! hot {
+    ($d:expr; $($arg:ident: $ty:ty = $slot:expr),+; $body:expr) => {{
+        #[inline(always)]
+        fn scalar($($arg: <$ty as $crate::ir::regs::Source>::Lane),+) -> u32 {
+            $body
+        }
+        #[inline(always)]
+        fn portable(regs: &mut $crate::ir::regs::Regs, mask: u32, d: $crate::ir::regs::S32, $($arg: $ty),+) {
+            $(let $arg = $crate::ir::regs::Source::fetch($arg, regs);)+
+            let mut out = [0u32; $crate::arith::WARP];
+            for lane in 0..$crate::arith::WARP {
+                out[lane] = scalar($($arg[lane]),+);
+            }
+            regs.put32(d, &out, mask);
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
+        fn wide(regs: &mut $crate::ir::regs::Regs, mask: u32, d: $crate::ir::regs::S32, $($arg: $ty),+) {
+            portable(regs, mask, d, $($arg),+);
+        }
+        let d: $crate::ir::regs::S32 = $d;
+        $(let $arg: $ty = $slot;)+
+        let f: $crate::ir::regs::AluFn = if $crate::ir::regs::has_avx2() {
+            // SAFETY: the processor was found to have the features when the closure was made.
+            #[cfg(target_arch = "x86_64")]
+            { Box::new(move |regs, mask| unsafe { wide(regs, mask, d, $($arg),+) }) }
+            #[cfg(not(target_arch = "x86_64"))]
+            { Box::new(move |regs, mask| portable(regs, mask, d, $($arg),+)) }
+        } else {
+            Box::new(move |regs, mask| portable(regs, mask, d, $($arg),+))
+        };
+        f
+    }};
+}
+pub(crate) use hot;

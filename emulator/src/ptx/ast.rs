@@ -80,7 +80,13 @@ impl Type {
         match self {
             Type::Pred | Type::B8 | Type::U8 | Type::S8 => 1,
             Type::B16 | Type::U16 | Type::S16 | Type::F16 | Type::BF16 => 2,
-            Type::B32 | Type::U32 | Type::S32 | Type::F32 | Type::F16x2 | Type::BF16x2 | Type::TF32 => 4,
+            Type::B32
+            | Type::U32
+            | Type::S32
+            | Type::F32
+            | Type::F16x2
+            | Type::BF16x2
+            | Type::TF32 => 4,
             Type::B64 | Type::U64 | Type::S64 | Type::F64 => 8,
             Type::B128 => 16,
         }
@@ -95,7 +101,13 @@ impl Type {
     pub fn is_float(self) -> bool {
         matches!(
             self,
-            Type::F16 | Type::F16x2 | Type::BF16 | Type::BF16x2 | Type::TF32 | Type::F32 | Type::F64
+            Type::F16
+                | Type::F16x2
+                | Type::BF16
+                | Type::BF16x2
+                | Type::TF32
+                | Type::F32
+                | Type::F64
         )
     }
 }
@@ -285,6 +297,8 @@ pub enum Operand {
     },
     /// `!p`
     Not(String),
+    /// `-r`, of `vmad` only; a part of the register included.
+    Negated(String),
     /// A literal.
     Number(Number),
     /// `_`

@@ -72,7 +72,10 @@ pub fn tokenize<'a>(text: &'a str, name: &str) -> Result<Vec<(Token<'a>, Pos)>, 
     let (mut at, mut line, mut line_start) = (0usize, 1u32, 0usize);
     while at < bytes.len() {
         let c = bytes[at];
-        let pos = Pos { line, column: (at - line_start + 1) as u32 };
+        let pos = Pos {
+            line,
+            column: (at - line_start + 1) as u32,
+        };
         let start = at;
         match c {
             b'\n' => {
@@ -109,7 +112,11 @@ pub fn tokenize<'a>(text: &'a str, name: &str) -> Result<Vec<(Token<'a>, Pos)>, 
                     at += 1 + usize::from(bytes[at] == b'\\');
                 }
                 if bytes.get(at) != Some(&b'"') {
-                    return Err(syntax(name, pos, "this string has no closing quote on its line"));
+                    return Err(syntax(
+                        name,
+                        pos,
+                        "this string has no closing quote on its line",
+                    ));
                 }
                 let Some(content) = text.get(start + 1..at) else {
                     return Err(syntax(name, pos, "this string is not valid text"));
@@ -123,7 +130,9 @@ pub fn tokenize<'a>(text: &'a str, name: &str) -> Result<Vec<(Token<'a>, Pos)>, 
                     while bytes.get(at).is_some_and(|c| is_word(*c)) {
                         at += 1;
                     }
-                    if bytes[at..].starts_with(b"::") && bytes.get(at + 2).is_some_and(|c| is_word(*c)) {
+                    if bytes[at..].starts_with(b"::")
+                        && bytes.get(at + 2).is_some_and(|c| is_word(*c))
+                    {
                         at += 2;
                     } else {
                         break;
@@ -132,8 +141,8 @@ pub fn tokenize<'a>(text: &'a str, name: &str) -> Result<Vec<(Token<'a>, Pos)>, 
                 tokens.push((Token::Dot(&text[start + 1..at]), pos));
             }
             b'0'..=b'9' => {
-                let (token, end) =
-                    number(text, at).ok_or_else(|| syntax(name, pos, "this number is malformed or too large"))?;
+                let (token, end) = number(text, at)
+                    .ok_or_else(|| syntax(name, pos, "this number is malformed or too large"))?;
                 at = end;
                 tokens.push((token, pos));
             }
@@ -144,14 +153,21 @@ pub fn tokenize<'a>(text: &'a str, name: &str) -> Result<Vec<(Token<'a>, Pos)>, 
                 }
                 tokens.push((Token::Ident(&text[start..at]), pos));
             }
-            b'{' | b'}' | b'(' | b')' | b'[' | b']' | b'<' | b'>' | b',' | b';' | b':' | b'=' | b'+' | b'-' | b'!'
-            | b'@' | b'|' | b'*' | b'/' | b'&' | b'^' | b'~' | b'?' => {
+            b'{' | b'}' | b'(' | b')' | b'[' | b']' | b'<' | b'>' | b',' | b';' | b':' | b'='
+            | b'+' | b'-' | b'!' | b'@' | b'|' | b'*' | b'/' | b'&' | b'^' | b'~' | b'?' => {
                 at += 1;
                 tokens.push((Token::Punct(c), pos));
             }
             _ => {
-                let shown = text.get(at..).and_then(|t| t.chars().next()).unwrap_or('\u{fffd}');
-                return Err(syntax(name, pos, format!("the character {shown:?} has no meaning in PTX")));
+                let shown = text
+                    .get(at..)
+                    .and_then(|t| t.chars().next())
+                    .unwrap_or('\u{fffd}');
+                return Err(syntax(
+                    name,
+                    pos,
+                    format!("the character {shown:?} has no meaning in PTX"),
+                ));
             }
         }
     }
@@ -163,7 +179,9 @@ pub fn tokenize<'a>(text: &'a str, name: &str) -> Result<Vec<(Token<'a>, Pos)>, 
 /// The number that starts at `at`, and where it ends.
 fn number(text: &str, at: usize) -> Option<(Token<'_>, usize)> {
     let bytes = text.as_bytes();
-    let digits = |from: usize, ok: fn(&u8) -> bool| bytes[from..].iter().take_while(|c| ok(c)).count() + from;
+    let digits = |from: usize, ok: fn(&u8) -> bool| {
+        bytes[from..].iter().take_while(|c| ok(c)).count() + from
+    };
     let second = bytes.get(at + 1).copied().unwrap_or(0);
     let hex: fn(&u8) -> bool = u8::is_ascii_hexdigit;
     let with_suffix = |token: u64, end: usize| {
@@ -175,13 +193,18 @@ fn number(text: &str, at: usize) -> Option<(Token<'_>, usize)> {
         match second {
             b'f' | b'F' => {
                 let end = digits(at + 2, hex);
-                return (end == at + 10)
-                    .then(|| u32::from_str_radix(&text[at + 2..end], 16).ok().map(|v| (Token::F32(v), end)))?;
+                return (end == at + 10).then(|| {
+                    u32::from_str_radix(&text[at + 2..end], 16)
+                        .ok()
+                        .map(|v| (Token::F32(v), end))
+                })?;
             }
             b'd' | b'D' => {
                 let end = digits(at + 2, hex);
                 return (end == at + 18).then(|| {
-                    u64::from_str_radix(&text[at + 2..end], 16).ok().map(|v| (Token::F64(f64::from_bits(v)), end))
+                    u64::from_str_radix(&text[at + 2..end], 16)
+                        .ok()
+                        .map(|v| (Token::F64(f64::from_bits(v)), end))
                 })?;
             }
             b'x' | b'X' => {
@@ -196,7 +219,8 @@ fn number(text: &str, at: usize) -> Option<(Token<'_>, usize)> {
         }
     }
     let mut end = digits(at, u8::is_ascii_digit);
-    let fraction = bytes.get(end) == Some(&b'.') && !bytes.get(end + 1).is_some_and(|c| c.is_ascii_alphabetic());
+    let fraction = bytes.get(end) == Some(&b'.')
+        && !bytes.get(end + 1).is_some_and(|c| c.is_ascii_alphabetic());
     let exponent = matches!(bytes.get(end), Some(b'e' | b'E'));
     if fraction || exponent {
         if fraction {
@@ -212,5 +236,8 @@ fn number(text: &str, at: usize) -> Option<(Token<'_>, usize)> {
         return text[at..end].parse().ok().map(|v| (Token::F64(v), end));
     }
     let octal = bytes[at] == b'0' && end > at + 1;
-    with_suffix(u64::from_str_radix(&text[at..end], if octal { 8 } else { 10 }).ok()?, end)
+    with_suffix(
+        u64::from_str_radix(&text[at..end], if octal { 8 } else { 10 }).ok()?,
+        end,
+    )
 }

@@ -1,8 +1,8 @@
 //! Recursive descent from tokens to the syntax tree.
 
 use super::ast::{
-    Function, Guard, Init, Instruction, Linkage, Location, Number, Operand, Space, Statement, SyntaxTree, Type,
-    Variable,
+    Function, Guard, Init, Instruction, Linkage, Location, Number, Operand, Space, Statement,
+    SyntaxTree, Type, Variable,
 };
 use super::lexer::{Pos, Token, syntax, tokenize};
 use super::{LoadError, LoadErrorKind};
@@ -16,7 +16,13 @@ const MAX_DEPTH: u32 = 200;
 /// [`LoadError`] with the line and column of the first thing that isn't PTX.
 pub fn parse(text: &str, name: &str) -> Result<SyntaxTree, LoadError> {
     let tokens = tokenize(text, name)?;
-    Parser { tokens: &tokens, at: 0, name, depth: 0 }.module()
+    Parser {
+        tokens: &tokens,
+        at: 0,
+        name,
+        depth: 0,
+    }
+    .module()
 }
 
 struct Parser<'t, 'a> {
@@ -52,7 +58,10 @@ impl<'a> Parser<'_, 'a> {
     }
 
     fn unsupported<T>(&self, at: Pos, message: impl Into<String>) -> Result<T> {
-        Err(LoadError { kind: LoadErrorKind::Unsupported, ..syntax(self.name, at, message) })
+        Err(LoadError {
+            kind: LoadErrorKind::Unsupported,
+            ..syntax(self.name, at, message)
+        })
     }
 
     fn expected<T>(&self, what: &str) -> Result<T> {
@@ -68,7 +77,11 @@ impl<'a> Parser<'_, 'a> {
     }
 
     fn expect(&mut self, c: u8) -> Result<()> {
-        if self.eat(c) { Ok(()) } else { self.expected(&format!("`{}`", c as char)) }
+        if self.eat(c) {
+            Ok(())
+        } else {
+            self.expected(&format!("`{}`", c as char))
+        }
     }
 
     fn eat_dot(&mut self, word: &str) -> bool {
@@ -102,7 +115,8 @@ impl<'a> Parser<'_, 'a> {
     fn small(&mut self, what: &str) -> Result<u32> {
         let at = self.pos();
         let value = self.unsigned(what)?;
-        u32::try_from(value).map_err(|_| syntax(self.name, at, format!("{what} {value} is too large")))
+        u32::try_from(value)
+            .map_err(|_| syntax(self.name, at, format!("{what} {value} is too large")))
     }
 
     fn module(&mut self) -> Result<SyntaxTree> {
@@ -132,7 +146,10 @@ impl<'a> Parser<'_, 'a> {
                 Token::Dot("address_size") => {
                     self.next();
                     if self.unsigned("an address size")? != 64 {
-                        return self.unsupported(at, "only 64-bit addresses exist on sm_86 (`.address_size 64`)");
+                        return self.unsupported(
+                            at,
+                            "only 64-bit addresses exist on sm_86 (`.address_size 64`)",
+                        );
                     }
                 }
                 Token::Dot("file") => {
@@ -166,7 +183,9 @@ impl<'a> Parser<'_, 'a> {
                 Token::Dot(_) => {
                     let linkage = self.linkage();
                     match self.peek() {
-                        Token::Dot("entry" | "func") => tree.functions.push(self.function(linkage)?),
+                        Token::Dot("entry" | "func") => {
+                            tree.functions.push(self.function(linkage)?)
+                        }
                         _ => tree.variables.append(&mut self.variables(linkage)?),
                     }
                 }
@@ -253,7 +272,9 @@ impl<'a> Parser<'_, 'a> {
     }
 
     fn space(&mut self) -> Option<Space> {
-        let Token::Dot(word) = self.peek() else { return None };
+        let Token::Dot(word) = self.peek() else {
+            return None;
+        };
         let space = match word {
             "reg" => Space::Reg,
             "param" => Space::Param,
@@ -272,7 +293,10 @@ impl<'a> Parser<'_, 'a> {
         let at = self.pos();
         let Some(space) = self.space() else {
             if let Token::Dot(word @ ("texref" | "samplerref" | "surfref" | "tex")) = self.peek() {
-                return self.unsupported(at, format!("`.{word}`: textures and surfaces are not modelled"));
+                return self.unsupported(
+                    at,
+                    format!("`.{word}`: textures and surfaces are not modelled"),
+                );
             }
             return match self.peek() {
                 Token::Dot(word) => self.unsupported(at, format!("unknown directive `.{word}`")),
@@ -313,7 +337,9 @@ impl<'a> Parser<'_, 'a> {
                     self.next();
                     let value = self.small("an alignment")?;
                     if !value.is_power_of_two() || value > 1 << 16 {
-                        return self.error(format!("the alignment {value} is not a power of two up to 65536"));
+                        return self.error(format!(
+                            "the alignment {value} is not a power of two up to 65536"
+                        ));
                     }
                     align = Some(value);
                 }
@@ -345,13 +371,16 @@ impl<'a> Parser<'_, 'a> {
                     }
                     _ => {
                         let at = self.pos();
-                        return self.unsupported(at, format!("`.{word}` has no meaning in a declaration"));
+                        return self
+                            .unsupported(at, format!("`.{word}` has no meaning in a declaration"));
                     }
                 },
                 _ => break,
             }
         }
-        let Some(ty) = ty else { return self.expected("a type") };
+        let Some(ty) = ty else {
+            return self.expected("a type");
+        };
         let mut v = Variable {
             pos,
             linkage,
@@ -375,7 +404,11 @@ impl<'a> Parser<'_, 'a> {
             self.expect(b'>')?;
         }
         while self.eat(b'[') {
-            let dim = if self.peek() == Token::Punct(b']') { 0 } else { self.unsigned("an array size")? };
+            let dim = if self.peek() == Token::Punct(b']') {
+                0
+            } else {
+                self.unsigned("an array size")?
+            };
             v.dims.push(dim);
             self.expect(b']')?;
         }
@@ -409,12 +442,22 @@ impl<'a> Parser<'_, 'a> {
                 let mut addend = self.addend()?;
                 self.expect(b')')?;
                 addend = addend.wrapping_add(self.addend()?);
-                Ok(Init::Address { symbol, addend, mask: None, pos })
+                Ok(Init::Address {
+                    symbol,
+                    addend,
+                    mask: None,
+                    pos,
+                })
             }
             Token::Ident(symbol) => {
                 self.next();
                 let addend = self.addend()?;
-                Ok(Init::Address { symbol: symbol.to_owned(), addend, mask: None, pos })
+                Ok(Init::Address {
+                    symbol: symbol.to_owned(),
+                    addend,
+                    mask: None,
+                    pos,
+                })
             }
             Token::Int(mask, _) if self.peek_at(1) == Token::Punct(b'(') => {
                 self.next();
@@ -422,9 +465,17 @@ impl<'a> Parser<'_, 'a> {
                 let inner = self.init()?;
                 self.expect(b')')?;
                 match inner {
-                    Init::Address { symbol, addend, mask: None, .. } => {
-                        Ok(Init::Address { symbol, addend, mask: Some(mask), pos })
-                    }
+                    Init::Address {
+                        symbol,
+                        addend,
+                        mask: None,
+                        ..
+                    } => Ok(Init::Address {
+                        symbol,
+                        addend,
+                        mask: Some(mask),
+                        pos,
+                    }),
                     _ => self.error("a mask applies to an address"),
                 }
             }
@@ -434,7 +485,11 @@ impl<'a> Parser<'_, 'a> {
 
     fn deeper(&mut self) -> Result<()> {
         self.depth += 1;
-        if self.depth > MAX_DEPTH { self.error(format!("nested deeper than {MAX_DEPTH}")) } else { Ok(()) }
+        if self.depth > MAX_DEPTH {
+            self.error(format!("nested deeper than {MAX_DEPTH}"))
+        } else {
+            Ok(())
+        }
     }
 
     /// `+4`, `-4`, `+-4`, or nothing.
@@ -457,6 +512,10 @@ impl<'a> Parser<'_, 'a> {
 
     fn number(&mut self) -> Result<Number> {
         let negative = self.eat(b'-');
+        self.magnitude(negative)
+    }
+
+    fn magnitude(&mut self, negative: bool) -> Result<Number> {
         let number = match self.peek() {
             Token::Int(v, _) => Number::Int(if negative { -(v as i128) } else { v as i128 }),
             Token::F32(v) => Number::F32(if negative { v ^ 0x8000_0000 } else { v }),
@@ -476,7 +535,9 @@ impl<'a> Parser<'_, 'a> {
         }
         loop {
             let pos = self.pos();
-            let Some(space) = self.space() else { return self.expected("`.param` or `.reg`") };
+            let Some(space) = self.space() else {
+                return self.expected("`.param` or `.reg`");
+            };
             if !matches!(space, Space::Param | Space::Reg) {
                 return self.error("a parameter lives in `.param` or `.reg`");
             }
@@ -508,7 +569,11 @@ impl<'a> Parser<'_, 'a> {
             returns = self.parameters()?;
         }
         let name = self.ident("a function name")?.to_owned();
-        let params = if self.peek() == Token::Punct(b'(') { self.parameters()? } else { Vec::new() };
+        let params = if self.peek() == Token::Punct(b'(') {
+            self.parameters()?
+        } else {
+            Vec::new()
+        };
         let mut f = Function {
             pos,
             name,
@@ -549,7 +614,10 @@ impl<'a> Parser<'_, 'a> {
                             self.at -= 1;
                             self.pragma()?;
                         }
-                        _ => return self.unsupported(at, format!("unknown function directive `.{word}`")),
+                        _ => {
+                            return self
+                                .unsupported(at, format!("unknown function directive `.{word}`"));
+                        }
                     }
                 }
                 Token::End => return self.error("the text ends inside a function"),
@@ -597,7 +665,9 @@ impl<'a> Parser<'_, 'a> {
                     let instruction = self.instruction()?;
                     out.push(Statement::Instruction(instruction));
                 }
-                Token::End => return self.error("the text ends inside a function: a `}` is missing"),
+                Token::End => {
+                    return self.error("the text ends inside a function: a `}` is missing");
+                }
                 _ => return self.expected("a statement"),
             }
         }
@@ -615,9 +685,17 @@ impl<'a> Parser<'_, 'a> {
             }
             Token::Dot("callprototype") => {
                 self.next();
-                let returns = if self.peek() == Token::Punct(b'(') { self.parameters()? } else { Vec::new() };
+                let returns = if self.peek() == Token::Punct(b'(') {
+                    self.parameters()?
+                } else {
+                    Vec::new()
+                };
                 self.ident("`_`")?;
-                let params = if self.peek() == Token::Punct(b'(') { self.parameters()? } else { Vec::new() };
+                let params = if self.peek() == Token::Punct(b'(') {
+                    self.parameters()?
+                } else {
+                    Vec::new()
+                };
                 while let Token::Dot("noreturn") = self.peek() {
                     self.next();
                 }
@@ -641,7 +719,10 @@ impl<'a> Parser<'_, 'a> {
         let mut guard = None;
         if self.eat(b'@') {
             let negated = self.eat(b'!');
-            guard = Some(Guard { name: self.ident("a predicate register")?.to_owned(), negated });
+            guard = Some(Guard {
+                name: self.ident("a predicate register")?.to_owned(),
+                negated,
+            });
         }
         let pos = self.pos();
         let opcode = self.ident("an opcode")?.to_owned();
@@ -660,7 +741,13 @@ impl<'a> Parser<'_, 'a> {
             }
         }
         self.expect(b';')?;
-        Ok(Instruction { pos, guard, opcode, modifiers, operands })
+        Ok(Instruction {
+            pos,
+            guard,
+            opcode,
+            modifiers,
+            operands,
+        })
     }
 
     fn operand(&mut self) -> Result<Operand> {
@@ -693,6 +780,23 @@ impl<'a> Parser<'_, 'a> {
             Token::Punct(b'!') => {
                 self.next();
                 Ok(Operand::Not(self.ident("a predicate register")?.to_owned()))
+            }
+            Token::Punct(b'-') => {
+                self.next();
+                let Token::Ident(name) = self.peek() else {
+                    return Ok(Operand::Number(self.magnitude(true)?));
+                };
+                if name == "WARP_SZ" {
+                    return Ok(Operand::Number(self.magnitude(true)?));
+                }
+                self.next();
+                let mut name = name.to_owned();
+                if let Token::Dot(component) = self.peek() {
+                    self.next();
+                    name.push('.');
+                    name.push_str(component);
+                }
+                Ok(Operand::Negated(name))
             }
             Token::Punct(b'{') => {
                 self.next();

@@ -1,8 +1,8 @@
 //! Comparisons of `set` and `setp`, and the classes of `testp`.
 
 use super::convert::{bf16_to_f32, f16_to_f32};
-use super::f32::{flush_f32, is_nan_f32};
-use super::f64::is_nan_f64;
+use super::double::is_nan_f64;
+use super::single::{flush_f32, is_nan_f32};
 
 /// A comparison of two floating-point operands. The ones with a `u` are true when an operand is NaN, the others false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,7 +1,7 @@
 //! `cvt` in all pairs of types, `cvt.pack`, and the packed conversions to f16x2 and bf16x2.
 
-use super::f32::{NAN_F32, flush_f32, saturate_f32};
-use super::f64::{is_nan_f64, saturate_f64};
+use super::double::{is_nan_f64, saturate_f64};
+use super::single::{NAN_F32, flush_f32, saturate_f32};
 use super::soft::{self, Format, Integral};
 use super::{Mode, Round};
 
@@ -149,7 +149,7 @@ pub fn f16_to_f32(a: u16) -> u32 {
 /// bf16 to f32: exact; NaN becomes canonical.
 #[inline(always)]
 pub fn bf16_to_f32(a: u16) -> u32 {
-    super::f32::canonical_f32(u32::from(a) << 16)
+    super::single::canonical_f32(u32::from(a) << 16)
 }
 
 /// f32 to f16, to nearest even.
@@ -184,7 +184,7 @@ pub fn f32_to_f16_nearest(a: u32) -> u16 {
 #[inline(always)]
 pub fn f32_to_bf16_nearest(a: u32) -> u16 {
     let rounded = (a.wrapping_add(0x7fff + ((a >> 16) & 1)) >> 16) as u16;
-    if super::f32::is_nan_f32(a) {
+    if super::single::is_nan_f32(a) {
         super::half::NAN_HALF
     } else {
         rounded
@@ -320,7 +320,7 @@ fn finish_cvt(to: FloatType, bits: u64, how: Convert) -> u64 {
 /// f32 to f64: exact. A NaN is quieted and keeps its payload.
 #[inline(always)]
 fn widen_f32(a: u32) -> u64 {
-    if super::f32::is_nan_f32(a) {
+    if super::single::is_nan_f32(a) {
         let payload = u64::from(a & 0x007f_ffff) << 29;
         return u64::from(a >> 31) << 63 | 0x7ff8_0000_0000_0000 | payload;
     }
@@ -345,7 +345,7 @@ pub fn cvt_round_to_integral(ty: FloatType, bits: u64, how: Convert) -> u64 {
                 Round::NegInf => a.floor(),
                 Round::PosInf => a.ceil(),
             };
-            u64::from(super::f32::canonical_f32(rounded.to_bits()))
+            u64::from(super::single::canonical_f32(rounded.to_bits()))
         }
         FloatType::F64 => {
             let a = f64::from_bits(bits);

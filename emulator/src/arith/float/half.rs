@@ -39,18 +39,25 @@ pub fn flush_f16(a: u16) -> u16 {
 }
 
 /// What differs between the two formats.
-trait Half {
+pub(crate) trait Half {
+    /// Positive infinity.
     const INFINITY: u16;
+    /// One.
     const ONE: u16;
+    /// The value, exactly.
     fn widen(a: u16) -> f32;
+    /// Rounded to nearest even.
     fn narrow(a: f32) -> u16;
     /// a·b + c, rounded to odd in f32.
     fn fma_to_odd(a: f32, b: f32, c: f32) -> f32;
+    /// `.ftz`, where the format has it.
     fn flush(a: u16) -> u16;
 }
 
-struct F16;
-struct Bf16;
+/// IEEE binary16.
+pub(crate) struct F16;
+/// The upper half of binary32.
+pub(crate) struct Bf16;
 
 impl Half for F16 {
     const INFINITY: u16 = 0x7c00;

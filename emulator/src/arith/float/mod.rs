@@ -6,16 +6,19 @@
 
 pub mod compare;
 pub mod convert;
-pub mod f32;
-pub mod f64;
+pub mod double;
 pub mod half;
+pub mod single;
 pub mod soft;
+#[cfg(test)]
+mod tests;
 
 pub use compare::*;
 pub use convert::*;
-pub use f32::*;
-pub use f64::*;
+pub use double::*;
 pub use half::*;
+pub(crate) use half::{Bf16, F16, Half};
+pub use single::*;
 
 /// How a result that the format cannot hold is rounded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -10,9 +10,12 @@
 //! The hardware sums groups of products with its own alignment, which NVIDIA does not specify.
 
 mod fragment;
+mod half_product;
 mod load;
 mod product;
 mod quad_pair;
+#[cfg(test)]
+mod tests;
 
 pub use fragment::{Fragment, Role};
 pub use load::{ldmatrix, ldmatrix_row_lane, movmatrix};
@@ -89,7 +92,7 @@ pub struct Mma {
     pub c: Element,
     /// Type of D's elements.
     pub d: Element,
-    /// `.satfinite`: integer results are clamped instead of wrapped; f16 results at the largest finite value.
+    /// `.satfinite`: integer results are clamped instead of wrapped.
     pub satfinite: bool,
     /// For b1 operands.
     pub bit_op: BitOp,
@@ -103,10 +106,7 @@ impl Mma {
         match (self.a, self.b) {
             (F16, F16) => {
                 matches!(shape, (16, 8, 8 | 16))
-                    && matches!(
-                        (self.c, self.d),
-                        (F16, F16) | (F32, F32) | (F16, F32) | (F32, F16)
-                    )
+                    && matches!((self.c, self.d), (F16, F16) | (F32, F32))
             }
             (Bf16, Bf16) => matches!(shape, (16, 8, 8 | 16)) && (self.c, self.d) == (F32, F32),
             (Tf32, Tf32) => matches!(shape, (16, 8, 4 | 8)) && (self.c, self.d) == (F32, F32),

@@ -1,18 +1,18 @@
 //! The products themselves: fragments decoded once into row-major tiles, multiplied, and spread out again.
 
-use super::{BitOp, Element, Mma};
+use super::{BitOp, Element, Mma, half_product};
 use crate::arith::float::{Round, canonical_f32, f16_to_f32, f32_to_f16_nearest, fma_f64};
 use crate::arith::{Lanes, Lanes64};
 
 /// Columns of B and C that are multiplied at once: one brick of lanes, and one vector register of f32.
-const PANEL: usize = 8;
+pub(super) const PANEL: usize = 8;
 /// The most rows of A (`wmma.m32n8k16`).
 const MAX_ROWS: usize = 32;
 /// The most elements along k of a type that is decoded (`mma.m16n8k64` of 4-bit integers).
 const MAX_DEPTH: usize = 64;
 
 /// A number that elements are decoded to and sums are kept in.
-trait Number: Copy + Default {
+pub(super) trait Number: Copy + Default {
     /// self + a·b.
     fn multiply_add(self, a: Self, b: Self) -> Self;
 }
@@ -111,27 +111,20 @@ fn accumulate<T: Number>(a: &[T], depth: usize, b: &[[T; PANEL]], sums: &mut [[T
     }
 }
 
-/// The registers of a panel of C or D with one element per register: for every 16 rows, two for each half.
-fn panel_registers(mma: &Mma, panel: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-    // (register, first row, offset of the column within the lane's pair)
-    let rows = mma.m as usize;
+/// For each eight rows of a panel of C or D: the first of its registers, were there one element in each, and the first row.
+#[inline(always)]
+fn panel_bricks(mma: &Mma, panel: usize, rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let panels = mma.n as usize / PANEL;
     let halves = (rows / 8).min(2);
-    (0..rows.div_ceil(16)).flat_map(move |tile| {
-        (0..halves).flat_map(move |half| {
-            (0..2).map(move |within| {
-                (
-                    ((tile * panels + panel) * halves + half) * 2 + within,
-                    16 * tile + 8 * half,
-                    within,
-                )
-            })
-        })
+    (0..rows / 8).map(move |brick| {
+        let (tile, half) = (brick / halves, brick % halves);
+        (((tile * panels + panel) * halves + half) * 2, 8 * brick)
     })
 }
 
+/// The rows of a panel of C, `sums.len()` of them; `from_bits` takes f32 bits or an integer.
 #[inline(always)]
-fn read_sums<T: Number>(
+pub(super) fn read_sums<T: Number>(
     mma: &Mma,
     element: Element,
     panel: usize,
@@ -139,20 +132,32 @@ fn read_sums<T: Number>(
     from_bits: impl Fn(u32) -> T,
     sums: &mut [[T; PANEL]],
 ) {
-    for (register, first_row, within) in panel_registers(mma, panel) {
-        for lane in 0..32 {
-            let bits = if element == Element::F16 {
-                f16_to_f32((c[register / 2][lane] >> (16 * within)) as u16)
-            } else {
-                c[register][lane]
-            };
-            sums[first_row + lane / 4][2 * (lane % 4) + within] = from_bits(bits);
+    for (register, first_row) in panel_bricks(mma, panel, sums.len()) {
+        let rows = &mut sums[first_row..first_row + 8];
+        if element == Element::F16 {
+            for (row, quad) in rows.iter_mut().zip(c[register / 2].chunks_exact(4)) {
+                for t in 0..4 {
+                    row[2 * t] = from_bits(f16_to_f32(quad[t] as u16));
+                    row[2 * t + 1] = from_bits(f16_to_f32((quad[t] >> 16) as u16));
+                }
+            }
+        } else {
+            let quads = c[register]
+                .chunks_exact(4)
+                .zip(c[register + 1].chunks_exact(4));
+            for (row, (even, odd)) in rows.iter_mut().zip(quads) {
+                for t in 0..4 {
+                    row[2 * t] = from_bits(even[t]);
+                    row[2 * t + 1] = from_bits(odd[t]);
+                }
+            }
         }
     }
 }
 
+/// The reverse of [`read_sums`], for D.
 #[inline(always)]
-fn write_sums<T: Number>(
+pub(super) fn write_sums<T: Number>(
     mma: &Mma,
     element: Element,
     panel: usize,
@@ -160,24 +165,22 @@ fn write_sums<T: Number>(
     to_bits: impl Fn(T) -> u32,
     sums: &[[T; PANEL]],
 ) {
-    for (register, first_row, within) in panel_registers(mma, panel) {
-        for lane in 0..32 {
-            let bits = to_bits(sums[first_row + lane / 4][2 * (lane % 4) + within]);
-            if element == Element::F16 {
-                let half = u32::from(f32_to_f16_nearest(bits));
-                let half = if mma.satfinite && half & 0x7fff == 0x7c00 {
-                    half & 0x8000 | 0x7bff
-                } else {
-                    half
-                };
-                let pair = &mut d[register / 2][lane];
-                *pair = if within == 0 {
-                    half
-                } else {
-                    *pair | half << 16
-                };
-            } else {
-                d[register][lane] = bits;
+    let half = |bits: u32| u32::from(f32_to_f16_nearest(bits));
+    for (register, first_row) in panel_bricks(mma, panel, sums.len()) {
+        let rows = &sums[first_row..first_row + 8];
+        if element == Element::F16 {
+            for (row, quad) in rows.iter().zip(d[register / 2].chunks_exact_mut(4)) {
+                for t in 0..4 {
+                    quad[t] = half(to_bits(row[2 * t])) | half(to_bits(row[2 * t + 1])) << 16;
+                }
+            }
+        } else {
+            for within in 0..2 {
+                for (row, quad) in rows.iter().zip(d[register + within].chunks_exact_mut(4)) {
+                    for t in 0..4 {
+                        quad[t] = to_bits(row[2 * t + within]);
+                    }
+                }
             }
         }
     }
@@ -203,20 +206,16 @@ fn multiply_floats<const E: usize>(
         let mut right = [[0f32; PANEL]; 16];
         decode_b(depth, registers, decode, &mut right);
         let mut sums = [[0f32; PANEL]; MAX_ROWS];
-        read_sums(mma, mma.c, panel, c, f32::from_bits, &mut sums);
-        accumulate(
-            &left[..rows * depth],
-            depth,
-            &right[..depth],
-            &mut sums[..rows],
-        );
+        let sums = &mut sums[..rows];
+        read_sums(mma, mma.c, panel, c, f32::from_bits, sums);
+        accumulate(&left[..rows * depth], depth, &right[..depth], sums);
         write_sums(
             mma,
             mma.d,
             panel,
             d,
             |x: f32| canonical_f32(x.to_bits()),
-            &sums,
+            sums,
         );
     }
 }
@@ -250,7 +249,8 @@ fn multiply_integers<const E: usize>(
             &mut products[..rows],
         );
         let mut sums = [[0i32; PANEL]; MAX_ROWS];
-        read_sums(mma, mma.c, panel, c, |bits| bits as i32, &mut sums);
+        let sums = &mut sums[..rows];
+        read_sums(mma, mma.c, panel, c, |bits| bits as i32, sums);
         for (sum, product) in sums
             .as_flattened_mut()
             .iter_mut()
@@ -262,7 +262,7 @@ fn multiply_integers<const E: usize>(
                 sum.wrapping_add(*product)
             };
         }
-        write_sums(mma, mma.d, panel, d, |x: i32| x as u32, &sums);
+        write_sums(mma, mma.d, panel, d, |x: i32| x as u32, sums);
     }
 }
 
@@ -271,8 +271,9 @@ fn multiply_bits(mma: &Mma, a: &[Lanes], b: &[Lanes], c: &[Lanes], d: &mut [Lane
     let steps = mma.k as usize / 128;
     let halves = (mma.m as usize / 8).min(2);
     let mut sums = [[0i32; PANEL]; MAX_ROWS];
-    read_sums(mma, mma.c, 0, c, |bits| bits as i32, &mut sums);
-    for (row, sums) in sums[..mma.m as usize].iter_mut().enumerate() {
+    let sums = &mut sums[..mma.m as usize];
+    read_sums(mma, mma.c, 0, c, |bits| bits as i32, sums);
+    for (row, sums) in sums.iter_mut().enumerate() {
         for (n, sum) in sums.iter_mut().enumerate() {
             for step in 0..steps {
                 for t in 0..4 {
@@ -287,23 +288,7 @@ fn multiply_bits(mma: &Mma, a: &[Lanes], b: &[Lanes], c: &[Lanes], d: &mut [Lane
             }
         }
     }
-    write_sums(mma, mma.d, 0, d, |x: i32| x as u32, &sums);
-}
-
-#[inline(always)]
-fn f16_pair(word: u32) -> [f32; 2] {
-    [
-        f32::from_bits(f16_to_f32(word as u16)),
-        f32::from_bits(f16_to_f32((word >> 16) as u16)),
-    ]
-}
-
-#[inline(always)]
-fn bf16_pair(word: u32) -> [f32; 2] {
-    [
-        f32::from_bits(word << 16),
-        f32::from_bits(word & 0xffff_0000),
-    ]
+    write_sums(mma, mma.d, 0, d, |x: i32| x as u32, sums);
 }
 
 #[inline(always)]
@@ -345,8 +330,6 @@ fn multiply_portable(mma: &Mma, a: &[Lanes], b: &[Lanes], c: &[Lanes], d: &mut [
         matches!(mma.b, Element::S8 | Element::S4),
     );
     match mma.a {
-        Element::F16 => multiply_floats(mma, a, b, c, d, f16_pair),
-        Element::Bf16 => multiply_floats(mma, a, b, c, d, bf16_pair),
         Element::Tf32 => multiply_floats(mma, a, b, c, d, tf32),
         Element::S8 | Element::U8 => {
             multiply_integers(mma, a, b, c, d, bytes(a_signed), bytes(b_signed))
@@ -366,6 +349,9 @@ fn multiply_avx2(mma: &Mma, a: &[Lanes], b: &[Lanes], c: &[Lanes], d: &mut [Lane
 
 /// Multiplies a checked shape.
 pub fn multiply(mma: &Mma, a: &[Lanes], b: &[Lanes], c: &[Lanes], d: &mut [Lanes]) {
+    if matches!(mma.a, Element::F16 | Element::Bf16) {
+        return half_product::multiply(mma, a, b, c, d);
+    }
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         // SAFETY: the processor has just been found to have the features.

@@ -5,10 +5,12 @@ use crate::arith::float::{
     self, Convert, FloatClass, FloatCmp, FloatType, HalfMode, IntType, MinMax, Mode, Round,
 };
 use crate::arith::int::{self, IntCmp, PermuteMode};
-use crate::arith::video::{Operand as VideoOperand, Part, Secondary, SimdOp, Video, VideoMad, VideoOp, VideoSimd};
+use crate::arith::video::{
+    Operand as VideoOperand, Part, Secondary, SimdOp, Video, VideoMad, VideoOp, VideoSimd,
+};
 use crate::arith::{WARP, approx};
 use crate::ir::code::{Class, Op, Reg};
-use crate::ir::regs::{AluFn, Regs, S32, S64, SP, map1, map2, map3, map_wide};
+use crate::ir::regs::{AluFn, Regs, S32, S64, SP, hot, map_wide, map1, map2, map3};
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 use crate::ptx::LoadErrorKind;
 use crate::ptx::ast::{Instruction, Number, Operand, Type};
@@ -115,24 +117,28 @@ impl Combine {
     }
 }
 
-/// Compiles the common modifiers of an f32 operation into the closure, so that the loop over lanes
-/// is free of branches.
+/// An f32 operation whose common modifiers are compiled into the loop over lanes.
 macro_rules! by_mode {
-    ($mode:expr, |$m:ident| $make:expr) => {
+    ($mode:expr; $d:expr; $($arg:ident = $slot:expr),+; $m:ident => $body:expr; $map:ident) => {
         match $mode {
             Mode { round: Round::Nearest, ftz: false, sat: false } => {
-                const M: Mode = Mode::RN;
-                let $m = M;
-                $make
+                hot!($d; $($arg: S32 = $slot),+; { const $m: Mode = Mode::RN; $body })
             }
             Mode { round: Round::Nearest, ftz: true, sat: false } => {
-                let $m = Mode::RN_FTZ;
-                $make
+                hot!($d; $($arg: S32 = $slot),+; { const $m: Mode = Mode::RN_FTZ; $body })
             }
-            $m => $make,
+            #[allow(non_snake_case)]
+            $m => $map($d, $($slot),+, move |$($arg),+| $body),
         }
     };
 }
+
+/// `min` and `max` without modifiers.
+const PLAIN: MinMax = MinMax {
+    ftz: false,
+    nan: false,
+    xorsign_abs: false,
+};
 
 macro_rules! by_type32 {
     ($ty:expr, $signed:expr, $unsigned:expr) => {
@@ -157,7 +163,11 @@ impl Lowering<'_> {
         if i.operands.len() == count {
             Ok(())
         } else {
-            self.operand_error(format!("`{}` takes {count} operands, found {}", i.text(), i.operands.len()))
+            self.operand_error(format!(
+                "`{}` takes {count} operands, found {}",
+                i.text(),
+                i.operands.len()
+            ))
         }
     }
 
@@ -165,12 +175,19 @@ impl Lowering<'_> {
         let types = m.types();
         match types[..] {
             [ty] => Ok(ty),
-            _ => self.operand_error(format!("`{}` takes one type, found {}", i.text(), types.len())),
+            _ => self.operand_error(format!(
+                "`{}` takes one type, found {}",
+                i.text(),
+                types.len()
+            )),
         }
     }
 
     fn bad_type<T>(&self, i: &Instruction, ty: Type) -> Result<T> {
-        self.fail(LoadErrorKind::Unsupported, format!("`{}`: `{}` has no type {ty:?} on sm_86", i.text(), i.opcode))
+        self.fail(
+            LoadErrorKind::Unsupported,
+            format!("`{}`: `{}` has no type {ty:?} on sm_86", i.text(), i.opcode),
+        )
     }
 
     /// Operands `1..` of the destination's type.
@@ -214,12 +231,17 @@ impl Lowering<'_> {
     }
 
     /// Lowers an instruction of this room; `None` if the opcode isn't one.
-    pub(super) fn lower_alu(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Option<Class>> {
+    pub(super) fn lower_alu(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<Option<Class>> {
         let op = i.opcode.as_str();
         let class = match op {
-            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "abs" | "neg" | "min" | "max" | "rcp" | "sqrt"
-            | "rsqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh" | "addc" | "subc" | "madc" | "sad" | "mul24"
-            | "mad24" | "popc" | "clz" | "bfind" | "brev" | "bfe" | "bfi" | "fns" | "szext" | "bmsk" | "copysign" => {
+            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "abs" | "neg" | "min"
+            | "max" | "rcp" | "sqrt" | "rsqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh"
+            | "addc" | "subc" | "madc" | "sad" | "mul24" | "mad24" | "popc" | "clz" | "bfind"
+            | "brev" | "bfe" | "bfi" | "fns" | "szext" | "bmsk" | "copysign" => {
                 let ty = match m.types()[..] {
                     [ty] => ty,
                     // mul.wide and its kin have one type too; two only here:
@@ -246,7 +268,9 @@ impl Lowering<'_> {
                     if !upper && !m.flag("lo") {
                         return self.operand_error("`dp2a` needs `.lo` or `.hi`");
                     }
-                    self.alu(map3(d, a, b, c, move |a, b, c| int::dp2a(sa, sb, upper, a, b, c)));
+                    self.alu(map3(d, a, b, c, move |a, b, c| {
+                        int::dp2a(sa, sb, upper, a, b, c)
+                    }));
                 }
                 Class::Integer
             }
@@ -263,7 +287,9 @@ impl Lowering<'_> {
                         _ => return None,
                     })
                 });
-                let Some(class) = class else { return self.operand_error("`testp` needs a class of numbers") };
+                let Some(class) = class else {
+                    return self.operand_error("`testp` needs a class of numbers");
+                };
                 self.operands(i, 2)?;
                 let d = self.dpred(&i.operands[0])?;
                 match ty {
@@ -287,7 +313,8 @@ impl Lowering<'_> {
                 let (p, negated) = self.pred(&i.operands[3])?;
                 if ty.bytes() == 8 {
                     let d = self.d64(&i.operands[0], ty)?;
-                    let (mut a, mut b) = (self.s64(&i.operands[1], ty)?, self.s64(&i.operands[2], ty)?);
+                    let (mut a, mut b) =
+                        (self.s64(&i.operands[1], ty)?, self.s64(&i.operands[2], ty)?);
                     if negated {
                         std::mem::swap(&mut a, &mut b);
                     }
@@ -297,7 +324,8 @@ impl Lowering<'_> {
                         return self.bad_type(i, ty);
                     }
                     let d = self.d32(&i.operands[0], ty)?;
-                    let (mut a, mut b) = (self.s32(&i.operands[1], ty)?, self.s32(&i.operands[2], ty)?);
+                    let (mut a, mut b) =
+                        (self.s32(&i.operands[1], ty)?, self.s32(&i.operands[2], ty)?);
                     if negated {
                         std::mem::swap(&mut a, &mut b);
                     }
@@ -308,16 +336,28 @@ impl Lowering<'_> {
             "slct" => {
                 let ftz = m.flag("ftz");
                 let types = m.types();
-                let [ty, by] = types[..] else { return self.operand_error("`slct` takes two types") };
+                let [ty, by] = types[..] else {
+                    return self.operand_error("`slct` takes two types");
+                };
                 self.operands(i, 4)?;
                 let d = self.dest(&i.operands[0], ty, false)?.0;
                 let a = self.source(&i.operands[1], ty, false)?;
                 let b = self.source(&i.operands[2], ty, false)?;
                 let c = Reg::W(self.s32(&i.operands[3], by)?);
                 match by {
-                    Type::S32 => self.alu(map_wide(d, [a, b, c], |[a, b, c]| if c as i32 >= 0 { a } else { b })),
+                    Type::S32 => {
+                        self.alu(map_wide(
+                            d,
+                            [a, b, c],
+                            |[a, b, c]| if c as i32 >= 0 { a } else { b },
+                        ))
+                    }
                     Type::F32 => self.alu(map_wide(d, [a, b, c], move |[a, b, c]| {
-                        let c = if ftz { float::flush_f32(c as u32) } else { c as u32 };
+                        let c = if ftz {
+                            float::flush_f32(c as u32)
+                        } else {
+                            c as u32
+                        };
                         if f32::from_bits(c) >= 0.0 { a } else { b }
                     })),
                     _ => return self.bad_type(i, by),
@@ -391,12 +431,20 @@ impl Lowering<'_> {
                     }
                     Type::B32 => {
                         let (d, [a]) = self.same32::<1>(i, ty)?;
-                        self.alu(if not { map1(d, a, |a: u32| !a) } else { map1(d, a, |a| u32::from(a == 0)) });
+                        self.alu(if not {
+                            map1(d, a, |a: u32| !a)
+                        } else {
+                            map1(d, a, |a| u32::from(a == 0))
+                        });
                         Class::Integer
                     }
                     Type::B64 => {
                         let (d, [a]) = self.same64::<1>(i, ty)?;
-                        self.alu(if not { map1(d, a, |a: u64| !a) } else { map1(d, a, |a| u64::from(a == 0)) });
+                        self.alu(if not {
+                            map1(d, a, |a: u64| !a)
+                        } else {
+                            map1(d, a, |a| u64::from(a == 0))
+                        });
                         Class::Integer
                     }
                     _ => return self.bad_type(i, ty),
@@ -409,13 +457,25 @@ impl Lowering<'_> {
                 let a = self.source(&i.operands[1], ty, false)?;
                 let n = self.s32(&i.operands[2], Type::U32)?;
                 let bits = 8 * ty.bytes();
-                let Some(int) = int_type(ty).filter(|t| t.bits >= 16) else { return self.bad_type(i, ty) };
+                let Some(int) = int_type(ty).filter(|t| t.bits >= 16) else {
+                    return self.bad_type(i, ty);
+                };
                 match (op, d, a) {
                     ("shl", Reg::W(d), Reg::W(a)) if bits == 32 => {
-                        self.alu(map2(d, a, n, |a: u32, n| if n >= 32 { 0 } else { a << (n & 31) }));
+                        self.alu(map2(
+                            d,
+                            a,
+                            n,
+                            |a: u32, n| if n >= 32 { 0 } else { a << (n & 31) },
+                        ));
                     }
                     ("shl", Reg::D(d), Reg::D(a)) => {
-                        self.alu(map2(d, a, n, |a: u64, n| if n >= 64 { 0 } else { a << (n & 63) }));
+                        self.alu(map2(
+                            d,
+                            a,
+                            n,
+                            |a: u64, n| if n >= 64 { 0 } else { a << (n & 63) },
+                        ));
                     }
                     ("shr", Reg::W(d), Reg::W(a)) if bits == 32 => self.alu(by_type32!(
                         ty,
@@ -423,11 +483,15 @@ impl Lowering<'_> {
                         map2(d, a, n, |a: u32, n| if n >= 32 { 0 } else { a >> (n & 31) })
                     )),
                     ("shl", ..) => {
-                        self.alu(map_wide(d, [a, Reg::W(n)], move |[a, n]| int::shl(bits, a, n as u32)));
+                        self.alu(map_wide(d, [a, Reg::W(n)], move |[a, n]| {
+                            int::shl(bits, a, n as u32)
+                        }));
                     }
                     _ => {
                         let mask = u64::MAX >> (64 - bits);
-                        self.alu(map_wide(d, [a, Reg::W(n)], move |[a, n]| int::shr(int, a, n as u32) & mask));
+                        self.alu(map_wide(d, [a, Reg::W(n)], move |[a, n]| {
+                            int::shr(int, a, n as u32) & mask
+                        }));
                     }
                 }
                 Class::Integer
@@ -480,8 +544,10 @@ impl Lowering<'_> {
                         let flip = if negated { u32::MAX } else { 0 };
                         self.alu(Box::new(move |r: &mut Regs, mask| {
                             let (a, b, c) = (*r.get32(a), *r.get32(b), *r.get32(c));
-                            let out: [u32; WARP] = std::array::from_fn(|l| int::lop3(a[l], b[l], c[l], table));
-                            let bits = how.apply(reduce_bits(|l| out[l] != 0), r.get_pred(q) ^ flip);
+                            let out: [u32; WARP] =
+                                std::array::from_fn(|l| int::lop3(a[l], b[l], c[l], table));
+                            let bits =
+                                how.apply(reduce_bits(|l| out[l] != 0), r.get_pred(q) ^ flip);
                             r.put32(d, &out, mask);
                             r.put_pred(p, bits, mask);
                         }));
@@ -525,7 +591,9 @@ impl Lowering<'_> {
                         _ => return None,
                     })
                 });
-                let Some(window) = space else { return self.operand_error("`cvta` needs a state space") };
+                let Some(window) = space else {
+                    return self.operand_error("`cvta` needs a state space");
+                };
                 let ty = self.one_type(m, i)?;
                 if ty != Type::U64 {
                     return self.bad_type(i, ty);
@@ -561,7 +629,13 @@ impl Lowering<'_> {
         }
     }
 
-    fn integer(&mut self, i: &Instruction, m: &mut Modifiers<'_>, ty: Type, int: IntType) -> Result<Class> {
+    fn integer(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+        ty: Type,
+        int: IntType,
+    ) -> Result<Class> {
         let bits = int.bits;
         let mask = u64::MAX >> (64 - bits);
         let op = i.opcode.as_str();
@@ -646,7 +720,13 @@ impl Lowering<'_> {
                 }
                 let sat = m.flag("sat");
                 let signed = int.signed;
-                let product = move |a, b| if high { int::mul24_hi(signed, a, b) } else { int::mul24_lo(signed, a, b) };
+                let product = move |a, b| {
+                    if high {
+                        int::mul24_hi(signed, a, b)
+                    } else {
+                        int::mul24_lo(signed, a, b)
+                    }
+                };
                 if op == "mul24" {
                     let (d, [a, b]) = self.same32::<2>(i, ty)?;
                     self.alu(map2(d, a, b, product));
@@ -658,14 +738,18 @@ impl Lowering<'_> {
                         }
                         self.alu(map3(d, a, b, c, int::mad24_hi_sat_s32));
                     } else {
-                        self.alu(map3(d, a, b, c, move |a, b, c: u32| product(a, b).wrapping_add(c)));
+                        self.alu(map3(d, a, b, c, move |a, b, c: u32| {
+                            product(a, b).wrapping_add(c)
+                        }));
                     }
                 }
             }
             "sad" => {
                 self.operands(i, 4)?;
                 let (d, s) = self.same::<3>(i, ty)?;
-                self.alu(map_wide(d, s, move |[a, b, c]| int::sad(int, a, b, c) & mask));
+                self.alu(map_wide(d, s, move |[a, b, c]| {
+                    int::sad(int, a, b, c) & mask
+                }));
             }
             "div" | "rem" => {
                 let (d, s) = self.same::<2>(i, ty)?;
@@ -691,14 +775,20 @@ impl Lowering<'_> {
                 if bits == 32 {
                     let (d, [a, b]) = self.same32::<2>(i, ty)?;
                     self.alu(match (larger, int.signed) {
-                        (true, true) => map2(d, a, b, |a: u32, b: u32| (a as i32).max(b as i32) as u32),
-                        (false, true) => map2(d, a, b, |a: u32, b: u32| (a as i32).min(b as i32) as u32),
+                        (true, true) => {
+                            map2(d, a, b, |a: u32, b: u32| (a as i32).max(b as i32) as u32)
+                        }
+                        (false, true) => {
+                            map2(d, a, b, |a: u32, b: u32| (a as i32).min(b as i32) as u32)
+                        }
                         (true, false) => map2(d, a, b, |a: u32, b: u32| a.max(b)),
                         (false, false) => map2(d, a, b, |a: u32, b: u32| a.min(b)),
                     });
                 } else {
                     let (d, s) = self.same::<2>(i, ty)?;
-                    self.alu(map_wide(d, s, move |[a, b]| int::min_max(int, a, b, larger) & mask));
+                    self.alu(map_wide(d, s, move |[a, b]| {
+                        int::min_max(int, a, b, larger) & mask
+                    }));
                 }
             }
             "popc" | "clz" => {
@@ -723,7 +813,9 @@ impl Lowering<'_> {
                 self.operands(i, 2)?;
                 let d = Reg::W(self.d32(&i.operands[0], Type::U32)?);
                 let a = self.source(&i.operands[1], ty, false)?;
-                self.alu(map_wide(d, [a], move |[a]| u64::from(int::bfind(int, a, shift))));
+                self.alu(map_wide(d, [a], move |[a]| {
+                    u64::from(int::bfind(int, a, shift))
+                }));
             }
             "brev" => {
                 if !matches!(ty, Type::B32 | Type::B64) {
@@ -742,7 +834,9 @@ impl Lowering<'_> {
                 let a = self.source(&i.operands[1], ty, false)?;
                 let b = Reg::W(self.s32(&i.operands[2], Type::U32)?);
                 let c = Reg::W(self.s32(&i.operands[3], Type::U32)?);
-                self.alu(map_wide(d, [a, b, c], move |[a, b, c]| int::bfe(int, a, b as u32, c as u32) & mask));
+                self.alu(map_wide(d, [a, b, c], move |[a, b, c]| {
+                    int::bfe(int, a, b as u32, c as u32) & mask
+                }));
             }
             "bfi" => {
                 if !matches!(ty, Type::B32 | Type::B64) {
@@ -787,7 +881,13 @@ impl Lowering<'_> {
         Ok(Class::Integer)
     }
 
-    fn multiply(&mut self, i: &Instruction, m: &mut Modifiers<'_>, ty: Type, int: IntType) -> Result<Class> {
+    fn multiply(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+        ty: Type,
+        int: IntType,
+    ) -> Result<Class> {
         let op = i.opcode.as_str();
         let bits = int.bits;
         let mask = u64::MAX >> (64 - bits);
@@ -836,13 +936,22 @@ impl Lowering<'_> {
             match (op, d, a, b) {
                 ("mul", Reg::D(d), Reg::W(a), Reg::W(b)) => self.alu(by_type32!(
                     ty,
-                    map2(d, a, b, |a: u32, b: u32| (i64::from(a as i32) * i64::from(b as i32)) as u64),
+                    map2(
+                        d,
+                        a,
+                        b,
+                        |a: u32, b: u32| (i64::from(a as i32) * i64::from(b as i32)) as u64
+                    ),
                     map2(d, a, b, |a: u32, b: u32| u64::from(a) * u64::from(b))
                 )),
-                ("mul", ..) => self.alu(map_wide(d, [a, b], move |[a, b]| int::mul_wide(int, a, b))),
+                ("mul", ..) => {
+                    self.alu(map_wide(d, [a, b], move |[a, b]| int::mul_wide(int, a, b)))
+                }
                 _ => {
                     let c = self.source(&i.operands[3], twice, false)?;
-                    self.alu(map_wide(d, [a, b, c], move |[a, b, c]| int::mad_wide(int, a, b, c)));
+                    self.alu(map_wide(d, [a, b, c], move |[a, b, c]| {
+                        int::mad_wide(int, a, b, c)
+                    }));
                 }
             }
             return Ok(Class::Integer);
@@ -854,7 +963,11 @@ impl Lowering<'_> {
             }
             ("mul", true, 32) => {
                 let (d, [a, b]) = self.same32::<2>(i, ty)?;
-                self.alu(by_type32!(ty, map2(d, a, b, int::mul_hi_s32), map2(d, a, b, int::mul_hi_u32)));
+                self.alu(by_type32!(
+                    ty,
+                    map2(d, a, b, int::mul_hi_s32),
+                    map2(d, a, b, int::mul_hi_u32)
+                ));
             }
             ("mul", false, _) => {
                 let (d, s) = self.same::<2>(i, ty)?;
@@ -874,22 +987,32 @@ impl Lowering<'_> {
             _ if sat => return self.bad_type(i, ty),
             (_, false, 32) => {
                 let (d, [a, b, c]) = self.same32::<3>(i, ty)?;
-                self.alu(map3(d, a, b, c, |a: u32, b, c| a.wrapping_mul(b).wrapping_add(c)));
+                self.alu(map3(d, a, b, c, |a: u32, b, c| {
+                    a.wrapping_mul(b).wrapping_add(c)
+                }));
             }
             (_, false, _) => {
                 let (d, s) = self.same::<3>(i, ty)?;
-                self.alu(map_wide(d, s, move |[a, b, c]| a.wrapping_mul(b).wrapping_add(c) & mask));
+                self.alu(map_wide(d, s, move |[a, b, c]| {
+                    a.wrapping_mul(b).wrapping_add(c) & mask
+                }));
             }
             (_, true, _) => {
                 let (d, s) = self.same::<3>(i, ty)?;
-                self.alu(map_wide(d, s, move |[a, b, c]| int::mad_hi(int, a, b, c) & mask));
+                self.alu(map_wide(d, s, move |[a, b, c]| {
+                    int::mad_hi(int, a, b, c) & mask
+                }));
             }
         }
         Ok(Class::Integer)
     }
 
     fn min_max(m: &mut Modifiers<'_>) -> MinMax {
-        let how = MinMax { ftz: m.flag("ftz"), nan: m.flag("NaN"), xorsign_abs: m.flag("xorsign") };
+        let how = MinMax {
+            ftz: m.flag("ftz"),
+            nan: m.flag("NaN"),
+            xorsign_abs: m.flag("xorsign"),
+        };
         if how.xorsign_abs {
             m.flag("abs");
         }
@@ -906,8 +1029,8 @@ impl Lowering<'_> {
                 let (d, [a, b]) = self.same32::<2>(i, ty)?;
                 let plain = how == MinMax::default();
                 self.alu(match (op, plain) {
-                    ("min", true) => map2(d, a, b, |a, b| float::min_f32(a, b, MinMax::default())),
-                    ("max", true) => map2(d, a, b, |a, b| float::max_f32(a, b, MinMax::default())),
+                    ("min", true) => hot!(d; x: S32 = a, y: S32 = b; float::min_f32(x, y, PLAIN)),
+                    ("max", true) => hot!(d; x: S32 = a, y: S32 = b; float::max_f32(x, y, PLAIN)),
                     ("min", false) => map2(d, a, b, move |a, b| float::min_f32(a, b, how)),
                     _ => map2(d, a, b, move |a, b| float::max_f32(a, b, how)),
                 });
@@ -921,7 +1044,11 @@ impl Lowering<'_> {
             _ => {}
         }
         let given = round(m);
-        let mode = Mode { round: given.unwrap_or_default(), ftz: m.flag("ftz"), sat: m.flag("sat") };
+        let mode = Mode {
+            round: given.unwrap_or_default(),
+            ftz: m.flag("ftz"),
+            sat: m.flag("sat"),
+        };
         if mode.round == Round::NearestAway {
             return self.bad_type(i, ty);
         }
@@ -930,9 +1057,9 @@ impl Lowering<'_> {
             "add" | "sub" | "mul" => {
                 let (d, [a, b]) = self.same32::<2>(i, ty)?;
                 self.alu(match op {
-                    "add" => by_mode!(mode, |x| map2(d, a, b, move |a, b| float::add_f32(a, b, x))),
-                    "sub" => by_mode!(mode, |x| map2(d, a, b, move |a, b| float::sub_f32(a, b, x))),
-                    _ => by_mode!(mode, |x| map2(d, a, b, move |a, b| float::mul_f32(a, b, x))),
+                    "add" => by_mode!(mode; d; x = a, y = b; M => float::add_f32(x, y, M); map2),
+                    "sub" => by_mode!(mode; d; x = a, y = b; M => float::sub_f32(x, y, M); map2),
+                    _ => by_mode!(mode; d; x = a, y = b; M => float::mul_f32(x, y, M); map2),
                 });
             }
             "fma" | "mad" => {
@@ -940,7 +1067,9 @@ impl Lowering<'_> {
                     return self.operand_error(format!("`{}` needs a rounding mode", i.text()));
                 }
                 let (d, [a, b, c]) = self.same32::<3>(i, ty)?;
-                self.alu(by_mode!(mode, |x| map3(d, a, b, c, move |a, b, c| float::fma_f32(a, b, c, x))));
+                self.alu(
+                    by_mode!(mode; d; x = a, y = b, z = c; M => float::fma_f32(x, y, z, M); map3),
+                );
             }
             "div" => {
                 let full = m.flag("full");
@@ -950,28 +1079,41 @@ impl Lowering<'_> {
                 } else if full {
                     map2(d, a, b, move |a, b| approx::div_full_f32(a, b, ftz))
                 } else if given.is_some() {
-                    by_mode!(mode, |x| map2(d, a, b, move |a, b| float::div_f32(a, b, x)))
+                    by_mode!(mode; d; x = a, y = b; M => float::div_f32(x, y, M); map2)
                 } else {
-                    return self.operand_error("`div.f32` needs `.approx`, `.full` or a rounding mode");
+                    return self
+                        .operand_error("`div.f32` needs `.approx`, `.full` or a rounding mode");
                 });
-                return Ok(if approximate || full { Class::Special } else { Class::F32 });
+                return Ok(if approximate || full {
+                    Class::Special
+                } else {
+                    Class::F32
+                });
             }
             "rcp" | "sqrt" => {
                 let (d, [a]) = self.same32::<1>(i, ty)?;
                 if !approximate && given.is_none() {
-                    return self.operand_error(format!("`{}` needs `.approx` or a rounding mode", i.text()));
+                    return self.operand_error(format!(
+                        "`{}` needs `.approx` or a rounding mode",
+                        i.text()
+                    ));
                 }
                 self.alu(match (op, approximate) {
                     ("rcp", true) => map1(d, a, move |a| approx::rcp_f32(a, ftz)),
-                    ("rcp", false) => by_mode!(mode, |x| map1(d, a, move |a| float::rcp_f32(a, x))),
+                    ("rcp", false) => by_mode!(mode; d; x = a; M => float::rcp_f32(x, M); map1),
                     (_, true) => map1(d, a, move |a| approx::sqrt_f32(a, ftz)),
-                    _ => by_mode!(mode, |x| map1(d, a, move |a| float::sqrt_f32(a, x))),
+                    _ => by_mode!(mode; d; x = a; M => float::sqrt_f32(x, M); map1),
                 });
-                return Ok(if approximate { Class::Special } else { Class::F32 });
+                return Ok(if approximate {
+                    Class::Special
+                } else {
+                    Class::F32
+                });
             }
             "rsqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh" => {
                 if !approximate {
-                    return self.operand_error(format!("`{}` exists with `.approx` only", i.text()));
+                    return self
+                        .operand_error(format!("`{}` exists with `.approx` only", i.text()));
                 }
                 let (d, [a]) = self.same32::<1>(i, ty)?;
                 self.alu(match op {
@@ -987,9 +1129,9 @@ impl Lowering<'_> {
             "abs" | "neg" => {
                 let (d, [a]) = self.same32::<1>(i, ty)?;
                 self.alu(match (op, ftz) {
-                    ("abs", false) => map1(d, a, |a| float::abs_f32(a, false)),
-                    ("abs", true) => map1(d, a, |a| float::abs_f32(a, true)),
-                    (_, false) => map1(d, a, |a| float::neg_f32(a, false)),
+                    ("abs", false) => hot!(d; x: S32 = a; float::abs_f32(x, false)),
+                    ("abs", true) => hot!(d; x: S32 = a; float::abs_f32(x, true)),
+                    (_, false) => hot!(d; x: S32 = a; float::neg_f32(x, false)),
                     (_, true) => map1(d, a, |a| float::neg_f32(a, true)),
                 });
             }
@@ -1037,7 +1179,9 @@ impl Lowering<'_> {
                 }
                 let (d, [a, b, c]) = self.same64::<3>(i, ty)?;
                 self.alu(if r == Round::Nearest {
-                    map3(d, a, b, c, |a, b, c| float::fma_f64(a, b, c, Round::Nearest))
+                    map3(d, a, b, c, |a, b, c| {
+                        float::fma_f64(a, b, c, Round::Nearest)
+                    })
                 } else {
                     map3(d, a, b, c, move |a, b, c| float::fma_f64(a, b, c, r))
                 });
@@ -1048,15 +1192,27 @@ impl Lowering<'_> {
                     ("rcp", true, true) => map1(d, a, approx::rcp_ftz_f64),
                     ("rsqrt", true, true) => map1(d, a, approx::rsqrt_ftz_f64),
                     ("rsqrt", true, false) => map1(d, a, approx::rsqrt_f64),
-                    ("rcp", false, false) if given.is_some() => map1(d, a, move |a| float::rcp_f64(a, r)),
-                    ("sqrt", false, false) if given.is_some() => map1(d, a, move |a| float::sqrt_f64(a, r)),
+                    ("rcp", false, false) if given.is_some() => {
+                        map1(d, a, move |a| float::rcp_f64(a, r))
+                    }
+                    ("sqrt", false, false) if given.is_some() => {
+                        map1(d, a, move |a| float::sqrt_f64(a, r))
+                    }
                     _ => return self.bad_type(i, ty),
                 });
-                return Ok(if approximate { Class::Special } else { Class::F64 });
+                return Ok(if approximate {
+                    Class::Special
+                } else {
+                    Class::F64
+                });
             }
             "abs" | "neg" => {
                 let (d, [a]) = self.same64::<1>(i, ty)?;
-                self.alu(if op == "abs" { map1(d, a, float::abs_f64) } else { map1(d, a, float::neg_f64) });
+                self.alu(if op == "abs" {
+                    map1(d, a, float::abs_f64)
+                } else {
+                    map1(d, a, float::neg_f64)
+                });
             }
             _ => return self.bad_type(i, ty),
         }
@@ -1084,9 +1240,13 @@ impl Lowering<'_> {
             ($d:expr, $a:expr, $b:expr, $f:expr) => {{
                 let f = $f;
                 if packed {
-                    map2($d, $a, $b, move |a: u32, b: u32| float::both_halves([a, b], |[a, b]| f(a, b)))
+                    map2($d, $a, $b, move |a: u32, b: u32| {
+                        float::both_halves([a, b], |[a, b]| f(a, b))
+                    })
                 } else {
-                    map2($d, $a, $b, move |a: u32, b: u32| u32::from(f(a as u16, b as u16)))
+                    map2($d, $a, $b, move |a: u32, b: u32| {
+                        u32::from(f(a as u16, b as u16))
+                    })
                 }
             }};
         }
@@ -1104,7 +1264,8 @@ impl Lowering<'_> {
             }
             "ex2" | "tanh" => {
                 if !m.flag("approx") {
-                    return self.operand_error(format!("`{}` exists with `.approx` only", i.text()));
+                    return self
+                        .operand_error(format!("`{}` exists with `.approx` only", i.text()));
                 }
                 let ftz = m.flag("ftz");
                 let (d, [a]) = self.same32::<1>(i, ty)?;
@@ -1119,7 +1280,11 @@ impl Lowering<'_> {
             _ => {}
         }
         m.flag("rn");
-        let mode = HalfMode { ftz: m.flag("ftz"), sat: m.flag("sat"), relu: m.flag("relu") };
+        let mode = HalfMode {
+            ftz: m.flag("ftz"),
+            sat: m.flag("sat"),
+            relu: m.flag("relu"),
+        };
         let ftz = mode.ftz;
         if bf16 && (ftz || mode.sat) {
             return self.bad_type(i, ty);
@@ -1130,8 +1295,12 @@ impl Lowering<'_> {
                 let (d, [a, b]) = self.same32::<2>(i, ty)?;
                 let plain = mode == HalfMode::PLAIN;
                 self.alu(match (op, bf16, plain) {
-                    ("add", false, true) => binary!(d, a, b, |a, b| float::add_f16(a, b, HalfMode::PLAIN)),
-                    ("mul", false, true) => binary!(d, a, b, |a, b| float::mul_f16(a, b, HalfMode::PLAIN)),
+                    ("add", false, true) if packed => {
+                        hot!(d; x: S32 = a, y: S32 = b; float::add_f16x2(x, y, HalfMode::PLAIN))
+                    }
+                    ("mul", false, true) if packed => {
+                        hot!(d; x: S32 = a, y: S32 = b; float::mul_f16x2(x, y, HalfMode::PLAIN))
+                    }
                     ("add", false, _) => binary!(d, a, b, move |a, b| float::add_f16(a, b, mode)),
                     ("sub", false, _) => binary!(d, a, b, move |a, b| float::sub_f16(a, b, mode)),
                     (_, false, _) => binary!(d, a, b, move |a, b| float::mul_f16(a, b, mode)),
@@ -1144,7 +1313,7 @@ impl Lowering<'_> {
                 let (d, [a, b, c]) = self.same32::<3>(i, ty)?;
                 self.alu(match (packed, bf16) {
                     (true, false) if mode == HalfMode::PLAIN => {
-                        map3(d, a, b, c, |a, b, c| float::fma_f16x2(a, b, c, HalfMode::PLAIN))
+                        hot!(d; x: S32 = a, y: S32 = b, z: S32 = c; float::fma_f16x2(x, y, z, HalfMode::PLAIN))
                     }
                     (true, false) => map3(d, a, b, c, move |a, b, c| float::fma_f16x2(a, b, c, mode)),
                     (true, true) => map3(d, a, b, c, move |a, b, c| float::fma_bf16x2(a, b, c, mode)),
@@ -1182,9 +1351,13 @@ impl Lowering<'_> {
         let a = self.source(a, ty, false)?;
         let b = self.source(b, ty, false)?;
         let ftz = m.flag("ftz");
-        let no_cmp = || -> Result<_> { self.operand_error(format!("`{}` has no valid comparison for {ty:?}", i.text())) };
+        let no_cmp = || -> Result<_> {
+            self.operand_error(format!("`{}` has no valid comparison for {ty:?}", i.text()))
+        };
         if ty.is_float() {
-            let Some(op) = m.pick(float_cmp) else { return no_cmp() };
+            let Some(op) = m.pick(float_cmp) else {
+                return no_cmp();
+            };
             return Ok(match (ty, a, b) {
                 (Type::F32, Reg::W(a), Reg::W(b)) => {
                     macro_rules! compare {
@@ -1209,19 +1382,31 @@ impl Lowering<'_> {
                 }),
                 (Type::F16 | Type::F16x2, Reg::W(a), Reg::W(b)) => Box::new(move |r: &Regs| {
                     let (a, b) = (r.get32(a), r.get32(b));
-                    let at = |s: u32| reduce_bits(|l| float::compare_f16(op, (a[l] >> s) as u16, (b[l] >> s) as u16, ftz));
+                    let at = |s: u32| {
+                        reduce_bits(|l| {
+                            float::compare_f16(op, (a[l] >> s) as u16, (b[l] >> s) as u16, ftz)
+                        })
+                    };
                     (at(0), at(16))
                 }),
                 (Type::BF16 | Type::BF16x2, Reg::W(a), Reg::W(b)) => Box::new(move |r: &Regs| {
                     let (a, b) = (r.get32(a), r.get32(b));
-                    let at = |s: u32| reduce_bits(|l| float::compare_bf16(op, (a[l] >> s) as u16, (b[l] >> s) as u16));
+                    let at = |s: u32| {
+                        reduce_bits(|l| {
+                            float::compare_bf16(op, (a[l] >> s) as u16, (b[l] >> s) as u16)
+                        })
+                    };
                     (at(0), at(16))
                 }),
                 _ => return self.bad_type(i, ty),
             });
         }
-        let Some(int) = int_type(ty).filter(|t| t.bits > 8) else { return self.bad_type(i, ty) };
-        let Some(op) = m.pick(int_cmp) else { return no_cmp() };
+        let Some(int) = int_type(ty).filter(|t| t.bits > 8) else {
+            return self.bad_type(i, ty);
+        };
+        let Some(op) = m.pick(int_cmp) else {
+            return no_cmp();
+        };
         Ok(match (a, b) {
             (Reg::W(a), Reg::W(b)) if int.bits == 32 => {
                 macro_rules! compare {
@@ -1285,7 +1470,9 @@ impl Lowering<'_> {
 
     fn set(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
         let types = m.types();
-        let [to, ty] = types[..] else { return self.operand_error("`set` takes two types") };
+        let [to, ty] = types[..] else {
+            return self.operand_error("`set` takes two types");
+        };
         let how = combine(m);
         self.operands(i, if how.is_some() { 4 } else { 3 })?;
         let packed = matches!(ty, Type::F16x2 | Type::BF16x2);
@@ -1314,8 +1501,13 @@ impl Lowering<'_> {
                 (low, high) = (how.apply(low, c), how.apply(high, c));
             }
             let value = |bits: u32, l: usize| if bits >> l & 1 != 0 { yes } else { no };
-            let out: [u32; WARP] =
-                std::array::from_fn(|l| if packed { value(high, l) << 16 | value(low, l) } else { value(low, l) });
+            let out: [u32; WARP] = std::array::from_fn(|l| {
+                if packed {
+                    value(high, l) << 16 | value(low, l)
+                } else {
+                    value(low, l)
+                }
+            });
             r.put32(d, &out, mask);
         }));
         Ok(Class::Predicate)
@@ -1342,12 +1534,16 @@ impl Lowering<'_> {
                 let part = self.element(ty, d.len())?;
                 let a = self.source(source, ty, false)?;
                 let bits = 8 * part.bytes();
-                let targets = d.iter().map(|o| Ok(self.dest(o, part, false)?.0)).collect::<Result<Vec<_>>>()?;
+                let targets = d
+                    .iter()
+                    .map(|o| Ok(self.dest(o, part, false)?.0))
+                    .collect::<Result<Vec<_>>>()?;
                 let mask_bits = u64::MAX >> (64 - bits);
                 self.alu(Box::new(move |r: &mut Regs, mask| {
                     let value = a.fetch_wide(r);
                     for (n, d) in targets.iter().enumerate() {
-                        let out = std::array::from_fn(|l| value[l] >> (bits * n as u32) & mask_bits);
+                        let out =
+                            std::array::from_fn(|l| value[l] >> (bits * n as u32) & mask_bits);
                         d.store_wide(r, &out, mask);
                     }
                 }));
@@ -1356,7 +1552,10 @@ impl Lowering<'_> {
                 let part = self.element(ty, parts.len())?;
                 let bits = 8 * part.bytes();
                 let d = self.dest(d, ty, false)?.0;
-                let sources = parts.iter().map(|o| self.source(o, part, false)).collect::<Result<Vec<_>>>()?;
+                let sources = parts
+                    .iter()
+                    .map(|o| self.source(o, part, false))
+                    .collect::<Result<Vec<_>>>()?;
                 match (sources[..].as_ref(), d) {
                     (&[Reg::W(lo), Reg::W(hi)], Reg::W(d)) if bits == 16 => {
                         self.alu(map2(d, lo, hi, |lo: u32, hi: u32| lo & 0xffff | hi << 16));
@@ -1412,7 +1611,10 @@ impl Lowering<'_> {
     /// 128-bit register.
     fn mov128(&mut self, i: &Instruction) -> Result<Class> {
         let (Operand::Vector(d), Operand::Vector(a)) = (&i.operands[0], &i.operands[1]) else {
-            return self.fail(LoadErrorKind::Unsupported, "`mov.b128` with a `.b128` register");
+            return self.fail(
+                LoadErrorKind::Unsupported,
+                "`mov.b128` with a `.b128` register",
+            );
         };
         if d.len() != 2 || a.len() != 2 {
             return self.operand_error("`mov.b128` takes vectors of two 64-bit registers");
@@ -1475,16 +1677,20 @@ impl Lowering<'_> {
             let (d, [a, b]) = {
                 self.operands(i, 3)?;
                 let d = self.d32(&i.operands[0], to)?;
-                (d, [self.s32(&i.operands[1], from)?, self.s32(&i.operands[2], from)?])
+                (
+                    d,
+                    [
+                        self.s32(&i.operands[1], from)?,
+                        self.s32(&i.operands[2], from)?,
+                    ],
+                )
             };
             let plain = how == Convert::default();
             self.alu(match (to, plain) {
-                (Type::F16x2, true) => map2(d, a, b, |a, b| {
-                    u32::from(float::f32_to_f16_nearest(a)) << 16 | u32::from(float::f32_to_f16_nearest(b))
-                }),
-                (_, true) => map2(d, a, b, |a, b| {
-                    u32::from(float::f32_to_bf16_nearest(a)) << 16 | u32::from(float::f32_to_bf16_nearest(b))
-                }),
+                (Type::F16x2, true) => hot!(d; x: S32 = a, y: S32 = b;
+                    u32::from(float::f32_to_f16_nearest(x)) << 16 | u32::from(float::f32_to_f16_nearest(y))),
+                (_, true) => hot!(d; x: S32 = a, y: S32 = b;
+                    u32::from(float::f32_to_bf16_nearest(x)) << 16 | u32::from(float::f32_to_bf16_nearest(y))),
                 (Type::F16x2, false) => {
                     map2(d, a, b, move |a, b| float::cvt_pack_halves(FloatType::F16, a, b, how))
                 }
@@ -1507,7 +1713,11 @@ impl Lowering<'_> {
         // A destination register wider than its type gets the value extended by the type's sign.
         let extend = move |v: u64, int: IntType| {
             let v = int.extend(v);
-            if d_bits == 64 { v } else { v & (u64::MAX >> (64 - d_bits)) }
+            if d_bits == 64 {
+                v
+            } else {
+                v & (u64::MAX >> (64 - d_bits))
+            }
         };
         match (float_type(to), float_type(from)) {
             (Some(tf), Some(ff)) => {
@@ -1515,32 +1725,38 @@ impl Lowering<'_> {
                 let source_mask = u64::MAX >> (64 - from_bits);
                 if tf == ff {
                     if integral.is_some() {
-                        self.alu(map_wide(d, [a], move |[a]| float::cvt_round_to_integral(tf, a & source_mask, how)));
+                        self.alu(map_wide(d, [a], move |[a]| {
+                            float::cvt_round_to_integral(tf, a & source_mask, how)
+                        }));
                     } else {
                         self.alu(map_wide(d, [a], move |[a]| {
                             float::cvt_float_to_float(ff, tf, a & source_mask, how)
                         }));
                     }
                 } else if integral.is_some() {
-                    return self.operand_error(format!("`{}`: an integer rounding between float types", i.text()));
+                    return self.operand_error(format!(
+                        "`{}`: an integer rounding between float types",
+                        i.text()
+                    ));
                 } else {
-                    let narrower = to.bytes() < from.bytes() || (to.bytes() == 2 && from.bytes() == 2);
+                    let narrower =
+                        to.bytes() < from.bytes() || (to.bytes() == 2 && from.bytes() == 2);
                     if narrower && given.is_none() {
                         return self.operand_error(format!("`{}` needs a rounding mode", i.text()));
                     }
                     let plain = how == Convert::default();
                     match (tf, ff, d, a) {
                         (FloatType::F32, FloatType::F16, Reg::W(d), Reg::W(a)) if plain => {
-                            self.alu(map1(d, a, |a: u32| float::f16_to_f32(a as u16)));
+                            self.alu(hot!(d; x: S32 = a; float::f16_to_f32(x as u16)));
                         }
                         (FloatType::F32, FloatType::Bf16, Reg::W(d), Reg::W(a)) if plain => {
-                            self.alu(map1(d, a, |a: u32| float::bf16_to_f32(a as u16)));
+                            self.alu(hot!(d; x: S32 = a; float::bf16_to_f32(x as u16)));
                         }
                         (FloatType::F16, FloatType::F32, Reg::W(d), Reg::W(a)) if plain => {
-                            self.alu(map1(d, a, |a: u32| u32::from(float::f32_to_f16_nearest(a))));
+                            self.alu(hot!(d; x: S32 = a; u32::from(float::f32_to_f16_nearest(x))));
                         }
                         (FloatType::Bf16, FloatType::F32, Reg::W(d), Reg::W(a)) if plain => {
-                            self.alu(map1(d, a, |a: u32| u32::from(float::f32_to_bf16_nearest(a))));
+                            self.alu(hot!(d; x: S32 = a; u32::from(float::f32_to_bf16_nearest(x))));
                         }
                         _ => self.alu(map_wide(d, [a], move |[a]| {
                             float::cvt_float_to_float(ff, tf, a & source_mask, how)
@@ -1549,29 +1765,49 @@ impl Lowering<'_> {
                 }
             }
             (None, Some(ff)) => {
-                let Some(int) = int_type(to) else { return self.bad_type(i, to) };
+                let Some(int) = int_type(to) else {
+                    return self.bad_type(i, to);
+                };
                 if integral.is_none() {
-                    return self.operand_error(format!("`{}` needs `.rni`, `.rzi`, `.rmi` or `.rpi`", i.text()));
+                    return self.operand_error(format!(
+                        "`{}` needs `.rni`, `.rzi`, `.rmi` or `.rpi`",
+                        i.text()
+                    ));
                 }
                 let source_mask = u64::MAX >> (64 - 8 * from.bytes());
                 self.alu(map_wide(d, [a], move |[a]| {
-                    extend(float::cvt_float_to_int(ff, int, a & source_mask, how.round, how.ftz), int)
+                    extend(
+                        float::cvt_float_to_int(ff, int, a & source_mask, how.round, how.ftz),
+                        int,
+                    )
                 }));
             }
             (Some(tf), None) => {
-                let Some(int) = int_type(from) else { return self.bad_type(i, from) };
+                let Some(int) = int_type(from) else {
+                    return self.bad_type(i, from);
+                };
                 if given.is_none() {
                     return self.operand_error(format!("`{}` needs a rounding mode", i.text()));
                 }
-                let mode = Mode { round: how.round, ftz: how.ftz, sat: how.sat };
+                let mode = Mode {
+                    round: how.round,
+                    ftz: how.ftz,
+                    sat: how.sat,
+                };
                 match (d, a) {
-                    (Reg::W(d), Reg::W(a)) if from == Type::S32 && to == Type::F32 && mode == Mode::RN => {
+                    (Reg::W(d), Reg::W(a))
+                        if from == Type::S32 && to == Type::F32 && mode == Mode::RN =>
+                    {
                         self.alu(map1(d, a, |a: u32| (a as i32 as f32).to_bits()));
                     }
-                    (Reg::W(d), Reg::W(a)) if from == Type::U32 && to == Type::F32 && mode == Mode::RN => {
+                    (Reg::W(d), Reg::W(a))
+                        if from == Type::U32 && to == Type::F32 && mode == Mode::RN =>
+                    {
                         self.alu(map1(d, a, |a: u32| (a as f32).to_bits()));
                     }
-                    _ => self.alu(map_wide(d, [a], move |[a]| float::cvt_int_to_float(int, tf, a, mode))),
+                    _ => self.alu(map_wide(d, [a], move |[a]| {
+                        float::cvt_int_to_float(int, tf, a, mode)
+                    })),
                 }
             }
             (None, None) => {
@@ -1583,11 +1819,17 @@ impl Lowering<'_> {
                     (Reg::D(d), Reg::W(a)) if from == Type::S32 && !sat && to.bytes() == 8 => {
                         self.alu(map1(d, a, |a: u32| i64::from(a as i32) as u64));
                     }
-                    (Reg::D(d), Reg::W(a)) if matches!(from, Type::U32 | Type::B32) && !sat && to.bytes() == 8 => {
+                    (Reg::D(d), Reg::W(a))
+                        if matches!(from, Type::U32 | Type::B32) && !sat && to.bytes() == 8 =>
+                    {
                         self.alu(map1(d, a, |a: u32| u64::from(a)));
                     }
-                    (Reg::W(d), Reg::D(a)) if to.bytes() == 4 && !sat => self.alu(map1(d, a, |a: u64| a as u32)),
-                    _ => self.alu(map_wide(d, [a], move |[a]| extend(float::cvt_int_to_int(fi, ti, a, sat), ti))),
+                    (Reg::W(d), Reg::D(a)) if to.bytes() == 4 && !sat => {
+                        self.alu(map1(d, a, |a: u64| a as u32))
+                    }
+                    _ => self.alu(map_wide(d, [a], move |[a]| {
+                        extend(float::cvt_int_to_int(fi, ti, a, sat), ti)
+                    })),
                 }
             }
         }
@@ -1625,7 +1867,9 @@ impl Lowering<'_> {
             Some(c) => self.s32(c, Type::B32)?,
             None => self.bits32(0),
         };
-        self.alu(map3(d, a, b, c, move |a, b, c| float::cvt_pack(bits, signed, a, b, c)));
+        self.alu(map3(d, a, b, c, move |a, b, c| {
+            float::cvt_pack(bits, signed, a, b, c)
+        }));
         Ok(Class::Convert)
     }
 
@@ -1633,7 +1877,13 @@ impl Lowering<'_> {
     fn part(&mut self, operand: &Operand, signed: bool) -> Result<(S32, VideoOperand)> {
         let Operand::Name { name, offset: 0 } = operand else {
             let s = self.s32(operand, Type::B32)?;
-            return Ok((s, VideoOperand { signed, part: Part::Word }));
+            return Ok((
+                s,
+                VideoOperand {
+                    signed,
+                    part: Part::Word,
+                },
+            ));
         };
         let (stem, part) = match name.rsplit_once('.') {
             Some((stem, p)) => {
@@ -1644,7 +1894,9 @@ impl Lowering<'_> {
                     "b3" => Part::Byte(3),
                     "h0" => Part::Half(0),
                     "h1" => Part::Half(1),
-                    _ => return self.operand_error(format!("`.{p}` selects no part of a register")),
+                    _ => {
+                        return self.operand_error(format!("`.{p}` selects no part of a register"));
+                    }
                 };
                 (stem, part)
             }
@@ -1652,7 +1904,10 @@ impl Lowering<'_> {
         };
         match self.register(stem) {
             Some((_, Place::Reg(Reg::W(s)))) => Ok((s, VideoOperand { signed, part })),
-            _ => self.operand_error(format!("expected a 32-bit register, found {}", describe(operand))),
+            _ => self.operand_error(format!(
+                "expected a 32-bit register, found {}",
+                describe(operand)
+            )),
         }
     }
 
@@ -1664,11 +1919,27 @@ impl Lowering<'_> {
                 None => (i.opcode.as_str(), 1),
             },
         };
-        if !matches!(stem, "vadd" | "vsub" | "vabsdiff" | "vmin" | "vmax" | "vshl" | "vshr" | "vmad" | "vset" | "vavrg") {
+        if !matches!(
+            stem,
+            "vadd"
+                | "vsub"
+                | "vabsdiff"
+                | "vmin"
+                | "vmax"
+                | "vshl"
+                | "vshr"
+                | "vmad"
+                | "vset"
+                | "vavrg"
+        ) {
             return Ok(None);
         }
         let sat = m.flag("sat");
-        let cmp = if stem == "vset" { m.pick(int_cmp) } else { None };
+        let cmp = if stem == "vset" {
+            m.pick(int_cmp)
+        } else {
+            None
+        };
         let wrap = m.flag("wrap");
         m.flag("clamp");
         let shift = m.pick(|m| match m {
@@ -1690,7 +1961,9 @@ impl Lowering<'_> {
             (_, 3) => types,
             _ => return self.operand_error(format!("`{}` takes three types", i.text())),
         };
-        let [dt, at, bt] = types[..] else { return self.operand_error("a video instruction takes three types") };
+        let [dt, at, bt] = types[..] else {
+            return self.operand_error("a video instruction takes three types");
+        };
         if i.operands.len() < 3 {
             return self.operand_error(format!("`{}` takes at least three operands", i.text()));
         }
@@ -1729,21 +2002,35 @@ impl Lowering<'_> {
             self.alu(map3(d, a, b, c, move |a, b, c| simd.apply(a, b, c)));
             return Ok(Some(Class::Integer));
         }
-        let negated = |o: &Operand| matches!(o, Operand::Not(_));
         if stem == "vmad" {
             self.operands(i, 4)?;
-            if i.operands.iter().any(negated) {
-                return self.operand_error("a negated operand of `vmad` is written with `-`");
+            let split = |o: &Operand| match o {
+                Operand::Negated(name) => (
+                    Operand::Name {
+                        name: name.clone(),
+                        offset: 0,
+                    },
+                    true,
+                ),
+                other => (other.clone(), false),
+            };
+            let [(a, negate_a), (b, negate_b), (c, negate_c)] =
+                [&i.operands[1], &i.operands[2], &i.operands[3]].map(split);
+            let negate_product = negate_a != negate_b;
+            if (negate_product && negate_c) || (plus_one && (negate_a || negate_b || negate_c)) {
+                return self.operand_error(
+                    "`vmad` negates the product or the addend, and neither with `.po`",
+                );
             }
             let d = self.d32(&i.operands[0], Type::B32)?;
-            let (a, oa) = self.part(&i.operands[1], at.is_signed())?;
-            let (b, ob) = self.part(&i.operands[2], bt.is_signed())?;
-            let c = self.s32(&i.operands[3], Type::B32)?;
+            let (a, oa) = self.part(&a, at.is_signed())?;
+            let (b, ob) = self.part(&b, bt.is_signed())?;
+            let c = self.s32(&c, Type::B32)?;
             let mad = VideoMad {
                 a: oa,
                 b: ob,
-                negate_product: false,
-                negate_c: false,
+                negate_product,
+                negate_c,
                 plus_one,
                 scale: shift.unwrap_or(0),
                 sat,
@@ -1766,7 +2053,13 @@ impl Lowering<'_> {
             Operand::Name { name, offset: 0 } if name.contains('.') => {
                 let (stem, _) = name.rsplit_once('.').unwrap_or((name, ""));
                 let (_, o) = self.part(&i.operands[0], false)?;
-                (Operand::Name { name: stem.to_owned(), offset: 0 }, Some(o.part))
+                (
+                    Operand::Name {
+                        name: stem.to_owned(),
+                        offset: 0,
+                    },
+                    Some(o.part),
+                )
             }
             other => (other.clone(), None),
         };
@@ -1784,13 +2077,25 @@ impl Lowering<'_> {
             (None, Some(_)) => Secondary::Max,
             (None, None) => Secondary::None,
         };
-        let video = Video { op, signed: dt.is_signed(), a: oa, b: ob, sat, secondary };
+        let video = Video {
+            op,
+            signed: dt.is_signed(),
+            a: oa,
+            b: ob,
+            sat,
+            secondary,
+        };
         self.alu(map3(d, a, b, c, move |a, b, c| video.apply(a, b, c)));
         Ok(Some(Class::Integer))
     }
 
     /// The `.b3210` or `.h10` of a SIMD video source: which elements of `b:a` it takes.
-    fn video_select(&mut self, operand: &Operand, elements: u32, first: u8) -> Result<(S32, [u8; 4])> {
+    fn video_select(
+        &mut self,
+        operand: &Operand,
+        elements: u32,
+        first: u8,
+    ) -> Result<(S32, [u8; 4])> {
         let default = [first, first + 1, first + 2, first + 3];
         let Operand::Name { name, offset: 0 } = operand else {
             return Ok((self.s32(operand, Type::B32)?, default));
@@ -1805,25 +2110,46 @@ impl Lowering<'_> {
         }
         for (slot, digit) in select.iter_mut().zip(digits.bytes().rev()) {
             if !digit.is_ascii_digit() || u32::from(digit - b'0') >= 2 * elements {
-                return self.operand_error(format!("`.{suffix}` selects an element that doesn't exist"));
+                return self
+                    .operand_error(format!("`.{suffix}` selects an element that doesn't exist"));
             }
             *slot = digit - b'0';
         }
-        Ok((self.s32(&Operand::Name { name: stem.to_owned(), offset: 0 }, Type::B32)?, select))
+        Ok((
+            self.s32(
+                &Operand::Name {
+                    name: stem.to_owned(),
+                    offset: 0,
+                },
+                Type::B32,
+            )?,
+            select,
+        ))
     }
 
     /// The `.b310` or `.h1` of a SIMD video destination: which elements it writes.
     fn video_mask(&mut self, operand: &Operand, elements: u32) -> Result<(Operand, u8)> {
         let all = ((1u32 << elements) - 1) as u8;
-        let Operand::Name { name, offset: 0 } = operand else { return Ok((operand.clone(), all)) };
-        let Some((stem, suffix)) = name.rsplit_once('.') else { return Ok((operand.clone(), all)) };
+        let Operand::Name { name, offset: 0 } = operand else {
+            return Ok((operand.clone(), all));
+        };
+        let Some((stem, suffix)) = name.rsplit_once('.') else {
+            return Ok((operand.clone(), all));
+        };
         let mut mask = 0;
         for digit in suffix.bytes().skip(1) {
             if !digit.is_ascii_digit() || u32::from(digit - b'0') >= elements {
-                return self.operand_error(format!("`.{suffix}` selects an element that doesn't exist"));
+                return self
+                    .operand_error(format!("`.{suffix}` selects an element that doesn't exist"));
             }
             mask |= 1 << (digit - b'0');
         }
-        Ok((Operand::Name { name: stem.to_owned(), offset: 0 }, mask))
+        Ok((
+            Operand::Name {
+                name: stem.to_owned(),
+                offset: 0,
+            },
+            mask,
+        ))
     }
 }

@@ -2,8 +2,8 @@
 
 use super::names::{Binding, Lowering, Modifiers, Place, Result, describe};
 use crate::ir::code::{
-    Address, Atomic, AtomicOp, Barrier, BarrierKind, Class, CopyAsync, Load, Mbarrier, Op, Order, Reg, Space, Store,
-    Target,
+    Address, Atomic, AtomicOp, Barrier, BarrierKind, Class, CopyAsync, Load, Mbarrier, Op, Order,
+    Reg, Space, Store, Target,
 };
 use crate::ptx::LoadErrorKind;
 use crate::ptx::ast::{Instruction, Number, Operand, Type};
@@ -26,8 +26,19 @@ fn space(m: &mut Modifiers<'_>) -> Option<Space> {
 fn hints(m: &mut Modifiers<'_>) -> bool {
     while m
         .pick(|m| {
-            let hint = matches!(m, "ca" | "cg" | "cs" | "lu" | "cv" | "wb" | "wt" | "nc" | "L2::64B" | "L2::128B" | "L2::256B")
-                || m.starts_with("L1::")
+            let hint = matches!(
+                m,
+                "ca" | "cg"
+                    | "cs"
+                    | "lu"
+                    | "cv"
+                    | "wb"
+                    | "wt"
+                    | "nc"
+                    | "L2::64B"
+                    | "L2::128B"
+                    | "L2::256B"
+            ) || m.starts_with("L1::")
                 || (m.starts_with("L2::evict_"));
             hint.then_some(())
         })
@@ -37,17 +48,33 @@ fn hints(m: &mut Modifiers<'_>) -> bool {
 }
 
 fn scope(m: &mut Modifiers<'_>) -> bool {
-    m.pick(|m| matches!(m, "cta" | "cluster" | "gpu" | "sys").then_some(())).is_some()
+    m.pick(|m| matches!(m, "cta" | "cluster" | "gpu" | "sys").then_some(()))
+        .is_some()
 }
 
 fn order(m: &mut Modifiers<'_>) -> Order {
     let strong = m
         .pick(|m| {
             Some(match m {
-                "volatile" | "relaxed" => Order { strong: true, ..Order::default() },
-                "acquire" => Order { strong: true, acquire: true, release: false },
-                "release" => Order { strong: true, acquire: false, release: true },
-                "acq_rel" => Order { strong: true, acquire: true, release: true },
+                "volatile" | "relaxed" => Order {
+                    strong: true,
+                    ..Order::default()
+                },
+                "acquire" => Order {
+                    strong: true,
+                    acquire: true,
+                    release: false,
+                },
+                "release" => Order {
+                    strong: true,
+                    acquire: false,
+                    release: true,
+                },
+                "acq_rel" => Order {
+                    strong: true,
+                    acquire: true,
+                    release: true,
+                },
                 "weak" => Order::default(),
                 _ => return None,
             })
@@ -63,7 +90,12 @@ impl Lowering<'_> {
     pub(super) fn address(&mut self, operand: &Operand, space: Space) -> Result<(Address, Space)> {
         let (base, offset) = match operand {
             Operand::Address { base, offset } => (base.as_deref(), *offset),
-            other => return self.operand_error(format!("expected an address `[…]`, found {}", describe(other))),
+            other => {
+                return self.operand_error(format!(
+                    "expected an address `[…]`, found {}",
+                    describe(other)
+                ));
+            }
         };
         let Some(name) = base else {
             return Ok((Address { base: None, offset }, space));
@@ -73,7 +105,13 @@ impl Lowering<'_> {
                 return self.operand_error(format!("the predicate `{name}` is not an address"));
             };
             self.note_use(reg);
-            return Ok((Address { base: Some(reg), offset }, space));
+            return Ok((
+                Address {
+                    base: Some(reg),
+                    offset,
+                },
+                space,
+            ));
         }
         match self.lookup(name) {
             Some(Binding::Param { offset: at }) => {
@@ -83,29 +121,54 @@ impl Lowering<'_> {
             Some(Binding::Frame { offset: at, size }) => {
                 let (at, size) = (*at, *size);
                 if offset < 0 || offset > i64::from(size) {
-                    return self.operand_error(format!("offset {offset} is outside of `{name}` ({size} bytes)"));
+                    return self.operand_error(format!(
+                        "offset {offset} is outside of `{name}` ({size} bytes)"
+                    ));
                 }
                 let base = self.symbol32(crate::ir::code::Constant::Frame(at, 0));
-                return Ok((Address { base: Some(Reg::W(base)), offset }, Space::Local));
+                return Ok((
+                    Address {
+                        base: Some(Reg::W(base)),
+                        offset,
+                    },
+                    Space::Local,
+                ));
             }
             _ => {}
         }
         match self.symbol(name, 0)? {
             Some(constant @ crate::ir::code::Constant::Shared(..)) => {
                 if !matches!(space, Space::Shared) {
-                    return self.operand_error(format!("`{name}` is in shared memory; the access is not"));
+                    return self
+                        .operand_error(format!("`{name}` is in shared memory; the access is not"));
                 }
                 let base = self.symbol32(constant);
-                Ok((Address { base: Some(Reg::W(base)), offset }, Space::Shared))
+                Ok((
+                    Address {
+                        base: Some(Reg::W(base)),
+                        offset,
+                    },
+                    Space::Shared,
+                ))
             }
             Some(constant) => {
                 if !matches!(space, Space::Global | Space::Const | Space::Generic) {
-                    return self.operand_error(format!("`{name}` is in global memory; the access is not"));
+                    return self
+                        .operand_error(format!("`{name}` is in global memory; the access is not"));
                 }
                 let base = self.symbol64(constant);
-                Ok((Address { base: Some(Reg::D(base)), offset }, space))
+                Ok((
+                    Address {
+                        base: Some(Reg::D(base)),
+                        offset,
+                    },
+                    space,
+                ))
             }
-            None => self.fail(LoadErrorKind::Unresolved, format!("`{name}` is not declared")),
+            None => self.fail(
+                LoadErrorKind::Unresolved,
+                format!("`{name}` is not declared"),
+            ),
         }
     }
 
@@ -134,7 +197,10 @@ impl Lowering<'_> {
             Operand::Name { name, offset: 0 } if count > 1 => match self.lookup(name) {
                 Some(Binding::Vector(_, places)) => ["x", "y", "z", "w"][..places.len()]
                     .iter()
-                    .map(|c| Operand::Name { name: format!("{name}.{c}"), offset: 0 })
+                    .map(|c| Operand::Name {
+                        name: format!("{name}.{c}"),
+                        offset: 0,
+                    })
                     .collect(),
                 _ => vec![operand.clone()],
             },
@@ -144,7 +210,10 @@ impl Lowering<'_> {
             return self.operand_error(format!("expected {count} elements, found {}", list.len()));
         }
         if count as u32 * ty.bytes() > 16 {
-            return self.fail(LoadErrorKind::Unsupported, "an access of more than 16 bytes per thread");
+            return self.fail(
+                LoadErrorKind::Unsupported,
+                "an access of more than 16 bytes per thread",
+            );
         }
         Ok(list)
     }
@@ -164,7 +233,11 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    pub(super) fn lower_memory(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Option<Class>> {
+    pub(super) fn lower_memory(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<Option<Class>> {
         let class = match i.opcode.as_str() {
             "ld" | "ldu" => self.load(i, m)?,
             "st" => self.store(i, m)?,
@@ -172,23 +245,42 @@ impl Lowering<'_> {
             "cp" => self.copy_async(i, m)?,
             "prefetch" | "prefetchu" | "discard" | "applypriority" => {
                 space(m);
-                while m.pick(|m| (m.starts_with('L') || m == "tensormap").then_some(())).is_some() {}
+                while m
+                    .pick(|m| (m.starts_with('L') || m == "tensormap").then_some(()))
+                    .is_some()
+                {}
                 self.push(Op::Hint);
                 Class::Other
             }
             "createpolicy" => {
                 // The policy's value is opaque and has no effect here.
                 while m.pick(|_| Some(())).is_some() {}
-                let Some(d) = i.operands.first() else { return self.operand_error("`createpolicy` needs a destination") };
+                let Some(d) = i.operands.first() else {
+                    return self.operand_error("`createpolicy` needs a destination");
+                };
                 let d = self.d64(d, Type::B64)?;
-                self.push(Op::Alu(crate::ir::regs::map0(d, || 0x1000_0000_0000_0000u64)));
+                self.push(Op::Alu(crate::ir::regs::map0(d, || {
+                    0x1000_0000_0000_0000u64
+                })));
                 Class::Other
             }
             "membar" | "fence" => {
                 while m
                     .pick(|m| {
-                        matches!(m, "cta" | "gl" | "sys" | "gpu" | "sc" | "acq_rel" | "acquire" | "release" | "proxy" | "alias")
-                            .then_some(())
+                        matches!(
+                            m,
+                            "cta"
+                                | "gl"
+                                | "sys"
+                                | "gpu"
+                                | "sc"
+                                | "acq_rel"
+                                | "acquire"
+                                | "release"
+                                | "proxy"
+                                | "alias"
+                        )
+                        .then_some(())
                     })
                     .is_some()
                 {}
@@ -209,9 +301,14 @@ impl Lowering<'_> {
         let hinted = hints(m);
         let count = self.vector_width(m);
         let types = m.types();
-        let [ty] = types[..] else { return self.operand_error(format!("`{}` takes one type", i.text())) };
+        let [ty] = types[..] else {
+            return self.operand_error(format!("`{}` takes one type", i.text()));
+        };
         if matches!(ty, Type::Pred | Type::B128) {
-            return self.fail(LoadErrorKind::Unsupported, format!("`{}`: loads of type {ty:?}", i.text()));
+            return self.fail(
+                LoadErrorKind::Unsupported,
+                format!("`{}`: loads of type {ty:?}", i.text()),
+            );
         }
         self.policy(i, hinted, 2)?;
         let (address, space) = self.address(&i.operands[1], asked)?;
@@ -226,7 +323,13 @@ impl Lowering<'_> {
             });
         }
         self.note_width(space, ty.bytes());
-        self.push(Op::Load(Box::new(Load { space, ty, targets, address, order })));
+        self.push(Op::Load(Box::new(Load {
+            space,
+            ty,
+            targets,
+            address,
+            order,
+        })));
         Ok(match space {
             Space::Global => Class::LoadGlobal,
             Space::Shared => Class::LoadShared,
@@ -239,13 +342,19 @@ impl Lowering<'_> {
 
     fn store(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
         let order = order(m);
+        self.f.general_sync |= order.release;
         let asked = space(m).unwrap_or(Space::Generic);
         let hinted = hints(m);
         let count = self.vector_width(m);
         let types = m.types();
-        let [ty] = types[..] else { return self.operand_error(format!("`{}` takes one type", i.text())) };
+        let [ty] = types[..] else {
+            return self.operand_error(format!("`{}` takes one type", i.text()));
+        };
         if matches!(ty, Type::Pred | Type::B128) {
-            return self.fail(LoadErrorKind::Unsupported, format!("`{}`: stores of type {ty:?}", i.text()));
+            return self.fail(
+                LoadErrorKind::Unsupported,
+                format!("`{}`: stores of type {ty:?}", i.text()),
+            );
         }
         self.policy(i, hinted, 2)?;
         let (address, space) = self.address(&i.operands[0], asked)?;
@@ -257,7 +366,13 @@ impl Lowering<'_> {
             sources.push(self.source(&o, ty, true)?);
         }
         self.note_width(space, ty.bytes());
-        self.push(Op::Store(Box::new(Store { space, ty, sources, address, order })));
+        self.push(Op::Store(Box::new(Store {
+            space,
+            ty,
+            sources,
+            address,
+            order,
+        })));
         Ok(match space {
             Space::Global => Class::StoreGlobal,
             Space::Shared => Class::StoreShared,
@@ -269,6 +384,7 @@ impl Lowering<'_> {
     fn atomic(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
         let reduction = i.opcode == "red";
         let mut order = order(m);
+        self.f.general_sync |= order.release;
         order.strong = true;
         let space = space(m).unwrap_or(Space::Generic);
         m.flag("noftz");
@@ -288,15 +404,29 @@ impl Lowering<'_> {
                 _ => return None,
             })
         });
-        let Some(op) = op else { return self.operand_error(format!("`{}` names no operation", i.text())) };
+        let Some(op) = op else {
+            return self.operand_error(format!("`{}` names no operation", i.text()));
+        };
         let types = m.types();
-        let [ty] = types[..] else { return self.operand_error(format!("`{}` takes one type", i.text())) };
+        let [ty] = types[..] else {
+            return self.operand_error(format!("`{}` takes one type", i.text()));
+        };
         let allowed = match op {
             AtomicOp::Add => matches!(
                 ty,
-                Type::U32 | Type::S32 | Type::U64 | Type::F32 | Type::F64 | Type::F16 | Type::F16x2 | Type::BF16 | Type::BF16x2
+                Type::U32
+                    | Type::S32
+                    | Type::U64
+                    | Type::F32
+                    | Type::F64
+                    | Type::F16
+                    | Type::F16x2
+                    | Type::BF16
+                    | Type::BF16x2
             ),
-            AtomicOp::Min | AtomicOp::Max => matches!(ty, Type::U32 | Type::S32 | Type::U64 | Type::S64),
+            AtomicOp::Min | AtomicOp::Max => {
+                matches!(ty, Type::U32 | Type::S32 | Type::U64 | Type::S64)
+            }
             AtomicOp::And | AtomicOp::Or | AtomicOp::Xor => matches!(ty, Type::B32 | Type::B64),
             AtomicOp::Exch => matches!(ty, Type::B32 | Type::B64) && !reduction,
             AtomicOp::Cas => matches!(ty, Type::B16 | Type::B32 | Type::B64) && !reduction,
@@ -304,7 +434,10 @@ impl Lowering<'_> {
         };
         // `add.bf16` came with sm_90.
         if !allowed || matches!((op, ty), (AtomicOp::Add, Type::BF16 | Type::BF16x2)) {
-            return self.fail(LoadErrorKind::Unsupported, format!("`{}` doesn't exist on sm_86", i.text()));
+            return self.fail(
+                LoadErrorKind::Unsupported,
+                format!("`{}` doesn't exist on sm_86", i.text()),
+            );
         }
         let first = usize::from(!reduction);
         let count = first + if op == AtomicOp::Cas { 3 } else { 2 };
@@ -318,15 +451,31 @@ impl Lowering<'_> {
             return self.operand_error("atomics work on global and shared memory");
         }
         let b = self.source(&i.operands[first + 1], ty, false)?;
-        let c = if op == AtomicOp::Cas { Some(self.source(&i.operands[first + 2], ty, false)?) } else { None };
+        let c = if op == AtomicOp::Cas {
+            Some(self.source(&i.operands[first + 2], ty, false)?)
+        } else {
+            None
+        };
         self.note_width(space, ty.bytes());
-        self.push(Op::Atomic(Box::new(Atomic { space, op, ty, target, address, b, c, order })));
+        self.push(Op::Atomic(Box::new(Atomic {
+            space,
+            op,
+            ty,
+            target,
+            address,
+            b,
+            c,
+            order,
+        })));
         Ok(Class::Atomic)
     }
 
     fn copy_async(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
         if !m.flag("async") {
-            return self.fail(LoadErrorKind::Unsupported, format!("`{}` doesn't exist on sm_86", i.text()));
+            return self.fail(
+                LoadErrorKind::Unsupported,
+                format!("`{}` doesn't exist on sm_86", i.text()),
+            );
         }
         if m.flag("commit_group") {
             self.push(Op::CopyCommit);
@@ -341,7 +490,9 @@ impl Lowering<'_> {
                 [Operand::Number(Number::Int(n))] => u32::try_from(n).ok(),
                 _ => None,
             };
-            let Some(n) = n else { return self.operand_error("`cp.async.wait_group` takes a constant") };
+            let Some(n) = n else {
+                return self.operand_error("`cp.async.wait_group` takes a constant");
+            };
             self.push(Op::CopyWait(Some(n)));
             return Ok(Class::CopyAsync);
         }
@@ -352,30 +503,47 @@ impl Lowering<'_> {
             let noinc = m.flag("noinc");
             let space = space(m).unwrap_or(Space::Generic);
             m.types();
-            let [a] = &i.operands[..] else { return self.operand_error("expected one address") };
+            let [a] = &i.operands[..] else {
+                return self.operand_error("expected one address");
+            };
             let (address, _) = self.address(a, space)?;
             self.f.general_sync = true;
-            self.push(Op::Mbarrier(Box::new(Mbarrier::CopyArrive { address, noinc })));
+            self.push(Op::Mbarrier(Box::new(Mbarrier::CopyArrive {
+                address,
+                noinc,
+            })));
             return Ok(Class::CopyAsync);
         }
         let whole_line = m.flag("cg");
         if !whole_line && !m.flag("ca") {
             return self.fail(
                 LoadErrorKind::Unsupported,
-                format!("`{}`: only `cp.async.ca` and `cp.async.cg` exist on sm_86", i.text()),
+                format!(
+                    "`{}`: only `cp.async.ca` and `cp.async.cg` exist on sm_86",
+                    i.text()
+                ),
             );
         }
         let hinted = hints(m);
         if !(m.flag("shared") || m.flag("shared::cta")) || !m.flag("global") {
-            return self.fail(LoadErrorKind::Unsupported, format!("`{}`: copies go from `.global` to `.shared`", i.text()));
+            return self.fail(
+                LoadErrorKind::Unsupported,
+                format!("`{}`: copies go from `.global` to `.shared`", i.text()),
+            );
         }
         let mut operands: Vec<&Operand> = i.operands.iter().collect();
         if hinted {
-            let Some(policy) = operands.pop() else { return self.operand_error("a cache policy is missing") };
+            let Some(policy) = operands.pop() else {
+                return self.operand_error("a cache policy is missing");
+            };
             self.s64(policy, Type::B64)?;
         }
         if operands.len() < 3 || operands.len() > 4 {
-            return self.operand_error(format!("`{}` takes 3 or 4 operands, found {}", i.text(), operands.len()));
+            return self.operand_error(format!(
+                "`{}` takes 3 or 4 operands, found {}",
+                i.text(),
+                operands.len()
+            ));
         }
         let (to, _) = self.address(operands[0], Space::Shared)?;
         let (from, _) = self.address(operands[1], Space::Global)?;
@@ -389,7 +557,9 @@ impl Lowering<'_> {
         let (mut source_bytes, mut ignore) = (None, None);
         if let Some(o) = operands.get(3) {
             match o {
-                Operand::Name { name, .. } if matches!(self.register(name), Some((Type::Pred, _))) => {
+                Operand::Name { name, .. }
+                    if matches!(self.register(name), Some((Type::Pred, _))) =>
+                {
                     ignore = Some(self.pred(o)?);
                 }
                 Operand::Not(_) => ignore = Some(self.pred(o)?),
@@ -398,20 +568,34 @@ impl Lowering<'_> {
         }
         self.note_width(Space::Shared, 4);
         self.note_width(Space::Global, 4);
-        self.push(Op::CopyAsync(Box::new(CopyAsync { to, from, bytes, source_bytes, ignore })));
+        self.push(Op::CopyAsync(Box::new(CopyAsync {
+            to,
+            from,
+            bytes,
+            source_bytes,
+            ignore,
+        })));
         Ok(Class::CopyAsync)
     }
 
     fn barrier(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
         if m.flag("warp") {
             m.flag("sync");
-            let [mask] = &i.operands[..] else { return self.operand_error("`bar.warp.sync` takes a member mask") };
+            let [mask] = &i.operands[..] else {
+                return self.operand_error("`bar.warp.sync` takes a member mask");
+            };
             let mask = self.s32(mask, Type::B32)?;
-            self.push(Op::Collective(mask, Box::new(crate::ir::code::Collective::Sync)));
+            self.push(Op::Collective(
+                mask,
+                Box::new(crate::ir::code::Collective::Sync),
+            ));
             return Ok(Class::Warp);
         }
         if m.flag("cluster") {
-            return self.fail(LoadErrorKind::Unsupported, format!("`{}`: sm_86 has no clusters", i.text()));
+            return self.fail(
+                LoadErrorKind::Unsupported,
+                format!("`{}`: sm_86 has no clusters", i.text()),
+            );
         }
         m.flag("cta");
         let aligned = m.flag("aligned") || i.opcode == "bar";
@@ -426,8 +610,12 @@ impl Lowering<'_> {
                 _ => None,
             });
             m.types();
-            let Some((d, rest)) = operands.split_first() else { return self.operand_error("`bar.red` needs operands") };
-            let Some((p, rest)) = rest.split_last() else { return self.operand_error("`bar.red` needs a predicate") };
+            let Some((d, rest)) = operands.split_first() else {
+                return self.operand_error("`bar.red` needs operands");
+            };
+            let Some((p, rest)) = rest.split_last() else {
+                return self.operand_error("`bar.red` needs a predicate");
+            };
             operands = rest;
             source = Some(self.pred(p)?);
             kind = match what {
@@ -457,7 +645,13 @@ impl Lowering<'_> {
         if count.is_some() || kind == BarrierKind::Arrive {
             self.f.general_sync = true;
         }
-        self.push(Op::Barrier(Box::new(Barrier { kind, id, count, source, aligned })));
+        self.push(Op::Barrier(Box::new(Barrier {
+            kind,
+            id,
+            count,
+            source,
+            aligned,
+        })));
         Ok(Class::Barrier)
     }
 
@@ -465,10 +659,22 @@ impl Lowering<'_> {
         self.f.general_sync = true;
         self.note_width(Space::Shared, 8);
         let what = m.pick(|m| {
-            ["init", "inval", "arrive", "arrive_drop", "test_wait", "pending_count"].into_iter().find(|w| *w == m)
+            [
+                "init",
+                "inval",
+                "arrive",
+                "arrive_drop",
+                "test_wait",
+                "pending_count",
+            ]
+            .into_iter()
+            .find(|w| *w == m)
         });
         let Some(what) = what else {
-            return self.fail(LoadErrorKind::Unsupported, format!("`{}` doesn't exist on sm_86", i.text()));
+            return self.fail(
+                LoadErrorKind::Unsupported,
+                format!("`{}` doesn't exist on sm_86", i.text()),
+            );
         };
         let complete = m.flag("noComplete");
         let parity = m.flag("parity");
@@ -487,11 +693,16 @@ impl Lowering<'_> {
         let op = match what {
             "init" => {
                 arity(self, 2, 2)?;
-                Mbarrier::Init { address: self.address(&o[0], space)?.0, count: self.s32(&o[1], Type::U32)? }
+                Mbarrier::Init {
+                    address: self.address(&o[0], space)?.0,
+                    count: self.s32(&o[1], Type::U32)?,
+                }
             }
             "inval" => {
                 arity(self, 1, 1)?;
-                Mbarrier::Inval { address: self.address(&o[0], space)?.0 }
+                Mbarrier::Inval {
+                    address: self.address(&o[0], space)?.0,
+                }
             }
             "arrive" | "arrive_drop" => {
                 arity(self, 2, 3)?;
@@ -504,21 +715,40 @@ impl Lowering<'_> {
                     None => None,
                 };
                 let drop = what == "arrive_drop";
-                Mbarrier::Arrive { address: self.address(&o[1], space)?.0, state, count, drop, complete: !complete }
+                Mbarrier::Arrive {
+                    address: self.address(&o[1], space)?.0,
+                    state,
+                    count,
+                    drop,
+                    complete: !complete,
+                }
             }
             "test_wait" => {
                 arity(self, 3, 3)?;
                 let done = self.dpred(&o[0])?;
                 let address = self.address(&o[1], space)?.0;
                 if parity {
-                    Mbarrier::Test { address, done, state: None, parity: Some(self.s32(&o[2], Type::U32)?) }
+                    Mbarrier::Test {
+                        address,
+                        done,
+                        state: None,
+                        parity: Some(self.s32(&o[2], Type::U32)?),
+                    }
                 } else {
-                    Mbarrier::Test { address, done, state: Some(self.s64(&o[2], Type::B64)?), parity: None }
+                    Mbarrier::Test {
+                        address,
+                        done,
+                        state: Some(self.s64(&o[2], Type::B64)?),
+                        parity: None,
+                    }
                 }
             }
             _ => {
                 arity(self, 2, 2)?;
-                Mbarrier::PendingCount { d: self.d32(&o[0], Type::U32)?, state: self.s64(&o[1], Type::B64)? }
+                Mbarrier::PendingCount {
+                    d: self.d32(&o[0], Type::U32)?,
+                    state: self.s64(&o[1], Type::B64)?,
+                }
             }
         };
         // Addresses of mbarrier objects may be generic or shared: both are told apart at run time.

@@ -8,14 +8,15 @@ mod warp;
 use std::collections::HashMap;
 
 pub(super) use names::Flat;
-use names::{Binding, Lowering, ModuleNames, Modifiers, Place, Result, error};
+use names::{Binding, Lowering, Modifiers, ModuleNames, Place, Result, error};
 
 use super::code::{Builtin, Call, CallTarget, Class, Function, Op, Passed, Reg, Site};
 use super::{Global, GlobalSpace, Kernel, Parameter, Relocation, SharedVariable, layout};
-use crate::ptx::ast::{
-    Function as AstFunction, Init, Instruction, Linkage, Number, Operand, Space, Statement, SyntaxTree, Type, Variable,
-};
 use crate::ptx::LoadErrorKind;
+use crate::ptx::ast::{
+    Function as AstFunction, Init, Instruction, Linkage, Number, Operand, Space, Statement,
+    SyntaxTree, Type, Variable,
+};
 
 /// The largest parameter buffer of a kernel (PTX ISA 8.1 and later on sm_70 and newer).
 const MAX_PARAMETER_BYTES: u64 = 32764;
@@ -65,9 +66,16 @@ pub(super) fn lower(tree: &SyntaxTree, name: &str) -> Result<Lowered> {
     for f in &tree.functions {
         if f.body.is_some() {
             if names.functions.contains_key(&f.name) {
-                return Err(error(&names, f.pos, LoadErrorKind::Syntax, format!("`{}` is defined twice", f.name)));
+                return Err(error(
+                    &names,
+                    f.pos,
+                    LoadErrorKind::Syntax,
+                    format!("`{}` is defined twice", f.name),
+                ));
             }
-            names.functions.insert(f.name.clone(), CallTarget::Direct(definitions.len() as u32));
+            names
+                .functions
+                .insert(f.name.clone(), CallTarget::Direct(definitions.len() as u32));
             names.function_kinds.push(f.is_kernel);
             definitions.push(f);
         }
@@ -80,7 +88,12 @@ pub(super) fn lower(tree: &SyntaxTree, name: &str) -> Result<Lowered> {
             }
             None => {
                 let pos = crate::ptx::lexer::Pos { line: 1, column: 1 };
-                return Err(error(&names, pos, LoadErrorKind::Unresolved, format!("alias of `{old}`, which isn't defined")));
+                return Err(error(
+                    &names,
+                    pos,
+                    LoadErrorKind::Unresolved,
+                    format!("alias of `{old}`, which isn't defined"),
+                ));
             }
         }
     }
@@ -94,23 +107,41 @@ pub(super) fn lower(tree: &SyntaxTree, name: &str) -> Result<Lowered> {
                 // Declared but not defined: an error only where it is called.
                 _ => continue,
             };
-            names.functions.insert(f.name.clone(), CallTarget::Builtin(builtin));
+            names
+                .functions
+                .insert(f.name.clone(), CallTarget::Builtin(builtin));
         }
     }
     let mut functions = Vec::new();
     let mut kernels = Vec::new();
     for f in &definitions {
-        let (lowered, parameters, new_shared) = function(f, &names, shared.len() as u32, &mut globals)?;
+        let (lowered, parameters, new_shared) =
+            function(f, &names, shared.len() as u32, &mut globals)?;
         for (size, align, name) in new_shared {
-            shared.push(SharedVariable { name, size, align, dynamic: false });
+            shared.push(SharedVariable {
+                name,
+                size,
+                align,
+                dynamic: false,
+            });
         }
         if f.is_kernel {
-            kernels.push(kernel(f, &lowered, parameters, functions.len() as u32, tree, &names)?);
+            kernels.push(kernel(
+                f,
+                &lowered,
+                parameters,
+                functions.len() as u32,
+                tree,
+                &names,
+            )?);
         }
         functions.push(lowered);
     }
-    let const_bytes: u64 =
-        globals.iter().filter(|g| g.space == GlobalSpace::Const).map(|g| g.size.next_multiple_of(g.align.max(1))).sum();
+    let const_bytes: u64 = globals
+        .iter()
+        .filter(|g| g.space == GlobalSpace::Const)
+        .map(|g| g.size.next_multiple_of(g.align.max(1)))
+        .sum();
     if const_bytes > MAX_CONST_BYTES {
         let pos = crate::ptx::lexer::Pos { line: 1, column: 1 };
         return Err(error(
@@ -123,32 +154,60 @@ pub(super) fn lower(tree: &SyntaxTree, name: &str) -> Result<Lowered> {
     for k in &mut kernels {
         k.const_bytes = const_bytes as u32;
         super::finish_kernel(k, &functions, &shared).map_err(|message| {
-            let pos = definitions.iter().find(|f| f.name == k.name).map(|f| f.pos).unwrap_or_default();
+            let pos = definitions
+                .iter()
+                .find(|f| f.name == k.name)
+                .map(|f| f.pos)
+                .unwrap_or_default();
             error(&names, pos, LoadErrorKind::Limit, message)
         })?;
     }
     let known: std::collections::HashSet<&str> = globals.iter().map(|g| g.name.as_str()).collect();
     for g in &globals {
         for r in &g.relocations {
-            if !known.contains(r.symbol.as_str()) && !matches!(names.functions.get(&r.symbol), Some(CallTarget::Direct(_))) {
-                let pos = tree.variables.iter().find(|v| v.name == g.name).map(|v| v.pos).unwrap_or_default();
-                let message = format!("the initialiser of `{}` points to `{}`, which isn't defined", g.name, r.symbol);
+            if !known.contains(r.symbol.as_str())
+                && !matches!(names.functions.get(&r.symbol), Some(CallTarget::Direct(_)))
+            {
+                let pos = tree
+                    .variables
+                    .iter()
+                    .find(|v| v.name == g.name)
+                    .map(|v| v.pos)
+                    .unwrap_or_default();
+                let message = format!(
+                    "the initialiser of `{}` points to `{}`, which isn't defined",
+                    g.name, r.symbol
+                );
                 return Err(error(&names, pos, LoadErrorKind::Unresolved, message));
             }
         }
     }
-    Ok(Lowered { kernels, globals, shared, functions, files: tree.files.iter().cloned().collect() })
+    Ok(Lowered {
+        kernels,
+        globals,
+        shared,
+        functions,
+        files: tree.files.iter().cloned().collect(),
+    })
 }
 
 fn check_target(tree: &SyntaxTree, names: &ModuleNames) -> Result<()> {
-    let digits: String =
-        tree.target.trim_start_matches("sm_").trim_start_matches("compute_").chars().take_while(char::is_ascii_digit).collect();
+    let digits: String = tree
+        .target
+        .trim_start_matches("sm_")
+        .trim_start_matches("compute_")
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect();
     let specific = tree.target.ends_with('a') || tree.target.ends_with('f');
     match digits.parse::<u32>() {
         Ok(sm) if sm <= 86 && !specific => Ok(()),
         _ => {
             let pos = crate::ptx::lexer::Pos { line: 1, column: 1 };
-            let message = format!("the module is for `{}`, this device is sm_86: compile for compute_86 or older", tree.target);
+            let message = format!(
+                "the module is for `{}`, this device is sm_86: compile for compute_86 or older",
+                tree.target
+            );
             Err(error(names, pos, LoadErrorKind::Unsupported, message))
         }
     }
@@ -160,17 +219,36 @@ fn declare_global(
     globals: &mut Vec<Global>,
     shared: &mut Vec<SharedVariable>,
 ) -> Result<()> {
-    let too_large = || error(names, v.pos, LoadErrorKind::Limit, format!("`{}` is too large", v.name));
+    let too_large = || {
+        error(
+            names,
+            v.pos,
+            LoadErrorKind::Limit,
+            format!("`{}` is too large", v.name),
+        )
+    };
     match v.space {
         Space::Shared => {
             let dynamic = v.linkage == Linkage::Extern;
-            let size = if dynamic { 0 } else { variable_bytes(v).ok_or_else(too_large)? };
+            let size = if dynamic {
+                0
+            } else {
+                variable_bytes(v).ok_or_else(too_large)?
+            };
             names.shared.insert(v.name.clone(), shared.len() as u32);
-            shared.push(SharedVariable { name: v.name.clone(), size, align: variable_align(v), dynamic });
+            shared.push(SharedVariable {
+                name: v.name.clone(),
+                size,
+                align: variable_align(v),
+                dynamic,
+            });
         }
         Space::Global | Space::Const => {
             if v.linkage == Linkage::Extern {
-                let message = format!("`{}` is `.extern`: it is defined in no module that is linked here", v.name);
+                let message = format!(
+                    "`{}` is `.extern`: it is defined in no module that is linked here",
+                    v.name
+                );
                 return Err(error(names, v.pos, LoadErrorKind::Unresolved, message));
             }
             let index = globals.len() as u32;
@@ -180,7 +258,10 @@ fn declare_global(
             globals.push(g);
         }
         Space::Reg | Space::Param | Space::Local => {
-            let message = format!("`{}`: this state space doesn't exist at module level", v.name);
+            let message = format!(
+                "`{}`: this state space doesn't exist at module level",
+                v.name
+            );
             return Err(error(names, v.pos, LoadErrorKind::Unsupported, message));
         }
     }
@@ -190,18 +271,28 @@ fn declare_global(
 fn global(v: &Variable, names: &ModuleNames) -> Result<Global> {
     let mut dims = v.dims.clone();
     let element = v.ty.bytes();
-    let mut flat = Flattened { bytes: Vec::new(), relocations: Vec::new() };
+    let mut flat = Flattened {
+        bytes: Vec::new(),
+        relocations: Vec::new(),
+    };
     if let Some(init) = &v.init {
         let inner: u64 = dims.iter().skip(1).product::<u64>().max(1) * u64::from(v.vector);
         if inner > 1 << 32 {
-            return Err(error(names, v.pos, LoadErrorKind::Limit, format!("`{}` is too large", v.name)));
+            return Err(error(
+                names,
+                v.pos,
+                LoadErrorKind::Limit,
+                format!("`{}` is too large", v.name),
+            ));
         }
         let strides: Vec<u64> = {
             let mut shape: Vec<u64> = dims.iter().skip(1).copied().collect();
             if v.vector > 1 {
                 shape.push(u64::from(v.vector));
             }
-            (0..=shape.len()).map(|i| shape[i..].iter().product::<u64>() * u64::from(element)).collect()
+            (0..=shape.len())
+                .map(|i| shape[i..].iter().product::<u64>() * u64::from(element))
+                .collect()
         };
         flatten(init, v, &strides, 0, &mut flat, names)?;
         if dims.first() == Some(&0) {
@@ -210,15 +301,29 @@ fn global(v: &Variable, names: &ModuleNames) -> Result<Global> {
         }
     }
     let sized = Variable { dims, ..v.clone() };
-    let size = variable_bytes(&sized)
-        .ok_or_else(|| error(names, v.pos, LoadErrorKind::Limit, format!("`{}` is too large", v.name)))?;
+    let size = variable_bytes(&sized).ok_or_else(|| {
+        error(
+            names,
+            v.pos,
+            LoadErrorKind::Limit,
+            format!("`{}` is too large", v.name),
+        )
+    })?;
     if flat.bytes.len() as u64 > size {
-        let message = format!("the initialiser of `{}` has {} bytes, the variable {size}", v.name, flat.bytes.len());
+        let message = format!(
+            "the initialiser of `{}` has {} bytes, the variable {size}",
+            v.name,
+            flat.bytes.len()
+        );
         return Err(error(names, v.pos, LoadErrorKind::Operand, message));
     }
     Ok(Global {
         name: v.name.clone(),
-        space: if v.space == Space::Const { GlobalSpace::Const } else { GlobalSpace::Global },
+        space: if v.space == Space::Const {
+            GlobalSpace::Const
+        } else {
+            GlobalSpace::Global
+        },
         size,
         align: variable_align(v),
         bytes: flat.bytes,
@@ -243,14 +348,27 @@ fn flatten(
     let width = v.ty.bytes() as usize;
     let end = at as usize + width;
     if end > 1 << 32 {
-        return Err(error(names, v.pos, LoadErrorKind::Limit, format!("`{}` is too large", v.name)));
+        return Err(error(
+            names,
+            v.pos,
+            LoadErrorKind::Limit,
+            format!("`{}` is too large", v.name),
+        ));
     }
     match init {
         Init::List(list) => {
             // A flat list fills element by element, a nested one row by row.
             let nested = list.iter().any(|i| matches!(i, Init::List(_)));
-            let stride = if nested { strides.first().copied().unwrap_or(width as u64) } else { width as u64 };
-            let deeper = if nested { strides.get(1..).unwrap_or(&[]) } else { &[] };
+            let stride = if nested {
+                strides.first().copied().unwrap_or(width as u64)
+            } else {
+                width as u64
+            };
+            let deeper = if nested {
+                strides.get(1..).unwrap_or(&[])
+            } else {
+                &[]
+            };
             for (n, item) in list.iter().enumerate() {
                 flatten(item, v, deeper, at + stride * n as u64, out, names)?;
             }
@@ -270,7 +388,12 @@ fn flatten(
             }
             out.bytes[at as usize..end].copy_from_slice(&bits.to_le_bytes()[..width]);
         }
-        Init::Address { symbol, addend, mask, pos } => {
+        Init::Address {
+            symbol,
+            addend,
+            mask,
+            pos,
+        } => {
             if out.bytes.len() < end {
                 out.bytes.resize(end, 0);
             }
@@ -278,7 +401,10 @@ fn flatten(
                 None if width >= 4 => 0,
                 Some(mask) if width == 1 && mask.count_ones() == 8 => mask.trailing_zeros(),
                 _ => {
-                    let message = format!("an address doesn't fit the {width}-byte elements of `{}`", v.name);
+                    let message = format!(
+                        "an address doesn't fit the {width}-byte elements of `{}`",
+                        v.name
+                    );
                     return Err(error(names, *pos, LoadErrorKind::Operand, message));
                 }
             };
@@ -302,13 +428,23 @@ fn kernel(
     tree: &SyntaxTree,
     names: &ModuleNames,
 ) -> Result<Kernel> {
-    let bytes = parameters.last().map_or(0, |p| u64::from(p.offset) + u64::from(p.size));
+    let bytes = parameters
+        .last()
+        .map_or(0, |p| u64::from(p.offset) + u64::from(p.size));
     if bytes > MAX_PARAMETER_BYTES {
-        let message = format!("`{}` takes {bytes} bytes of parameters, the limit is {MAX_PARAMETER_BYTES}", f.name);
+        let message = format!(
+            "`{}` takes {bytes} bytes of parameters, the limit is {MAX_PARAMETER_BYTES}",
+            f.name
+        );
         return Err(error(names, f.pos, LoadErrorKind::Limit, message));
     }
     if !f.returns.is_empty() {
-        return Err(error(names, f.pos, LoadErrorKind::Syntax, "an `.entry` returns nothing"));
+        return Err(error(
+            names,
+            f.pos,
+            LoadErrorKind::Syntax,
+            "an `.entry` returns nothing",
+        ));
     }
     Ok(Kernel {
         name: f.name.clone(),
@@ -343,14 +479,24 @@ fn function(
     for p in &f.params {
         l.pos = p.pos;
         let Some(size) = variable_bytes(p).filter(|s| *s <= MAX_PARAMETER_BYTES) else {
-            return l.fail(LoadErrorKind::Limit, format!("parameter `{}` is too large", p.name));
+            return l.fail(
+                LoadErrorKind::Limit,
+                format!("parameter `{}` is too large", p.name),
+            );
         };
         let align = variable_align(p);
         if f.is_kernel {
-            let end = parameters.last().map_or(0, |p: &Parameter| u64::from(p.offset) + u64::from(p.size));
+            let end = parameters
+                .last()
+                .map_or(0, |p: &Parameter| u64::from(p.offset) + u64::from(p.size));
             let offset = end.next_multiple_of(align.max(1)) as u32;
             l.scopes[0].insert(p.name.clone(), Binding::Param { offset });
-            parameters.push(Parameter { name: p.name.clone(), offset, size: size as u32, align: align as u32 });
+            parameters.push(Parameter {
+                name: p.name.clone(),
+                offset,
+                size: size as u32,
+                align: align as u32,
+            });
         } else {
             let passed = formal(&mut l, p, size, align)?;
             l.f.params.push(passed);
@@ -359,7 +505,10 @@ fn function(
     for p in &f.returns {
         l.pos = p.pos;
         let Some(size) = variable_bytes(p).filter(|s| *s <= MAX_PARAMETER_BYTES) else {
-            return l.fail(LoadErrorKind::Limit, format!("return value `{}` is too large", p.name));
+            return l.fail(
+                LoadErrorKind::Limit,
+                format!("return value `{}` is too large", p.name),
+            );
         };
         let passed = formal(&mut l, p, size, variable_align(p))?;
         l.f.returns.push(passed);
@@ -368,14 +517,32 @@ fn function(
     statements(&mut l, body, globals)?;
     // A body may end without `ret`.
     l.guard = None;
-    l.new_site(Site { line: f.pos.line, location: l.location, text: String::from("ret"), class: Class::Control });
+    l.new_site(Site {
+        line: f.pos.line,
+        location: l.location,
+        text: String::from("ret"),
+        class: Class::Control,
+    });
     l.push(if f.is_kernel { Op::Exit } else { Op::Return });
     let new_shared = std::mem::take(&mut l.new_shared);
     l.f.frame_bytes = l.f.frame_bytes.next_multiple_of(16);
-    let Lowering { out, mut f, labels, uses, .. } = l;
+    let Lowering {
+        out,
+        mut f,
+        labels,
+        uses,
+        ..
+    } = l;
     let loops = text_loops(&out, labels);
     f.registers = layout::register_estimate(&uses, &loops);
-    layout::order(out, labels, &mut f).map_err(|message| error(names, crate::ptx::lexer::Pos::default(), LoadErrorKind::Unresolved, message))?;
+    layout::order(out, labels, &mut f).map_err(|message| {
+        error(
+            names,
+            crate::ptx::lexer::Pos::default(),
+            LoadErrorKind::Unresolved,
+            message,
+        )
+    })?;
     Ok((f, parameters, new_shared))
 }
 
@@ -424,7 +591,9 @@ fn statements(l: &mut Lowering<'_>, body: &[Statement], globals: &mut Vec<Global
                 (name, Binding::Label(l.labels - 1))
             }
             Statement::BranchTargets(name, targets, _) => (name, Binding::Targets(targets.clone())),
-            Statement::Prototype(name, ..) | Statement::CallTargets(name, _) => (name, Binding::Prototype),
+            Statement::Prototype(name, ..) | Statement::CallTargets(name, _) => {
+                (name, Binding::Prototype)
+            }
             _ => continue,
         };
         if let Some(scope) = l.scopes.last_mut() {
@@ -446,7 +615,9 @@ fn statements(l: &mut Lowering<'_>, body: &[Statement], globals: &mut Vec<Global
             }
             Statement::Loc(location) => l.location = Some(*location),
             Statement::Instruction(i) => instruction(l, i)?,
-            Statement::BranchTargets(..) | Statement::Prototype(..) | Statement::CallTargets(..) => {}
+            Statement::BranchTargets(..)
+            | Statement::Prototype(..)
+            | Statement::CallTargets(..) => {}
         }
     }
     Ok(())
@@ -458,7 +629,10 @@ fn declare(l: &mut Lowering<'_>, v: &Variable, globals: &mut Vec<Global>) -> Res
         Space::Reg => match (v.bank, v.vector) {
             (Some(count), 1) => {
                 if count > 1 << 20 {
-                    return l.fail(LoadErrorKind::Limit, format!("{count} registers in one declaration"));
+                    return l.fail(
+                        LoadErrorKind::Limit,
+                        format!("{count} registers in one declaration"),
+                    );
                 }
                 let first = l.allocate_bank(v.ty, count)?;
                 if let Some(scope) = l.scopes.last_mut() {
@@ -467,21 +641,34 @@ fn declare(l: &mut Lowering<'_>, v: &Variable, globals: &mut Vec<Global>) -> Res
                 return Ok(());
             }
             (None, 1) => Binding::Register(v.ty, l.place(v.ty)?),
-            (None, n) => Binding::Vector(v.ty, (0..n).map(|_| l.place(v.ty)).collect::<Result<_>>()?),
+            (None, n) => {
+                Binding::Vector(v.ty, (0..n).map(|_| l.place(v.ty)).collect::<Result<_>>()?)
+            }
             _ => return l.fail(LoadErrorKind::Unsupported, "a bank of vector registers"),
         },
         Space::Local | Space::Param => {
             let Some(size) = variable_bytes(v).filter(|s| *s <= 512 << 10) else {
-                return l.fail(LoadErrorKind::Limit, format!("`{}` is too large for local memory", v.name));
+                return l.fail(
+                    LoadErrorKind::Limit,
+                    format!("`{}` is too large for local memory", v.name),
+                );
             };
             let offset = l.frame(size, variable_align(v))?;
-            Binding::Frame { offset, size: size as u32 }
+            Binding::Frame {
+                offset,
+                size: size as u32,
+            }
         }
         Space::Shared => {
             if v.linkage == Linkage::Extern {
                 match l.names.shared.get(&v.name) {
                     Some(index) => Binding::Shared(*index),
-                    None => return l.fail(LoadErrorKind::Unsupported, "`.extern .shared` stands at module level"),
+                    None => {
+                        return l.fail(
+                            LoadErrorKind::Unsupported,
+                            "`.extern .shared` stands at module level",
+                        );
+                    }
                 }
             } else {
                 let Some(size) = variable_bytes(v) else {
@@ -506,12 +693,20 @@ fn declare(l: &mut Lowering<'_>, v: &Variable, globals: &mut Vec<Global>) -> Res
 fn instruction(l: &mut Lowering<'_>, i: &Instruction) -> Result<()> {
     l.pos = i.pos;
     l.guard = None;
-    l.new_site(Site { line: i.pos.line, location: l.location, text: i.text(), class: Class::Other });
+    l.new_site(Site {
+        line: i.pos.line,
+        location: l.location,
+        text: i.text(),
+        class: Class::Other,
+    });
     if let Some(g) = &i.guard {
         l.guard = Some(l.pred(&if g.negated {
             Operand::Not(g.name.clone())
         } else {
-            Operand::Name { name: g.name.clone(), offset: 0 }
+            Operand::Name {
+                name: g.name.clone(),
+                offset: 0,
+            }
         })?);
     }
     let mut m = Modifiers::new(&i.modifiers);
@@ -523,13 +718,21 @@ fn instruction(l: &mut Lowering<'_>, i: &Instruction) -> Result<()> {
                 Some(class) => class,
                 None => match l.lower_alu(i, &mut m)? {
                     Some(class) => class,
-                    None => return l.fail(LoadErrorKind::Unsupported, format!("unknown instruction `{}`", i.text())),
+                    None => {
+                        return l.fail(
+                            LoadErrorKind::Unsupported,
+                            format!("unknown instruction `{}`", i.text()),
+                        );
+                    }
                 },
             },
         },
     };
     if let Some(left) = m.rest().first() {
-        return l.fail(LoadErrorKind::Unsupported, format!("`{}`: the modifier `.{left}` is not known here", i.text()));
+        return l.fail(
+            LoadErrorKind::Unsupported,
+            format!("`{}`: the modifier `.{left}` is not known here", i.text()),
+        );
     }
     let site = l.site as usize;
     l.f.sites[site].class = class;
@@ -540,7 +743,10 @@ fn label(l: &Lowering<'_>, operand: &Operand) -> Result<u32> {
     match operand {
         Operand::Name { name, offset: 0 } => match l.lookup(name) {
             Some(Binding::Label(id)) => Ok(*id),
-            _ => l.fail(LoadErrorKind::Unresolved, format!("there is no label `{name}`")),
+            _ => l.fail(
+                LoadErrorKind::Unresolved,
+                format!("there is no label `{name}`"),
+            ),
         },
         _ => l.operand_error("expected a label"),
     }
@@ -550,7 +756,9 @@ fn control(l: &mut Lowering<'_>, i: &Instruction, m: &mut Modifiers<'_>) -> Resu
     match i.opcode.as_str() {
         "bra" => {
             m.flag("uni");
-            let [target] = &i.operands[..] else { return l.operand_error("`bra` takes one label") };
+            let [target] = &i.operands[..] else {
+                return l.operand_error("`bra` takes one label");
+            };
             let target = label(l, target)?;
             l.push(Op::Branch(target));
         }
@@ -564,7 +772,10 @@ fn control(l: &mut Lowering<'_>, i: &Instruction, m: &mut Modifiers<'_>) -> Resu
             };
             let index = l.s32(index, Type::U32)?;
             let Some(Binding::Targets(targets)) = l.lookup(name) else {
-                return l.fail(LoadErrorKind::Unresolved, format!("there are no branch targets `{name}`"));
+                return l.fail(
+                    LoadErrorKind::Unresolved,
+                    format!("there are no branch targets `{name}`"),
+                );
             };
             let targets = targets
                 .clone()
@@ -581,7 +792,9 @@ fn control(l: &mut Lowering<'_>, i: &Instruction, m: &mut Modifiers<'_>) -> Resu
         "trap" | "brkpt" => l.push(Op::Trap),
         "nanosleep" => {
             m.types();
-            let [t] = &i.operands[..] else { return l.operand_error("`nanosleep` takes one operand") };
+            let [t] = &i.operands[..] else {
+                return l.operand_error("`nanosleep` takes one operand");
+            };
             l.s32(t, Type::U32)?;
             l.push(Op::Sleep);
         }
@@ -630,7 +843,9 @@ fn call(l: &mut Lowering<'_>, i: &Instruction, m: &mut Modifiers<'_>) -> Result<
     }
     let target = if let Some((_, place)) = l.register(name) {
         let Place::Reg(Reg::D(s)) = place else {
-            return l.operand_error(format!("`{name}` is not a 64-bit register with a function's address"));
+            return l.operand_error(format!(
+                "`{name}` is not a 64-bit register with a function's address"
+            ));
         };
         if operands.next().is_none() {
             return l.operand_error("an indirect call needs a prototype or a list of targets");
@@ -642,7 +857,10 @@ fn call(l: &mut Lowering<'_>, i: &Instruction, m: &mut Modifiers<'_>) -> Result<
             Some(CallTarget::Direct(index)) => {
                 let index = *index;
                 if l.names.function_kinds[index as usize] {
-                    return l.fail(LoadErrorKind::Unsupported, format!("`{name}` is a kernel and can't be called"));
+                    return l.fail(
+                        LoadErrorKind::Unsupported,
+                        format!("`{name}` is a kernel and can't be called"),
+                    );
                 }
                 if !l.f.calls.contains(&index) {
                     l.f.calls.push(index);
@@ -651,7 +869,10 @@ fn call(l: &mut Lowering<'_>, i: &Instruction, m: &mut Modifiers<'_>) -> Result<
             }
             Some(target) => *target,
             None => {
-                return l.fail(LoadErrorKind::Unresolved, format!("the function `{name}` is called but not defined"));
+                return l.fail(
+                    LoadErrorKind::Unresolved,
+                    format!("the function `{name}` is called but not defined"),
+                );
             }
         }
     };
@@ -659,20 +880,30 @@ fn call(l: &mut Lowering<'_>, i: &Instruction, m: &mut Modifiers<'_>) -> Result<
     for (n, list) in lists.iter().enumerate() {
         for o in list.iter() {
             let Operand::Name { name, offset: 0 } = o else {
-                return l.operand_error("arguments and return values of a call are `.param` variables or registers");
+                return l.operand_error(
+                    "arguments and return values of a call are `.param` variables or registers",
+                );
             };
             let p = match l.lookup(name) {
                 Some(Binding::Frame { offset, size }) => Passed::Memory(*offset, *size),
                 _ => match l.register(name) {
                     Some((ty, Place::Reg(reg))) => Passed::Register(reg, ty.bytes()),
-                    _ => return l.fail(LoadErrorKind::Unresolved, format!("`{name}` is not declared")),
+                    _ => {
+                        return l.fail(
+                            LoadErrorKind::Unresolved,
+                            format!("`{name}` is not declared"),
+                        );
+                    }
                 },
             };
             passed[n].push(p);
         }
     }
     let [returns, arguments] = passed;
-    l.push(Op::Call(Box::new(Call { target, arguments, returns })));
+    l.push(Op::Call(Box::new(Call {
+        target,
+        arguments,
+        returns,
+    })));
     Ok(())
 }
-

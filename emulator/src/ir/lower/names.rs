@@ -85,12 +85,29 @@ pub(super) struct Lowering<'m> {
     pub uses: Vec<(u32, u64, u32)>,
 }
 
-pub(super) fn error(names: &ModuleNames, pos: Pos, kind: LoadErrorKind, message: impl Into<String>) -> LoadError {
-    LoadError { name: names.name.clone(), line: pos.line, column: pos.column, kind, message: message.into() }
+pub(super) fn error(
+    names: &ModuleNames,
+    pos: Pos,
+    kind: LoadErrorKind,
+    message: impl Into<String>,
+) -> LoadError {
+    LoadError {
+        name: names.name.clone(),
+        line: pos.line,
+        column: pos.column,
+        kind,
+        message: message.into(),
+    }
 }
 
 impl<'m> Lowering<'m> {
-    pub fn new(names: &'m ModuleNames, name: &str, is_kernel: bool, pos: Pos, shared_base: u32) -> Self {
+    pub fn new(
+        names: &'m ModuleNames,
+        name: &str,
+        is_kernel: bool,
+        pos: Pos,
+        shared_base: u32,
+    ) -> Self {
         Lowering {
             names,
             scopes: vec![HashMap::new()],
@@ -166,7 +183,9 @@ impl<'m> Lowering<'m> {
     pub fn place(&mut self, ty: Type) -> Result<Place> {
         Ok(match ty {
             Type::Pred => Place::Pred(self.temp_pred()),
-            Type::B128 => return self.fail(LoadErrorKind::Unsupported, "registers of type `.b128`"),
+            Type::B128 => {
+                return self.fail(LoadErrorKind::Unsupported, "registers of type `.b128`");
+            }
             _ if ty.bytes() == 8 => Place::Reg(Reg::D(self.temp64())),
             _ => Place::Reg(Reg::W(self.temp32())),
         })
@@ -238,7 +257,9 @@ impl<'m> Lowering<'m> {
             return *s;
         }
         let s = self.temp32();
-        self.f.constants32.push((s, Constant::Bits(u64::from(bits))));
+        self.f
+            .constants32
+            .push((s, Constant::Bits(u64::from(bits))));
         self.bits32.insert(bits, s);
         s
     }
@@ -290,7 +311,9 @@ impl<'m> Lowering<'m> {
             Constant::Shared(index, offset)
         };
         match self.lookup(name) {
-            Some(Binding::Frame { offset: at, .. }) => return Ok(Some(Constant::Frame(*at, offset))),
+            Some(Binding::Frame { offset: at, .. }) => {
+                return Ok(Some(Constant::Frame(*at, offset)));
+            }
             Some(Binding::Shared(index)) => {
                 let index = *index;
                 return Ok(Some(shared(self, index)));
@@ -316,7 +339,10 @@ impl<'m> Lowering<'m> {
                 }
                 Ok(Some(Constant::Function(index)))
             }
-            Some(_) => self.fail(LoadErrorKind::Unsupported, format!("the address of the built-in function `{name}`")),
+            Some(_) => self.fail(
+                LoadErrorKind::Unsupported,
+                format!("the address of the built-in function `{name}`"),
+            ),
             None => Ok(None),
         }
     }
@@ -342,6 +368,10 @@ impl<'m> Lowering<'m> {
                 return Some((special(axis), Type::U32));
             }
         }
+        if let Some(number) = name.strip_prefix("%envreg") {
+            let number = number.parse().ok().filter(|number| *number < 32)?;
+            return Some((Special::EnvReg(number), Type::U32));
+        }
         Some(match name {
             "%laneid" => (Special::LaneId, Type::U32),
             "%warpid" => (Special::WarpId, Type::U32),
@@ -362,9 +392,9 @@ impl<'m> Lowering<'m> {
             "%globaltimer_hi" => (Special::GlobalTimerHi, Type::U32),
             "%dynamic_smem_size" => (Special::DynamicSharedSize, Type::U32),
             "%total_smem_size" => (Special::TotalSharedSize, Type::U32),
-            "%reserved_smem_offset_begin" | "%reserved_smem_offset_end" | "%reserved_smem_offset_cap" => {
-                (Special::Zero, Type::U32)
-            }
+            "%reserved_smem_offset_begin"
+            | "%reserved_smem_offset_end"
+            | "%reserved_smem_offset_cap" => (Special::Zero, Type::U32),
             _ => return None,
         })
     }
@@ -377,7 +407,11 @@ impl<'m> Lowering<'m> {
     /// Emits without the guard of the instruction being lowered.
     pub fn push_unguarded(&mut self, op: Op) {
         let site = self.site;
-        self.out.push(Flat::Inst(Inst { op, guard: None, site }));
+        self.out.push(Flat::Inst(Inst {
+            op,
+            guard: None,
+            site,
+        }));
     }
 
     pub fn new_site(&mut self, site: Site) {
@@ -399,7 +433,11 @@ impl<'m> Lowering<'m> {
                 return self.operand_error("a floating-point literal where an integer is expected");
             }
         };
-        Ok(if ty.bytes() >= 8 { bits } else { bits & ((1u64 << (8 * ty.bytes())) - 1) })
+        Ok(if ty.bytes() >= 8 {
+            bits
+        } else {
+            bits & ((1u64 << (8 * ty.bytes())) - 1)
+        })
     }
 
     /// A source operand read as a value of `ty`; `wider` allows a register wider than the type.
@@ -407,14 +445,24 @@ impl<'m> Lowering<'m> {
         match operand {
             Operand::Number(n) => {
                 let bits = self.number_bits(*n, ty)?;
-                Ok(if ty.bytes() == 8 { Reg::D(self.bits64(bits)) } else { Reg::W(self.bits32(bits as u32)) })
+                Ok(if ty.bytes() == 8 {
+                    Reg::D(self.bits64(bits))
+                } else {
+                    Reg::W(self.bits32(bits as u32))
+                })
             }
             Operand::Name { name, offset } => {
                 if let Some((have, place)) = self.register(name) {
                     let Place::Reg(reg) = place else {
-                        return self.operand_error(format!("`{name}` is a predicate, a `{ty:?}` value is expected"));
+                        return self.operand_error(format!(
+                            "`{name}` is a predicate, a `{ty:?}` value is expected"
+                        ));
                     };
-                    let fits = if wider { have.bytes() >= ty.bytes() } else { have.bytes() == ty.bytes() };
+                    let fits = if wider {
+                        have.bytes() >= ty.bytes()
+                    } else {
+                        have.bytes() == ty.bytes()
+                    };
                     if !fits {
                         return self.operand_error(format!(
                             "register `{name}` has {} bytes, the instruction's type {ty:?} has {}",
@@ -423,14 +471,20 @@ impl<'m> Lowering<'m> {
                         ));
                     }
                     if *offset != 0 {
-                        return self.operand_error(format!("an offset can't be added to register `{name}` here"));
+                        return self.operand_error(format!(
+                            "an offset can't be added to register `{name}` here"
+                        ));
                     }
                     self.note_use(reg);
                     return Ok(reg);
                 }
                 if let Some((special, special_ty)) = Self::special(name) {
                     let wide = special_ty.bytes() == 8 || ty.bytes() == 8;
-                    let reg = if wide { Reg::D(self.temp64()) } else { Reg::W(self.temp32()) };
+                    let reg = if wide {
+                        Reg::D(self.temp64())
+                    } else {
+                        Reg::W(self.temp32())
+                    };
                     self.push_unguarded(Op::Special(reg, special));
                     if wide && ty.bytes() < 8 {
                         return self.operand_error(format!("`{name}` is 64 bits wide"));
@@ -444,9 +498,15 @@ impl<'m> Lowering<'m> {
                         Reg::W(self.symbol32(constant))
                     });
                 }
-                self.fail(LoadErrorKind::Unresolved, format!("`{name}` is not declared"))
+                self.fail(
+                    LoadErrorKind::Unresolved,
+                    format!("`{name}` is not declared"),
+                )
             }
-            other => self.operand_error(format!("expected a register or a constant, found {}", describe(other))),
+            other => self.operand_error(format!(
+                "expected a register or a constant, found {}",
+                describe(other)
+            )),
         }
     }
 
@@ -470,12 +530,18 @@ impl<'m> Lowering<'m> {
             Operand::Name { name, offset: 0 } => (name, false),
             Operand::Not(name) => (name, true),
             Operand::Number(Number::Int(v)) => return Ok((self.const_pred(*v != 0), false)),
-            other => return self.operand_error(format!("expected a predicate, found {}", describe(other))),
+            other => {
+                return self
+                    .operand_error(format!("expected a predicate, found {}", describe(other)));
+            }
         };
         match self.register(name) {
             Some((_, Place::Pred(p))) => Ok((p, negated)),
             Some(_) => self.operand_error(format!("`{name}` is not a predicate")),
-            None => self.fail(LoadErrorKind::Unresolved, format!("predicate `{name}` is not declared")),
+            None => self.fail(
+                LoadErrorKind::Unresolved,
+                format!("predicate `{name}` is not declared"),
+            ),
         }
     }
 
@@ -483,12 +549,20 @@ impl<'m> Lowering<'m> {
     pub fn dest(&mut self, operand: &Operand, ty: Type, wider: bool) -> Result<(Reg, u32)> {
         match operand {
             Operand::Sink => {
-                let reg = if ty.bytes() == 8 { Reg::D(self.temp64()) } else { Reg::W(self.temp32()) };
+                let reg = if ty.bytes() == 8 {
+                    Reg::D(self.temp64())
+                } else {
+                    Reg::W(self.temp32())
+                };
                 Ok((reg, 8 * ty.bytes()))
             }
             Operand::Name { name, offset: 0 } => match self.register(name) {
                 Some((have, Place::Reg(reg))) => {
-                    let fits = if wider { have.bytes() >= ty.bytes() } else { have.bytes() == ty.bytes() };
+                    let fits = if wider {
+                        have.bytes() >= ty.bytes()
+                    } else {
+                        have.bytes() == ty.bytes()
+                    };
                     if fits {
                         self.note_use(reg);
                         Ok((reg, 8 * have.bytes()))
@@ -500,10 +574,18 @@ impl<'m> Lowering<'m> {
                         ))
                     }
                 }
-                Some(_) => self.operand_error(format!("`{name}` is a predicate, a `{ty:?}` register is expected")),
-                None => self.fail(LoadErrorKind::Unresolved, format!("register `{name}` is not declared")),
+                Some(_) => self.operand_error(format!(
+                    "`{name}` is a predicate, a `{ty:?}` register is expected"
+                )),
+                None => self.fail(
+                    LoadErrorKind::Unresolved,
+                    format!("register `{name}` is not declared"),
+                ),
             },
-            other => self.operand_error(format!("expected a register to write, found {}", describe(other))),
+            other => self.operand_error(format!(
+                "expected a register to write, found {}",
+                describe(other)
+            )),
         }
     }
 
@@ -527,9 +609,15 @@ impl<'m> Lowering<'m> {
             Operand::Name { name, offset: 0 } => match self.register(name) {
                 Some((_, Place::Pred(p))) => Ok(p),
                 Some(_) => self.operand_error(format!("`{name}` is not a predicate")),
-                None => self.fail(LoadErrorKind::Unresolved, format!("predicate `{name}` is not declared")),
+                None => self.fail(
+                    LoadErrorKind::Unresolved,
+                    format!("predicate `{name}` is not declared"),
+                ),
             },
-            other => self.operand_error(format!("expected a predicate to write, found {}", describe(other))),
+            other => self.operand_error(format!(
+                "expected a predicate to write, found {}",
+                describe(other)
+            )),
         }
     }
 
@@ -539,7 +627,10 @@ impl<'m> Lowering<'m> {
         let at = (u64::from(self.f.frame_bytes) + align - 1) / align * align;
         let end = at + size;
         if end > 512 << 10 {
-            return self.fail(LoadErrorKind::Limit, "more than 512 KiB of local memory per thread");
+            return self.fail(
+                LoadErrorKind::Limit,
+                "more than 512 KiB of local memory per thread",
+            );
         }
         self.f.frame_bytes = end as u32;
         Ok(at as u32)
@@ -554,6 +645,7 @@ pub(super) fn describe(operand: &Operand) -> String {
     match operand {
         Operand::Name { name, .. } => format!("`{name}`"),
         Operand::Not(name) => format!("`!{name}`"),
+        Operand::Negated(name) => format!("`-{name}`"),
         Operand::Number(_) => "a number".into(),
         Operand::Sink => "`_`".into(),
         Operand::Vector(_) => "a vector `{…}`".into(),
@@ -570,7 +662,9 @@ pub(super) struct Modifiers<'a> {
 
 impl<'a> Modifiers<'a> {
     pub fn new(all: &'a [String]) -> Self {
-        Modifiers { left: all.iter().map(String::as_str).collect() }
+        Modifiers {
+            left: all.iter().map(String::as_str).collect(),
+        }
     }
 
     /// Consumes a modifier if it is there.
@@ -586,7 +680,11 @@ impl<'a> Modifiers<'a> {
 
     /// Consumes the first modifier that `pick` knows.
     pub fn pick<T>(&mut self, pick: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let (at, value) = self.left.iter().enumerate().find_map(|(i, m)| pick(m).map(|v| (i, v)))?;
+        let (at, value) = self
+            .left
+            .iter()
+            .enumerate()
+            .find_map(|(i, m)| pick(m).map(|v| (i, v)))?;
         self.left.remove(at);
         Some(value)
     }

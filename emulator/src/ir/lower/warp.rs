@@ -4,7 +4,8 @@ use super::names::{Lowering, Modifiers, Result};
 use crate::arith::float::Round;
 use crate::arith::matrix::{BitOp, Element, Fragment, Mma, QuadPairMma, Role};
 use crate::ir::code::{
-    AtomicOp, Class, Collective, FragmentMove, LoadMatrix, MatrixMultiply, MmaKind, Op, Reg, ShuffleMode, Space, VoteMode,
+    AtomicOp, Class, Collective, FragmentMove, LoadMatrix, MatrixMultiply, MmaKind, Op, Reg,
+    ShuffleMode, Space, VoteMode,
 };
 use crate::ptx::LoadErrorKind;
 use crate::ptx::ast::{Instruction, Operand, Type};
@@ -66,12 +67,19 @@ fn rounding(m: &mut Modifiers<'_>) -> Round {
 
 /// The type of the registers that hold a fragment.
 fn register_type(e: Element) -> Type {
-    if e == Element::F64 { Type::F64 } else { Type::B32 }
+    if e == Element::F64 {
+        Type::F64
+    } else {
+        Type::B32
+    }
 }
 
 impl Lowering<'_> {
     fn no_such<T>(&self, i: &Instruction) -> Result<T> {
-        self.fail(LoadErrorKind::Unsupported, format!("`{}` doesn't exist on sm_86", i.text()))
+        self.fail(
+            LoadErrorKind::Unsupported,
+            format!("`{}` doesn't exist on sm_86", i.text()),
+        )
     }
 
     fn fragment_registers(
@@ -96,12 +104,20 @@ impl Lowering<'_> {
         let ty = register_type(e);
         let mut out = Vec::with_capacity(list.len());
         for o in list {
-            out.push(if write { self.dest(o, ty, false)?.0 } else { self.source(o, ty, false)? });
+            out.push(if write {
+                self.dest(o, ty, false)?.0
+            } else {
+                self.source(o, ty, false)?
+            });
         }
         Ok(out)
     }
 
-    pub(super) fn lower_warp(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Option<Class>> {
+    pub(super) fn lower_warp(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<Option<Class>> {
         Ok(Some(match i.opcode.as_str() {
             "shfl" => self.shuffle(i, m)?,
             "vote" => self.vote(i, m)?,
@@ -112,15 +128,22 @@ impl Lowering<'_> {
                     return self.operand_error("`match.sync` needs `.any` or `.all`");
                 }
                 let types = m.types();
-                let [ty @ (Type::B32 | Type::B64)] = types[..] else { return self.no_such(i) };
-                let [d, a, mask] = &i.operands[..] else { return self.operand_error("`match.sync` takes three operands") };
+                let [ty @ (Type::B32 | Type::B64)] = types[..] else {
+                    return self.no_such(i);
+                };
+                let [d, a, mask] = &i.operands[..] else {
+                    return self.operand_error("`match.sync` takes three operands");
+                };
                 let (d, p) = match d {
                     Operand::Pair(d, p) if all => (self.d32(d, Type::B32)?, Some(self.dpred(p)?)),
                     d => (self.d32(d, Type::B32)?, None),
                 };
                 let a = self.source(a, ty, false)?;
                 let mask = self.s32(mask, Type::B32)?;
-                self.push(Op::Collective(mask, Box::new(Collective::Match { all, d, p, a })));
+                self.push(Op::Collective(
+                    mask,
+                    Box::new(Collective::Match { all, d, p, a }),
+                ));
                 Class::Warp
             }
             "redux" => {
@@ -137,18 +160,35 @@ impl Lowering<'_> {
                     })
                 });
                 let types = m.types();
-                let [ty] = types[..] else { return self.no_such(i) };
+                let [ty] = types[..] else {
+                    return self.no_such(i);
+                };
                 let arithmetic = matches!(op, Some(AtomicOp::Add | AtomicOp::Min | AtomicOp::Max));
-                let fits = if arithmetic { matches!(ty, Type::U32 | Type::S32) } else { ty == Type::B32 };
-                let (Some(op), true, [d, a, mask]) = (op, fits, &i.operands[..]) else { return self.no_such(i) };
-                let (d, a, mask) = (self.d32(d, ty)?, self.s32(a, ty)?, self.s32(mask, Type::B32)?);
+                let fits = if arithmetic {
+                    matches!(ty, Type::U32 | Type::S32)
+                } else {
+                    ty == Type::B32
+                };
+                let (Some(op), true, [d, a, mask]) = (op, fits, &i.operands[..]) else {
+                    return self.no_such(i);
+                };
+                let (d, a, mask) = (
+                    self.d32(d, ty)?,
+                    self.s32(a, ty)?,
+                    self.s32(mask, Type::B32)?,
+                );
                 let signed = ty == Type::S32;
-                self.push(Op::Collective(mask, Box::new(Collective::Reduce { op, signed, d, a })));
+                self.push(Op::Collective(
+                    mask,
+                    Box::new(Collective::Reduce { op, signed, d, a }),
+                ));
                 Class::Warp
             }
             "activemask" => {
                 m.types();
-                let [d] = &i.operands[..] else { return self.operand_error("`activemask` takes one operand") };
+                let [d] = &i.operands[..] else {
+                    return self.operand_error("`activemask` takes one operand");
+                };
                 let d = self.d32(d, Type::B32)?;
                 self.push(Op::ActiveMask(d));
                 Class::Warp
@@ -162,20 +202,39 @@ impl Lowering<'_> {
                     _ => None,
                 });
                 let transpose = m.flag("trans");
-                let space = if m.flag("shared") || m.flag("shared::cta") { Space::Shared } else { Space::Generic };
+                let space = if m.flag("shared") || m.flag("shared::cta") {
+                    Space::Shared
+                } else {
+                    Space::Generic
+                };
                 let sixteen = m.flag("b16");
-                let (Some(count), true, true, [d, a]) = (count, aligned, sixteen, &i.operands[..]) else {
+                let (Some(count), true, true, [d, a]) = (count, aligned, sixteen, &i.operands[..])
+                else {
                     return self.no_such(i);
                 };
                 let regs = self.fragment_registers(i, d, Element::F16, count, true)?;
-                let d = regs.into_iter().filter_map(|r| if let Reg::W(s) = r { Some(s) } else { None }).collect();
+                let d = regs
+                    .into_iter()
+                    .filter_map(|r| if let Reg::W(s) = r { Some(s) } else { None })
+                    .collect();
                 let (address, space) = self.address(a, space)?;
-                self.push(Op::LoadMatrix(Box::new(LoadMatrix { d, transpose, space, address })));
+                self.push(Op::LoadMatrix(Box::new(LoadMatrix {
+                    d,
+                    transpose,
+                    space,
+                    address,
+                })));
                 Class::LoadMatrix
             }
             "movmatrix" => {
-                let form = m.flag("sync") && m.flag("aligned") && m.flag("m8n8") && m.flag("trans") && m.flag("b16");
-                let (true, [d, a]) = (form, &i.operands[..]) else { return self.no_such(i) };
+                let form = m.flag("sync")
+                    && m.flag("aligned")
+                    && m.flag("m8n8")
+                    && m.flag("trans")
+                    && m.flag("b16");
+                let (true, [d, a]) = (form, &i.operands[..]) else {
+                    return self.no_such(i);
+                };
                 let (d, a) = (self.d32(d, Type::B32)?, self.s32(a, Type::B32)?);
                 self.push(Op::MoveMatrix(d, a));
                 Class::Warp
@@ -200,7 +259,8 @@ impl Lowering<'_> {
             })
         });
         let types = m.types();
-        let (Some(mode), [Type::B32], [d, a, b, c, mask]) = (mode, &types[..], &i.operands[..]) else {
+        let (Some(mode), [Type::B32], [d, a, b, c, mask]) = (mode, &types[..], &i.operands[..])
+        else {
             return self.no_such(i);
         };
         let (d, p) = match d {
@@ -211,7 +271,17 @@ impl Lowering<'_> {
         let b = self.s32(b, Type::B32)?;
         let c = self.s32(c, Type::B32)?;
         let mask = self.s32(mask, Type::B32)?;
-        self.push(Op::Collective(mask, Box::new(Collective::Shuffle { mode, d, p, a, b, c })));
+        self.push(Op::Collective(
+            mask,
+            Box::new(Collective::Shuffle {
+                mode,
+                d,
+                p,
+                a,
+                b,
+                c,
+            }),
+        ));
         Ok(Class::Warp)
     }
 
@@ -229,7 +299,9 @@ impl Lowering<'_> {
             })
         });
         m.types();
-        let (Some(mode), [d, a, mask]) = (mode, &i.operands[..]) else { return self.no_such(i) };
+        let (Some(mode), [d, a, mask]) = (mode, &i.operands[..]) else {
+            return self.no_such(i);
+        };
         let (mut pred, mut ballot) = (None, None);
         if mode == VoteMode::Ballot {
             ballot = Some(self.d32(d, Type::B32)?);
@@ -238,7 +310,16 @@ impl Lowering<'_> {
         }
         let (source, negated) = self.pred(a)?;
         let mask = self.s32(mask, Type::B32)?;
-        self.push(Op::Collective(mask, Box::new(Collective::Vote { mode, source, negated, pred, ballot })));
+        self.push(Op::Collective(
+            mask,
+            Box::new(Collective::Vote {
+                mode,
+                source,
+                negated,
+                pred,
+                ballot,
+            }),
+        ));
         Ok(Class::Warp)
     }
 
@@ -246,20 +327,40 @@ impl Lowering<'_> {
         if !(m.flag("sync") && m.flag("aligned")) {
             return self.no_such(i);
         }
-        let Some((rows, cols, depth)) = shape(m) else { return self.no_such(i) };
-        let (Some(a_col), Some(b_col)) = (layout(m), layout(m)) else { return self.no_such(i) };
+        let Some((rows, cols, depth)) = shape(m) else {
+            return self.no_such(i);
+        };
+        let (Some(a_col), Some(b_col)) = (layout(m), layout(m)) else {
+            return self.no_such(i);
+        };
         let satfinite = m.flag("satfinite");
-        let bit_op = if m.flag("and") { BitOp::And } else { BitOp::Xor };
+        let bit_op = if m.flag("and") {
+            BitOp::And
+        } else {
+            BitOp::Xor
+        };
         m.flag("xor");
         let popc = m.flag("popc");
         let round = rounding(m);
         let types = elements(m);
-        let ([d, a, b, c], [od, oa, ob, oc]) = (&types[..], &i.operands[..]) else { return self.no_such(i) };
+        let ([d, a, b, c], [od, oa, ob, oc]) = (&types[..], &i.operands[..]) else {
+            return self.no_such(i);
+        };
         let (d, a, b, c) = (*d, *a, *b, *c);
         if popc != (a == Element::B1) {
             return self.no_such(i);
         }
-        let mma = Mma { m: rows, n: cols, k: depth, a, b, c, d, satfinite, bit_op };
+        let mma = Mma {
+            m: rows,
+            n: cols,
+            k: depth,
+            a,
+            b,
+            c,
+            d,
+            satfinite,
+            bit_op,
+        };
         let kind = if (rows, cols, depth) == (8, 8, 4) && (a, b) == (Element::F16, Element::F16) {
             let ok = |e| matches!(e, Element::F16 | Element::F32);
             if !ok(c) || !ok(d) || satfinite {
@@ -308,11 +409,23 @@ impl Lowering<'_> {
         let c = self.fragment_registers(i, operands[3], types[3], counts[3], false)?;
         let d = self.fragment_registers(i, operands[0], types[0], counts[0], true)?;
         let mut name = i.opcode.clone();
-        for m in i.modifiers.iter().filter(|m| !matches!(m.as_str(), "sync" | "aligned" | "row" | "col" | "mma")) {
+        for m in i
+            .modifiers
+            .iter()
+            .filter(|m| !matches!(m.as_str(), "sync" | "aligned" | "row" | "col" | "mma"))
+        {
             name.push('.');
             name.push_str(m);
         }
-        self.push(Op::MatrixMultiply(Box::new(MatrixMultiply { kind, fma, d, a, b, c, name })));
+        self.push(Op::MatrixMultiply(Box::new(MatrixMultiply {
+            kind,
+            fma,
+            d,
+            a,
+            b,
+            c,
+            name,
+        })));
         Ok(Class::Mma)
     }
 
@@ -332,8 +445,12 @@ impl Lowering<'_> {
         if !(m.flag("sync") && m.flag("aligned")) {
             return self.no_such(i);
         }
-        let Some((rows, cols, depth)) = shape(m) else { return self.no_such(i) };
-        let Some(col) = layout(m) else { return self.no_such(i) };
+        let Some((rows, cols, depth)) = shape(m) else {
+            return self.no_such(i);
+        };
+        let Some(col) = layout(m) else {
+            return self.no_such(i);
+        };
         let full = |c: Element, a: Element| Mma {
             m: rows,
             n: cols,
@@ -349,7 +466,11 @@ impl Lowering<'_> {
         if what == Some(2) {
             layout(m);
             let satfinite = m.flag("satfinite");
-            let bit_op = if m.flag("and") { BitOp::And } else { BitOp::Xor };
+            let bit_op = if m.flag("and") {
+                BitOp::And
+            } else {
+                BitOp::Xor
+            };
             m.flag("xor");
             m.flag("popc");
             let round = rounding(m);
@@ -359,7 +480,17 @@ impl Lowering<'_> {
                 [d, a, b, c] => (d, a, b, c),
                 _ => return self.no_such(i),
             };
-            let mma = Mma { m: rows, n: cols, k: depth, a, b, c, d, satfinite, bit_op };
+            let mma = Mma {
+                m: rows,
+                n: cols,
+                k: depth,
+                a,
+                b,
+                c,
+                d,
+                satfinite,
+                bit_op,
+            };
             let kind = if f64_shape && [a, b, c, d] == [Element::F64; 4] {
                 MmaKind::F64(round)
             } else if mma.is_wmma() {
@@ -367,7 +498,9 @@ impl Lowering<'_> {
             } else {
                 return self.no_such(i);
             };
-            let [od, oa, ob, oc] = &i.operands[..] else { return self.no_such(i) };
+            let [od, oa, ob, oc] = &i.operands[..] else {
+                return self.no_such(i);
+            };
             let counts = [
                 mma.d_fragment().wmma_registers(),
                 mma.fragment(Role::A).wmma_registers(),
@@ -377,7 +510,9 @@ impl Lowering<'_> {
             let fma = u64::from(rows * cols * depth);
             return self.product(i, kind, fma, [od, oa, ob, oc], [d, a, b, c], counts);
         }
-        let (Some(role), Some(store)) = (role, what.map(|w| w == 1)) else { return self.no_such(i) };
+        let (Some(role), Some(store)) = (role, what.map(|w| w == 1)) else {
+            return self.no_such(i);
+        };
         let space = m
             .pick(|m| match m {
                 "global" => Some(Space::Global),
@@ -386,12 +521,20 @@ impl Lowering<'_> {
             })
             .unwrap_or(Space::Generic);
         let types = elements(m);
-        let [e] = types[..] else { return self.no_such(i) };
+        let [e] = types[..] else {
+            return self.no_such(i);
+        };
         let exists = match (role, e) {
             (_, Element::F64) => f64_shape,
-            (Role::C, Element::F16 | Element::F32 | Element::S32) => {
-                [Element::F16, Element::Tf32, Element::S8, Element::S4, Element::B1].iter().any(|a| full(e, *a).is_wmma())
-            }
+            (Role::C, Element::F16 | Element::F32 | Element::S32) => [
+                Element::F16,
+                Element::Tf32,
+                Element::S8,
+                Element::S4,
+                Element::B1,
+            ]
+            .iter()
+            .any(|a| full(e, *a).is_wmma()),
             (Role::C, _) => false,
             (_, a) => {
                 let c = match a {
@@ -405,9 +548,24 @@ impl Lowering<'_> {
             return self.no_such(i);
         }
         let fragment = match role {
-            Role::A => Fragment { role, rows, cols: depth, element: e },
-            Role::B => Fragment { role, rows: depth, cols, element: e },
-            Role::C => Fragment { role, rows, cols, element: e },
+            Role::A => Fragment {
+                role,
+                rows,
+                cols: depth,
+                element: e,
+            },
+            Role::B => Fragment {
+                role,
+                rows: depth,
+                cols,
+                element: e,
+            },
+            Role::C => Fragment {
+                role,
+                rows,
+                cols,
+                element: e,
+            },
         };
         let (regs, place, stride) = match (&i.operands[..], store) {
             ([r, a], false) | ([a, r], true) => (r, a, None),
@@ -421,7 +579,15 @@ impl Lowering<'_> {
             None => None,
         };
         self.note_width(space, (e.bits() / 8).max(1));
-        self.push(Op::FragmentMove(Box::new(FragmentMove { fragment, col, regs, space, address, stride, store })));
+        self.push(Op::FragmentMove(Box::new(FragmentMove {
+            fragment,
+            col,
+            regs,
+            space,
+            address,
+            stride,
+            store,
+        })));
         Ok(match (space, store) {
             (Space::Global, false) => Class::LoadGlobal,
             (Space::Global, true) => Class::StoreGlobal,
