@@ -6,8 +6,8 @@
 use crate::arith::WARP;
 
 /// One 32-bit register of a warp.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, bytemuck::TransparentWrapper)]
+#[repr(transparent)]
 pub struct Lanes32(pub [u32; WARP]);
 
 /// One 64-bit register of a warp.
@@ -66,6 +66,13 @@ impl Regs {
     #[inline(always)]
     pub fn get32(&self, s: S32) -> &[u32; WARP] {
         &self.r32[(self.base.r32 + s.0) as usize].0
+    }
+
+    /// Lanes of consecutive 32-bit slots.
+    #[inline(always)]
+    pub fn side_by_side(&self, first: S32, count: usize) -> &[[u32; WARP]] {
+        let at = (self.base.r32 + first.0) as usize;
+        bytemuck::TransparentWrapper::peel_slice(&self.r32[at..at + count])
     }
 
     /// Lanes of a 64-bit slot.
