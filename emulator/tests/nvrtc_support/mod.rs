@@ -73,18 +73,18 @@ impl Program {
         }
     }
 
-    /// Names of the kernels.
-    pub fn kernels(&self) -> Vec<String> {
-        self.module
-            .kernels()
-            .iter()
-            .map(|kernel| kernel.name.clone())
-            .collect()
-    }
-
-    /// Static shared memory of a kernel in bytes.
-    pub fn has(&self, kernel: &str) -> bool {
-        self.module.kernel(kernel).is_some()
+    /// The value of a module variable.
+    pub fn variable<T: Pod + Zeroable>(&self, name: &str) -> T {
+        let (address, size) = self
+            .instance
+            .global(name)
+            .unwrap_or_else(|| panic!("{}: no variable {name}", self.name));
+        assert_eq!(size as usize, size_of::<T>(), "size of {name}");
+        let mut value = T::zeroed();
+        self.memory
+            .read(address, bytemuck::bytes_of_mut(&mut value))
+            .expect("a read inside the variable");
+        value
     }
 
     /// An array with the host's values.
