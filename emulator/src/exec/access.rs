@@ -9,7 +9,7 @@ use crate::check::FaultKind;
 use crate::check::race::{Access, Earlier, Verdict, Who};
 use crate::counters::tally;
 use crate::ir::code::{CopyAsync, Load, Order, Reg, Space, Store, Target};
-use crate::memory::{AllocationKind, LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
+use crate::memory::{AllocationKind, Heap, LOCAL_WINDOW, PARAM_WINDOW, Piece, SHARED_WINDOW};
 
 /// Up to sixteen bytes per lane, as up to four words: a word is four bytes of an element, or a
 /// whole narrower element.
@@ -159,6 +159,12 @@ impl Run<'_, '_> {
                 }
             }
         }
+        if let Some(heap) = self.launch.memory.heap()
+            && high >= heap.base
+            && low < heap.base + heap.size
+        {
+            self.check_heap(g, heap, a, active, bytes, space)?;
+        }
         if constant && kind != Kind::Read {
             let lane = active.trailing_zeros() as usize;
             let message = String::from("a write to constant memory");
@@ -209,6 +215,29 @@ impl Run<'_, '_> {
                 let message = self.earlier(e, now);
                 return Err(self.bad_access(g, FaultKind::Race, lane, space, a[lane], message));
             }
+        }
+        Ok(())
+    }
+
+    /// Checks the lanes that access the kernels' heap against its pieces.
+    #[cold]
+    fn check_heap(&self, g: &Group, heap: &Heap, a: &[u64; 32], active: u32, bytes: u32, space: Space) -> Result<()> {
+        for lane in lanes(active) {
+            if a[lane] < heap.base || a[lane] >= heap.base + heap.size {
+                continue;
+            }
+            let (kind, message) = match heap.find(a[lane], u64::from(bytes)) {
+                Piece::Live => continue,
+                Piece::Freed(base, size) => (
+                    FaultKind::UseAfterFree,
+                    format!("{bytes} bytes at {:#x}: freed by the kernel, {size} bytes from malloc at {base:#x}", a[lane]),
+                ),
+                Piece::Outside => (
+                    FaultKind::OutOfBounds,
+                    format!("{bytes} bytes at {:#x}: not inside what malloc gave", a[lane]),
+                ),
+            };
+            return Err(self.bad_access(g, kind, lane, space, a[lane], message));
         }
         Ok(())
     }

@@ -1,9 +1,10 @@
-//! The functions that CUDA code expects of its device: `vprintf` and `__assertfail`.
+//! The functions that CUDA code expects of its device: `vprintf`, `__assertfail`, `malloc` and `free`.
 
 use super::access::{Words, lanes};
 use super::run::{Result, Run};
 use super::warp::Group;
 use crate::check::FaultKind;
+use crate::memory::BadFree;
 use crate::ir::code::{Builtin, Call, Order, Passed, Reg, Space};
 
 /// The longest string that is read from device memory.
@@ -46,6 +47,16 @@ impl Run<'_, '_> {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// Leaves a call's result where the caller looks for it.
+    fn give_back(&mut self, g: &Group, call: &Call, active: u32, value: impl Fn(usize) -> u64) {
+        if let Some(Passed::Memory(at, size)) = call.returns.first() {
+            for lane in lanes(active) {
+                let bytes = value(lane).to_le_bytes();
+                self.warp.local.write(lane, g.frame + at, &bytes[..(*size as usize).min(8)]);
+            }
+        }
+    }
+
     pub fn builtin(&mut self, g: &Group, which: Builtin, call: &Call, active: u32) -> Result<()> {
         match which {
             Builtin::AssertFail => {
@@ -65,11 +76,35 @@ impl Run<'_, '_> {
                     printed[lane] = text.len() as u32;
                     print!("{text}");
                 }
-                if let Some(Passed::Memory(at, size)) = call.returns.first() {
-                    for lane in lanes(active) {
-                        let bytes = u64::from(printed[lane]).to_le_bytes();
-                        self.warp.local.write(lane, g.frame + at, &bytes[..(*size as usize).min(8)]);
+                self.give_back(g, call, active, |lane| u64::from(printed[lane]));
+                Ok(())
+            }
+            Builtin::Malloc => {
+                let mut addresses = [0u64; 32];
+                for lane in lanes(active) {
+                    let size = self.argument(g, call, 0, lane);
+                    let memory = self.launch.memory;
+                    // A full heap gives null, as CUDA documents.
+                    if let Some(address) = memory.heap().and_then(|heap| heap.allocate(size)) {
+                        let _ = memory.mark_uninit(address, size);
+                        addresses[lane] = address;
                     }
+                }
+                self.give_back(g, call, active, |lane| addresses[lane]);
+                Ok(())
+            }
+            Builtin::Free => {
+                for lane in lanes(active) {
+                    let address = self.argument(g, call, 0, lane);
+                    let Some(heap) = self.launch.memory.heap().filter(|_| address != 0) else { continue };
+                    let (kind, message) = match heap.release(address) {
+                        Ok(_) => continue,
+                        Err(BadFree::Twice) => (FaultKind::UseAfterFree, format!("{address:#x} is freed a second time")),
+                        Err(BadFree::NoPiece) => {
+                            (FaultKind::OutOfBounds, format!("free of {address:#x}, which malloc did not give"))
+                        }
+                    };
+                    return Err(self.bad_access(g, kind, lane, Space::Global, address, message));
                 }
                 Ok(())
             }

@@ -59,6 +59,9 @@ impl Instance {
     /// When the variables don't fit.
     pub fn new(module: &Arc<Module>, memory: &DeviceMemory) -> Result<Instance, OutOfMemory> {
         let mut addresses: Vec<u64> = Vec::new();
+        if module.uses_heap() {
+            memory.make_heap()?;
+        }
         for g in module.globals() {
             let kind = match g.space {
                 GlobalSpace::Global => AllocationKind::Global,

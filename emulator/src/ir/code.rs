@@ -370,6 +370,8 @@ pub enum CallTarget {
 pub enum Builtin {
     Vprintf,
     AssertFail,
+    Malloc,
+    Free,
 }
 
 /// Special registers.

@@ -8,7 +8,7 @@ pub mod regs;
 use std::collections::HashMap;
 
 use crate::ptx::LoadError;
-use code::Function;
+use code::{Builtin, CallTarget, Function, Op};
 
 /// A kernel's parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -227,6 +227,12 @@ impl Module {
     /// The entry with this name.
     pub fn kernel(&self, name: &str) -> Option<&Kernel> {
         self.kernels.iter().find(|k| k.name == name)
+    }
+
+    /// Whether a kernel may call `malloc`.
+    pub(crate) fn uses_heap(&self) -> bool {
+        let calls_malloc = |op: &Op| matches!(op, Op::Call(call) if call.target == CallTarget::Builtin(Builtin::Malloc));
+        self.functions.iter().any(|f| f.insts.iter().any(|inst| calls_malloc(&inst.op)))
     }
 
     /// The module's `.global` and `.const` variables.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+use super::heap::Heap;
 
 /// Address space kept per device: freed ranges are quarantined, so it is larger than the capacity.
 const RESERVED_BYTES: u64 = 192 << 30;
@@ -13,6 +15,8 @@ const GUARD_BYTES: u64 = 4096;
 /// Bytes of race shadow per byte of memory: two 64-bit cells per four-byte granule, at the
 /// narrowest one byte.
 const RACE_SHADOW_SCALE: u64 = 16;
+/// The default of `CU_LIMIT_MALLOC_HEAP_SIZE`.
+const HEAP_BYTES: u64 = 8 << 20;
 /// Freed allocations that are remembered by name.
 const MAX_REMEMBERED_FREES: usize = 1 << 16;
 
@@ -216,6 +220,7 @@ pub struct DeviceMemory {
     capacity: u64,
     state: Mutex<State>,
     launches: Mutex<u64>,
+    heap: OnceLock<Heap>,
 }
 
 // SAFETY: the mappings are plain bytes owned by this value; every access to them goes through
@@ -251,6 +256,7 @@ impl DeviceMemory {
                 snapshot: None,
             }),
             launches: Mutex::new(0),
+            heap: OnceLock::new(),
         })
     }
 
@@ -371,6 +377,26 @@ impl DeviceMemory {
         self.data.discard(self.offset(base), size);
         self.set_init(base, size, false);
         Ok(())
+    }
+
+    /// The kernels' heap, which the first module that calls `malloc` brings with it.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when there is no room for it.
+    pub(crate) fn make_heap(&self) -> Result<(), OutOfMemory> {
+        if self.heap.get().is_none() {
+            let base = self.alloc(HEAP_BYTES, "heap of the kernels' malloc")?;
+            if self.heap.set(Heap::new(base, HEAP_BYTES)).is_err() {
+                // Another thread made it meanwhile.
+                let _ = self.free(base);
+            }
+        }
+        Ok(())
+    }
+
+    /// The kernels' heap, if there is one.
+    pub(crate) fn heap(&self) -> Option<&Heap> {
+        self.heap.get()
     }
 
     /// The live allocation that holds `address`.

@@ -5,8 +5,10 @@
 //! again while there is fresh address space, so that a use after free is found and named.
 
 mod arena;
+mod heap;
 
 pub(crate) use arena::GlobalShadow;
+pub(crate) use heap::{BadFree, Heap, Piece};
 pub use arena::{AccessError, Allocation, AllocationKind, DeviceMemory, OutOfMemory, Snapshot};
 
 /// Generic addresses of shared memory: this window's base plus the shared offset.

@@ -102,6 +102,8 @@ pub(super) fn lower(tree: &SyntaxTree, name: &str) -> Result<Lowered> {
             let builtin = match f.name.as_str() {
                 "vprintf" => Builtin::Vprintf,
                 "__assertfail" => Builtin::AssertFail,
+                "malloc" => Builtin::Malloc,
+                "free" => Builtin::Free,
                 // Declared but not defined: an error only where it is called.
                 _ => continue,
             };
