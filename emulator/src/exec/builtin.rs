@@ -19,7 +19,9 @@ impl Run<'_, '_> {
                 let size = (*size as usize).min(8);
                 self.warp.local.read(lane, g.frame + at, &mut raw[..size]);
             }
-            Some(Passed::Register(Reg::W(s), _)) => return u64::from(self.warp.regs.get32(*s)[lane]),
+            Some(Passed::Register(Reg::W(s), _)) => {
+                return u64::from(self.warp.regs.get32(*s)[lane]);
+            }
             Some(Passed::Register(Reg::D(s), _)) => return self.warp.regs.get64(*s)[lane],
             None => {}
         }
@@ -63,7 +65,10 @@ impl Run<'_, '_> {
         match which {
             Builtin::AssertFail => {
                 let lane = active.trailing_zeros() as usize;
-                let (message, file) = (self.argument(g, call, 0, lane), self.argument(g, call, 1, lane));
+                let (message, file) = (
+                    self.argument(g, call, 0, lane),
+                    self.argument(g, call, 1, lane),
+                );
                 let line = self.argument(g, call, 2, lane);
                 let (message, file) = (self.string(g, lane, message)?, self.string(g, lane, file)?);
                 let message = format!("assertion `{message}` failed at {file}:{line}");
@@ -72,7 +77,10 @@ impl Run<'_, '_> {
             Builtin::Vprintf => {
                 let mut printed = [0u32; 32];
                 for lane in lanes(active) {
-                    let (format, values) = (self.argument(g, call, 0, lane), self.argument(g, call, 1, lane));
+                    let (format, values) = (
+                        self.argument(g, call, 0, lane),
+                        self.argument(g, call, 1, lane),
+                    );
                     let format = self.string(g, lane, format)?;
                     let text = self.print(g, lane, &format, values)?;
                     printed[lane] = text.len() as u32;
@@ -148,9 +156,17 @@ impl Run<'_, '_> {
             let width = if wide { 8 } else { 4 };
             at = at.next_multiple_of(width);
             let low = u64::from(self.peek(g, lane, at, 4)?);
-            let value = if wide { low | u64::from(self.peek(g, lane, at + 4, 4)?) << 32 } else { low };
+            let value = if wide {
+                low | u64::from(self.peek(g, lane, at + 4, 4)?) << 32
+            } else {
+                low
+            };
             at += width;
-            let signed = if wide { value as i64 } else { i64::from(value as u32 as i32) };
+            let signed = if wide {
+                value as i64
+            } else {
+                i64::from(value as u32 as i32)
+            };
             let (flags, precision) = match spec.split_once('.') {
                 Some((f, p)) => (f.to_owned(), p.parse::<usize>().ok()),
                 None => (spec.clone(), None),
@@ -169,9 +185,17 @@ impl Run<'_, '_> {
                 _ => format!("{:.*}", precision.unwrap_or(6), f64::from_bits(value)),
             };
             let left = flags.contains('-');
-            let zero = flags.trim_start_matches(['-', '+', ' ', '#']).starts_with('0') && !left;
-            let field: usize = flags.trim_start_matches(['-', '+', ' ', '#', '0']).parse().unwrap_or(0).min(4096);
-            let plus = flags.contains('+') && "dieEfFgG".contains(conversion) && !text.starts_with('-');
+            let zero = flags
+                .trim_start_matches(['-', '+', ' ', '#'])
+                .starts_with('0')
+                && !left;
+            let field: usize = flags
+                .trim_start_matches(['-', '+', ' ', '#', '0'])
+                .parse()
+                .unwrap_or(0)
+                .min(4096);
+            let plus =
+                flags.contains('+') && "dieEfFgG".contains(conversion) && !text.starts_with('-');
             let text = if plus { format!("+{text}") } else { text };
             out.push_str(&if left {
                 format!("{text:<field$}")

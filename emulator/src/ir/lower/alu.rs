@@ -88,6 +88,9 @@ fn float_cmp(text: &str) -> Option<FloatCmp> {
     })
 }
 
+/// The lane bits of a comparison: of the (low) operands and, where they are packed, of the high ones.
+type Comparison = Box<dyn Fn(&Regs) -> (u32, u32) + Send + Sync>;
+
 /// How a comparison's result is combined with another predicate.
 #[derive(Clone, Copy)]
 enum Combine {
@@ -1349,7 +1352,7 @@ impl Lowering<'_> {
         ty: Type,
         a: &Operand,
         b: &Operand,
-    ) -> Result<Box<dyn Fn(&Regs) -> (u32, u32) + Send + Sync>> {
+    ) -> Result<Comparison> {
         let a = self.source(a, ty, false)?;
         let b = self.source(b, ty, false)?;
         let ftz = m.flag("ftz");
