@@ -97,6 +97,9 @@ pub struct Clocks {
     known: Vec<Option<Arc<Known>>>,
     acquired_at: Vec<u64>,
     fenced: Vec<Option<Arc<Known>>>,
+    /// Warps that exited, and what they knew of other blocks.
+    exited: u32,
+    exited_known: Option<Arc<Known>>,
     /// Whether the kernel has fences or releasing operations at all.
     pub releases: bool,
 }
@@ -126,6 +129,8 @@ impl Clocks {
             known: vec![None; warps],
             acquired_at: vec![0; warps],
             fenced: vec![None; warps],
+            exited: 0,
+            exited_known: None,
             releases,
         }
     }
@@ -177,6 +182,12 @@ impl Clocks {
         }
     }
 
+    /// All lanes of a warp have exited.
+    pub fn exit(&mut self, warp: usize) {
+        self.exited |= 1 << warp;
+        self.exited_known = join_known(&self.exited_known, &self.known[warp]);
+    }
+
     /// A warp arrives at a block barrier: its knowledge goes into `gathered`.
     pub fn arrive(&mut self, warp: usize, gathered: &mut Gathered) {
         let mine = &self.vc[warp];
@@ -197,11 +208,14 @@ impl Clocks {
     }
 
     /// The barrier completes: those that waited know what was gathered, and their clocks are level.
-    pub fn release(&mut self, waiting: &[usize], gathered: &Gathered) {
+    ///
+    /// A barrier of the `whole` block completes only when the threads that don't take part have exited: what they did is
+    /// ordered too.
+    pub fn release(&mut self, waiting: &[usize], gathered: &Gathered, whole: bool) {
         let Some(vc) = &gathered.vc else { return };
         let mut level = 0;
         for w in 0..self.vc.len() {
-            if gathered.warps >> w & 1 != 0 {
+            if gathered.warps & !self.exited & 1 << w != 0 {
                 level = level.max(vc[w]);
             }
         }
@@ -211,6 +225,16 @@ impl Clocks {
         for w in waiting {
             row[*w] = level;
         }
+        if whole {
+            for w in (0..WARPS).filter(|w| self.exited >> w & 1 != 0) {
+                row[w] = u32::MAX;
+            }
+        }
+        let known = if whole {
+            join_known(&gathered.known, &self.exited_known)
+        } else {
+            gathered.known.clone()
+        };
         for w in waiting {
             let mine = &mut self.vc[*w];
             for (m, r) in mine.iter_mut().zip(row.iter()) {
@@ -219,7 +243,7 @@ impl Clocks {
             self.full[*w] = level;
             self.partial[*w] = None;
             mine[*w] = level + 1;
-            self.known[*w] = join_known(&self.known[*w], &gathered.known);
+            self.known[*w] = join_known(&self.known[*w], &known);
             self.acquired_at[*w] = self.acquired_at[*w].max(gathered.acquired_at);
         }
     }

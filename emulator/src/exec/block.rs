@@ -136,7 +136,8 @@ impl BlockState {
         }
         let b = std::mem::take(b);
         let waiting: Vec<usize> = (0..32).filter(|w| b.waiting >> w & 1 != 0).collect();
-        self.clocks.release(&waiting, &b.gathered);
+        self.clocks
+            .release(&waiting, &b.gathered, b.count.is_none());
         self.released.push(Released {
             id,
             warps: b.waiting,
@@ -321,6 +322,7 @@ impl Block {
                 Outcome::Blocked => blocked |= 1 << at,
                 Outcome::Done => {
                     self.state.live_warps &= !(1 << at);
+                    self.state.clocks.exit(at);
                     if let Err(trouble) = self.left(launch, at) {
                         return Err(self.fault(launch, at, *trouble));
                     }

@@ -279,7 +279,11 @@ fn global(v: &Variable, names: &ModuleNames) -> Result<Global> {
         relocations: Vec::new(),
     };
     if let Some(init) = &v.init {
-        let inner: u64 = dims.iter().skip(1).product::<u64>().max(1) * u64::from(v.vector);
+        let inner = dims
+            .iter()
+            .skip(1)
+            .try_fold(u64::from(v.vector), |bytes, dim| bytes.checked_mul(*dim))
+            .map_or(u64::MAX, |bytes| bytes.max(1));
         if inner > 1 << 32 {
             return Err(error(
                 names,
@@ -492,7 +496,12 @@ fn function(
             let end = parameters
                 .last()
                 .map_or(0, |p: &Parameter| u64::from(p.offset) + u64::from(p.size));
-            let offset = end.next_multiple_of(align.max(1)) as u32;
+            let offset = end.next_multiple_of(align.max(1));
+            if offset + size > MAX_PARAMETER_BYTES {
+                let message = format!("more than {MAX_PARAMETER_BYTES} bytes of parameters");
+                return l.fail(LoadErrorKind::Limit, message);
+            }
+            let offset = offset as u32;
             l.scopes[0].insert(p.name.clone(), Binding::Param { offset });
             parameters.push(Parameter {
                 name: p.name.clone(),
