@@ -471,6 +471,27 @@ fn mutations() -> Vec<Mutation> {
             Report(&["oob"]),
         ),
         m(
+            "bins_cleared_without_barrier",
+            1,
+            64,
+            vec![Input(in_64.clone()), Fresh(16)],
+            vec![(
+                1,
+                (0..16)
+                    .map(|bin| in_64.iter().filter(|v| *v & 15 == bin).count() as u32)
+                    .collect(),
+            )],
+            Report(&["race", "uninit"]),
+        ),
+        m(
+            "first_block_resets",
+            4,
+            32,
+            vec![Input(integers(128)), Zeroed(1)],
+            vec![(1, vec![integers(128).iter().sum()])],
+            Report(&["race"]),
+        ),
+        m(
             "named_barrier_count",
             1,
             64,

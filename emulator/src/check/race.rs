@@ -7,7 +7,7 @@
 //! side is taken to acquire at once, the writing side must have a fence.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use crate::memory::GlobalShadow;
@@ -67,6 +67,10 @@ pub struct SyncTable {
     shards: Vec<Mutex<HashMap<u64, Arc<Known>>>>,
     /// Counts releases of the launch.
     pub time: AtomicU64,
+    /// Plain writes under strong ones, by the address of their cell.
+    plain: Mutex<HashMap<u64, u64>>,
+    /// Whether there is any.
+    any_plain: AtomicBool,
 }
 
 impl Default for SyncTable {
@@ -74,11 +78,41 @@ impl Default for SyncTable {
         SyncTable {
             shards: (0..64).map(|_| Mutex::new(HashMap::new())).collect(),
             time: AtomicU64::new(1),
+            plain: Mutex::default(),
+            any_plain: AtomicBool::new(false),
         }
     }
 }
 
 impl SyncTable {
+    fn plain(&self) -> std::sync::MutexGuard<'_, HashMap<u64, u64>> {
+        self.plain
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The plain write under a strong one at `cell`.
+    fn plain_below(&self, cell: u64) -> Option<u64> {
+        if !self.any_plain.load(SeqCst) {
+            return None;
+        }
+        self.plain().get(&cell).copied()
+    }
+
+    /// Notes what a write at `cell` leaves under itself.
+    fn cover(&self, cell: u64, below: Option<u64>) {
+        match below {
+            Some(w) => {
+                self.plain().insert(cell, w);
+                self.any_plain.store(true, SeqCst);
+            }
+            None if self.any_plain.load(SeqCst) => {
+                self.plain().remove(&cell);
+            }
+            None => {}
+        }
+    }
+
     fn shard(&self, address: u64) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Known>>> {
         let at = (address >> 2) as usize % self.shards.len();
         self.shards[at]
@@ -378,6 +412,8 @@ pub struct SharedShadow {
     /// Exact clocks of every warp's last read, where threads synchronise in other ways than by
     /// barriers of the whole block.
     exact: Vec<[u32; WARPS]>,
+    /// The plain write under a strong one: atomics are not ordered with it by being atomic. Empty until there is one.
+    plain: Vec<u64>,
 }
 
 impl SharedShadow {
@@ -390,8 +426,37 @@ impl SharedShadow {
             v.resize(cells, 0);
         }
         self.exact.clear();
+        self.plain.clear();
         if general {
             self.exact.resize(cells, [0; WARPS]);
+        }
+    }
+
+    /// A strong access of a cell whose last write is `w`: the plain write under it, if that is unordered.
+    #[inline(always)]
+    fn plain_below(
+        &self,
+        cell: usize,
+        w: u64,
+        clocks: &Clocks,
+        warp: usize,
+        lane: Option<u32>,
+    ) -> Option<u64> {
+        let below = *self.plain.get(cell)?;
+        (w & STRONG != 0 && below != 0 && !Self::write_ordered(below, clocks, warp, lane))
+            .then_some(below)
+    }
+
+    /// Notes what a write leaves under itself.
+    #[inline(always)]
+    fn cover(&mut self, cell: usize, w: u64, strong: bool) {
+        if strong && w & (VALID | STRONG) == VALID {
+            if self.plain.is_empty() {
+                self.plain.resize(self.writes.len(), 0);
+            }
+            self.plain[cell] = w;
+        } else if !strong && !self.plain.is_empty() {
+            self.plain[cell] = 0;
         }
     }
 
@@ -444,6 +509,9 @@ impl SharedShadow {
                 return Self::earlier_writer(w);
             }
             if access.strong {
+                if let Some(below) = self.plain_below(cell, w, clocks, warp, lane) {
+                    return Self::earlier_writer(below);
+                }
                 continue;
             }
             if !self.exact.is_empty() {
@@ -517,6 +585,13 @@ impl SharedShadow {
             {
                 return Self::earlier_writer(w);
             }
+            if access.strong
+                && let Some(below) = self.plain_below(cell, w, clocks, warp, Some(lane))
+                && !same()
+            {
+                return Self::earlier_writer(below);
+            }
+            self.cover(cell, w, access.strong);
             let r = self.reads[cell];
             if r != 0 {
                 if !access.swap
@@ -708,8 +783,24 @@ impl<'a> GlobalRace<'a> {
             {
                 return self.earlier(w, who, true);
             }
+            if access.strong
+                && let Some(below) = self.plain_below(at - step, w, who)
+            {
+                return self.earlier(below, who, true);
+            }
         }
         Verdict::Fine
+    }
+
+    /// A strong access of a cell whose last write is `w`: the plain write under it, if that is unordered.
+    #[inline(always)]
+    fn plain_below(&self, cell: u64, w: u64, who: Who<'_>) -> Option<u64> {
+        if w >> 54 != self.launch || w & GLOBAL_STRONG == 0 {
+            return None;
+        }
+        self.table
+            .plain_below(cell)
+            .filter(|below| !self.ordered(*below, who))
     }
 
     #[inline(always)]
@@ -791,6 +882,18 @@ impl<'a> GlobalRace<'a> {
                 && !same()
             {
                 return self.earlier(w, who, true);
+            }
+            if access.strong {
+                if let Some(below) = self.plain_below(at - step, w, who)
+                    && !same()
+                {
+                    return self.earlier(below, who, true);
+                }
+                if w >> 54 == self.launch && w & GLOBAL_STRONG == 0 {
+                    self.table.cover(at - step, Some(w));
+                }
+            } else {
+                self.table.cover(at - step, None);
             }
             let r = reader.load(Relaxed);
             if r >> 54 == self.launch {
