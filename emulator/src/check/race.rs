@@ -153,7 +153,8 @@ impl Clocks {
         }
         Clocks {
             vc,
-            block,
+            // As many bits as the cells of global memory keep.
+            block: block & 0x3f_ffff,
             full: vec![0; warps],
             partial: vec![None; warps],
             known: vec![None; warps],
@@ -478,7 +479,7 @@ impl SharedShadow {
                 }
                 verdict = Verdict::Uninit;
             } else if !Self::write_ordered(w, clocks, warp, lane)
-                && !(access.strong && w & STRONG != 0)
+                && (!access.strong || w & STRONG == 0)
                 && w & SWAP == 0
             {
                 return Self::earlier_writer(w);
@@ -555,7 +556,7 @@ impl SharedShadow {
             }
             if w & VALID != 0
                 && !Self::write_ordered(w, clocks, warp, Some(lane))
-                && !(access.strong && w & STRONG != 0)
+                && (!access.strong || w & STRONG == 0)
                 && !same()
             {
                 return Self::earlier_writer(w);
@@ -704,7 +705,7 @@ impl<'a> GlobalRace<'a> {
             (cell >> 22 & 31) as u32,
             (cell & CLOCK) as u32,
         );
-        if block == who.clocks.block & 0x3f_ffff {
+        if block == who.clocks.block {
             if warp == who.warp {
                 lane == who.lane || who.clocks.lane_ordered(warp, lane, clock, Some(who.lane))
             } else {
@@ -720,7 +721,7 @@ impl<'a> GlobalRace<'a> {
     fn earlier(&self, cell: u64, who: Who<'_>, write: bool) -> Verdict {
         let block = (cell >> 32 & 0x3f_ffff) as u32;
         Verdict::Race(Earlier {
-            block: (block != who.clocks.block & 0x3f_ffff).then_some(block),
+            block: (block != who.clocks.block).then_some(block),
             thread: Some(((cell >> 27 & 31) as u32, (cell >> 22 & 31) as u32)),
             write,
         })
@@ -729,7 +730,7 @@ impl<'a> GlobalRace<'a> {
     #[inline(always)]
     fn tag(&self, who: Who<'_>) -> u64 {
         self.launch << 54
-            | u64::from(who.clocks.block & 0x3f_ffff) << 32
+            | u64::from(who.clocks.block) << 32
             | (who.warp as u64) << 27
             | u64::from(who.lane) << 22
             | u64::from(who.clocks.clock(who.warp)).min(CLOCK)
@@ -753,7 +754,7 @@ impl<'a> GlobalRace<'a> {
             let w = writer.load(Relaxed);
             if w >> 54 == self.launch
                 && !self.ordered(w, who)
-                && !(access.strong && w & GLOBAL_STRONG != 0)
+                && (!access.strong || w & GLOBAL_STRONG == 0)
                 && w & GLOBAL_SWAP == 0
             {
                 return self.earlier(w, who, true);
@@ -811,6 +812,7 @@ impl<'a> GlobalRace<'a> {
                 mine
             }
             ONE_BLOCK => r & !CLOCK | latest,
+            _ if same_warp && kind == ONE_LANE && r >> 22 & 31 == mine >> 22 & 31 => mine,
             _ if same_warp && r & CLOCK == mine & CLOCK => mine & !(3 << 20) | ONE_WARP << 20,
             _ if same_warp
                 && who.clocks.lane_ordered(
@@ -852,7 +854,7 @@ impl<'a> GlobalRace<'a> {
             let w = writer.swap(mine, SeqCst);
             if w >> 54 == self.launch
                 && !self.ordered(w, who)
-                && !(access.strong && w & GLOBAL_STRONG != 0)
+                && (!access.strong || w & GLOBAL_STRONG == 0)
                 && !same()
             {
                 return self.earlier(w, who, true);
@@ -890,7 +892,7 @@ impl<'a> GlobalRace<'a> {
 
     fn reader_ordered(&self, r: u64, who: Who<'_>) -> bool {
         let clock = (r & CLOCK) as u32;
-        let same_block = r >> 32 & 0x3f_ffff == u64::from(who.clocks.block & 0x3f_ffff);
+        let same_block = r >> 32 & 0x3f_ffff == u64::from(who.clocks.block);
         let warp = (r >> 27 & 31) as usize;
         match r >> 20 & 3 {
             ONE_LANE => self.ordered(r, who),

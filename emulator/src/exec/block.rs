@@ -300,6 +300,7 @@ impl Block {
                 1 => 16 + self.random.next() % 256,
                 _ => 16384,
             };
+            let (polls, ran) = (self.state.polls, self.state.instructions);
             let warp = &mut self.warps[at];
             let mut run = Run {
                 launch,
@@ -310,6 +311,11 @@ impl Block {
                 Ok(outcome) => outcome,
                 Err(trouble) => return Err(self.fault(launch, at, *trouble)),
             };
+            // Much work without a look at anything that others write: that is progress.
+            let ran = self.state.instructions - ran;
+            if ran >= 1024 && u64::from(self.state.polls - polls) < ran / 64 {
+                self.state.changes += 1;
+            }
             match outcome {
                 Outcome::Budget => {}
                 Outcome::Blocked => blocked |= 1 << at,
@@ -391,13 +397,8 @@ impl Block {
 
     /// Nothing can run: says why.
     fn deadlock(&self, launch: &Launch<'_>) -> Box<Fault> {
-        for (id, b) in self
-            .state
-            .barriers
-            .iter()
-            .enumerate()
-            .filter(|(_, b)| b.waiting != 0)
-        {
+        let waited_for = self.state.barriers.iter().enumerate();
+        if let Some((id, b)) = waited_for.into_iter().find(|(_, b)| b.waiting != 0) {
             let at = b.waiting.trailing_zeros() as usize;
             let missing = self.state.live_warps & !b.arrived;
             let elsewhere = if missing == 0 {

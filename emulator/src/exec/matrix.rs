@@ -122,7 +122,11 @@ impl Run<'_, '_> {
         }
         let mut room = [[[0; 32]; 8]; 3];
         let [ra, rb, rc] = &mut room;
-        let (a, b, c) = (operand(regs, &m.a, ra), operand(regs, &m.b, rb), operand(regs, &m.c, rc));
+        let (a, b, c) = (
+            operand(regs, &m.a, ra),
+            operand(regs, &m.b, rb),
+            operand(regs, &m.c, rc),
+        );
         let mut d = [[0; 32]; 8];
         let d = &mut d[..m.d.len().min(8)];
         match &m.kind {

@@ -230,6 +230,7 @@ pub(crate) fn has_avx2() -> bool {
 macro_rules! lane_map {
     ($(#[$doc:meta])* $name:ident, $body:ident, $wide:ident, $($arg:ident: $ty:ident),*) => {
         #[inline(always)]
+        #[allow(clippy::too_many_arguments)] // one per operand
         fn $body<D: Dest, $($ty: Source,)* F: Fn($($ty::Lane),*) -> D::Lane>(
             regs: &mut Regs, mask: u32, d: D, $($arg: $ty,)* f: &F,
         ) {
@@ -243,6 +244,7 @@ macro_rules! lane_map {
 
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
+        #[allow(clippy::too_many_arguments)] // one per operand
         fn $wide<D: Dest, $($ty: Source,)* F: Fn($($ty::Lane),*) -> D::Lane>(
             regs: &mut Regs, mask: u32, d: D, $($arg: $ty,)* f: &F,
         ) {

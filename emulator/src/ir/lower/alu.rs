@@ -88,6 +88,9 @@ fn float_cmp(text: &str) -> Option<FloatCmp> {
     })
 }
 
+/// The lane bits of a comparison: of the (low) operands and, where they are packed, of the high ones.
+type Comparison = Box<dyn Fn(&Regs) -> (u32, u32) + Send + Sync>;
+
 /// How a comparison's result is combined with another predicate.
 #[derive(Clone, Copy)]
 enum Combine {
@@ -663,12 +666,14 @@ impl Lowering<'_> {
                     let subtract = op.starts_with("sub");
                     self.alu(Box::new(move |r: &mut Regs, mask| {
                         let (a, b) = (a.fetch_wide(r), b.fetch_wide(r));
-                        let carry = if with_carry { r.get_pred(cc) } else { 0 };
+                        // A subtraction adds the complement and one.
+                        let fresh = if subtract { u32::MAX } else { 0 };
+                        let carry = if with_carry { r.get_pred(cc) } else { fresh };
                         let (mut out, mut flags) = ([0u64; WARP], 0u32);
                         for l in 0..WARP {
                             let c = carry >> l & 1 != 0;
                             let (v, f) = if subtract {
-                                int::sub_borrow(bits, a[l], b[l], c)
+                                int::sub_carry(bits, a[l], b[l], c)
                             } else {
                                 int::add_carry(bits, a[l], b[l], c)
                             };
@@ -1347,7 +1352,7 @@ impl Lowering<'_> {
         ty: Type,
         a: &Operand,
         b: &Operand,
-    ) -> Result<Box<dyn Fn(&Regs) -> (u32, u32) + Send + Sync>> {
+    ) -> Result<Comparison> {
         let a = self.source(a, ty, false)?;
         let b = self.source(b, ty, false)?;
         let ftz = m.flag("ftz");
