@@ -878,3 +878,460 @@ fn images_that_are_not_ptx_are_refused_with_a_log() {
     let log = CStr::from_bytes_until_nul(&log).unwrap().to_string_lossy();
     assert!(log.contains("frobnicate") && log.contains(":5:"), "{log}");
 }
+
+/// `x[i] = a * x[i] + b`, one thread per element of a block.
+const AFFINE: &CStr = c"
+.version 8.8
+.target sm_80
+.address_size 64
+.visible .global .align 4 .u32 runs = 5;
+.visible .entry affine(.param .u64 x, .param .u32 a, .param .align 8 .b8 pair[16])
+{
+    .reg .b32 %r<6>;
+    .reg .b64 %rd<5>;
+    ld.param.u64 %rd1, [x];
+    ld.param.u32 %r1, [a];
+    ld.param.u32 %r2, [pair+8];
+    mov.u32 %r3, %tid.x;
+    mul.wide.u32 %rd2, %r3, 4;
+    add.s64 %rd3, %rd1, %rd2;
+    ld.global.u32 %r4, [%rd3];
+    mad.lo.u32 %r5, %r1, %r4, %r2;
+    st.global.u32 [%rd3], %r5;
+    ret;
+}
+.visible .entry other() { ret; }
+";
+
+fn affine() -> (sys::CUmodule, sys::CUfunction) {
+    let (mut module, mut function) = (null_mut(), null_mut());
+    ok!(sys::cuModuleLoadData(&mut module, AFFINE.as_ptr().cast()));
+    ok!(sys::cuModuleGetFunction(
+        &mut function,
+        module,
+        c"affine".as_ptr()
+    ));
+    (module, function)
+}
+
+/// Pointers to the arguments of `affine`.
+struct Arguments {
+    x: u64,
+    a: u32,
+    pair: [u64; 2],
+    pointers: [*mut c_void; 3],
+}
+
+fn arguments(x: u64, a: u32, b: u32) -> Box<Arguments> {
+    let mut arguments = Box::new(Arguments {
+        x,
+        a,
+        pair: [0, b.into()],
+        pointers: [null_mut(); 3],
+    });
+    arguments.pointers = [
+        (&raw mut arguments.x).cast(),
+        (&raw mut arguments.a).cast(),
+        (&raw mut arguments.pair).cast(),
+    ];
+    arguments
+}
+
+#[test]
+fn launches_take_their_parameters_in_every_form() {
+    let _context = Context::new();
+    let (module, function) = affine();
+    let x = upload(&[1u32, 2, 3, 4]);
+    let mut args = arguments(x, 10, 7);
+    let launch = |params: *mut *mut c_void, extra: *mut *mut c_void| unsafe {
+        sys::cuLaunchKernel(function, 1, 1, 1, 4, 1, 1, 0, null_mut(), params, extra)
+    };
+    assert_eq!(
+        launch(args.pointers.as_mut_ptr(), null_mut()),
+        CUresult::CUDA_SUCCESS
+    );
+    // What the arguments hold after the call does not matter.
+    args.a = 0;
+    assert_eq!(download(x, 4), [17, 27, 37, 47]);
+    // One buffer with all of them.
+    let mut buffer = [x, 2, 0, 1];
+    let mut size = 32usize;
+    let mut extra: [*mut c_void; 5] = [
+        forged(1),
+        buffer.as_mut_ptr().cast(),
+        forged(2),
+        (&raw mut size).cast(),
+        null_mut(),
+    ];
+    assert_eq!(
+        launch(null_mut(), extra.as_mut_ptr()),
+        CUresult::CUDA_SUCCESS
+    );
+    assert_eq!(download(x, 4), [35, 55, 75, 95]);
+    size = 8;
+    assert_eq!(
+        launch(null_mut(), extra.as_mut_ptr()),
+        CUresult::CUDA_ERROR_INVALID_VALUE
+    );
+    assert_eq!(
+        launch(null_mut(), null_mut()),
+        CUresult::CUDA_ERROR_INVALID_VALUE
+    );
+    // With a configuration.
+    let mut args = arguments(x, 1, 1);
+    let stream = stream(1);
+    let mut config: sys::CUlaunchConfig = unsafe { std::mem::zeroed() };
+    (config.gridDimX, config.gridDimY, config.gridDimZ) = (1, 1, 1);
+    (config.blockDimX, config.blockDimY, config.blockDimZ) = (4, 1, 1);
+    config.hStream = stream;
+    ok!(sys::cuLaunchKernelEx(
+        &config,
+        function,
+        args.pointers.as_mut_ptr(),
+        null_mut()
+    ));
+    ok!(sys::cuStreamSynchronize(stream));
+    assert_eq!(download(x, 4), [36, 56, 76, 96]);
+    // What the driver tells about the function.
+    let (mut offset, mut bytes) = (0, 0);
+    ok!(sys::cuFuncGetParamInfo(
+        function,
+        2,
+        &mut offset,
+        &mut bytes
+    ));
+    assert_eq!((offset, bytes), (16, 16));
+    refused!(
+        CUDA_ERROR_INVALID_VALUE,
+        sys::cuFuncGetParamInfo(function, 3, &mut offset, &mut bytes)
+    );
+    let mut version = 0;
+    let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_PTX_VERSION;
+    ok!(sys::cuFuncGetAttribute(&mut version, attribute, function));
+    assert_eq!(version, 80);
+    let mut kernels = 0;
+    ok!(sys::cuModuleGetFunctionCount(&mut kernels, module));
+    assert_eq!(kernels, 2);
+    let mut missing = null_mut();
+    refused!(
+        CUDA_ERROR_NOT_FOUND,
+        sys::cuModuleGetFunction(&mut missing, module, c"nothing".as_ptr())
+    );
+    // A module may go while its work is pending: the work is finished first.
+    let mut args = arguments(x, 2, 0);
+    assert_eq!(
+        launch(args.pointers.as_mut_ptr(), null_mut()),
+        CUresult::CUDA_SUCCESS
+    );
+    ok!(sys::cuModuleUnload(module));
+    assert_eq!(download(x, 4), [72, 112, 152, 192]);
+    refused!(
+        CUDA_ERROR_INVALID_HANDLE,
+        sys::cuLaunchKernel(
+            function,
+            1,
+            1,
+            1,
+            4,
+            1,
+            1,
+            0,
+            null_mut(),
+            args.pointers.as_mut_ptr(),
+            null_mut()
+        )
+    );
+}
+
+#[test]
+fn launch_limits_are_the_devices() {
+    let _context = Context::new();
+    let (_, function) = affine();
+    let x = upload(&[0u32; 4]);
+    let mut args = arguments(x, 1, 1);
+    let mut launch = |grid: [u32; 3], block: [u32; 3], shared| unsafe {
+        let (g, b) = (grid, block);
+        let params = args.pointers.as_mut_ptr();
+        sys::cuLaunchKernel(
+            function,
+            g[0],
+            g[1],
+            g[2],
+            b[0],
+            b[1],
+            b[2],
+            shared,
+            null_mut(),
+            params,
+            null_mut(),
+        )
+    };
+    let invalid = CUresult::CUDA_ERROR_INVALID_VALUE;
+    assert_eq!(launch([0, 1, 1], [1, 1, 1], 0), invalid);
+    assert_eq!(launch([1, 65_536, 1], [1, 1, 1], 0), invalid);
+    assert_eq!(launch([1 << 31, 1, 1], [1, 1, 1], 0), invalid);
+    assert_eq!(launch([1, 1, 1], [0, 1, 1], 0), invalid);
+    assert_eq!(launch([1, 1, 1], [1025, 1, 1], 0), invalid);
+    assert_eq!(launch([1, 1, 1], [64, 32, 1], 0), invalid);
+    assert_eq!(launch([1, 1, 1], [1, 1, 65], 0), invalid);
+    assert_eq!(launch([1, 1, 1], [1, 1, 1], 48 * 1024 + 1), invalid);
+    assert_eq!(
+        launch([1, 1, 1], [4, 1, 1], 48 * 1024),
+        CUresult::CUDA_SUCCESS
+    );
+    assert_eq!(download(x, 4), [1; 4]);
+}
+
+#[test]
+fn kernel_nodes_are_read_and_changed() {
+    let _context = Context::new();
+    let (_, function) = affine();
+    let x = upload(&[1u32; 4]);
+    let mut args = arguments(x, 3, 1);
+    let mut graph = null_mut();
+    ok!(sys::cuGraphCreate(&mut graph, 0));
+    let mut params: sys::CUDA_KERNEL_NODE_PARAMS = unsafe { std::mem::zeroed() };
+    params.func = function;
+    (params.gridDimX, params.gridDimY, params.gridDimZ) = (1, 1, 1);
+    (params.blockDimX, params.blockDimY, params.blockDimZ) = (4, 1, 1);
+    params.kernelParams = args.pointers.as_mut_ptr();
+    let (mut first, mut second) = (null_mut(), null_mut());
+    ok!(sys::cuGraphAddKernelNode_v2(
+        &mut first,
+        graph,
+        null(),
+        0,
+        &params
+    ));
+    // A node made from what another node tells of itself.
+    let mut told: sys::CUDA_KERNEL_NODE_PARAMS = unsafe { std::mem::zeroed() };
+    ok!(sys::cuGraphKernelNodeGetParams_v2(first, &mut told));
+    assert_eq!((told.func, told.blockDimX), (function, 4));
+    ok!(sys::cuGraphAddKernelNode_v2(
+        &mut second,
+        graph,
+        &first,
+        1,
+        &told
+    ));
+    let mut exec = null_mut();
+    ok!(sys::cuGraphInstantiateWithFlags(&mut exec, graph, 0));
+    ok!(sys::cuGraphLaunch(exec, null_mut()));
+    assert_eq!(download(x, 4), [13; 4], "3·(3·1 + 1) + 1");
+    args.a = 1;
+    args.pair[1] = 100;
+    ok!(sys::cuGraphExecKernelNodeSetParams_v2(
+        exec, second, &params
+    ));
+    ok!(sys::cuGraphLaunch(exec, null_mut()));
+    assert_eq!(download(x, 4), [140; 4], "1·(3·13 + 1) + 100");
+    ok!(sys::cuGraphNodeSetEnabled(exec, first, 0));
+    ok!(sys::cuGraphLaunch(exec, null_mut()));
+    assert_eq!(download(x, 4), [240; 4]);
+    // A graph in a graph.
+    let (mut outer, mut child, mut outer_exec) = (null_mut(), null_mut(), null_mut());
+    ok!(sys::cuGraphCreate(&mut outer, 0));
+    ok!(sys::cuGraphAddChildGraphNode(
+        &mut child,
+        outer,
+        null(),
+        0,
+        graph
+    ));
+    let mut inside = null_mut();
+    ok!(sys::cuGraphChildGraphNodeGetGraph(child, &mut inside));
+    refused!(CUDA_ERROR_INVALID_VALUE, sys::cuGraphDestroy(inside));
+    ok!(sys::cuGraphInstantiateWithFlags(&mut outer_exec, outer, 0));
+    ok!(sys::cuMemsetD32_v2(x, 1, 4));
+    ok!(sys::cuGraphLaunch(outer_exec, null_mut()));
+    assert_eq!(download(x, 4), [13; 4]);
+    ok!(sys::cuGraphDestroy(outer));
+}
+
+#[test]
+fn a_library_is_a_module_and_its_variables_have_addresses() {
+    let _context = Context::new();
+    let (mut library, mut kernel, mut function) = (null_mut(), null_mut(), null_mut());
+    ok!(sys::cuLibraryLoadData(
+        &mut library,
+        AFFINE.as_ptr().cast(),
+        null_mut(),
+        null_mut(),
+        0,
+        null_mut(),
+        null_mut(),
+        0
+    ));
+    ok!(sys::cuLibraryGetKernel(
+        &mut kernel,
+        library,
+        c"affine".as_ptr()
+    ));
+    ok!(sys::cuKernelGetFunction(&mut function, kernel));
+    let (mut address, mut bytes) = (0, 0);
+    ok!(sys::cuLibraryGetGlobal(
+        &mut address,
+        &mut bytes,
+        library,
+        c"runs".as_ptr()
+    ));
+    assert_eq!((download(address, 1)[0], bytes), (5, 4));
+    refused!(CUDA_ERROR_INVALID_VALUE, sys::cuMemFree_v2(address));
+    let mut args = arguments(address, 2, 3);
+    ok!(sys::cuLaunchKernel(
+        function,
+        1,
+        1,
+        1,
+        1,
+        1,
+        1,
+        0,
+        null_mut(),
+        args.pointers.as_mut_ptr(),
+        null_mut()
+    ));
+    assert_eq!(download(address, 1), [13]);
+    ok!(sys::cuLibraryUnload(library));
+    let mut base = 0;
+    refused!(
+        CUDA_ERROR_NOT_FOUND,
+        sys::cuMemGetAddressRange_v2(&mut base, null_mut(), address)
+    );
+}
+
+#[test]
+fn a_fault_drops_the_work_behind_it_until_the_context_is_gone() {
+    static CALLED: AtomicU32 = AtomicU32::new(0);
+    extern "C" fn count(_: *mut c_void) {
+        CALLED.fetch_add(1, Ordering::SeqCst);
+    }
+    let context = Context::new();
+    let (_, function) = affine();
+    let x = upload(&[1u32; 4]);
+    let mut wild = arguments(0x1000, 1, 1);
+    let stream = stream(1);
+    ok!(sys::cuLaunchKernel(
+        function,
+        1,
+        1,
+        1,
+        4,
+        1,
+        1,
+        0,
+        stream,
+        wild.pointers.as_mut_ptr(),
+        null_mut()
+    ));
+    ok!(sys::cuLaunchHostFunc(stream, Some(count), null_mut()));
+    ok!(sys::cuMemsetD32Async(x, 9, 4, stream));
+    refused!(CUDA_ERROR_ILLEGAL_ADDRESS, sys::cuStreamSynchronize(stream));
+    assert_eq!(CALLED.load(Ordering::SeqCst), 0);
+    let mut address = 0;
+    refused!(
+        CUDA_ERROR_ILLEGAL_ADDRESS,
+        sys::cuMemAlloc_v2(&mut address, 16)
+    );
+    refused!(CUDA_ERROR_ILLEGAL_ADDRESS, sys::cuCtxSynchronize());
+    refused!(CUDA_ERROR_ILLEGAL_ADDRESS, sys::cuMemsetD32_v2(x, 1, 1));
+    drop(context);
+    let _context = Context::new();
+    ok!(sys::cuCtxSynchronize());
+    // The primary context recovers when it is reset.
+    let mut primary = null_mut();
+    ok!(sys::cuDevicePrimaryCtxRetain(&mut primary, 0));
+    ok!(sys::cuCtxPushCurrent_v2(primary));
+    let (_, function) = affine();
+    ok!(sys::cuLaunchKernel(
+        function,
+        1,
+        1,
+        1,
+        4,
+        1,
+        1,
+        0,
+        null_mut(),
+        wild.pointers.as_mut_ptr(),
+        null_mut()
+    ));
+    refused!(CUDA_ERROR_ILLEGAL_ADDRESS, sys::cuCtxSynchronize());
+    ok!(sys::cuDevicePrimaryCtxReset_v2(0));
+    refused!(CUDA_ERROR_CONTEXT_IS_DESTROYED, sys::cuCtxSynchronize());
+    ok!(sys::cuCtxPopCurrent_v2(null_mut()));
+    ok!(sys::cuDevicePrimaryCtxRetain(&mut primary, 0));
+    ok!(sys::cuCtxPushCurrent_v2(primary));
+    ok!(sys::cuCtxSynchronize());
+    ok!(sys::cuCtxPopCurrent_v2(null_mut()));
+    ok!(sys::cuDevicePrimaryCtxRelease_v2(0));
+}
+
+#[test]
+fn threads_and_streams_do_not_get_in_each_others_way() {
+    let context = Context::new();
+    let (_, function) = affine();
+    let (ctx, function) = (context.ctx as usize, function as usize);
+    std::thread::scope(|scope| {
+        for number in 0..6u32 {
+            scope.spawn(move || {
+                ok!(sys::cuCtxSetCurrent(forged(ctx)));
+                // Every other thread orders itself with the default stream.
+                let (main, side) = (stream(number % 2), stream(1));
+                let done = event();
+                let x = upload(&[number; 4]);
+                let mut want = number;
+                for round in 0..40 {
+                    let mut args = arguments(x, 3, round);
+                    let launch = |stream, args: &mut Arguments| {
+                        let params = args.pointers.as_mut_ptr();
+                        ok!(sys::cuLaunchKernel(
+                            forged(function),
+                            1,
+                            1,
+                            1,
+                            4,
+                            1,
+                            1,
+                            0,
+                            stream,
+                            params,
+                            null_mut()
+                        ));
+                    };
+                    launch(main, &mut args);
+                    ok!(sys::cuEventRecord(done, main));
+                    ok!(sys::cuStreamWaitEvent(side, done, 0));
+                    launch(side, &mut args);
+                    ok!(sys::cuEventRecord(done, side));
+                    ok!(sys::cuStreamWaitEvent(main, done, 0));
+                    for _ in 0..2 {
+                        want = want.wrapping_mul(3).wrapping_add(round);
+                    }
+                    if round % 8 == number {
+                        ok!(sys::cuStreamSynchronize(main));
+                    }
+                    if round % 13 == number {
+                        ok!(sys::cuMemsetD8Async(x, 0, 0, null_mut()));
+                        let state = unsafe { sys::cuStreamQuery(side) };
+                        assert!(matches!(
+                            state,
+                            CUresult::CUDA_SUCCESS | CUresult::CUDA_ERROR_NOT_READY
+                        ));
+                    }
+                }
+                let mut got = [0u32; 4];
+                ok!(sys::cuMemcpyDtoHAsync_v2(
+                    got.as_mut_ptr().cast(),
+                    x,
+                    16,
+                    main
+                ));
+                assert_eq!(got, [want; 4]);
+                ok!(sys::cuStreamDestroy_v2(main));
+                ok!(sys::cuStreamDestroy_v2(side));
+                ok!(sys::cuMemFree_v2(x));
+            });
+        }
+    });
+}

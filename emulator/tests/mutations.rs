@@ -441,6 +441,57 @@ fn mutations() -> Vec<Mutation> {
             Report(&["race"]),
         ),
         m(
+            "freed_by_the_kernel",
+            1,
+            16,
+            vec![Input(in_64.clone()), Fresh(16)],
+            vec![(1, in_64.chunks(4).map(|c| c.iter().sum()).collect())],
+            Report(&["use_after_free"]),
+        ),
+        m(
+            "freed_twice",
+            1,
+            32,
+            vec![Input(integers(32)), Fresh(32)],
+            vec![(1, integers(32).into_iter().rev().collect())],
+            Report(&["use_after_free"]),
+        ),
+        m(
+            "past_the_end_of_the_heap_block",
+            1,
+            16,
+            vec![Input(in_64.clone()), Fresh(64)],
+            vec![(
+                1,
+                in_64
+                    .chunks(4)
+                    .flat_map(|c| c.iter().rev().copied())
+                    .collect(),
+            )],
+            Report(&["oob"]),
+        ),
+        m(
+            "bins_cleared_without_barrier",
+            1,
+            64,
+            vec![Input(in_64.clone()), Fresh(16)],
+            vec![(
+                1,
+                (0..16)
+                    .map(|bin| in_64.iter().filter(|v| *v & 15 == bin).count() as u32)
+                    .collect(),
+            )],
+            Report(&["race", "uninit"]),
+        ),
+        m(
+            "first_block_resets",
+            4,
+            32,
+            vec![Input(integers(128)), Zeroed(1)],
+            vec![(1, vec![integers(128).iter().sum()])],
+            Report(&["race"]),
+        ),
+        m(
             "named_barrier_count",
             1,
             64,

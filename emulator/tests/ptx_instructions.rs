@@ -241,17 +241,23 @@ fn integers(table: &mut Table) {
                 let text = format!(
                     "{name}.cc.{suffix}{bits} {r}d, {r}a, {r}b;\n {name}c.cc.{suffix}{bits} {r}d, {r}c, {r}b;\n {name}c.{suffix}{bits} {r}d, {r}d, {r}a;"
                 );
-                let step = if name == "add" {
-                    int::add_carry
+                let (step, first): (fn(u32, u64, u64, bool) -> (u64, bool), bool) = if name == "add"
+                {
+                    (int::add_carry, false)
                 } else {
-                    int::sub_borrow
+                    (int::sub_carry, true)
                 };
                 table.add(bits, text, move |a, b, c| {
-                    let (_, carry) = step(bits, a, b, false);
+                    let (_, carry) = step(bits, a, b, first);
                     let (sum, carry) = step(bits, c, b, carry);
                     step(bits, sum, a, carry).0
                 });
             }
+            // The flag is the adder's carry: one if nothing was borrowed.
+            let text = format!("sub.cc.u{bits} {r}d, {r}a, {r}b;\n addc.u{bits} {r}d, 0, 0;");
+            table.add(bits, text, move |a, b, _| {
+                (low(a, bits) >= low(b, bits)).into()
+            });
             let unsigned = IntType {
                 bits,
                 signed: false,

@@ -303,3 +303,181 @@ fn triton_causal_flash_attention() {
         true,
     );
 }
+
+/// Runs a product of full 32×32 tiles; elements come and go as their bytes.
+fn product<In: bytemuck::NoUninit, Out: bytemuck::Pod>(
+    name: &str,
+    ptx: &str,
+    a: &[In],
+    b: &[In],
+) -> Vec<Out> {
+    let kernel = Kernel::load(name, ptx);
+    let c = kernel.program.uninit::<Out>(M * N);
+    let upload = |x: &[In]| Arg::from(&kernel.program.upload(x));
+    kernel.launch(
+        [(M / 32) as u32, (N / 32) as u32, 1],
+        vec![
+            upload(a),
+            upload(b),
+            (&c).into(),
+            scalar(N as i32),
+            scalar(K as i32),
+        ],
+    );
+    kernel.program.download(&c)
+}
+
+const M: usize = 64;
+const N: usize = 96;
+const K: usize = 160;
+
+/// Each element of the product, with the sum of its terms' magnitudes.
+fn exact(a: &[f64], b: &[f64]) -> Vec<(f64, f64)> {
+    let element = |row: usize, col: usize| {
+        (0..K).fold((0.0, 0.0), |(sum, size), i| {
+            let term: f64 = a[row * K + i] * b[i * N + col];
+            (sum + term, size + term.abs())
+        })
+    };
+    (0..M * N).map(|i| element(i / N, i % N)).collect()
+}
+
+#[test]
+fn triton_products_of_the_other_tensor_core_types() {
+    let mut random = Random(5);
+    let mut numbers =
+        |count: usize| -> Vec<f32> { (0..count).map(|_| random.normal() as f32).collect() };
+    let (a, b) = (numbers(M * K), numbers(K * N));
+    // f32 accumulation over K terms.
+    let steps = K as f64 * 2f64.powi(-24);
+
+    let bits = |x: &[f32]| -> Vec<u16> {
+        x.iter()
+            .map(|&x| half::bf16::from_f32(x).to_bits())
+            .collect()
+    };
+    let wide = |x: &[u16]| -> Vec<f64> {
+        x.iter()
+            .map(|&x| half::bf16::from_bits(x).to_f64())
+            .collect()
+    };
+    let (left, right) = (bits(&a), bits(&b));
+    let got: Vec<f32> = product(
+        "bf16",
+        include_str!("fixtures/triton_product_bf16.ptx"),
+        &left,
+        &right,
+    );
+    for (got, (want, size)) in got.iter().zip(exact(&wide(&left), &wide(&right))) {
+        assert!(
+            (f64::from(*got) - want).abs() <= steps * size,
+            "bf16: {got}, not {want}"
+        );
+    }
+
+    // Triton hands f32 to the tensor cores as it is, and they drop the low 13 bits: 2^-10 of each factor at most.
+    let wide = |x: &[f32]| -> Vec<f64> { x.iter().map(|&x| f64::from(x)).collect() };
+    let got: Vec<f32> = product(
+        "tf32",
+        include_str!("fixtures/triton_product_tf32.ptx"),
+        &a,
+        &b,
+    );
+    for (got, (want, size)) in got.iter().zip(exact(&wide(&a), &wide(&b))) {
+        assert!(
+            (f64::from(*got) - want).abs() <= (2.0 * 2f64.powi(-10) + steps) * size,
+            "tf32: {got}, not {want}"
+        );
+    }
+
+    let bytes = |x: &[f32]| -> Vec<i8> { x.iter().map(|&x| (x * 40.0) as i8).collect() };
+    let wide = |x: &[i8]| -> Vec<f64> { x.iter().map(|&x| f64::from(x)).collect() };
+    let (left, right) = (bytes(&a), bytes(&b));
+    let got: Vec<i32> = product(
+        "int8",
+        include_str!("fixtures/triton_product_int8.ptx"),
+        &left,
+        &right,
+    );
+    for (got, (want, _)) in got.iter().zip(exact(&wide(&left), &wide(&right))) {
+        assert_eq!(f64::from(*got), want, "int8");
+    }
+
+    let bits = |x: &[f32]| -> Vec<u16> { x.iter().map(|&x| f16::from_f32(x).to_bits()).collect() };
+    let wide = |x: &[u16]| -> Vec<f64> { x.iter().map(|&x| f16::from_bits(x).to_f64()).collect() };
+    let (left, right) = (bits(&a), bits(&b));
+    let got: Vec<u16> = product(
+        "f16 sums",
+        include_str!("fixtures/triton_product_f16_sums.ptx"),
+        &left,
+        &right,
+    );
+    for (got, (want, size)) in wide(&got).iter().zip(exact(&wide(&left), &wide(&right))) {
+        // The sum is rounded to f16 after every 16 terms.
+        assert!(
+            (got - want).abs() <= (K / 16) as f64 * 2f64.powi(-11) * size,
+            "f16 sums: {got}, not {want}"
+        );
+    }
+}
+
+#[test]
+fn triton_scans_sorts_counts_and_locks() {
+    let kernel = Kernel::load(
+        "scan_sort_count",
+        include_str!("fixtures/triton_scan_sort_count.ptx"),
+    );
+    let mut random = Random(6);
+    let rows = 5;
+    let x: Vec<i32> = (0..rows * 256)
+        .map(|_| random.uniform(0.0, 1e6) as i32)
+        .collect();
+    let program = &kernel.program;
+    let (sums, ordered) = (
+        program.uninit::<i32>(x.len()),
+        program.uninit::<i32>(x.len()),
+    );
+    let (counts, total) = (program.upload(&[0i32; 16]), program.upload(&[0i32]));
+    let args = vec![
+        (&program.upload(&x)).into(),
+        (&sums).into(),
+        (&ordered).into(),
+        (&counts).into(),
+        (&total).into(),
+    ];
+    kernel.launch([rows as u32, 1, 1], args);
+    let (sums, ordered): (Vec<i32>, Vec<i32>) =
+        (program.download(&sums), program.download(&ordered));
+    let mut histogram = [0; 16];
+    for (row, x) in x.chunks_exact(256).enumerate() {
+        let mut sum = 0;
+        for (i, value) in x.iter().enumerate() {
+            sum += value;
+            histogram[*value as usize & 15] += 1;
+            assert_eq!(sums[row * 256 + i], sum, "row {row} element {i}");
+        }
+        let mut sorted = x.to_vec();
+        sorted.sort_unstable();
+        assert_eq!(ordered[row * 256..][..256], sorted, "row {row}");
+    }
+    assert_eq!(program.download::<i32>(&counts), histogram);
+    let largest = x.chunks_exact(256).map(|row| row.iter().sum::<i32>()).max();
+    assert_eq!(program.download::<i32>(&total).first().copied(), largest);
+
+    let kernel = Kernel::load("locked_sum", include_str!("fixtures/triton_locked_sum.ptx"));
+    let rows = 6;
+    let x: Vec<f32> = (0..rows * 256).map(|i| (i % 31) as f32).collect();
+    let program = &kernel.program;
+    let (sums, lock) = (program.upload(&[0f32; 256]), program.upload(&[0i32]));
+    kernel.launch(
+        [rows as u32, 1, 1],
+        vec![(&program.upload(&x)).into(), (&sums).into(), (&lock).into()],
+    );
+    for (i, sum) in program.download::<f32>(&sums).into_iter().enumerate() {
+        assert_eq!(
+            sum,
+            (0..rows).map(|row| x[row * 256 + i]).sum::<f32>(),
+            "element {i}"
+        );
+    }
+}

@@ -396,12 +396,13 @@ pub fn add_carry(bits: u32, a: u64, b: u64, carry: bool) -> (u64, bool) {
     (sum as u64 & mask, sum >> bits != 0)
 }
 
-/// `sub.cc` and `subc{.cc}`: the difference with a borrow in, and the borrow out. `bits` is 32 or 64.
+/// `sub.cc` (with `carry` true) and `subc{.cc}`: a + !b + carry, and its carry out, which is true if nothing was borrowed.
+///
+/// The ISA's text calls the flag a borrow, but the flag is the adder's: ptxas turns `sub.cc` followed by `addc` into an
+/// addition of −b and its carry, and the 128-bit division that NVRTC emits counts on that.
 #[inline(always)]
-pub fn sub_borrow(bits: u32, a: u64, b: u64, borrow: bool) -> (u64, bool) {
-    let mask = u64::MAX >> (64 - bits);
-    let difference = i128::from(a & mask) - i128::from(b & mask) - i128::from(borrow);
-    (difference as u64 & mask, difference < 0)
+pub fn sub_carry(bits: u32, a: u64, b: u64, carry: bool) -> (u64, bool) {
+    add_carry(bits, a, !b, carry)
 }
 
 /// `mad{.lo,.hi}.cc` and `madc{.lo,.hi}{.cc}`: half of the product plus `c` and a carry in, and the carry out.

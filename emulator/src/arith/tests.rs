@@ -305,18 +305,18 @@ fn dot_products_and_carry_chains_equal_wide_arithmetic() {
             u128::from(random.next()) << 60 | u128::from(random.next()),
         );
         let (mut sum, mut difference) = (0u128, 0u128);
-        let (mut carry, mut borrow) = (false, false);
+        let (mut carry, mut no_borrow) = (false, true);
         for limb in 0..4 {
             let (p, q) = ((x >> (32 * limb)) as u32, (y >> (32 * limb)) as u32);
             let (word, out) = add_carry(32, p.into(), q.into(), carry);
             sum |= u128::from(word) << (32 * limb);
             carry = out;
-            let (word, out) = sub_borrow(32, p.into(), q.into(), borrow);
+            let (word, out) = sub_carry(32, p.into(), q.into(), no_borrow);
             difference |= u128::from(word) << (32 * limb);
-            borrow = out;
+            no_borrow = out;
         }
         assert_eq!((sum, carry), x.overflowing_add(y));
-        assert_eq!((difference, borrow), x.overflowing_sub(y));
+        assert_eq!((difference, !no_borrow), x.overflowing_sub(y));
         let (p, q) = (x as u64, y as u64);
         let (low, carry) = add_carry(64, p, q, true);
         assert_eq!(

@@ -30,6 +30,8 @@ pub struct Case {
     pub block: [u32; 3],
     /// Dynamic shared memory in bytes.
     pub shared: u32,
+    /// A cooperative launch: all blocks at once, so that they can wait for each other.
+    pub cooperative: bool,
     /// Arguments in order.
     pub args: Vec<Arg>,
     /// The fault that must be reported, and others that are right too. Empty: no fault may be reported.
@@ -117,6 +119,7 @@ impl Case {
             entry: text_of(&keys, "entry")?.to_string(),
             grid: triple(&keys, "grid")?,
             block: triple(&keys, "block")?,
+            cooperative: flag(&keys, "cooperative")?,
             name,
             shared,
             args,

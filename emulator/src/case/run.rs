@@ -124,7 +124,7 @@ fn execute(case: &Case, ptx: &str, options: &Options) -> Result<Outcome, String>
         block: case.block,
         dynamic_shared_bytes: case.shared,
         params: &params,
-        cooperative: false,
+        cooperative: case.cooperative,
     };
     let report = match launch(&memory, &instance, &config, options) {
         Ok(report) => report,

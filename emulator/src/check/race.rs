@@ -7,7 +7,7 @@
 //! side is taken to acquire at once, the writing side must have a fence.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use crate::memory::GlobalShadow;
@@ -67,6 +67,10 @@ pub struct SyncTable {
     shards: Vec<Mutex<HashMap<u64, Arc<Known>>>>,
     /// Counts releases of the launch.
     pub time: AtomicU64,
+    /// Plain writes under strong ones, by the address of their cell.
+    plain: Mutex<HashMap<u64, u64>>,
+    /// Whether there is any.
+    any_plain: AtomicBool,
 }
 
 impl Default for SyncTable {
@@ -74,11 +78,41 @@ impl Default for SyncTable {
         SyncTable {
             shards: (0..64).map(|_| Mutex::new(HashMap::new())).collect(),
             time: AtomicU64::new(1),
+            plain: Mutex::default(),
+            any_plain: AtomicBool::new(false),
         }
     }
 }
 
 impl SyncTable {
+    fn plain(&self) -> std::sync::MutexGuard<'_, HashMap<u64, u64>> {
+        self.plain
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The plain write under a strong one at `cell`.
+    fn plain_below(&self, cell: u64) -> Option<u64> {
+        if !self.any_plain.load(SeqCst) {
+            return None;
+        }
+        self.plain().get(&cell).copied()
+    }
+
+    /// Notes what a write at `cell` leaves under itself.
+    fn cover(&self, cell: u64, below: Option<u64>) {
+        match below {
+            Some(w) => {
+                self.plain().insert(cell, w);
+                self.any_plain.store(true, SeqCst);
+            }
+            None if self.any_plain.load(SeqCst) => {
+                self.plain().remove(&cell);
+            }
+            None => {}
+        }
+    }
+
     fn shard(&self, address: u64) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Known>>> {
         let at = (address >> 2) as usize % self.shards.len();
         self.shards[at]
@@ -97,6 +131,9 @@ pub struct Clocks {
     known: Vec<Option<Arc<Known>>>,
     acquired_at: Vec<u64>,
     fenced: Vec<Option<Arc<Known>>>,
+    /// Warps that exited, and what they knew of other blocks.
+    exited: u32,
+    exited_known: Option<Arc<Known>>,
     /// Whether the kernel has fences or releasing operations at all.
     pub releases: bool,
 }
@@ -119,12 +156,15 @@ impl Clocks {
         }
         Clocks {
             vc,
-            block,
+            // As many bits as the cells of global memory keep.
+            block: block & 0x3f_ffff,
             full: vec![0; warps],
             partial: vec![None; warps],
             known: vec![None; warps],
             acquired_at: vec![0; warps],
             fenced: vec![None; warps],
+            exited: 0,
+            exited_known: None,
             releases,
         }
     }
@@ -176,6 +216,12 @@ impl Clocks {
         }
     }
 
+    /// All lanes of a warp have exited.
+    pub fn exit(&mut self, warp: usize) {
+        self.exited |= 1 << warp;
+        self.exited_known = join_known(&self.exited_known, &self.known[warp]);
+    }
+
     /// A warp arrives at a block barrier: its knowledge goes into `gathered`.
     pub fn arrive(&mut self, warp: usize, gathered: &mut Gathered) {
         let mine = &self.vc[warp];
@@ -196,11 +242,14 @@ impl Clocks {
     }
 
     /// The barrier completes: those that waited know what was gathered, and their clocks are level.
-    pub fn release(&mut self, waiting: &[usize], gathered: &Gathered) {
+    ///
+    /// A barrier of the `whole` block completes only when the threads that don't take part have exited: what they did is
+    /// ordered too.
+    pub fn release(&mut self, waiting: &[usize], gathered: &Gathered, whole: bool) {
         let Some(vc) = &gathered.vc else { return };
         let mut level = 0;
         for w in 0..self.vc.len() {
-            if gathered.warps >> w & 1 != 0 {
+            if gathered.warps & !self.exited & 1 << w != 0 {
                 level = level.max(vc[w]);
             }
         }
@@ -210,6 +259,16 @@ impl Clocks {
         for w in waiting {
             row[*w] = level;
         }
+        if whole {
+            for w in (0..WARPS).filter(|w| self.exited >> w & 1 != 0) {
+                row[w] = u32::MAX;
+            }
+        }
+        let known = if whole {
+            join_known(&gathered.known, &self.exited_known)
+        } else {
+            gathered.known.clone()
+        };
         for w in waiting {
             let mine = &mut self.vc[*w];
             for (m, r) in mine.iter_mut().zip(row.iter()) {
@@ -218,7 +277,7 @@ impl Clocks {
             self.full[*w] = level;
             self.partial[*w] = None;
             mine[*w] = level + 1;
-            self.known[*w] = join_known(&self.known[*w], &gathered.known);
+            self.known[*w] = join_known(&self.known[*w], &known);
             self.acquired_at[*w] = self.acquired_at[*w].max(gathered.acquired_at);
         }
     }
@@ -353,6 +412,8 @@ pub struct SharedShadow {
     /// Exact clocks of every warp's last read, where threads synchronise in other ways than by
     /// barriers of the whole block.
     exact: Vec<[u32; WARPS]>,
+    /// The plain write under a strong one: atomics are not ordered with it by being atomic. Empty until there is one.
+    plain: Vec<u64>,
 }
 
 impl SharedShadow {
@@ -365,8 +426,37 @@ impl SharedShadow {
             v.resize(cells, 0);
         }
         self.exact.clear();
+        self.plain.clear();
         if general {
             self.exact.resize(cells, [0; WARPS]);
+        }
+    }
+
+    /// A strong access of a cell whose last write is `w`: the plain write under it, if that is unordered.
+    #[inline(always)]
+    fn plain_below(
+        &self,
+        cell: usize,
+        w: u64,
+        clocks: &Clocks,
+        warp: usize,
+        lane: Option<u32>,
+    ) -> Option<u64> {
+        let below = *self.plain.get(cell)?;
+        (w & STRONG != 0 && below != 0 && !Self::write_ordered(below, clocks, warp, lane))
+            .then_some(below)
+    }
+
+    /// Notes what a write leaves under itself.
+    #[inline(always)]
+    fn cover(&mut self, cell: usize, w: u64, strong: bool) {
+        if strong && w & (VALID | STRONG) == VALID {
+            if self.plain.is_empty() {
+                self.plain.resize(self.writes.len(), 0);
+            }
+            self.plain[cell] = w;
+        } else if !strong && !self.plain.is_empty() {
+            self.plain[cell] = 0;
         }
     }
 
@@ -413,12 +503,15 @@ impl SharedShadow {
                 }
                 verdict = Verdict::Uninit;
             } else if !Self::write_ordered(w, clocks, warp, lane)
-                && !(access.strong && w & STRONG != 0)
+                && (!access.strong || w & STRONG == 0)
                 && w & SWAP == 0
             {
                 return Self::earlier_writer(w);
             }
             if access.strong {
+                if let Some(below) = self.plain_below(cell, w, clocks, warp, lane) {
+                    return Self::earlier_writer(below);
+                }
                 continue;
             }
             if !self.exact.is_empty() {
@@ -487,11 +580,18 @@ impl SharedShadow {
             }
             if w & VALID != 0
                 && !Self::write_ordered(w, clocks, warp, Some(lane))
-                && !(access.strong && w & STRONG != 0)
+                && (!access.strong || w & STRONG == 0)
                 && !same()
             {
                 return Self::earlier_writer(w);
             }
+            if access.strong
+                && let Some(below) = self.plain_below(cell, w, clocks, warp, Some(lane))
+                && !same()
+            {
+                return Self::earlier_writer(below);
+            }
+            self.cover(cell, w, access.strong);
             let r = self.reads[cell];
             if r != 0 {
                 if !access.swap
@@ -629,7 +729,7 @@ impl<'a> GlobalRace<'a> {
             (cell >> 22 & 31) as u32,
             (cell & CLOCK) as u32,
         );
-        if block == who.clocks.block & 0x3f_ffff {
+        if block == who.clocks.block {
             if warp == who.warp {
                 lane == who.lane || who.clocks.lane_ordered(warp, lane, clock, Some(who.lane))
             } else {
@@ -645,7 +745,7 @@ impl<'a> GlobalRace<'a> {
     fn earlier(&self, cell: u64, who: Who<'_>, write: bool) -> Verdict {
         let block = (cell >> 32 & 0x3f_ffff) as u32;
         Verdict::Race(Earlier {
-            block: (block != who.clocks.block & 0x3f_ffff).then_some(block),
+            block: (block != who.clocks.block).then_some(block),
             thread: Some(((cell >> 27 & 31) as u32, (cell >> 22 & 31) as u32)),
             write,
         })
@@ -654,7 +754,7 @@ impl<'a> GlobalRace<'a> {
     #[inline(always)]
     fn tag(&self, who: Who<'_>) -> u64 {
         self.launch << 54
-            | u64::from(who.clocks.block & 0x3f_ffff) << 32
+            | u64::from(who.clocks.block) << 32
             | (who.warp as u64) << 27
             | u64::from(who.lane) << 22
             | u64::from(who.clocks.clock(who.warp)).min(CLOCK)
@@ -678,13 +778,29 @@ impl<'a> GlobalRace<'a> {
             let w = writer.load(Relaxed);
             if w >> 54 == self.launch
                 && !self.ordered(w, who)
-                && !(access.strong && w & GLOBAL_STRONG != 0)
+                && (!access.strong || w & GLOBAL_STRONG == 0)
                 && w & GLOBAL_SWAP == 0
             {
                 return self.earlier(w, who, true);
             }
+            if access.strong
+                && let Some(below) = self.plain_below(at - step, w, who)
+            {
+                return self.earlier(below, who, true);
+            }
         }
         Verdict::Fine
+    }
+
+    /// A strong access of a cell whose last write is `w`: the plain write under it, if that is unordered.
+    #[inline(always)]
+    fn plain_below(&self, cell: u64, w: u64, who: Who<'_>) -> Option<u64> {
+        if w >> 54 != self.launch || w & GLOBAL_STRONG == 0 {
+            return None;
+        }
+        self.table
+            .plain_below(cell)
+            .filter(|below| !self.ordered(*below, who))
     }
 
     #[inline(always)]
@@ -720,6 +836,7 @@ impl<'a> GlobalRace<'a> {
                 mine
             }
             ONE_BLOCK => r & !CLOCK | latest,
+            _ if same_warp && kind == ONE_LANE && r >> 22 & 31 == mine >> 22 & 31 => mine,
             _ if same_warp && r & CLOCK == mine & CLOCK => mine & !(3 << 20) | ONE_WARP << 20,
             _ if same_warp
                 && who.clocks.lane_ordered(
@@ -761,10 +878,22 @@ impl<'a> GlobalRace<'a> {
             let w = writer.swap(mine, SeqCst);
             if w >> 54 == self.launch
                 && !self.ordered(w, who)
-                && !(access.strong && w & GLOBAL_STRONG != 0)
+                && (!access.strong || w & GLOBAL_STRONG == 0)
                 && !same()
             {
                 return self.earlier(w, who, true);
+            }
+            if access.strong {
+                if let Some(below) = self.plain_below(at - step, w, who)
+                    && !same()
+                {
+                    return self.earlier(below, who, true);
+                }
+                if w >> 54 == self.launch && w & GLOBAL_STRONG == 0 {
+                    self.table.cover(at - step, Some(w));
+                }
+            } else {
+                self.table.cover(at - step, None);
             }
             let r = reader.load(Relaxed);
             if r >> 54 == self.launch {
@@ -787,7 +916,7 @@ impl<'a> GlobalRace<'a> {
 
     fn reader_ordered(&self, r: u64, who: Who<'_>) -> bool {
         let clock = (r & CLOCK) as u32;
-        let same_block = r >> 32 & 0x3f_ffff == u64::from(who.clocks.block & 0x3f_ffff);
+        let same_block = r >> 32 & 0x3f_ffff == u64::from(who.clocks.block);
         let warp = (r >> 27 & 31) as usize;
         match r >> 20 & 3 {
             ONE_LANE => self.ordered(r, who),

@@ -137,10 +137,9 @@ pub(crate) fn wavefronts(offsets: &[u32; 32], mask: u32, bytes: u32) -> (u64, u6
     for phase in 0..32 / lanes {
         let mut words = [0u32; 128];
         let mut count = 0;
-        for lane in phase * lanes..(phase + 1) * lanes {
+        for (lane, offset) in offsets.iter().enumerate().skip(phase * lanes).take(lanes) {
             if mask >> lane & 1 != 0 {
-                let first = offsets[lane] / 4;
-                for w in first..=(offsets[lane] + bytes.max(1) - 1) / 4 {
+                for w in offset / 4..=(offset + bytes.max(1) - 1) / 4 {
                     words[count] = w;
                     count += 1;
                 }
@@ -171,12 +170,12 @@ pub(crate) fn sectors(addresses: &[u64; 32], mask: u32, bytes: u32, out: &mut Ve
     out.clear();
     let mut starts = [0u64; 32];
     let mut count = 0;
-    for lane in 0..32 {
+    for (lane, address) in addresses.iter().enumerate() {
         if mask >> lane & 1 != 0 {
-            starts[count] = addresses[lane];
+            starts[count] = *address;
             count += 1;
-            let mut s = addresses[lane] / 32;
-            while s <= (addresses[lane] + u64::from(bytes.max(1)) - 1) / 32 {
+            let mut s = address / 32;
+            while s <= (address + u64::from(bytes.max(1)) - 1) / 32 {
                 if out.last() != Some(&s) {
                     out.push(s);
                 }

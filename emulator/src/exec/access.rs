@@ -130,6 +130,7 @@ impl Run<'_, '_> {
     }
 
     /// Checks bounds and alignment of an access to global memory, and its shadow.
+    #[allow(clippy::too_many_arguments)] // what an access is, all of it hot
     #[inline(always)]
     pub fn check_global(
         &self,
@@ -143,12 +144,12 @@ impl Run<'_, '_> {
     ) -> Result<()> {
         let mut low = u64::MAX;
         let (mut high, mut misaligned) = (0, 0);
-        for lane in 0..32 {
+        for (lane, address) in a.iter().enumerate() {
             let on = active >> lane & 1 != 0;
-            low = low.min(if on { a[lane] } else { u64::MAX });
-            high = high.max(if on { a[lane] } else { 0 });
+            low = low.min(if on { *address } else { u64::MAX });
+            high = high.max(if on { *address } else { 0 });
             misaligned |= if on {
-                a[lane] & u64::from(bytes - 1)
+                address & u64::from(bytes - 1)
             } else {
                 0
             };
@@ -370,9 +371,9 @@ impl Run<'_, '_> {
         limit: u64,
     ) -> Result<()> {
         let mut bad = 0u32;
-        for lane in 0..32 {
-            let wrong = (a[lane] & u64::from(bytes - 1) != 0)
-                | (a[lane] > limit.wrapping_sub(u64::from(bytes)))
+        for (lane, address) in a.iter().enumerate() {
+            let wrong = (address & u64::from(bytes - 1) != 0)
+                | (*address > limit.wrapping_sub(u64::from(bytes)))
                 | (limit < u64::from(bytes));
             bad |= u32::from(wrong) << lane;
         }
@@ -492,6 +493,7 @@ impl Run<'_, '_> {
     }
 
     /// Reads `count` units of `unit` bytes per lane.
+    #[allow(clippy::too_many_arguments)] // what an access is, all of it hot
     #[inline(always)]
     pub fn read_words(
         &mut self,
@@ -641,6 +643,7 @@ impl Run<'_, '_> {
     }
 
     /// Writes `count` units of `unit` bytes per lane.
+    #[allow(clippy::too_many_arguments)] // what an access is, all of it hot
     #[inline(always)]
     pub fn write_words(
         &mut self,
@@ -736,10 +739,10 @@ impl Run<'_, '_> {
                         self.judge(g, v, lane, a[lane], "written")?;
                     }
                     let memory = self.block.shared_slice_mut();
-                    for k in 0..count {
+                    for (k, words) in words.iter().enumerate().take(count) {
                         let from = at + unit as usize * k;
                         memory[from..from + unit as usize]
-                            .copy_from_slice(&words[k][lane].to_le_bytes()[..unit as usize]);
+                            .copy_from_slice(&words[lane].to_le_bytes()[..unit as usize]);
                     }
                 }
                 self.count_access(g, space, a, active, bytes, true);
@@ -755,10 +758,10 @@ impl Run<'_, '_> {
                 )?;
                 for lane in lanes(active) {
                     let mut raw = [0u8; 16];
-                    for k in 0..count {
+                    for (k, words) in words.iter().enumerate().take(count) {
                         let from = unit as usize * k;
                         raw[from..from + unit as usize]
-                            .copy_from_slice(&words[k][lane].to_le_bytes()[..unit as usize]);
+                            .copy_from_slice(&words[lane].to_le_bytes()[..unit as usize]);
                     }
                     self.warp
                         .local
@@ -901,7 +904,7 @@ impl Run<'_, '_> {
         }
         for lane in lanes(reading & !full) {
             let mut one = [0; 32];
-            if from[lane] % u64::from(c.bytes) != 0 {
+            if !from[lane].is_multiple_of(u64::from(c.bytes)) {
                 let message = format!(
                     "address {:#x} is not a multiple of the copy size {}",
                     from[lane], c.bytes

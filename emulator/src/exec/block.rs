@@ -136,7 +136,8 @@ impl BlockState {
         }
         let b = std::mem::take(b);
         let waiting: Vec<usize> = (0..32).filter(|w| b.waiting >> w & 1 != 0).collect();
-        self.clocks.release(&waiting, &b.gathered);
+        self.clocks
+            .release(&waiting, &b.gathered, b.count.is_none());
         self.released.push(Released {
             id,
             warps: b.waiting,
@@ -300,6 +301,7 @@ impl Block {
                 1 => 16 + self.random.next() % 256,
                 _ => 16384,
             };
+            let (polls, ran) = (self.state.polls, self.state.instructions);
             let warp = &mut self.warps[at];
             let mut run = Run {
                 launch,
@@ -310,11 +312,17 @@ impl Block {
                 Ok(outcome) => outcome,
                 Err(trouble) => return Err(self.fault(launch, at, *trouble)),
             };
+            // Much work without a look at anything that others write: that is progress.
+            let ran = self.state.instructions - ran;
+            if ran >= 1024 && u64::from(self.state.polls - polls) < ran / 64 {
+                self.state.changes += 1;
+            }
             match outcome {
                 Outcome::Budget => {}
                 Outcome::Blocked => blocked |= 1 << at,
                 Outcome::Done => {
                     self.state.live_warps &= !(1 << at);
+                    self.state.clocks.exit(at);
                     if let Err(trouble) = self.left(launch, at) {
                         return Err(self.fault(launch, at, *trouble));
                     }
@@ -391,13 +399,8 @@ impl Block {
 
     /// Nothing can run: says why.
     fn deadlock(&self, launch: &Launch<'_>) -> Box<Fault> {
-        for (id, b) in self
-            .state
-            .barriers
-            .iter()
-            .enumerate()
-            .filter(|(_, b)| b.waiting != 0)
-        {
+        let waited_for = self.state.barriers.iter().enumerate();
+        if let Some((id, b)) = waited_for.into_iter().find(|(_, b)| b.waiting != 0) {
             let at = b.waiting.trailing_zeros() as usize;
             let missing = self.state.live_warps & !b.arrived;
             let elsewhere = if missing == 0 {

@@ -57,7 +57,7 @@ pub(super) struct Launch<'a> {
 const GRID_WORKSPACE: [u8; 8] = [8, 0, 0, 0, 0, 0, 0, 0];
 
 /// Yields without any change after which a block counts as stuck.
-const STUCK_YIELDS: u64 = 64;
+const STUCK_YIELDS: u64 = 512;
 
 impl<'a> Launch<'a> {
     /// Fills the constant slots of a frame for the lanes of `mask`.

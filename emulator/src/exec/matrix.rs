@@ -8,7 +8,24 @@ use crate::arith::matrix;
 use crate::check::race::Access;
 use crate::counters::tally;
 use crate::ir::code::{FragmentMove, LoadMatrix, MatrixMultiply, MmaKind, Order, Reg, Space};
+use crate::ir::regs::{Regs, S32};
 use crate::memory::SHARED_WINDOW;
+
+/// The registers of an operand side by side: as they lie, if they do, else gathered in `room`.
+fn operand<'a>(regs: &'a Regs, list: &[Reg], room: &'a mut [Lanes; 8]) -> &'a [Lanes] {
+    if let Some(Reg::W(first)) = list.first() {
+        let in_order = |(n, r): (usize, &Reg)| *r == Reg::W(S32(first.0 + n as u32));
+        if list.iter().enumerate().all(in_order) {
+            return regs.side_by_side(*first, list.len());
+        }
+    }
+    for (slot, reg) in room.iter_mut().zip(list) {
+        if let Reg::W(s) = reg {
+            *slot = *regs.get32(*s);
+        }
+    }
+    &room[..list.len().min(8)]
+}
 
 impl Run<'_, '_> {
     pub fn load_matrix(&mut self, g: &Group, l: &LoadMatrix) -> Result<()> {
@@ -103,26 +120,23 @@ impl Run<'_, '_> {
             }
             return;
         }
-        let gather = |regs: &crate::ir::regs::Regs, list: &[Reg]| -> [Lanes; 8] {
-            let mut out = [[0; 32]; 8];
-            for (slot, reg) in out.iter_mut().zip(list) {
-                if let Reg::W(s) = reg {
-                    *slot = *regs.get32(*s);
-                }
-            }
-            out
-        };
-        let (a, b, c) = (gather(regs, &m.a), gather(regs, &m.b), gather(regs, &m.c));
+        let mut room = [[[0; 32]; 8]; 3];
+        let [ra, rb, rc] = &mut room;
+        let (a, b, c) = (
+            operand(regs, &m.a, ra),
+            operand(regs, &m.b, rb),
+            operand(regs, &m.c, rc),
+        );
         let mut d = [[0; 32]; 8];
-        let (na, nb, nc, nd) = (m.a.len(), m.b.len(), m.c.len(), m.d.len());
+        let d = &mut d[..m.d.len().min(8)];
         match &m.kind {
-            MmaKind::Plain(mma) => mma.apply(&a[..na], &b[..nb], &c[..nc], &mut d[..nd]),
-            MmaKind::QuadPair(mma) => mma.apply(&a[..na], &b[..nb], &c[..nc], &mut d[..nd]),
+            MmaKind::Plain(mma) => mma.apply(a, b, c, d),
+            MmaKind::QuadPair(mma) => mma.apply(a, b, c, d),
             MmaKind::F64(_) => {}
         }
-        for (reg, value) in m.d.iter().zip(&d) {
+        for (reg, value) in m.d.iter().zip(d.iter()) {
             if let Reg::W(s) = reg {
-                regs.put32(*s, value, u32::MAX);
+                *regs.at32(*s) = *value;
             }
         }
     }

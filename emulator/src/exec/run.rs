@@ -20,6 +20,8 @@ use crate::memory::{CODE_WINDOW, LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WIND
 const SPINS: u32 = 1024;
 /// Instructions that a group may then run ahead.
 const AHEAD: i64 = 4096;
+/// Instructions that a strong load counts as in a warp's turn.
+const POLL_COST: i64 = 64;
 /// Deepest nesting of calls.
 const MAX_CALLS: usize = 4096;
 
@@ -429,7 +431,13 @@ impl Run<'_, '_> {
                     }
                     self.warp.regs.put_pred(*d, bits, active);
                 }
-                Op::Load(l) => self.load(g, l, active)?,
+                Op::Load(l) => {
+                    self.load(g, l, active)?;
+                    if l.order.strong {
+                        // Probably a loop that waits: the others get their turn sooner.
+                        *budget -= POLL_COST;
+                    }
+                }
                 Op::Store(s) => {
                     self.warp.last_effect = self.effect(g);
                     self.store(g, s, active)?;
@@ -528,6 +536,15 @@ impl Run<'_, '_> {
             self.land_all(g, lanes)?;
         }
         self.warp.live &= !lanes;
+        // A barrier that lanes reach one by one is complete for the warp when those that don't have left.
+        let w = self.warp.index as usize;
+        for id in 0..16 {
+            let state = &mut self.block.barriers[id];
+            if state.lanes[w] != 0 && state.lanes[w] & self.warp.live == self.warp.live {
+                self.arrive_at(id);
+                self.block.try_complete(id as u32);
+            }
+        }
         Ok(())
     }
 
@@ -540,7 +557,7 @@ impl Run<'_, '_> {
                 let lane = active.trailing_zeros();
                 let address = values[lane as usize];
                 let index = address.wrapping_sub(CODE_WINDOW) / 16;
-                let valid = address >= CODE_WINDOW && address % 16 == 0;
+                let valid = address >= CODE_WINDOW && address.is_multiple_of(16);
                 let Some(f) = self
                     .launch
                     .functions
@@ -709,6 +726,17 @@ impl Run<'_, '_> {
         self.warp.regs.base = from.0;
     }
 
+    /// All of the warp's lanes have arrived at a block barrier.
+    fn arrive_at(&mut self, id: usize) {
+        let w = self.warp.index as usize;
+        let state = &mut self.block.barriers[id];
+        state.arrived |= 1 << w;
+        state.lanes[w] = 0;
+        let mut gathered = std::mem::take(&mut state.gathered);
+        self.block.clocks.arrive(w, &mut gathered);
+        self.block.barriers[id].gathered = gathered;
+    }
+
     fn barrier(&mut self, g: &mut Group, b: &Barrier, active: u32) -> Result<Option<End>> {
         if b.aligned && active != self.warp.live {
             return self.wait_aligned(g, active).map(Some);
@@ -815,11 +843,7 @@ impl Run<'_, '_> {
                     format!("barrier {id}: the warp arrives twice before the barrier completes");
                 return Err(self.trouble(g, FaultKind::DivergentBarrier, lane, message));
             }
-            state.arrived |= 1 << w;
-            state.lanes[w] = 0;
-            let mut gathered = std::mem::take(&mut state.gathered);
-            self.block.clocks.arrive(w, &mut gathered);
-            self.block.barriers[id as usize].gathered = gathered;
+            self.arrive_at(id as usize);
         }
         if b.kind == BarrierKind::Arrive {
             if warp_arrived {

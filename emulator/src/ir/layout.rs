@@ -56,13 +56,13 @@ pub(super) fn order(flat: Vec<Flat>, labels: u32, f: &mut Function) -> Result<()
         }
     }
     let count = blocks.len();
-    for at in 0..count {
+    for (at, block) in blocks.iter_mut().enumerate() {
         let target = |id: u32| match label_block.get(id as usize) {
             Some(b) if *b < count => Ok(*b),
             _ => Err(String::from("a branch leaves its function")),
         };
         let (mut successors, mut falls) = (Vec::new(), true);
-        if let Some(last) = blocks[at].insts.last() {
+        if let Some(last) = block.insts.last() {
             match &last.op {
                 Op::Branch(t) => {
                     successors.push(target(*t)?);
@@ -83,10 +83,10 @@ pub(super) fn order(flat: Vec<Flat>, labels: u32, f: &mut Function) -> Result<()
                 return Err(String::from("control runs off the end of a function"));
             }
             successors.push(at + 1);
-            blocks[at].falls_to = Some(at + 1);
+            block.falls_to = Some(at + 1);
         }
         successors.dedup();
-        blocks[at].successors = successors;
+        block.successors = successors;
     }
     let sequence = schedule(&blocks);
     // Emission: a jump where the block that control falls to isn't the next one.

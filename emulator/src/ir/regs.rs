@@ -6,8 +6,8 @@
 use crate::arith::WARP;
 
 /// One 32-bit register of a warp.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, bytemuck::TransparentWrapper)]
+#[repr(transparent)]
 pub struct Lanes32(pub [u32; WARP]);
 
 /// One 64-bit register of a warp.
@@ -66,6 +66,13 @@ impl Regs {
     #[inline(always)]
     pub fn get32(&self, s: S32) -> &[u32; WARP] {
         &self.r32[(self.base.r32 + s.0) as usize].0
+    }
+
+    /// Lanes of consecutive 32-bit slots.
+    #[inline(always)]
+    pub fn side_by_side(&self, first: S32, count: usize) -> &[[u32; WARP]] {
+        let at = (self.base.r32 + first.0) as usize;
+        bytemuck::TransparentWrapper::peel_slice(&self.r32[at..at + count])
     }
 
     /// Lanes of a 64-bit slot.
@@ -206,7 +213,8 @@ impl Dest for SP {
     }
 }
 
-fn has_avx2() -> bool {
+/// Whether the closures may use the vector instructions they are compiled for twice.
+pub(crate) fn has_avx2() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
         is_x86_feature_detected!("avx2")
@@ -222,6 +230,7 @@ fn has_avx2() -> bool {
 macro_rules! lane_map {
     ($(#[$doc:meta])* $name:ident, $body:ident, $wide:ident, $($arg:ident: $ty:ident),*) => {
         #[inline(always)]
+        #[allow(clippy::too_many_arguments)] // one per operand
         fn $body<D: Dest, $($ty: Source,)* F: Fn($($ty::Lane),*) -> D::Lane>(
             regs: &mut Regs, mask: u32, d: D, $($arg: $ty,)* f: &F,
         ) {
@@ -235,6 +244,7 @@ macro_rules! lane_map {
 
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
+        #[allow(clippy::too_many_arguments)] // one per operand
         fn $wide<D: Dest, $($ty: Source,)* F: Fn($($ty::Lane),*) -> D::Lane>(
             regs: &mut Regs, mask: u32, d: D, $($arg: $ty,)* f: &F,
         ) {
@@ -346,3 +356,42 @@ where
     }
     Box::new(move |regs, mask| wide_body(regs, mask, d, &sources, &f))
 }
+
+/// A lane-parallel closure of a hot instruction: like [`map1`] and its kin, but the expression is
+/// certain to be inlined into the loop that is compiled for the processor's vector units. It can't
+/// capture anything.
+macro_rules! hot {
+    ($d:expr; $($arg:ident: $ty:ty = $slot:expr),+; $body:expr) => {{
+        #[inline(always)]
+        fn scalar($($arg: <$ty as $crate::ir::regs::Source>::Lane),+) -> u32 {
+            $body
+        }
+        #[inline(always)]
+        fn portable(regs: &mut $crate::ir::regs::Regs, mask: u32, d: $crate::ir::regs::S32, $($arg: $ty),+) {
+            $(let $arg = $crate::ir::regs::Source::fetch($arg, regs);)+
+            let mut out = [0u32; $crate::arith::WARP];
+            for lane in 0..$crate::arith::WARP {
+                out[lane] = scalar($($arg[lane]),+);
+            }
+            regs.put32(d, &out, mask);
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
+        fn wide(regs: &mut $crate::ir::regs::Regs, mask: u32, d: $crate::ir::regs::S32, $($arg: $ty),+) {
+            portable(regs, mask, d, $($arg),+);
+        }
+        let d: $crate::ir::regs::S32 = $d;
+        $(let $arg: $ty = $slot;)+
+        let f: $crate::ir::regs::AluFn = if $crate::ir::regs::has_avx2() {
+            // SAFETY: the processor was found to have the features when the closure was made.
+            #[cfg(target_arch = "x86_64")]
+            { Box::new(move |regs, mask| unsafe { wide(regs, mask, d, $($arg),+) }) }
+            #[cfg(not(target_arch = "x86_64"))]
+            { Box::new(move |regs, mask| portable(regs, mask, d, $($arg),+)) }
+        } else {
+            Box::new(move |regs, mask| portable(regs, mask, d, $($arg),+))
+        };
+        f
+    }};
+}
+pub(crate) use hot;

@@ -556,11 +556,9 @@ impl DeviceMemory {
         let mut at = address;
         let end = address + length;
         while at < end {
-            if at % 8 == 0 && end - at >= 8 {
-                if self.init_byte(at) == 0xff {
-                    at += 8;
-                    continue;
-                }
+            if at.is_multiple_of(8) && end - at >= 8 && self.init_byte(at) == 0xff {
+                at += 8;
+                continue;
             }
             if !self.is_init(at, 1) {
                 return Some(at);

@@ -222,6 +222,19 @@ K early_exit(int* out, int n) {
   __syncthreads();
   out[threadIdx.x] = __shfl_sync(0xffffffff, threadIdx.x, 3);
 }
+// One warp reads and exits; the other waits at a barrier and overwrites what it read.
+K exit_orders(int* out) {
+  __shared__ int s[64];
+  int t = threadIdx.x;
+  s[t] = t;
+  __syncthreads();
+  out[t] = s[63 - t];
+  if (t >= 32) return;
+  __syncthreads();
+  s[t] = -t;
+  __syncwarp();
+  out[t] += s[t ^ 1];
+}
 // Half of a block produces, the other half consumes; named barriers order them.
 template <bool SYNC> __device__ void pipe(int* out) {
   __shared__ int s[2][32];

@@ -277,3 +277,16 @@ fn indexed_branches_and_scopes_that_reuse_names() {
         (0..32).map(|l| [10, 78, 30][l % 3]).collect::<Vec<_>>()
     );
 }
+
+#[test]
+fn a_barrier_also_orders_what_exited_threads_did() {
+    for seed in 0..8 {
+        let lab = Lab::new().seed(seed);
+        let out = lab.room::<i32>(64);
+        lab.run("exit_orders", 1, 64, &[Ptr(out)]);
+        let want: Vec<i32> = (0..64)
+            .map(|t| if t < 32 { 63 - t - (t ^ 1) } else { 63 - t })
+            .collect();
+        assert_eq!(lab.get::<i32>(out, 64), want);
+    }
+}

@@ -2,7 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytemuck::{NoUninit, Pod, Zeroable};
 use cuda_emulator::case::nvrtc;
@@ -54,8 +55,18 @@ impl Program {
             eprintln!("NOT TESTED ({name}): {missing}");
             return None;
         }
-        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
-        let ptx = nvrtc::compile(source, name, &options).unwrap_or_else(|log| panic!("{log}"));
+        // Several tests share a source, and compiling the larger headers takes seconds.
+        static COMPILED: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        let ptx = compiled
+            .entry(format!("{name} {options:?}"))
+            .or_insert_with(|| {
+                let options: Vec<String> =
+                    options.iter().map(|&option| option.to_owned()).collect();
+                nvrtc::compile(source, name, &options).unwrap_or_else(|log| panic!("{log}"))
+            });
+        let ptx = ptx.clone();
+        drop(compiled);
         Some(Program::ptx(name, &ptx))
     }
 
@@ -73,18 +84,18 @@ impl Program {
         }
     }
 
-    /// Names of the kernels.
-    pub fn kernels(&self) -> Vec<String> {
-        self.module
-            .kernels()
-            .iter()
-            .map(|kernel| kernel.name.clone())
-            .collect()
-    }
-
-    /// Static shared memory of a kernel in bytes.
-    pub fn has(&self, kernel: &str) -> bool {
-        self.module.kernel(kernel).is_some()
+    /// The value of a module variable.
+    pub fn variable<T: Pod + Zeroable>(&self, name: &str) -> T {
+        let (address, size) = self
+            .instance
+            .global(name)
+            .unwrap_or_else(|| panic!("{}: no variable {name}", self.name));
+        assert_eq!(size as usize, size_of::<T>(), "size of {name}");
+        let mut value = T::zeroed();
+        self.memory
+            .read(address, bytemuck::bytes_of_mut(&mut value))
+            .expect("a read inside the variable");
+        value
     }
 
     /// An array with the host's values.
@@ -179,7 +190,14 @@ impl Program {
             params: &params,
             cooperative,
         };
-        if let Err(error) = launch(&self.memory, &self.instance, &config, &Options::default()) {
+        // Another schedule in another run: EMULATOR_SEED repeats one, and a failure prints its own.
+        let seed = std::env::var("EMULATOR_SEED")
+            .map_or(0, |seed| seed.parse().expect("EMULATOR_SEED is a number"));
+        let options = Options {
+            seed,
+            ..Options::default()
+        };
+        if let Err(error) = launch(&self.memory, &self.instance, &config, &options) {
             panic!("{} {kernel}: {error}", self.name);
         }
     }

@@ -10,7 +10,7 @@ use crate::arith::video::{
 };
 use crate::arith::{WARP, approx};
 use crate::ir::code::{Class, Op, Reg};
-use crate::ir::regs::{AluFn, Regs, S32, S64, SP, map_wide, map1, map2, map3};
+use crate::ir::regs::{AluFn, Regs, S32, S64, SP, hot, map_wide, map1, map2, map3};
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 use crate::ptx::LoadErrorKind;
 use crate::ptx::ast::{Instruction, Number, Operand, Type};
@@ -88,6 +88,9 @@ fn float_cmp(text: &str) -> Option<FloatCmp> {
     })
 }
 
+/// The lane bits of a comparison: of the (low) operands and, where they are packed, of the high ones.
+type Comparison = Box<dyn Fn(&Regs) -> (u32, u32) + Send + Sync>;
+
 /// How a comparison's result is combined with another predicate.
 #[derive(Clone, Copy)]
 enum Combine {
@@ -117,32 +120,28 @@ impl Combine {
     }
 }
 
-/// Compiles the common modifiers of an f32 operation into the closure, so that the loop over lanes
-/// is free of branches.
+/// An f32 operation whose common modifiers are compiled into the loop over lanes.
 macro_rules! by_mode {
-    ($mode:expr, |$m:ident| $make:expr) => {
+    ($mode:expr; $d:expr; $($arg:ident = $slot:expr),+; $m:ident => $body:expr; $map:ident) => {
         match $mode {
-            Mode {
-                round: Round::Nearest,
-                ftz: false,
-                sat: false,
-            } => {
-                const M: Mode = Mode::RN;
-                let $m = M;
-                $make
+            Mode { round: Round::Nearest, ftz: false, sat: false } => {
+                hot!($d; $($arg: S32 = $slot),+; { const $m: Mode = Mode::RN; $body })
             }
-            Mode {
-                round: Round::Nearest,
-                ftz: true,
-                sat: false,
-            } => {
-                let $m = Mode::RN_FTZ;
-                $make
+            Mode { round: Round::Nearest, ftz: true, sat: false } => {
+                hot!($d; $($arg: S32 = $slot),+; { const $m: Mode = Mode::RN_FTZ; $body })
             }
-            $m => $make,
+            #[allow(non_snake_case)]
+            $m => $map($d, $($slot),+, move |$($arg),+| $body),
         }
     };
 }
+
+/// `min` and `max` without modifiers.
+const PLAIN: MinMax = MinMax {
+    ftz: false,
+    nan: false,
+    xorsign_abs: false,
+};
 
 macro_rules! by_type32 {
     ($ty:expr, $signed:expr, $unsigned:expr) => {
@@ -667,12 +666,14 @@ impl Lowering<'_> {
                     let subtract = op.starts_with("sub");
                     self.alu(Box::new(move |r: &mut Regs, mask| {
                         let (a, b) = (a.fetch_wide(r), b.fetch_wide(r));
-                        let carry = if with_carry { r.get_pred(cc) } else { 0 };
+                        // A subtraction adds the complement and one.
+                        let fresh = if subtract { u32::MAX } else { 0 };
+                        let carry = if with_carry { r.get_pred(cc) } else { fresh };
                         let (mut out, mut flags) = ([0u64; WARP], 0u32);
                         for l in 0..WARP {
                             let c = carry >> l & 1 != 0;
                             let (v, f) = if subtract {
-                                int::sub_borrow(bits, a[l], b[l], c)
+                                int::sub_carry(bits, a[l], b[l], c)
                             } else {
                                 int::add_carry(bits, a[l], b[l], c)
                             };
@@ -1033,8 +1034,8 @@ impl Lowering<'_> {
                 let (d, [a, b]) = self.same32::<2>(i, ty)?;
                 let plain = how == MinMax::default();
                 self.alu(match (op, plain) {
-                    ("min", true) => map2(d, a, b, |a, b| float::min_f32(a, b, MinMax::default())),
-                    ("max", true) => map2(d, a, b, |a, b| float::max_f32(a, b, MinMax::default())),
+                    ("min", true) => hot!(d; x: S32 = a, y: S32 = b; float::min_f32(x, y, PLAIN)),
+                    ("max", true) => hot!(d; x: S32 = a, y: S32 = b; float::max_f32(x, y, PLAIN)),
                     ("min", false) => map2(d, a, b, move |a, b| float::min_f32(a, b, how)),
                     _ => map2(d, a, b, move |a, b| float::max_f32(a, b, how)),
                 });
@@ -1061,9 +1062,9 @@ impl Lowering<'_> {
             "add" | "sub" | "mul" => {
                 let (d, [a, b]) = self.same32::<2>(i, ty)?;
                 self.alu(match op {
-                    "add" => by_mode!(mode, |x| map2(d, a, b, move |a, b| float::add_f32(a, b, x))),
-                    "sub" => by_mode!(mode, |x| map2(d, a, b, move |a, b| float::sub_f32(a, b, x))),
-                    _ => by_mode!(mode, |x| map2(d, a, b, move |a, b| float::mul_f32(a, b, x))),
+                    "add" => by_mode!(mode; d; x = a, y = b; M => float::add_f32(x, y, M); map2),
+                    "sub" => by_mode!(mode; d; x = a, y = b; M => float::sub_f32(x, y, M); map2),
+                    _ => by_mode!(mode; d; x = a, y = b; M => float::mul_f32(x, y, M); map2),
                 });
             }
             "fma" | "mad" => {
@@ -1071,9 +1072,9 @@ impl Lowering<'_> {
                     return self.operand_error(format!("`{}` needs a rounding mode", i.text()));
                 }
                 let (d, [a, b, c]) = self.same32::<3>(i, ty)?;
-                self.alu(by_mode!(mode, |x| map3(d, a, b, c, move |a, b, c| {
-                    float::fma_f32(a, b, c, x)
-                })));
+                self.alu(
+                    by_mode!(mode; d; x = a, y = b, z = c; M => float::fma_f32(x, y, z, M); map3),
+                );
             }
             "div" => {
                 let full = m.flag("full");
@@ -1083,7 +1084,7 @@ impl Lowering<'_> {
                 } else if full {
                     map2(d, a, b, move |a, b| approx::div_full_f32(a, b, ftz))
                 } else if given.is_some() {
-                    by_mode!(mode, |x| map2(d, a, b, move |a, b| float::div_f32(a, b, x)))
+                    by_mode!(mode; d; x = a, y = b; M => float::div_f32(x, y, M); map2)
                 } else {
                     return self
                         .operand_error("`div.f32` needs `.approx`, `.full` or a rounding mode");
@@ -1104,9 +1105,9 @@ impl Lowering<'_> {
                 }
                 self.alu(match (op, approximate) {
                     ("rcp", true) => map1(d, a, move |a| approx::rcp_f32(a, ftz)),
-                    ("rcp", false) => by_mode!(mode, |x| map1(d, a, move |a| float::rcp_f32(a, x))),
+                    ("rcp", false) => by_mode!(mode; d; x = a; M => float::rcp_f32(x, M); map1),
                     (_, true) => map1(d, a, move |a| approx::sqrt_f32(a, ftz)),
-                    _ => by_mode!(mode, |x| map1(d, a, move |a| float::sqrt_f32(a, x))),
+                    _ => by_mode!(mode; d; x = a; M => float::sqrt_f32(x, M); map1),
                 });
                 return Ok(if approximate {
                     Class::Special
@@ -1133,9 +1134,9 @@ impl Lowering<'_> {
             "abs" | "neg" => {
                 let (d, [a]) = self.same32::<1>(i, ty)?;
                 self.alu(match (op, ftz) {
-                    ("abs", false) => map1(d, a, |a| float::abs_f32(a, false)),
-                    ("abs", true) => map1(d, a, |a| float::abs_f32(a, true)),
-                    (_, false) => map1(d, a, |a| float::neg_f32(a, false)),
+                    ("abs", false) => hot!(d; x: S32 = a; float::abs_f32(x, false)),
+                    ("abs", true) => hot!(d; x: S32 = a; float::abs_f32(x, true)),
+                    (_, false) => hot!(d; x: S32 = a; float::neg_f32(x, false)),
                     (_, true) => map1(d, a, |a| float::neg_f32(a, true)),
                 });
             }
@@ -1299,11 +1300,11 @@ impl Lowering<'_> {
                 let (d, [a, b]) = self.same32::<2>(i, ty)?;
                 let plain = mode == HalfMode::PLAIN;
                 self.alu(match (op, bf16, plain) {
-                    ("add", false, true) => {
-                        binary!(d, a, b, |a, b| float::add_f16(a, b, HalfMode::PLAIN))
+                    ("add", false, true) if packed => {
+                        hot!(d; x: S32 = a, y: S32 = b; float::add_f16x2(x, y, HalfMode::PLAIN))
                     }
-                    ("mul", false, true) => {
-                        binary!(d, a, b, |a, b| float::mul_f16(a, b, HalfMode::PLAIN))
+                    ("mul", false, true) if packed => {
+                        hot!(d; x: S32 = a, y: S32 = b; float::mul_f16x2(x, y, HalfMode::PLAIN))
                     }
                     ("add", false, _) => binary!(d, a, b, move |a, b| float::add_f16(a, b, mode)),
                     ("sub", false, _) => binary!(d, a, b, move |a, b| float::sub_f16(a, b, mode)),
@@ -1316,15 +1317,11 @@ impl Lowering<'_> {
             "fma" => {
                 let (d, [a, b, c]) = self.same32::<3>(i, ty)?;
                 self.alu(match (packed, bf16) {
-                    (true, false) if mode == HalfMode::PLAIN => map3(d, a, b, c, |a, b, c| {
-                        float::fma_f16x2(a, b, c, HalfMode::PLAIN)
-                    }),
-                    (true, false) => {
-                        map3(d, a, b, c, move |a, b, c| float::fma_f16x2(a, b, c, mode))
+                    (true, false) if mode == HalfMode::PLAIN => {
+                        hot!(d; x: S32 = a, y: S32 = b, z: S32 = c; float::fma_f16x2(x, y, z, HalfMode::PLAIN))
                     }
-                    (true, true) => {
-                        map3(d, a, b, c, move |a, b, c| float::fma_bf16x2(a, b, c, mode))
-                    }
+                    (true, false) => map3(d, a, b, c, move |a, b, c| float::fma_f16x2(a, b, c, mode)),
+                    (true, true) => map3(d, a, b, c, move |a, b, c| float::fma_bf16x2(a, b, c, mode)),
                     (false, false) => map3(d, a, b, c, move |a: u32, b: u32, c: u32| {
                         u32::from(float::fma_f16(a as u16, b as u16, c as u16, mode))
                     }),
@@ -1355,7 +1352,7 @@ impl Lowering<'_> {
         ty: Type,
         a: &Operand,
         b: &Operand,
-    ) -> Result<Box<dyn Fn(&Regs) -> (u32, u32) + Send + Sync>> {
+    ) -> Result<Comparison> {
         let a = self.source(a, ty, false)?;
         let b = self.source(b, ty, false)?;
         let ftz = m.flag("ftz");
@@ -1695,20 +1692,14 @@ impl Lowering<'_> {
             };
             let plain = how == Convert::default();
             self.alu(match (to, plain) {
-                (Type::F16x2, true) => map2(d, a, b, |a, b| {
-                    u32::from(float::f32_to_f16_nearest(a)) << 16
-                        | u32::from(float::f32_to_f16_nearest(b))
-                }),
-                (_, true) => map2(d, a, b, |a, b| {
-                    u32::from(float::f32_to_bf16_nearest(a)) << 16
-                        | u32::from(float::f32_to_bf16_nearest(b))
-                }),
-                (Type::F16x2, false) => map2(d, a, b, move |a, b| {
-                    float::cvt_pack_halves(FloatType::F16, a, b, how)
-                }),
-                _ => map2(d, a, b, move |a, b| {
-                    float::cvt_pack_halves(FloatType::Bf16, a, b, how)
-                }),
+                (Type::F16x2, true) => hot!(d; x: S32 = a, y: S32 = b;
+                    u32::from(float::f32_to_f16_nearest(x)) << 16 | u32::from(float::f32_to_f16_nearest(y))),
+                (_, true) => hot!(d; x: S32 = a, y: S32 = b;
+                    u32::from(float::f32_to_bf16_nearest(x)) << 16 | u32::from(float::f32_to_bf16_nearest(y))),
+                (Type::F16x2, false) => {
+                    map2(d, a, b, move |a, b| float::cvt_pack_halves(FloatType::F16, a, b, how))
+                }
+                _ => map2(d, a, b, move |a, b| float::cvt_pack_halves(FloatType::Bf16, a, b, how)),
             });
             return Ok(Class::Convert);
         }
@@ -1761,18 +1752,16 @@ impl Lowering<'_> {
                     let plain = how == Convert::default();
                     match (tf, ff, d, a) {
                         (FloatType::F32, FloatType::F16, Reg::W(d), Reg::W(a)) if plain => {
-                            self.alu(map1(d, a, |a: u32| float::f16_to_f32(a as u16)));
+                            self.alu(hot!(d; x: S32 = a; float::f16_to_f32(x as u16)));
                         }
                         (FloatType::F32, FloatType::Bf16, Reg::W(d), Reg::W(a)) if plain => {
-                            self.alu(map1(d, a, |a: u32| float::bf16_to_f32(a as u16)));
+                            self.alu(hot!(d; x: S32 = a; float::bf16_to_f32(x as u16)));
                         }
                         (FloatType::F16, FloatType::F32, Reg::W(d), Reg::W(a)) if plain => {
-                            self.alu(map1(d, a, |a: u32| u32::from(float::f32_to_f16_nearest(a))));
+                            self.alu(hot!(d; x: S32 = a; u32::from(float::f32_to_f16_nearest(x))));
                         }
                         (FloatType::Bf16, FloatType::F32, Reg::W(d), Reg::W(a)) if plain => {
-                            self.alu(map1(d, a, |a: u32| {
-                                u32::from(float::f32_to_bf16_nearest(a))
-                            }));
+                            self.alu(hot!(d; x: S32 = a; u32::from(float::f32_to_bf16_nearest(x))));
                         }
                         _ => self.alu(map_wide(d, [a], move |[a]| {
                             float::cvt_float_to_float(ff, tf, a & source_mask, how)

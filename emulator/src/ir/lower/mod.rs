@@ -20,6 +20,8 @@ use crate::ptx::ast::{
 
 /// The largest parameter buffer of a kernel (PTX ISA 8.1 and later on sm_70 and newer).
 const MAX_PARAMETER_BYTES: u64 = 32764;
+/// Virtual registers of a function, in 32-bit words: what the host's memory bears for every warp.
+const MAX_REGISTERS: u32 = 1 << 17;
 /// Constant memory of a module.
 const MAX_CONST_BYTES: u64 = 64 << 10;
 
@@ -201,7 +203,8 @@ fn check_target(tree: &SyntaxTree, names: &ModuleNames) -> Result<()> {
         .collect();
     let specific = tree.target.ends_with('a') || tree.target.ends_with('f');
     match digits.parse::<u32>() {
-        Ok(sm) if sm <= 86 && !specific => Ok(()),
+        // Text for sm_89 is taken as long as it uses nothing that sm_86 lacks.
+        Ok(sm) if sm <= 89 && !specific => Ok(()),
         _ => {
             let pos = crate::ptx::lexer::Pos { line: 1, column: 1 };
             let message = format!(
@@ -276,7 +279,11 @@ fn global(v: &Variable, names: &ModuleNames) -> Result<Global> {
         relocations: Vec::new(),
     };
     if let Some(init) = &v.init {
-        let inner: u64 = dims.iter().skip(1).product::<u64>().max(1) * u64::from(v.vector);
+        let inner = dims
+            .iter()
+            .skip(1)
+            .try_fold(u64::from(v.vector), |bytes, dim| bytes.checked_mul(*dim))
+            .map_or(u64::MAX, |bytes| bytes.max(1));
         if inner > 1 << 32 {
             return Err(error(
                 names,
@@ -489,7 +496,12 @@ fn function(
             let end = parameters
                 .last()
                 .map_or(0, |p: &Parameter| u64::from(p.offset) + u64::from(p.size));
-            let offset = end.next_multiple_of(align.max(1)) as u32;
+            let offset = end.next_multiple_of(align.max(1));
+            if offset + size > MAX_PARAMETER_BYTES {
+                let message = format!("more than {MAX_PARAMETER_BYTES} bytes of parameters");
+                return l.fail(LoadErrorKind::Limit, message);
+            }
+            let offset = offset as u32;
             l.scopes[0].insert(p.name.clone(), Binding::Param { offset });
             parameters.push(Parameter {
                 name: p.name.clone(),
@@ -524,6 +536,16 @@ fn function(
         class: Class::Control,
     });
     l.push(if f.is_kernel { Op::Exit } else { Op::Return });
+    if l.f.n32 + 2 * l.f.n64 > MAX_REGISTERS {
+        l.pos = f.pos;
+        return l.fail(
+            LoadErrorKind::Limit,
+            format!(
+                "`{}` has more than {MAX_REGISTERS} virtual registers",
+                f.name
+            ),
+        );
+    }
     let new_shared = std::mem::take(&mut l.new_shared);
     l.f.frame_bytes = l.f.frame_bytes.next_multiple_of(16);
     let Lowering {
@@ -628,7 +650,7 @@ fn declare(l: &mut Lowering<'_>, v: &Variable, globals: &mut Vec<Global>) -> Res
     let binding = match v.space {
         Space::Reg => match (v.bank, v.vector) {
             (Some(count), 1) => {
-                if count > 1 << 20 {
+                if count > MAX_REGISTERS || l.f.n32.max(l.f.n64).max(l.f.npred) > MAX_REGISTERS {
                     return l.fail(
                         LoadErrorKind::Limit,
                         format!("{count} registers in one declaration"),

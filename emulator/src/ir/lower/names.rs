@@ -235,17 +235,16 @@ impl<'m> Lowering<'m> {
             // A prefix may itself end in digits (`%f1<4>` declares `%f10` … `%f13`).
             for cut in 0..digits.len() {
                 let prefix = &name[..stem.len() + cut];
-                if let Some(Binding::Bank(ty, count, first)) = scope.get(&format!("{prefix}<")) {
-                    if let Ok(index) = name[prefix.len()..].parse::<u32>() {
-                        if index < *count {
-                            let place = match *first {
-                                Place::Reg(Reg::W(s)) => Place::Reg(Reg::W(S32(s.0 + index))),
-                                Place::Reg(Reg::D(s)) => Place::Reg(Reg::D(S64(s.0 + index))),
-                                Place::Pred(s) => Place::Pred(SP(s.0 + index)),
-                            };
-                            return Some((*ty, place));
-                        }
-                    }
+                if let Some(Binding::Bank(ty, count, first)) = scope.get(&format!("{prefix}<"))
+                    && let Ok(index) = name[prefix.len()..].parse::<u32>()
+                    && index < *count
+                {
+                    let place = match *first {
+                        Place::Reg(Reg::W(s)) => Place::Reg(Reg::W(S32(s.0 + index))),
+                        Place::Reg(Reg::D(s)) => Place::Reg(Reg::D(S64(s.0 + index))),
+                        Place::Pred(s) => Place::Pred(SP(s.0 + index)),
+                    };
+                    return Some((*ty, place));
                 }
             }
         }
@@ -357,7 +356,8 @@ impl<'m> Lowering<'m> {
                 _ => None,
             }
         };
-        let make: [(&str, fn(u8) -> Special); 4] = [
+        type OfAxis = fn(u8) -> Special;
+        let make: [(&str, OfAxis); 4] = [
             ("%tid", Special::Tid),
             ("%ntid", Special::Ntid),
             ("%ctaid", Special::Ctaid),
@@ -624,7 +624,7 @@ impl<'m> Lowering<'m> {
     /// Room in the frame's local memory.
     pub fn frame(&mut self, size: u64, align: u64) -> Result<u32> {
         let align = align.max(1);
-        let at = (u64::from(self.f.frame_bytes) + align - 1) / align * align;
+        let at = u64::from(self.f.frame_bytes).next_multiple_of(align);
         let end = at + size;
         if end > 512 << 10 {
             return self.fail(
