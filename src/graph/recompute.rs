@@ -201,16 +201,12 @@ impl Choices {
             if self.block[index] != block || !self.live[index] {
                 continue;
             }
-            let drops = node
-                .outputs
-                .iter()
-                .any(|&v| self.droppable(graph, v, all));
+            let drops = node.outputs.iter().any(|&v| self.droppable(graph, v, all));
             if !drops {
                 continue;
             }
-            let types = |list: &[Value]| -> Vec<_> {
-                list.iter().map(|&v| graph.ty(v).clone()).collect()
-            };
+            let types =
+                |list: &[Value]| -> Vec<_> { list.iter().map(|&v| graph.ty(v).clone()).collect() };
             let operator = node.op.operator();
             flops += operator.flops(&types(&node.inputs), &types(&node.outputs));
             // Moving bytes takes time too, about as much as ten operations each.

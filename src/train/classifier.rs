@@ -48,7 +48,11 @@ fn config(run: &ClassifierRun, classes: usize) -> ClassifierConfig {
     }
 }
 
-fn logits_graph(run: &ClassifierRun, classes: usize, batch: usize) -> Result<(Graph, crate::graph::Value), TrainError> {
+fn logits_graph(
+    run: &ClassifierRun,
+    classes: usize,
+    batch: usize,
+) -> Result<(Graph, crate::graph::Value), TrainError> {
     let [height, width] = run.data.image_size;
     let mut g = Graph::new();
     let shape = [batch, height, width, run.data.channels];
@@ -103,7 +107,10 @@ pub fn train(
     let (training, compiled, device) = prepare(run, class_names.len())?;
     let identity = identity(&[
         sets.train.fingerprint(),
-        format!("{:?} {} {}", run.model, run.train.batch, run.train.accumulate),
+        format!(
+            "{:?} {} {}",
+            run.model, run.train.batch, run.train.accumulate
+        ),
     ]);
     let session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
     let parameters: Vec<(String, Vec<usize>)> = training

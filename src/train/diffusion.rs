@@ -80,8 +80,7 @@ fn loss_graph(
         true => {
             let mean = g.input(names::MEAN, shape, DType::F32)?;
             let logvar = g.input(names::LOGVAR, shape, DType::F32)?;
-            let noise =
-                g.philox_normal(Purpose::LatentNoise, seed, samples, step, space.shape)?;
+            let noise = g.philox_normal(Purpose::LatentNoise, seed, samples, step, space.shape)?;
             g.reparameterize(mean, logvar, noise)?
         }
         false => g.input(names::IMAGES, shape, DType::F32)?,
@@ -176,7 +175,10 @@ pub fn train(
     let identity = identity(&[
         sets.train.fingerprint(),
         vae.as_ref().map_or(String::new(), |vae| vae.hash.clone()),
-        format!("{:?} {} {}", run.model, run.train.batch, run.train.accumulate),
+        format!(
+            "{:?} {} {}",
+            run.model, run.train.batch, run.train.accumulate
+        ),
     ]);
     let session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
     let transform = run.data.transform()?;
@@ -349,12 +351,12 @@ impl Task for DiffusionTask {
         let labels: Vec<i32> = labels
             .iter()
             .zip(&samples)
-            .map(|(&label, &sample)| {
-                match self.draws.drops(pass.step, sample, unit, probability) {
+            .map(
+                |(&label, &sample)| match self.draws.drops(pass.step, sample, unit, probability) {
                     true => -1,
                     false => label as i32,
-                }
-            })
+                },
+            )
             .collect();
         executable.write_i32(names::SAMPLES, &samples)?;
         if self.unet.num_classes.is_some() {

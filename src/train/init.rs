@@ -45,7 +45,9 @@ pub fn initial_weights(parameters: &[(String, Vec<usize>)], seed: u64) -> Tensor
                 Some(fan_in) => {
                     fill_uniform(key, stream, 0, &mut values);
                     let bound = 1.0 / (fan_in.max(1) as f32).sqrt();
-                    values.iter_mut().for_each(|v| *v = (2.0 * *v - 1.0) * bound);
+                    values
+                        .iter_mut()
+                        .for_each(|v| *v = (2.0 * *v - 1.0) * bound);
                 }
                 None if kind == "weight" => values.fill(1.0),
                 None => {}
@@ -101,6 +103,12 @@ mod tests {
         // An autoencoder's names fall into the same kinds.
         let vae = vae_parameters(&VaeModel::default().config(1));
         let weights = initial_weights(&vae, 7);
-        assert!(weights["outc.conv.weight"].to_f32().unwrap().iter().all(|v| *v == 0.0));
+        assert!(
+            weights["outc.conv.weight"]
+                .to_f32()
+                .unwrap()
+                .iter()
+                .all(|v| *v == 0.0)
+        );
     }
 }

@@ -95,7 +95,13 @@ impl Encoder {
 
 /// The orientations that `augment` draws from, and their index.
 fn orientations(augment: &Augment) -> Vec<Orientation> {
-    let both = |wanted: bool| if wanted { vec![false, true] } else { vec![false] };
+    let both = |wanted: bool| {
+        if wanted {
+            vec![false, true]
+        } else {
+            vec![false]
+        }
+    };
     let mut all = Vec::new();
     for transpose in both(augment.transpose) {
         for flip_vertical in both(augment.flip_vertical) {
@@ -172,7 +178,11 @@ impl LatentCache {
         let file = read_safetensors(&path)?;
         Ok(Self {
             moments: file.tensors[MOMENTS].clone(),
-            valid: file.tensors[VALID].bytes().iter().map(|&b| b != 0).collect(),
+            valid: file.tensors[VALID]
+                .bytes()
+                .iter()
+                .map(|&b| b != 0)
+                .collect(),
             orientations: variants,
             len: encoder.len(),
         })

@@ -95,10 +95,7 @@ pub fn vae_loss(
         let total = sum(g, parts.into_iter().flatten())?;
         let weight = match index {
             0 => 1.0,
-            _ => *options
-                .supervision_weights
-                .get(index - 1)
-                .unwrap_or(&1.0),
+            _ => *options.supervision_weights.get(index - 1).unwrap_or(&1.0),
         };
         weighted.push(if weight == 1.0 {
             total

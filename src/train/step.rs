@@ -117,9 +117,8 @@ impl TrainingGraph {
         let mut label_step = None;
         for (((name, _), &parameter), &grad) in gradients.iter().zip(&trained).zip(&grads) {
             let shape = g.shape(parameter).to_vec();
-            let mut moment = |prefix: &str| {
-                g.state(&format!("{prefix}{name}"), shape.clone(), DType::F32)
-            };
+            let mut moment =
+                |prefix: &str| g.state(&format!("{prefix}{name}"), shape.clone(), DType::F32);
             let moments = [moment(names::ADAM_M)?, moment(names::ADAM_V)?];
             let (step, own_gate) = match name == LABEL_TABLE {
                 true => {

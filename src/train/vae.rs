@@ -87,17 +87,15 @@ pub fn plan(run: &VaeRun) -> Result<(TrainingGraph, Compiled, Device), TrainErro
 ///
 /// # Errors
 /// Whatever stops it; see [`TrainError`].
-pub fn train(
-    run: &VaeRun,
-    out: &Path,
-    resume: bool,
-    watch: Watch<'_>,
-) -> Result<(), TrainError> {
+pub fn train(run: &VaeRun, out: &Path, resume: bool, watch: Watch<'_>) -> Result<(), TrainError> {
     let (training, compiled, device) = plan(run)?;
     let sets = run.data.open()?;
     let identity = identity(&[
         sets.train.fingerprint(),
-        format!("{:?} {} {}", run.model, run.train.batch, run.train.accumulate),
+        format!(
+            "{:?} {} {}",
+            run.model, run.train.batch, run.train.accumulate
+        ),
     ]);
     let session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
     let config = run.model.config(run.data.channels);
@@ -261,7 +259,10 @@ impl Task for VaeTask {
             .reconstruct(weights, PAIRS)?
             .iter()
             .flat_map(|(image, pixels, _)| {
-                [Image8::from_f32(image, shape), Image8::from_f32(pixels, shape)]
+                [
+                    Image8::from_f32(image, shape),
+                    Image8::from_f32(pixels, shape),
+                ]
             })
             .collect();
         if tiles.is_empty() {

@@ -89,7 +89,10 @@ fn compare_parameters(
 ) -> Result<(), Failed> {
     let (mut off, mut all) = (0usize, 0usize);
     for (name, want) in want {
-        let got = got.get(name).ok_or_else(|| format!("no {name}"))?.to_f32()?;
+        let got = got
+            .get(name)
+            .ok_or_else(|| format!("no {name}"))?
+            .to_f32()?;
         let want = want.to_f32()?;
         let mut worst = 0.0f64;
         for (&a, &b) in got.iter().zip(&*want) {
