@@ -234,7 +234,7 @@ impl<'a> Session<'a> {
             };
             let stop = watch(&Event::Step(event)).is_break();
             let due =
-                |every: u64| every > 0 && (progress.step % every == 0 || progress.step == steps);
+                |every: u64| every > 0 && (progress.step.is_multiple_of(every) || progress.step == steps);
             if due(self.train.log_every) {
                 self.log_step(task, &mut trainer, &mut log, event, learning_rate)
                     .map_err(log_error)?;
