@@ -110,7 +110,7 @@ fn build(layers: &[Layer]) -> Result<Graph, GraphError> {
                         x
                     }
                 }
-                Layer::Halve if c > 4 && c % 8 == 0 => g.slice(x, c / 4, c / 2)?,
+                Layer::Halve if c > 4 && c.is_multiple_of(8) => g.slice(x, c / 4, c / 2)?,
                 Layer::Scale => g.apply(
                     Unary::Affine {
                         scale: 0.5,

@@ -15,8 +15,18 @@ struct Bench {
 impl Bench {
     /// The fastest of three runs, in seconds.
     fn time(&self, kernel: &str, grid: [u32; 3], block: u32, params: &[u8], checks: Checks) -> f64 {
-        let config = LaunchConfig { kernel, grid, block: [block, 1, 1], dynamic_shared_bytes: 0, params, cooperative: false };
-        let options = Options { checks, ..Options::default() };
+        let config = LaunchConfig {
+            kernel,
+            grid,
+            block: [block, 1, 1],
+            dynamic_shared_bytes: 0,
+            params,
+            cooperative: false,
+        };
+        let options = Options {
+            checks,
+            ..Options::default()
+        };
         (0..3)
             .map(|_| {
                 let start = Instant::now();
@@ -29,10 +39,24 @@ impl Bench {
     }
 
     fn lane_instructions(&self, kernel: &str, grid: [u32; 3], block: u32, params: &[u8]) -> f64 {
-        let config = LaunchConfig { kernel, grid, block: [block, 1, 1], dynamic_shared_bytes: 0, params, cooperative: false };
-        let options = Options { checks: Checks::NONE, counters: true, ..Options::default() };
+        let config = LaunchConfig {
+            kernel,
+            grid,
+            block: [block, 1, 1],
+            dynamic_shared_bytes: 0,
+            params,
+            cooperative: false,
+        };
+        let options = Options {
+            checks: Checks::NONE,
+            counters: true,
+            ..Options::default()
+        };
         let report = launch(&self.memory, &self.instance, &config, &options);
-        report.ok().and_then(|r| r.counters).map_or(0.0, |c| c.total.lane_instructions as f64)
+        report
+            .ok()
+            .and_then(|r| r.counters)
+            .map_or(0.0, |c| c.total.lane_instructions as f64)
     }
 
     fn compare(&self, what: &str, unit: &str, work: f64, run: impl Fn(Checks) -> f64) {
@@ -47,13 +71,17 @@ impl Bench {
 }
 
 fn main() {
-    let module = Module::compile(include_str!("kernels.ptx"), "kernels.ptx").unwrap_or_else(|e| panic!("{e}"));
+    let module = Module::compile(include_str!("kernels.ptx"), "kernels.ptx")
+        .unwrap_or_else(|e| panic!("{e}"));
     let memory = DeviceMemory::new(DeviceMemory::RTX_3090_BYTES).expect("address space");
     let instance = Instance::new(&Arc::new(module), &memory).expect("variables fit");
     let bench = Bench { memory, instance };
     let room = |bytes: usize| {
         let at = bench.memory.alloc(bytes as u64, "data").expect("fits");
-        bench.memory.fill(at, &[0, 0x3c], bytes as u64 / 2).expect("allocated");
+        bench
+            .memory
+            .fill(at, &[0, 0x3c], bytes as u64 / 2)
+            .expect("allocated");
         at
     };
 
@@ -61,7 +89,9 @@ fn main() {
     params.extend(2000i32.to_le_bytes());
     let grid = [16, 1, 1];
     let lanes = bench.lane_instructions("arithmetic", grid, 256, &params);
-    bench.compare("arithmetic", "G lane instructions/s", lanes / 1e9, |c| bench.time("arithmetic", grid, 256, &params, c));
+    bench.compare("arithmetic", "G lane instructions/s", lanes / 1e9, |c| {
+        bench.time("arithmetic", grid, 256, &params, c)
+    });
 
     let (m, n, k) = (512usize, 512usize, 1024usize);
     let mut params = Vec::new();
@@ -71,9 +101,12 @@ fn main() {
     params.extend((n as i32).to_le_bytes());
     params.extend((k as i32).to_le_bytes());
     let grid = [m as u32 / 64, n as u32 / 64, 1];
-    bench.compare("gemm (cp.async, ldmatrix, mma)", "GFLOP/s", 2e-9 * (m * n * k) as f64, |c| {
-        bench.time("gemm", grid, 128, &params, c)
-    });
+    bench.compare(
+        "gemm (cp.async, ldmatrix, mma)",
+        "GFLOP/s",
+        2e-9 * (m * n * k) as f64,
+        |c| bench.time("gemm", grid, 128, &params, c),
+    );
 
     let (rows, n) = (512usize, 4096usize);
     let mut params = Vec::new();
@@ -82,7 +115,10 @@ fn main() {
     }
     params.extend((n as i32).to_le_bytes());
     let lanes = bench.lane_instructions("normalise", [rows as u32, 1, 1], 256, &params);
-    bench.compare("normalise (streams memory)", "G lane instructions/s", lanes / 1e9, |c| {
-        bench.time("normalise", [rows as u32, 1, 1], 256, &params, c)
-    });
+    bench.compare(
+        "normalise (streams memory)",
+        "G lane instructions/s",
+        lanes / 1e9,
+        |c| bench.time("normalise", [rows as u32, 1, 1], 256, &params, c),
+    );
 }

@@ -148,7 +148,9 @@ const UNARY: &[(&str, f64, f64, u64, Exact)] = &[
     ("coshf", -90.0, 90.0, 2, f64::cosh),
     ("tanhf", -10.0, 10.0, 2, f64::tanh),
     ("asinhf", -10.0, 10.0, 3, libm::asinh),
-    ("acoshf", 1.0, 10.0, 4, |x| if x < 1.0 { f64::NAN } else { libm::acosh(x) }),
+    ("acoshf", 1.0, 10.0, 4, |x| {
+        if x < 1.0 { f64::NAN } else { libm::acosh(x) }
+    }),
     ("atanhf", -1.0, 1.0, 3, libm::atanh),
     ("erff", -5.0, 5.0, 2, libm::erf),
     ("erfcf", -5.0, 11.0, 4, libm::erfc),

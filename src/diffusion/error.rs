@@ -9,6 +9,8 @@ use crate::model::config::ConfigError;
 pub enum DiffusionError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error("the first beta of a noise schedule must be positive: with 0 no noise is ever removed")]
+    FirstBeta,
     #[error("the number of sampling steps must be 1 to {most}, found {found}")]
     Steps { found: usize, most: usize },
     #[error(

@@ -47,10 +47,14 @@ impl NoiseSchedule {
     /// The tables of a configuration.
     ///
     /// # Errors
-    /// If the configuration is not valid, see [`NoiseConfig::validate`].
+    /// If the configuration is not valid, see [`NoiseConfig::validate`], or the first beta is 0:
+    /// `1 - A_t` divides.
     pub fn new(config: &NoiseConfig) -> Result<Self, DiffusionError> {
         config.validate()?;
         let betas = config.betas();
+        if betas[0] <= 0.0 {
+            return Err(DiffusionError::FirstBeta);
+        }
         let alphas: Vec<f64> = betas.iter().map(|b| 1.0 - b).collect();
         let mut product = 1.0;
         let cumulative: Vec<f64> = alphas

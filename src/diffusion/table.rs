@@ -91,6 +91,7 @@ impl SamplerTable {
                     let next = schedule.alphas_cumprod[grid[at - 1] as usize];
                     let sigma = match a < 1.0 {
                         true => eta as f32 * ((1.0 - a / next) * (1.0 - next) / (1.0 - a)).sqrt(),
+                        // Betas too small for f32.
                         false => 0.0,
                     };
                     let direction = (1.0 - next - sigma * sigma).max(0.0).sqrt();
@@ -192,6 +193,18 @@ mod tests {
                 assert!((keep - want).abs() <= 1e-3, "t {t}: {keep} {want}");
             }
         }
+    }
+
+    #[test]
+    fn a_schedule_starts_with_noise() {
+        let config = NoiseConfig {
+            timesteps: 2,
+            betas: BetaSchedule::Given {
+                betas: vec![0.0, 0.5],
+            },
+        };
+        let error = NoiseSchedule::new(&config).unwrap_err().to_string();
+        assert!(error.contains("first beta"), "{error}");
     }
 
     #[test]

@@ -168,7 +168,7 @@ impl Fuser {
         self.only_swished(node.inputs[0]).then(|| {
             let fused = GroupNorm {
                 swish: true,
-                ..norm.clone()
+                ..*norm
             };
             ("group_norm + swish", fused.into(), producer.inputs.clone())
         })
@@ -178,14 +178,12 @@ impl Fuser {
     fn group_norm_swish_gradient(&self, index: usize) -> Rewrite {
         let node = self.node(index);
         let op = match &node.op {
-            Op::GroupNormGradSums(op) if !op.swish => Op::from(GroupNormGradSums {
-                swish: true,
-                ..op.clone()
-            }),
-            Op::GroupNormInputGrad(op) if !op.swish => Op::from(GroupNormInputGrad {
-                swish: true,
-                ..op.clone()
-            }),
+            Op::GroupNormGradSums(op) if !op.swish => {
+                Op::from(GroupNormGradSums { swish: true, ..*op })
+            }
+            Op::GroupNormInputGrad(op) if !op.swish => {
+                Op::from(GroupNormInputGrad { swish: true, ..*op })
+            }
             _ => return None,
         };
         // Operands: x, stats, gamma, beta, dy, …
@@ -229,7 +227,7 @@ impl Fuser {
                 inputs.push(other);
                 let fused = GroupNorm {
                     residual: true,
-                    ..norm.clone()
+                    ..*norm
                 };
                 return Some(("group_norm + residual", fused.into(), inputs));
             }
@@ -237,7 +235,7 @@ impl Fuser {
                 inputs.push(embedding);
                 let fused = GroupNorm {
                     embed: true,
-                    ..norm.clone()
+                    ..*norm
                 };
                 return Some(("group_norm + embedding", fused.into(), inputs));
             }
@@ -279,14 +277,14 @@ impl Fuser {
                 "upsample + conv2d",
                 Op::from(Conv2d {
                     upsample: true,
-                    ..op.clone()
+                    ..*op
                 }),
             ),
             Op::Conv2dWeightGrad(op) if !op.upsample => (
                 "upsample + conv2d_weight_grad",
                 Op::from(Conv2dWeightGrad {
                     upsample: true,
-                    ..op.clone()
+                    ..*op
                 }),
             ),
             _ => return None,
@@ -315,7 +313,7 @@ impl Fuser {
             upsample: true,
             height: op.height / 2,
             width: op.width / 2,
-            ..op.clone()
+            ..*op
         };
         Some((
             "conv2d_input_grad + upsample gradient",
@@ -344,11 +342,11 @@ impl Fuser {
             let op = match &producer.op {
                 Op::Conv2d(op) if !op.residual => Op::from(Conv2d {
                     residual: true,
-                    ..op.clone()
+                    ..*op
                 }),
                 Op::Linear(op) if !op.residual => Op::from(Linear {
                     residual: true,
-                    ..op.clone()
+                    ..*op
                 }),
                 _ => continue,
             };

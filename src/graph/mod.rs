@@ -209,6 +209,7 @@ impl Graph {
         let result = op
             .operator()
             .infer(&types)
+            .and_then(|types| self.check_updates(&op, inputs).map(|()| types))
             .map_err(|mismatch| GraphError::op(op.operator().name(), path.clone(), mismatch))?;
         let node = self.nodes.len();
         let outputs: Vec<Value> = result
@@ -223,6 +224,37 @@ impl Graph {
             path,
         });
         Ok(outputs)
+    }
+
+    /// What an op writes in place must be a parameter or a state, and no other operand of it.
+    fn check_updates(&self, op: &Op, inputs: &[Value]) -> Result<(), Mismatch> {
+        for &position in op.operator().updates() {
+            let updated = inputs[position];
+            if !matches!(self.info(updated).source, Source::Parameter | Source::State) {
+                return Err(Mismatch::new(
+                    format!("a parameter or state as operand {position}, which it updates"),
+                    self.ty(updated),
+                ));
+            }
+            let others = inputs.iter().enumerate().filter(|&(i, _)| i != position);
+            if let Some((other, _)) = others.into_iter().find(|&(_, &v)| self.root(v) == updated) {
+                return Err(Mismatch::new(
+                    format!("operand {position}, which it updates, in no other place"),
+                    format!("'{}' as operand {other} too", self.info(updated).name),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The value whose memory `value` renames; itself if it is no view.
+    fn root(&self, mut value: Value) -> Value {
+        while let Some(node) = self.producer(value)
+            && node.op.operator().is_view()
+        {
+            value = node.inputs[0];
+        }
+        value
     }
 
     /// [`Graph::node`] for ops with one result.

@@ -518,6 +518,56 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
+    /// The published configuration for 256×256 RGB images: a VAE to 32×32×8 latents and the UNet of
+    /// 194 M parameters (at 2 classes), scaled_linear noise from 0.002 to 0.02 in 1000 steps.
+    pub fn published(num_classes: usize) -> Self {
+        let backbone = |hidden: [usize; 4], norm_groups, deep_supervision| Backbone {
+            hidden_channels: hidden.to_vec(),
+            kernel_sizes: vec![3; 4],
+            strides: vec![1, 2, 2, 2],
+            norm_groups,
+            residual_blocks: true,
+            learnable_resampling: true,
+            attention: vec![Attention::None; 4],
+            deep_supervision,
+        };
+        Self {
+            format: MODEL_FORMAT,
+            unet: Some(UnetConfig {
+                variant: UnetVariant::Unet,
+                in_channels: 8,
+                out_channels: 8,
+                backbone: backbone([256, 256, 512, 1024], 32, 0),
+                num_res_blocks: 2,
+                time_embedding: Some(TimeEmbedding {
+                    dim: 1024,
+                    sinusoid_dim: 256,
+                }),
+                num_classes: Some(num_classes),
+                learned_variance: false,
+                self_conditioning: false,
+            }),
+            vae: Some(VaeConfig {
+                in_channels: 3,
+                out_channels: 3,
+                latent_channels: 8,
+                backbone: backbone([64, 128, 256, 512], 8, 1),
+            }),
+            noise: Some(NoiseConfig {
+                timesteps: 1000,
+                betas: BetaSchedule::ScaledLinear {
+                    beta_start: 0.002,
+                    beta_end: 0.02,
+                },
+            }),
+            objective: Objective::Noise,
+            clip_x0: false,
+            input_centering: false,
+            image_size: Some([256, 256]),
+            class_names: Vec::new(),
+        }
+    }
+
     /// Checks every part, and that the parts fit each other.
     ///
     /// # Errors

@@ -114,6 +114,10 @@ fn check(g: &Graph, config: &UnetConfig, x: Value) -> Result<(), GraphError> {
     Ok(())
 }
 
+#[allow(
+    clippy::needless_range_loop,
+    reason = "a level indexes channels, kernels, strides and attention alike"
+)]
 fn exported(
     g: &mut Graph,
     config: &UnetConfig,

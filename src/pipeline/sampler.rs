@@ -228,7 +228,7 @@ impl<'m> Sampler<'m> {
     /// # Errors
     /// If a setting is out of range for the model or the machine; the error says which.
     pub fn prepare(&self, device: &Device) -> Result<Samples, SampleError> {
-        let (prepared, _) = self.compile(device)?;
+        let prepared = self.compile(device)?;
         prepared.load(self.model, device)
     }
 
@@ -237,7 +237,7 @@ impl<'m> Sampler<'m> {
     /// # Errors
     /// As [`Sampler::prepare`].
     pub fn explain(&self, device: &Device) -> Result<String, SampleError> {
-        let (prepared, _) = self.compile(device)?;
+        let prepared = self.compile(device)?;
         let mut text = format!(
             "sampling step, batch {}\n{}",
             prepared.spec.batch, prepared.step
@@ -248,7 +248,7 @@ impl<'m> Sampler<'m> {
         Ok(text)
     }
 
-    fn compile(&self, device: &Device) -> Result<(Planned, usize), SampleError> {
+    fn compile(&self, device: &Device) -> Result<Planned, SampleError> {
         let config = &self.model.config;
         let unet = config
             .unet
@@ -318,10 +318,7 @@ impl<'m> Sampler<'m> {
             let spec = spec(batch);
             let (graph, _) = sampling_graph(config, &spec)?;
             let step = device.compile(&graph);
-            let decoder = match decoder_graph(config, &spec)? {
-                Some(graph) => Some(device.compile(&graph)),
-                None => None,
-            };
+            let decoder = decoder_graph(config, &spec)?.map(|graph| device.compile(&graph));
             Ok((step, decoder))
         };
         let bytes = |(step, decoder): &(Compiled, Option<Compiled>)| {
@@ -347,7 +344,7 @@ impl<'m> Sampler<'m> {
                 fits,
             });
         }
-        let planned = Planned {
+        Ok(Planned {
             spec: spec(batch),
             table,
             step: plans.0,
@@ -366,8 +363,7 @@ impl<'m> Sampler<'m> {
                     .as_ref()
                     .map_or(unet.out_channels, |v| v.out_channels),
             ],
-        };
-        Ok((planned, factor))
+        })
     }
 }
 

@@ -6,10 +6,12 @@
 //! with other seeds, shapes and step counts works unchanged. Each case prints its largest
 //! relative error per group of tensors.
 
+mod containers;
 mod ddim;
 mod harness;
 mod hyper;
 mod lpips;
+mod ops;
 mod scheduler;
 mod train;
 mod unet;
@@ -25,6 +27,9 @@ type Run = fn(&Case) -> Result<(), Failed>;
 
 /// Families by the start of the file name; the first that fits counts.
 const FAMILIES: &[(&str, Run)] = &[
+    ("checkpoint_", containers::run_case),
+    ("ops", ops::run_case),
+    ("pickle_", containers::run_case),
     ("unet_", unet::run_case),
     ("lpips_", lpips::run_case),
     ("scheduler_", scheduler::run_case),

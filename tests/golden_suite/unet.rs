@@ -7,8 +7,8 @@ use medfusion::ops::Unary;
 use medfusion::tensor::DType;
 
 use crate::harness::{
-    Case, GRADIENT, Input, OUTPUT, Report, compare_activations, global_norm, output_activations,
-    run,
+    Case, GRADIENT, GRADIENT_NOISE, Input, OUTPUT, Report, compare_activations, global_norm,
+    output_activations, run,
 };
 use crate::hyper;
 
@@ -173,7 +173,7 @@ fn gradients(
     );
 
     // Gradients that are zero in exact arithmetic are rounding noise on the scale of the others.
-    let floor = 1e-8
+    let floor = GRADIENT_NOISE
         * global_norm(
             results
                 .iter()

@@ -10,8 +10,8 @@ use medfusion::tensor::DType;
 use medfusion::train::loss::{Distance, VaeLossOptions, vae_loss};
 
 use crate::harness::{
-    Case, GRADIENT, Input, OUTPUT, Report, compare_activations, global_norm, output_activations,
-    run,
+    Case, GRADIENT, GRADIENT_NOISE, Input, OUTPUT, Report, compare_activations, global_norm,
+    output_activations, run,
 };
 use crate::{hyper, train};
 
@@ -218,7 +218,7 @@ fn loss(
             report.compare("loss", key, got, &want.to_f32()?, OUTPUT);
         }
     }
-    let floor = 1e-8
+    let floor = GRADIENT_NOISE
         * global_norm(
             results
                 .iter()

@@ -1,6 +1,8 @@
 //! Dispatches the workspace's chores: `cargo xtask <command>`. One file per command.
 
+mod ci;
 mod setup;
+mod test;
 
 use std::process::ExitCode;
 
@@ -18,11 +20,17 @@ struct Cli {
 enum Command {
     /// Install NVRTC, ptxas, the CUDA headers and the disassemblers under target/nvrtc (from PyPI, no GPU needed)
     Setup(setup::Args),
+    /// Set up what the tests need, then run all tests of the workspace
+    Test(test::Args),
+    /// Format check, lints, all tests, documentation: what has to pass before a change lands
+    Ci,
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Setup(args) => setup::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Ci => ci::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

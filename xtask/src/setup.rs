@@ -32,7 +32,7 @@ const EXPECTED: [&str; 6] = [
 const STAMP: &str = "installed-versions.txt";
 
 /// Options of `cargo xtask setup`.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct Args {
     /// Install again even if the pinned versions are there
     #[arg(long)]

@@ -31,7 +31,9 @@ struct BlockKnown {
 
 impl Known {
     fn covers(&self, block: u32, warp: usize, clock: u32) -> bool {
-        self.blocks.get(&block).is_some_and(|b| b.all >= clock || b.warps.as_ref().is_some_and(|w| w[warp] >= clock))
+        self.blocks
+            .get(&block)
+            .is_some_and(|b| b.all >= clock || b.warps.as_ref().is_some_and(|w| w[warp] >= clock))
     }
 
     fn join(&mut self, other: &Known) {
@@ -69,14 +71,19 @@ pub struct SyncTable {
 
 impl Default for SyncTable {
     fn default() -> Self {
-        SyncTable { shards: (0..64).map(|_| Mutex::new(HashMap::new())).collect(), time: AtomicU64::new(1) }
+        SyncTable {
+            shards: (0..64).map(|_| Mutex::new(HashMap::new())).collect(),
+            time: AtomicU64::new(1),
+        }
     }
 }
 
 impl SyncTable {
     fn shard(&self, address: u64) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Known>>> {
         let at = (address >> 2) as usize % self.shards.len();
-        self.shards[at].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.shards[at]
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -235,8 +242,18 @@ impl Clocks {
     /// A fence: what the warp knows now is released by its next strong writes.
     pub fn fence(&mut self, warp: usize) {
         let mut known = self.known[warp].as_deref().cloned().unwrap_or_default();
-        let all = self.vc[warp][..self.vc.len()].iter().copied().min().unwrap_or(0);
-        known.blocks.insert(self.block, BlockKnown { all, warps: Some(Box::new(self.vc[warp])) });
+        let all = self.vc[warp][..self.vc.len()]
+            .iter()
+            .copied()
+            .min()
+            .unwrap_or(0);
+        known.blocks.insert(
+            self.block,
+            BlockKnown {
+                all,
+                warps: Some(Box::new(self.vc[warp])),
+            },
+        );
         self.fenced[warp] = Some(Arc::new(known));
         self.vc[warp][warp] += 1;
     }
@@ -249,7 +266,9 @@ impl Clocks {
         if release {
             self.fence(warp);
         }
-        let Some(fenced) = &self.fenced[warp] else { return };
+        let Some(fenced) = &self.fenced[warp] else {
+            return;
+        };
         let mut shard = table.shard(address);
         let entry = shard.entry(address).or_insert_with(|| fenced.clone());
         if !Arc::ptr_eq(entry, fenced) {
@@ -266,7 +285,9 @@ impl Clocks {
         if !self.releases {
             return;
         }
-        let Some(released) = table.shard(address).get(&address).cloned() else { return };
+        let Some(released) = table.shard(address).get(&address).cloned() else {
+            return;
+        };
         self.acquired_at[warp] = table.time.load(SeqCst);
         if let Some(mine) = released.blocks.get(&self.block) {
             for u in 0..self.vc.len() {
@@ -351,7 +372,11 @@ impl SharedShadow {
 
     fn earlier_writer(w: u64) -> Verdict {
         let thread = (w >> 32 & 0x3ff) as u32;
-        Verdict::Race(Earlier { block: None, thread: Some((thread / 32, thread % 32)), write: true })
+        Verdict::Race(Earlier {
+            block: None,
+            thread: Some((thread / 32, thread % 32)),
+            write: true,
+        })
     }
 
     #[inline(always)]
@@ -379,7 +404,8 @@ impl SharedShadow {
         let mut verdict = Verdict::Fine;
         let clock = clocks.clock(warp);
         let bits = lane.map_or(u32::MAX, |l| 1 << l);
-        for cell in (offset >> self.shift) as usize..=((offset + bytes - 1) >> self.shift) as usize {
+        for cell in (offset >> self.shift) as usize..=((offset + bytes - 1) >> self.shift) as usize
+        {
             let w = self.writes[cell];
             if w & (ASYNC | VALID) != VALID {
                 if w & ASYNC != 0 {
@@ -405,14 +431,21 @@ impl SharedShadow {
                 self.reads[cell] = r | mine;
             } else {
                 let others = mask & !mine;
-                let before = others == 0 || Self::all_ordered(others as u32, latest, &clocks.vc[warp]);
-                self.reads[cell] =
-                    if before { u64::from(clock) << 32 | mine } else { u64::from(latest.max(clock)) << 32 | mask | mine };
+                let before =
+                    others == 0 || Self::all_ordered(others as u32, latest, &clocks.vc[warp]);
+                self.reads[cell] = if before {
+                    u64::from(clock) << 32 | mine
+                } else {
+                    u64::from(latest.max(clock)) << 32 | mask | mine
+                };
             }
             let tag = (warp as u64) << 27 | u64::from(clock & 0x7ff_ffff);
             let last = self.lanes[cell];
-            self.lanes[cell] =
-                if last as u32 as u64 == tag { last | u64::from(bits) << 32 } else { u64::from(bits) << 32 | tag };
+            self.lanes[cell] = if last as u32 as u64 == tag {
+                last | u64::from(bits) << 32
+            } else {
+                u64::from(bits) << 32 | tag
+            };
         }
         verdict
     }
@@ -446,7 +479,8 @@ impl SharedShadow {
             | if access.swap { SWAP } else { 0 }
             | if pending { ASYNC } else { VALID };
         let value = u64::from(clock) | (warp as u64) << 37 | u64::from(lane) << 32 | flags;
-        for cell in (offset >> self.shift) as usize..=((offset + bytes - 1) >> self.shift) as usize {
+        for cell in (offset >> self.shift) as usize..=((offset + bytes - 1) >> self.shift) as usize
+        {
             let w = self.writes[cell];
             if w & ASYNC != 0 {
                 return Verdict::Async;
@@ -478,9 +512,19 @@ impl SharedShadow {
     }
 
     #[inline(always)]
-    fn reader_conflict(&self, cell: usize, clocks: &Clocks, warp: usize, lane: u32) -> Option<Earlier> {
+    fn reader_conflict(
+        &self,
+        cell: usize,
+        clocks: &Clocks,
+        warp: usize,
+        lane: u32,
+    ) -> Option<Earlier> {
         let vc = &clocks.vc[warp];
-        let by_warp = |w: usize| Earlier { block: None, thread: Some((w as u32, 0)), write: false };
+        let by_warp = |w: usize| Earlier {
+            block: None,
+            thread: Some((w as u32, 0)),
+            write: false,
+        };
         if self.exact.is_empty() {
             let r = self.reads[cell];
             let (others, latest) = (r as u32 & !(1 << warp), (r >> 32) as u32);
@@ -488,17 +532,30 @@ impl SharedShadow {
                 return Some(by_warp(others.trailing_zeros() as usize));
             }
         } else {
-            let late = self.exact[cell].iter().enumerate().find(|(w, c)| *w != warp && **c > vc[*w]);
+            let late = self.exact[cell]
+                .iter()
+                .enumerate()
+                .find(|(w, c)| *w != warp && **c > vc[*w]);
             if let Some((w, _)) = late {
                 return Some(by_warp(w));
             }
         }
         let last = self.lanes[cell];
-        let (lanes, by, clock) = ((last >> 32) as u32 & !(1 << lane), (last >> 27 & 31) as usize, last as u32 & 0x7ff_ffff);
+        let (lanes, by, clock) = (
+            (last >> 32) as u32 & !(1 << lane),
+            (last >> 27 & 31) as usize,
+            last as u32 & 0x7ff_ffff,
+        );
         if lanes != 0 && by == warp && clock > clocks.full[warp] & 0x7ff_ffff {
-            let late = (0..32).find(|l| lanes >> l & 1 != 0 && !clocks.partial_ordered(warp, *l, clock, Some(lane)));
+            let late = (0..32).find(|l| {
+                lanes >> l & 1 != 0 && !clocks.partial_ordered(warp, *l, clock, Some(lane))
+            });
             if let Some(l) = late {
-                return Some(Earlier { block: None, thread: Some((warp as u32, l)), write: false });
+                return Some(Earlier {
+                    block: None,
+                    thread: Some((warp as u32, l)),
+                    write: false,
+                });
             }
         }
         None
@@ -506,8 +563,10 @@ impl SharedShadow {
 
     /// A copy lands: its destination becomes a write of the lane that waited.
     pub fn land(&mut self, clocks: &Clocks, offset: u32, bytes: u32, warp: usize, lane: u32) {
-        let value = u64::from(clocks.clock(warp)) | (warp as u64) << 37 | u64::from(lane) << 32 | VALID;
-        for cell in (offset >> self.shift) as usize..=((offset + bytes - 1) >> self.shift) as usize {
+        let value =
+            u64::from(clocks.clock(warp)) | (warp as u64) << 37 | u64::from(lane) << 32 | VALID;
+        for cell in (offset >> self.shift) as usize..=((offset + bytes - 1) >> self.shift) as usize
+        {
             self.writes[cell] = value;
         }
     }
@@ -548,14 +607,28 @@ pub struct Who<'c> {
 
 impl<'a> GlobalRace<'a> {
     /// `granule` is the kernel's narrowest access in bytes.
-    pub(crate) fn new(shadow: GlobalShadow<'a>, granule: u32, launch: u64, table: &'a SyncTable) -> Self {
-        GlobalRace { shadow, shift: granule.clamp(1, 16).trailing_zeros(), launch, table }
+    pub(crate) fn new(
+        shadow: GlobalShadow<'a>,
+        granule: u32,
+        launch: u64,
+        table: &'a SyncTable,
+    ) -> Self {
+        GlobalRace {
+            shadow,
+            shift: granule.clamp(1, 16).trailing_zeros(),
+            launch,
+            table,
+        }
     }
 
     #[inline(always)]
     fn ordered(&self, cell: u64, who: Who<'_>) -> bool {
         let block = (cell >> 32 & 0x3f_ffff) as u32;
-        let (warp, lane, clock) = ((cell >> 27 & 31) as usize, (cell >> 22 & 31) as u32, (cell & CLOCK) as u32);
+        let (warp, lane, clock) = (
+            (cell >> 27 & 31) as usize,
+            (cell >> 22 & 31) as u32,
+            (cell & CLOCK) as u32,
+        );
         if block == who.clocks.block & 0x3f_ffff {
             if warp == who.warp {
                 lane == who.lane || who.clocks.lane_ordered(warp, lane, clock, Some(who.lane))
@@ -563,7 +636,9 @@ impl<'a> GlobalRace<'a> {
                 who.clocks.vc[who.warp][warp] >= clock
             }
         } else {
-            who.clocks.known[who.warp].as_ref().is_some_and(|k| k.covers(block, warp, clock))
+            who.clocks.known[who.warp]
+                .as_ref()
+                .is_some_and(|k| k.covers(block, warp, clock))
         }
     }
 
@@ -635,10 +710,27 @@ impl<'a> GlobalRace<'a> {
         let latest = (r & CLOCK).max(mine & CLOCK);
         let same_warp = r >> 27 & 31 == mine >> 27 & 31;
         let value = match kind {
-            ONE_BLOCK if r & CLOCK < mine & CLOCK && who.clocks.vc[who.warp].iter().take(who.clocks.vc.len()).all(|c| u64::from(*c) >= r & CLOCK) => mine,
+            ONE_BLOCK
+                if r & CLOCK < mine & CLOCK
+                    && who.clocks.vc[who.warp]
+                        .iter()
+                        .take(who.clocks.vc.len())
+                        .all(|c| u64::from(*c) >= r & CLOCK) =>
+            {
+                mine
+            }
             ONE_BLOCK => r & !CLOCK | latest,
             _ if same_warp && r & CLOCK == mine & CLOCK => mine & !(3 << 20) | ONE_WARP << 20,
-            _ if same_warp && who.clocks.lane_ordered(who.warp, (r >> 22 & 31) as u32, (r & CLOCK) as u32, Some(who.lane)) => mine,
+            _ if same_warp
+                && who.clocks.lane_ordered(
+                    who.warp,
+                    (r >> 22 & 31) as u32,
+                    (r & CLOCK) as u32,
+                    Some(who.lane),
+                ) =>
+            {
+                mine
+            }
             _ if same_warp => mine & !(3 << 20) | ONE_WARP << 20,
             _ if u64::from(who.clocks.vc[who.warp][(r >> 27 & 31) as usize]) >= r & CLOCK => mine,
             _ => mine & !(3 << 20 | CLOCK) | ONE_BLOCK << 20 | latest,
@@ -678,7 +770,11 @@ impl<'a> GlobalRace<'a> {
             if r >> 54 == self.launch {
                 if !access.swap && !self.reader_ordered(r, who) && !same() {
                     return if r >> 20 & 3 == MANY_BLOCKS {
-                        Verdict::Race(Earlier { block: None, thread: None, write: false })
+                        Verdict::Race(Earlier {
+                            block: None,
+                            thread: None,
+                            write: false,
+                        })
                     } else {
                         self.earlier(r, who, false)
                     };
@@ -695,18 +791,26 @@ impl<'a> GlobalRace<'a> {
         let warp = (r >> 27 & 31) as usize;
         match r >> 20 & 3 {
             ONE_LANE => self.ordered(r, who),
-            ONE_WARP if same_block && warp == who.warp => who.clocks.lane_ordered(warp, 0, clock, Some(who.lane)),
+            ONE_WARP if same_block && warp == who.warp => {
+                who.clocks.lane_ordered(warp, 0, clock, Some(who.lane))
+            }
             ONE_WARP => self.ordered(r, who),
             ONE_BLOCK if same_block => {
                 let vc = &who.clocks.vc[who.warp];
                 let others = (0..who.clocks.vc.len()).filter(|w| *w != who.warp);
                 let ordered = |w: usize| vc[w] >= clock;
                 // Barriers of part of the block order only that part: without exact readers the doubt is the program's.
-                if who.clocks.releases { others.clone().any(ordered) } else { others.clone().all(ordered) }
+                if who.clocks.releases {
+                    others.clone().any(ordered)
+                } else {
+                    others.clone().all(ordered)
+                }
             }
             ONE_BLOCK => {
                 let block = (r >> 32 & 0x3f_ffff) as u32;
-                who.clocks.known[who.warp].as_ref().is_some_and(|k| k.covers(block, warp, clock))
+                who.clocks.known[who.warp]
+                    .as_ref()
+                    .is_some_and(|k| k.covers(block, warp, clock))
             }
             _ => {
                 let acquired = who.clocks.acquired_at[who.warp];

@@ -13,7 +13,12 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub fn new(functions: &[Function]) -> Tally {
-        Tally { sites: functions.iter().map(|f| vec![Counts::default(); f.sites.len()]).collect() }
+        Tally {
+            sites: functions
+                .iter()
+                .map(|f| vec![Counts::default(); f.sites.len()])
+                .collect(),
+        }
     }
 
     pub fn add(&mut self, other: &Tally) {
@@ -55,7 +60,12 @@ impl Default for Cache {
         let per_shard = SETS.div_ceil(SHARDS);
         Cache {
             shards: (0..SHARDS)
-                .map(|_| Mutex::new(Shard { sets: vec![[Line::default(); WAYS]; per_shard], time: 0 }))
+                .map(|_| {
+                    Mutex::new(Shard {
+                        sets: vec![[Line::default(); WAYS]; per_shard],
+                        time: 0,
+                    })
+                })
                 .collect(),
         }
     }
@@ -68,7 +78,9 @@ impl Cache {
         // Sets are hashed, as a power-of-two stride would otherwise use few of them.
         let hashed = (line.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) as usize % SETS;
         let sector = 1u8 << (address % LINE_BYTES / 32);
-        let mut shard = self.shards[hashed % SHARDS].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut shard = self.shards[hashed % SHARDS]
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         shard.time += 1;
         let time = shard.time;
         let set = &mut shard.sets[hashed / SHARDS];
@@ -78,7 +90,12 @@ impl Cache {
             None => {
                 let way = (0..WAYS).min_by_key(|w| set[*w].used).unwrap_or(0);
                 written += 32 * u64::from(set[way].dirty.count_ones());
-                set[way] = Line { tag: line, valid: 0, dirty: 0, used: time };
+                set[way] = Line {
+                    tag: line,
+                    valid: 0,
+                    dirty: 0,
+                    used: time,
+                };
                 way
             }
         };
@@ -97,7 +114,9 @@ impl Cache {
     pub fn flush(&self) -> u64 {
         let mut bytes = 0;
         for shard in &self.shards {
-            let shard = shard.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let shard = shard
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             for line in shard.sets.iter().flatten() {
                 bytes += 32 * u64::from(line.dirty.count_ones());
             }

@@ -57,15 +57,24 @@ impl Run<'_, '_> {
         t.address = Some(address);
         t.allocation = match space {
             Space::Shared => Some(self.shared_variable(address)),
-            Space::Local => Some(format!("local memory of the thread, {} bytes", self.warp.local.stride())),
-            Space::Param => Some(format!("parameters of {} bytes", self.launch.config.params.len())),
+            Space::Local => Some(format!(
+                "local memory of the thread, {} bytes",
+                self.warp.local.stride()
+            )),
+            Space::Param => Some(format!(
+                "parameters of {} bytes",
+                self.launch.config.params.len()
+            )),
             _ => {
                 if let Some(a) = self.launch.snapshot.find(address) {
                     Some(a.describe(address))
                 } else if let Some(a) = self.launch.memory.find_freed(address) {
                     Some(format!("freed: {}", a.describe(address)))
                 } else {
-                    self.launch.snapshot.nearest(address).map(|a| format!("nearest: {}", a.describe(address)))
+                    self.launch
+                        .snapshot
+                        .nearest(address)
+                        .map(|a| format!("nearest: {}", a.describe(address)))
                 }
             }
         };
@@ -79,12 +88,21 @@ impl Run<'_, '_> {
         for (v, at) in used {
             let (start, size) = (u64::from(*at), v.size);
             if !v.dynamic && offset >= start && offset < start + size {
-                return format!("shared `{}` of {} bytes, offset {}", v.name, v.size, offset - start);
+                return format!(
+                    "shared `{}` of {} bytes, offset {}",
+                    v.name,
+                    v.size,
+                    offset - start
+                );
             }
         }
         let dynamic = u64::from(k.static_shared_bytes);
         if offset >= dynamic && offset < u64::from(self.launch.shared_bytes) {
-            return format!("dynamic shared memory of {} bytes, offset {}", self.launch.config.dynamic_shared_bytes, offset - dynamic);
+            return format!(
+                "dynamic shared memory of {} bytes, offset {}",
+                self.launch.config.dynamic_shared_bytes,
+                offset - dynamic
+            );
         }
         format!("shared memory of {} bytes", self.launch.shared_bytes)
     }
@@ -99,7 +117,12 @@ impl Run<'_, '_> {
                     Some(b) => format!("block {b} (linear), "),
                     None => String::new(),
                 };
-                format!("{place}thread [{}, {}, {}] (warp {warp})", t % bx, t / bx % by, t / bx / by)
+                format!(
+                    "{place}thread [{}, {}, {}] (warp {warp})",
+                    t % bx,
+                    t / bx % by,
+                    t / bx / by
+                )
             }
             (_, None) => String::from("threads of several blocks"),
         };
@@ -124,18 +147,34 @@ impl Run<'_, '_> {
             let on = active >> lane & 1 != 0;
             low = low.min(if on { a[lane] } else { u64::MAX });
             high = high.max(if on { a[lane] } else { 0 });
-            misaligned |= if on { a[lane] & u64::from(bytes - 1) } else { 0 };
+            misaligned |= if on {
+                a[lane] & u64::from(bytes - 1)
+            } else {
+                0
+            };
         }
         if misaligned != 0 {
             for lane in lanes(active) {
                 if a[lane] & u64::from(bytes - 1) != 0 {
-                    let message = format!("address {:#x} is not a multiple of the access size {bytes}", a[lane]);
-                    return Err(self.bad_access(g, FaultKind::Misaligned, lane, space, a[lane], message));
+                    let message = format!(
+                        "address {:#x} is not a multiple of the access size {bytes}",
+                        a[lane]
+                    );
+                    return Err(self.bad_access(
+                        g,
+                        FaultKind::Misaligned,
+                        lane,
+                        space,
+                        a[lane],
+                        message,
+                    ));
                 }
             }
         }
         let snapshot = &self.launch.snapshot;
-        let whole = snapshot.find(low).filter(|x| high < x.end() && x.end() - high >= u64::from(bytes));
+        let whole = snapshot
+            .find(low)
+            .filter(|x| high < x.end() && x.end() - high >= u64::from(bytes));
         let mut host = whole.is_some_and(|x| x.kind == AllocationKind::Host);
         let mut constant = whole.is_some_and(|x| x.kind == AllocationKind::Const);
         if whole.is_none() {
@@ -147,13 +186,15 @@ impl Run<'_, '_> {
                         constant |= x.kind == AllocationKind::Const;
                     }
                     _ => {
-                        let freed = self.launch.memory.find_freed(a[lane]).is_some() && snapshot.find(a[lane]).is_none();
+                        let freed = self.launch.memory.find_freed(a[lane]).is_some()
+                            && snapshot.find(a[lane]).is_none();
                         let (kind, what) = if freed {
                             (FaultKind::UseAfterFree, "was freed")
                         } else {
                             (FaultKind::OutOfBounds, "is not inside an allocation")
                         };
-                        let message = format!("{bytes} bytes at {:#x}: the address {what}", a[lane]);
+                        let message =
+                            format!("{bytes} bytes at {:#x}: the address {what}", a[lane]);
                         return Err(self.bad_access(g, kind, lane, space, a[lane], message));
                     }
                 }
@@ -180,9 +221,21 @@ impl Run<'_, '_> {
                     let (mut at, end) = (a[lane], a[lane] + u64::from(bytes));
                     while at < end {
                         let width = bytes.min(8);
-                        if !memory.is_init(at, width) && snapshot.find(at).is_none_or(|x| x.kind != AllocationKind::Host) {
-                            let message = format!("{bytes} bytes read, of which some were never written");
-                            return Err(self.bad_access(g, FaultKind::Uninitialized, lane, space, a[lane], message));
+                        if !memory.is_init(at, width)
+                            && snapshot
+                                .find(at)
+                                .is_none_or(|x| x.kind != AllocationKind::Host)
+                        {
+                            let message =
+                                format!("{bytes} bytes read, of which some were never written");
+                            return Err(self.bad_access(
+                                g,
+                                FaultKind::Uninitialized,
+                                lane,
+                                space,
+                                a[lane],
+                                message,
+                            ));
                         }
                         at += u64::from(width);
                     }
@@ -201,15 +254,33 @@ impl Run<'_, '_> {
         if kind == Kind::Write || space == Space::Const {
             return Ok(());
         }
-        let Some(race) = &self.launch.race else { return Ok(()) };
+        let Some(race) = &self.launch.race else {
+            return Ok(());
+        };
         let clocks = &self.block.clocks;
         for lane in lanes(active) {
-            let who = Who { clocks, warp: self.warp.index as usize, lane: lane as u32 };
+            let who = Who {
+                clocks,
+                warp: self.warp.index as usize,
+                lane: lane as u32,
+            };
             let (verdict, now) = match kind {
-                Kind::Update { swap, .. } => {
-                    (race.write(a[lane], bytes, who, Access { strong: true, swap }, || false), "updated")
-                }
-                _ => (race.read(a[lane], bytes, who, Access { strong, swap: false }), "read"),
+                Kind::Update { swap, .. } => (
+                    race.write(a[lane], bytes, who, Access { strong: true, swap }, || false),
+                    "updated",
+                ),
+                _ => (
+                    race.read(
+                        a[lane],
+                        bytes,
+                        who,
+                        Access {
+                            strong,
+                            swap: false,
+                        },
+                    ),
+                    "read",
+                ),
             };
             if let Verdict::Race(e) = verdict {
                 let message = self.earlier(e, now);
@@ -221,7 +292,15 @@ impl Run<'_, '_> {
 
     /// Checks the lanes that access the kernels' heap against its pieces.
     #[cold]
-    fn check_heap(&self, g: &Group, heap: &Heap, a: &[u64; 32], active: u32, bytes: u32, space: Space) -> Result<()> {
+    fn check_heap(
+        &self,
+        g: &Group,
+        heap: &Heap,
+        a: &[u64; 32],
+        active: u32,
+        bytes: u32,
+        space: Space,
+    ) -> Result<()> {
         for lane in lanes(active) {
             if a[lane] < heap.base || a[lane] >= heap.base + heap.size {
                 continue;
@@ -230,11 +309,17 @@ impl Run<'_, '_> {
                 Piece::Live => continue,
                 Piece::Freed(base, size) => (
                     FaultKind::UseAfterFree,
-                    format!("{bytes} bytes at {:#x}: freed by the kernel, {size} bytes from malloc at {base:#x}", a[lane]),
+                    format!(
+                        "{bytes} bytes at {:#x}: freed by the kernel, {size} bytes from malloc at {base:#x}",
+                        a[lane]
+                    ),
                 ),
                 Piece::Outside => (
                     FaultKind::OutOfBounds,
-                    format!("{bytes} bytes at {:#x}: not inside what malloc gave", a[lane]),
+                    format!(
+                        "{bytes} bytes at {:#x}: not inside what malloc gave",
+                        a[lane]
+                    ),
                 ),
             };
             return Err(self.bad_access(g, kind, lane, space, a[lane], message));
@@ -244,18 +329,29 @@ impl Run<'_, '_> {
 
     /// Turns a shadow's verdict into a fault, if its checker is on.
     #[inline(always)]
-    pub fn judge(&self, g: &Group, verdict: Verdict, lane: usize, offset: u64, now: &str) -> Result<()> {
+    pub fn judge(
+        &self,
+        g: &Group,
+        verdict: Verdict,
+        lane: usize,
+        offset: u64,
+        now: &str,
+    ) -> Result<()> {
         if verdict == Verdict::Fine {
             return Ok(());
         }
         let checks = self.launch.options.checks;
         let (kind, message) = match verdict {
-            Verdict::Uninit if checks.uninit => {
-                (FaultKind::Uninitialized, String::from("shared memory read that was never written"))
-            }
-            Verdict::Async if checks.async_hazard => {
-                (FaultKind::AsyncHazard, format!("{now} while a `cp.async` to it is pending: its wait is missing or too early"))
-            }
+            Verdict::Uninit if checks.uninit => (
+                FaultKind::Uninitialized,
+                String::from("shared memory read that was never written"),
+            ),
+            Verdict::Async if checks.async_hazard => (
+                FaultKind::AsyncHazard,
+                format!(
+                    "{now} while a `cp.async` to it is pending: its wait is missing or too early"
+                ),
+            ),
             Verdict::Race(e) if checks.race => (FaultKind::Race, self.earlier(e, now)),
             _ => return Ok(()),
         };
@@ -264,10 +360,20 @@ impl Run<'_, '_> {
 
     /// Checks bounds and alignment of an access to shared, local or parameter memory.
     #[inline(always)]
-    pub fn check_offsets(&self, g: &Group, a: &[u64; 32], active: u32, bytes: u32, space: Space, limit: u64) -> Result<()> {
+    pub fn check_offsets(
+        &self,
+        g: &Group,
+        a: &[u64; 32],
+        active: u32,
+        bytes: u32,
+        space: Space,
+        limit: u64,
+    ) -> Result<()> {
         let mut bad = 0u32;
         for lane in 0..32 {
-            let wrong = (a[lane] & u64::from(bytes - 1) != 0) | (a[lane] > limit.wrapping_sub(u64::from(bytes))) | (limit < u64::from(bytes));
+            let wrong = (a[lane] & u64::from(bytes - 1) != 0)
+                | (a[lane] > limit.wrapping_sub(u64::from(bytes)))
+                | (limit < u64::from(bytes));
             bad |= u32::from(wrong) << lane;
         }
         bad &= active;
@@ -275,10 +381,25 @@ impl Run<'_, '_> {
             return Ok(());
         }
         let lane = bad.trailing_zeros() as usize;
-        let (kind, message) = if a[lane].checked_add(u64::from(bytes)).is_none_or(|end| end > limit) {
-            (FaultKind::OutOfBounds, format!("{bytes} bytes at offset {:#x}, the limit is {limit:#x}", a[lane]))
+        let (kind, message) = if a[lane]
+            .checked_add(u64::from(bytes))
+            .is_none_or(|end| end > limit)
+        {
+            (
+                FaultKind::OutOfBounds,
+                format!(
+                    "{bytes} bytes at offset {:#x}, the limit is {limit:#x}",
+                    a[lane]
+                ),
+            )
         } else {
-            (FaultKind::Misaligned, format!("offset {:#x} is not a multiple of the access size {bytes}", a[lane]))
+            (
+                FaultKind::Misaligned,
+                format!(
+                    "offset {:#x} is not a multiple of the access size {bytes}",
+                    a[lane]
+                ),
+            )
         };
         Err(self.bad_access(g, kind, lane, space, a[lane], message))
     }
@@ -297,7 +418,9 @@ impl Run<'_, '_> {
         let mut left = active;
         while left != 0 {
             let space = classify(a[left.trailing_zeros() as usize]);
-            let part = lanes(left).filter(|l| classify(a[*l]) == space).fold(0, |m, l| m | 1 << l);
+            let part = lanes(left)
+                .filter(|l| classify(a[*l]) == space)
+                .fold(0, |m, l| m | 1 << l);
             left &= !part;
             let window = match space {
                 Space::Shared => SHARED_WINDOW,
@@ -312,7 +435,15 @@ impl Run<'_, '_> {
     }
 
     /// Counts a request to global or shared memory.
-    pub fn count_access(&mut self, g: &Group, space: Space, a: &[u64; 32], active: u32, bytes: u32, write: bool) {
+    pub fn count_access(
+        &mut self,
+        g: &Group,
+        space: Space,
+        a: &[u64; 32],
+        active: u32,
+        bytes: u32,
+        write: bool,
+    ) {
         if self.block.tally.is_none() {
             return;
         }
@@ -389,16 +520,40 @@ impl Run<'_, '_> {
                     self.block.polls += 16;
                     self.strong_reads(a, active, 0);
                 }
-                self.count_access(g, Space::Global, a, if space == Space::Const { 0 } else { active }, bytes, false);
+                self.count_access(
+                    g,
+                    Space::Global,
+                    a,
+                    if space == Space::Const { 0 } else { active },
+                    bytes,
+                    false,
+                );
             }
             Space::Shared => {
-                self.check_offsets(g, a, active, bytes, space, u64::from(self.block.shared_bytes))?;
+                self.check_offsets(
+                    g,
+                    a,
+                    active,
+                    bytes,
+                    space,
+                    u64::from(self.block.shared_bytes),
+                )?;
                 if self.launch.shadow_shared {
                     let w = self.warp.index as usize;
-                    let access = Access { strong: order.strong, swap: false };
+                    let access = Access {
+                        strong: order.strong,
+                        swap: false,
+                    };
                     for lane in lanes(active) {
                         let block = &mut *self.block;
-                        let v = block.shadow.read(&block.clocks, a[lane] as u32, bytes, w, Some(lane as u32), access);
+                        let v = block.shadow.read(
+                            &block.clocks,
+                            a[lane] as u32,
+                            bytes,
+                            w,
+                            Some(lane as u32),
+                            access,
+                        );
                         self.judge(g, v, lane, a[lane], "read")?;
                     }
                 }
@@ -416,13 +571,29 @@ impl Run<'_, '_> {
                 self.count_access(g, space, a, active, bytes, false);
             }
             Space::Local => {
-                self.check_offsets(g, a, active, bytes, space, u64::from(self.warp.local.stride()))?;
+                self.check_offsets(
+                    g,
+                    a,
+                    active,
+                    bytes,
+                    space,
+                    u64::from(self.warp.local.stride()),
+                )?;
                 for lane in lanes(active) {
                     let mut raw = [0u8; 16];
                     let at = a[lane] as u32;
-                    if self.launch.options.checks.uninit && !self.warp.local.is_written(lane, at, bytes) {
+                    if self.launch.options.checks.uninit
+                        && !self.warp.local.is_written(lane, at, bytes)
+                    {
                         let message = String::from("local memory read that was never written");
-                        return Err(self.bad_access(g, FaultKind::Uninitialized, lane, space, a[lane], message));
+                        return Err(self.bad_access(
+                            g,
+                            FaultKind::Uninitialized,
+                            lane,
+                            space,
+                            a[lane],
+                            message,
+                        ));
                     }
                     self.warp.local.read(lane, at, &mut raw[..bytes as usize]);
                     for (k, words) in out.iter_mut().enumerate().take(count) {
@@ -450,7 +621,9 @@ impl Run<'_, '_> {
         }
         let w = self.warp.index as usize;
         for lane in lanes(active) {
-            self.block.clocks.strong_read(w, window + a[lane], self.launch.table);
+            self.block
+                .clocks
+                .strong_read(w, window + a[lane], self.launch.table);
         }
     }
 
@@ -461,7 +634,9 @@ impl Run<'_, '_> {
         }
         let w = self.warp.index as usize;
         for lane in lanes(active) {
-            self.block.clocks.strong_write(w, window + a[lane], release, self.launch.table);
+            self.block
+                .clocks
+                .strong_write(w, window + a[lane], release, self.launch.table);
         }
     }
 
@@ -491,12 +666,26 @@ impl Run<'_, '_> {
                 for lane in lanes(active) {
                     let at = |k: usize| a[lane] + u64::from(unit) * k as u64;
                     if let Some(race) = &self.launch.race {
-                        let who = Who { clocks: &self.block.clocks, warp: self.warp.index as usize, lane: lane as u32 };
+                        let who = Who {
+                            clocks: &self.block.clocks,
+                            warp: self.warp.index as usize,
+                            lane: lane as u32,
+                        };
                         let same = || (0..count).all(|k| read_unit(at(k), unit) == words[k][lane]);
-                        let access = Access { strong: order.strong, swap: false };
+                        let access = Access {
+                            strong: order.strong,
+                            swap: false,
+                        };
                         if let Verdict::Race(e) = race.write(a[lane], bytes, who, access, same) {
                             let message = self.earlier(e, "written");
-                            return Err(self.bad_access(g, FaultKind::Race, lane, space, a[lane], message));
+                            return Err(self.bad_access(
+                                g,
+                                FaultKind::Race,
+                                lane,
+                                space,
+                                a[lane],
+                                message,
+                            ));
                         }
                     }
                     for (k, words) in words.iter().enumerate().take(count) {
@@ -506,7 +695,14 @@ impl Run<'_, '_> {
                 self.count_access(g, Space::Global, a, active, bytes, true);
             }
             Space::Shared => {
-                self.check_offsets(g, a, active, bytes, space, u64::from(self.block.shared_bytes))?;
+                self.check_offsets(
+                    g,
+                    a,
+                    active,
+                    bytes,
+                    space,
+                    u64::from(self.block.shared_bytes),
+                )?;
                 if order.strong {
                     self.block.changes += 1;
                     self.strong_writes(a, active, SHARED_WINDOW, order.release);
@@ -516,29 +712,57 @@ impl Run<'_, '_> {
                     let at = a[lane] as usize;
                     if self.launch.shadow_shared {
                         let block = &mut *self.block;
-                        let memory: &[u8] = &bytemuck::cast_slice(&block.shared)[..block.shared_bytes as usize];
-                        let same = || (0..count).all(|k| bytes_at(memory, at + unit as usize * k, unit) == words[k][lane]);
-                        let access = Access { strong: order.strong, swap: false };
-                        let v = block.shadow.write(&block.clocks, at as u32, bytes, w, lane as u32, access, false, same);
+                        let memory: &[u8] =
+                            &bytemuck::cast_slice(&block.shared)[..block.shared_bytes as usize];
+                        let same = || {
+                            (0..count).all(|k| {
+                                bytes_at(memory, at + unit as usize * k, unit) == words[k][lane]
+                            })
+                        };
+                        let access = Access {
+                            strong: order.strong,
+                            swap: false,
+                        };
+                        let v = block.shadow.write(
+                            &block.clocks,
+                            at as u32,
+                            bytes,
+                            w,
+                            lane as u32,
+                            access,
+                            false,
+                            same,
+                        );
                         self.judge(g, v, lane, a[lane], "written")?;
                     }
                     let memory = self.block.shared_slice_mut();
                     for k in 0..count {
                         let from = at + unit as usize * k;
-                        memory[from..from + unit as usize].copy_from_slice(&words[k][lane].to_le_bytes()[..unit as usize]);
+                        memory[from..from + unit as usize]
+                            .copy_from_slice(&words[k][lane].to_le_bytes()[..unit as usize]);
                     }
                 }
                 self.count_access(g, space, a, active, bytes, true);
             }
             Space::Local => {
-                self.check_offsets(g, a, active, bytes, space, u64::from(self.warp.local.stride()))?;
+                self.check_offsets(
+                    g,
+                    a,
+                    active,
+                    bytes,
+                    space,
+                    u64::from(self.warp.local.stride()),
+                )?;
                 for lane in lanes(active) {
                     let mut raw = [0u8; 16];
                     for k in 0..count {
                         let from = unit as usize * k;
-                        raw[from..from + unit as usize].copy_from_slice(&words[k][lane].to_le_bytes()[..unit as usize]);
+                        raw[from..from + unit as usize]
+                            .copy_from_slice(&words[k][lane].to_le_bytes()[..unit as usize]);
                     }
-                    self.warp.local.write(lane, a[lane] as u32, &raw[..bytes as usize]);
+                    self.warp
+                        .local
+                        .write(lane, a[lane] as u32, &raw[..bytes as usize]);
                 }
                 self.count_access(g, space, a, active, bytes, true);
             }
@@ -573,12 +797,18 @@ impl Run<'_, '_> {
         }
         let regs = &mut self.warp.regs;
         for (n, target) in l.targets.iter().enumerate() {
-            let Target::Reg(reg, bits) = *target else { continue };
+            let Target::Reg(reg, bits) = *target else {
+                continue;
+            };
             match (reg, width) {
                 (Reg::W(s), 4) => regs.put32(s, &words[n], active),
                 (Reg::D(s), 8) => {
                     let (lo, hi) = (&words[2 * n], &words[2 * n + 1]);
-                    regs.put64(s, &std::array::from_fn(|l| u64::from(hi[l]) << 32 | u64::from(lo[l])), active);
+                    regs.put64(
+                        s,
+                        &std::array::from_fn(|l| u64::from(hi[l]) << 32 | u64::from(lo[l])),
+                        active,
+                    );
                 }
                 (reg, width) => {
                     let unused = 64 - 8 * width.min(8);
@@ -586,7 +816,11 @@ impl Run<'_, '_> {
                     let keep = u64::MAX >> (64 - bits.max(8));
                     let out = std::array::from_fn(|lane| {
                         let v = u64::from(words[n][lane]) << unused;
-                        (if signed { (v as i64 >> unused) as u64 } else { v >> unused }) & keep
+                        (if signed {
+                            (v as i64 >> unused) as u64
+                        } else {
+                            v >> unused
+                        }) & keep
                     });
                     reg.store_wide(regs, &out, active);
                 }
@@ -623,7 +857,13 @@ impl Run<'_, '_> {
     }
 
     pub fn copy_async(&mut self, g: &Group, c: &CopyAsync, active: u32) -> Result<()> {
-        let to = self.addresses(&c.to).map(|a| if classify(a) == Space::Shared { a - SHARED_WINDOW } else { a });
+        let to = self.addresses(&c.to).map(|a| {
+            if classify(a) == Space::Shared {
+                a - SHARED_WINDOW
+            } else {
+                a
+            }
+        });
         let from = self.addresses(&c.from);
         let ignored = c.ignore.map_or(0, |p| self.holds(p));
         let sizes = c.source_bytes.map(|s| *self.warp.regs.get32(s));
@@ -633,24 +873,47 @@ impl Run<'_, '_> {
             let n = sizes.map_or(c.bytes, |s| s[lane]).min(c.bytes);
             read_bytes[lane] = if ignored >> lane & 1 != 0 { 0 } else { n as u8 };
             if sizes.is_some_and(|s| s[lane] > c.bytes) {
-                let message = format!("{} source bytes for a copy of {}", sizes.map_or(0, |s| s[lane]), c.bytes);
+                let message = format!(
+                    "{} source bytes for a copy of {}",
+                    sizes.map_or(0, |s| s[lane]),
+                    c.bytes
+                );
                 return Err(self.trouble(g, FaultKind::OutOfBounds, lane as u32, message));
             }
             if read_bytes[lane] > 0 {
                 reading |= 1 << lane;
             }
         }
-        self.check_offsets(g, &to, active, c.bytes, Space::Shared, u64::from(self.block.shared_bytes))?;
+        self.check_offsets(
+            g,
+            &to,
+            active,
+            c.bytes,
+            Space::Shared,
+            u64::from(self.block.shared_bytes),
+        )?;
         // A source of which nothing is read may point anywhere, but the rest of it is checked now.
-        let full = lanes(reading).filter(|l| u32::from(read_bytes[*l]) == c.bytes).fold(0, |m, l| m | 1 << l);
+        let full = lanes(reading)
+            .filter(|l| u32::from(read_bytes[*l]) == c.bytes)
+            .fold(0, |m, l| m | 1 << l);
         if full != 0 {
             self.check_global(g, &from, full, c.bytes, Kind::Read, false, Space::Global)?;
         }
         for lane in lanes(reading & !full) {
             let mut one = [0; 32];
             if from[lane] % u64::from(c.bytes) != 0 {
-                let message = format!("address {:#x} is not a multiple of the copy size {}", from[lane], c.bytes);
-                return Err(self.bad_access(g, FaultKind::Misaligned, lane, Space::Global, from[lane], message));
+                let message = format!(
+                    "address {:#x} is not a multiple of the copy size {}",
+                    from[lane], c.bytes
+                );
+                return Err(self.bad_access(
+                    g,
+                    FaultKind::Misaligned,
+                    lane,
+                    Space::Global,
+                    from[lane],
+                    message,
+                ));
             }
             for k in 0..u64::from(read_bytes[lane]) {
                 one[lane] = from[lane] + k;
@@ -697,7 +960,10 @@ impl Run<'_, '_> {
             let due = match left {
                 None => active,
                 Some(n) => lanes(active)
-                    .filter(|l| u64::from(copy.group[*l]) + u64::from(n) < u64::from(self.warp.committed[*l]))
+                    .filter(|l| {
+                        u64::from(copy.group[*l]) + u64::from(n)
+                            < u64::from(self.warp.committed[*l])
+                    })
                     .fold(0, |m, l| m | 1 << l),
             };
             let landing = copy.mask & due;
@@ -721,7 +987,9 @@ impl Run<'_, '_> {
             let (n, at) = (usize::from(copy.read_bytes[lane]), copy.to[lane] as usize);
             if n % 4 == 0 {
                 for k in 0..n / 4 {
-                    bytes[4 * k..4 * k + 4].copy_from_slice(&read_unit(copy.from[lane] + 4 * k as u64, 4).to_le_bytes());
+                    bytes[4 * k..4 * k + 4].copy_from_slice(
+                        &read_unit(copy.from[lane] + 4 * k as u64, 4).to_le_bytes(),
+                    );
                 }
             } else {
                 for (k, b) in bytes.iter_mut().enumerate().take(n) {
@@ -732,7 +1000,9 @@ impl Run<'_, '_> {
             self.block.shared_slice_mut()[at..at + size].copy_from_slice(&bytes[..size]);
             if self.launch.shadow_shared {
                 let block = &mut *self.block;
-                block.shadow.land(&block.clocks, at as u32, copy.bytes, w, lane as u32);
+                block
+                    .shadow
+                    .land(&block.clocks, at as u32, copy.bytes, w, lane as u32);
             }
         }
     }

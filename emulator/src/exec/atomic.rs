@@ -16,13 +16,23 @@ use crate::ptx::ast::Type;
 /// The new value of a location.
 fn update(op: AtomicOp, ty: Type, old: u64, b: u64, c: u64, flush: bool) -> u64 {
     let narrow = ty.bytes() < 8;
-    let signed = |x: u64| if narrow { i64::from(x as u32 as i32) } else { x as i64 };
+    let signed = |x: u64| {
+        if narrow {
+            i64::from(x as u32 as i32)
+        } else {
+            x as i64
+        }
+    };
     let unsigned = |x: u64| if narrow { u64::from(x as u32) } else { x };
     let truncate = |x: u64| if narrow { u64::from(x as u32) } else { x };
     match op {
         AtomicOp::Add => match ty {
             Type::F32 => {
-                let mode = Mode { round: Round::Nearest, ftz: flush, sat: false };
+                let mode = Mode {
+                    round: Round::Nearest,
+                    ftz: flush,
+                    sat: false,
+                };
                 u64::from(float::add_f32(old as u32, b as u32, mode))
             }
             Type::F64 => float::add_f64(old, b, Round::Nearest),
@@ -91,15 +101,27 @@ impl Run<'_, '_> {
         let swap = a.op == AtomicOp::Cas;
         let reads = a.op != AtomicOp::Exch;
         let site = self.launch.functions[g.function as usize].insts[g.pc as usize].site;
-        self.count(g.function, site, |c| c.atomics += u64::from(active.count_ones()));
+        self.count(g.function, site, |c| {
+            c.atomics += u64::from(active.count_ones())
+        });
         self.by_space(a.space, &addresses, active, |this, space, at, part| {
             match space {
                 Space::Global | Space::Generic | Space::Const => {
-                    this.check_global(g, at, part, bytes, Kind::Update { swap, reads }, true, space)?;
+                    this.check_global(
+                        g,
+                        at,
+                        part,
+                        bytes,
+                        Kind::Update { swap, reads },
+                        true,
+                        space,
+                    )?;
                     this.strong_writes(at, part, 0, a.order.release);
                     for lane in lanes(part) {
                         let address = at[lane];
-                        let f = |old: u64| update(a.op, a.ty, old, b[lane] & mask, c[lane] & mask, true);
+                        let f = |old: u64| {
+                            update(a.op, a.ty, old, b[lane] & mask, c[lane] & mask, true)
+                        };
                         old[lane] = match bytes {
                             2 => exchange!(AtomicU16, u16, address, f),
                             8 => exchange!(AtomicU64, u64, address, f),
@@ -111,13 +133,22 @@ impl Run<'_, '_> {
                     }
                     let w = this.warp.index as usize;
                     for lane in lanes(part) {
-                        this.block.clocks.strong_read(w, at[lane], this.launch.table);
+                        this.block
+                            .clocks
+                            .strong_read(w, at[lane], this.launch.table);
                     }
                     this.block.polls += 1 + part.count_ones() / 8;
                     this.count_access(g, Space::Global, at, part, bytes, true);
                 }
                 Space::Shared => {
-                    this.check_offsets(g, at, part, bytes, space, u64::from(this.block.shared_bytes))?;
+                    this.check_offsets(
+                        g,
+                        at,
+                        part,
+                        bytes,
+                        space,
+                        u64::from(this.block.shared_bytes),
+                    )?;
                     let w = this.warp.index as usize;
                     this.strong_writes(at, part, SHARED_WINDOW, a.order.release);
                     for lane in lanes(part) {
@@ -126,34 +157,65 @@ impl Run<'_, '_> {
                             let access = Access { strong: true, swap };
                             let block = &mut *this.block;
                             if reads {
-                                let v = block.shadow.read(&block.clocks, offset as u32, bytes, w, Some(lane as u32), access);
+                                let v = block.shadow.read(
+                                    &block.clocks,
+                                    offset as u32,
+                                    bytes,
+                                    w,
+                                    Some(lane as u32),
+                                    access,
+                                );
                                 this.judge(g, v, lane, at[lane], "updated")?;
                             }
                             let block = &mut *this.block;
                             let clocks = &block.clocks;
-                            let v = block.shadow.write(clocks, offset as u32, bytes, w, lane as u32, access, false, || false);
+                            let v = block.shadow.write(
+                                clocks,
+                                offset as u32,
+                                bytes,
+                                w,
+                                lane as u32,
+                                access,
+                                false,
+                                || false,
+                            );
                             this.judge(g, v, lane, at[lane], "updated")?;
                         }
                         let memory = this.block.shared_slice_mut();
                         let mut raw = [0u8; 8];
-                        raw[..bytes as usize].copy_from_slice(&memory[offset..offset + bytes as usize]);
+                        raw[..bytes as usize]
+                            .copy_from_slice(&memory[offset..offset + bytes as usize]);
                         old[lane] = u64::from_le_bytes(raw);
-                        let new = update(a.op, a.ty, old[lane], b[lane] & mask, c[lane] & mask, false);
-                        memory[offset..offset + bytes as usize].copy_from_slice(&new.to_le_bytes()[..bytes as usize]);
+                        let new =
+                            update(a.op, a.ty, old[lane], b[lane] & mask, c[lane] & mask, false);
+                        memory[offset..offset + bytes as usize]
+                            .copy_from_slice(&new.to_le_bytes()[..bytes as usize]);
                         if new != old[lane] {
                             this.block.changes += 1;
                         }
                     }
                     for lane in lanes(part) {
-                        this.block.clocks.strong_read(w, SHARED_WINDOW + at[lane], this.launch.table);
+                        this.block.clocks.strong_read(
+                            w,
+                            SHARED_WINDOW + at[lane],
+                            this.launch.table,
+                        );
                     }
                     this.block.polls += 1;
                     this.count_access(g, space, at, part, bytes, true);
                 }
                 Space::Local | Space::Param => {
                     let lane = part.trailing_zeros() as usize;
-                    let message = String::from("an atomic operation on memory that only one thread has");
-                    return Err(this.bad_access(g, FaultKind::OutOfBounds, lane, space, at[lane], message));
+                    let message =
+                        String::from("an atomic operation on memory that only one thread has");
+                    return Err(this.bad_access(
+                        g,
+                        FaultKind::OutOfBounds,
+                        lane,
+                        space,
+                        at[lane],
+                        message,
+                    ));
                 }
             }
             Ok(())
@@ -166,15 +228,35 @@ impl Run<'_, '_> {
 
     /// Offsets of `mbarrier` objects, checked.
     fn objects(&mut self, g: &Group, address: &Address, active: u32) -> Result<[u64; 32]> {
-        let a = self.addresses(address).map(|a| if classify(a) == Space::Shared { a - SHARED_WINDOW } else { a });
-        self.check_offsets(g, &a, active, 8, Space::Shared, u64::from(self.block.shared_bytes))?;
+        let a = self.addresses(address).map(|a| {
+            if classify(a) == Space::Shared {
+                a - SHARED_WINDOW
+            } else {
+                a
+            }
+        });
+        self.check_offsets(
+            g,
+            &a,
+            active,
+            8,
+            Space::Shared,
+            u64::from(self.block.shared_bytes),
+        )?;
         Ok(a)
     }
 
     fn object(&mut self, g: &Group, at: u64, lane: usize) -> Result<&mut MbarrierState> {
         if !self.block.mbarriers.contains_key(&(at as u32)) {
             let message = String::from("this mbarrier was never initialised");
-            return Err(self.bad_access(g, FaultKind::Uninitialized, lane, Space::Shared, at, message));
+            return Err(self.bad_access(
+                g,
+                FaultKind::Uninitialized,
+                lane,
+                Space::Shared,
+                at,
+                message,
+            ));
         }
         Ok(self.block.mbarriers.entry(at as u32).or_default())
     }
@@ -188,8 +270,18 @@ impl Run<'_, '_> {
         state.gathered = gathered;
         let token = state.phase << 32 | u64::from(state.pending);
         if count == 0 || count > state.pending {
-            let message = format!("{count} arrivals at an mbarrier that expects {}", state.pending);
-            return Err(self.bad_access(g, FaultKind::DivergentBarrier, lane, Space::Shared, at, message));
+            let message = format!(
+                "{count} arrivals at an mbarrier that expects {}",
+                state.pending
+            );
+            return Err(self.bad_access(
+                g,
+                FaultKind::DivergentBarrier,
+                lane,
+                Space::Shared,
+                at,
+                message,
+            ));
         }
         state.pending -= count;
         if drop {
@@ -212,11 +304,24 @@ impl Run<'_, '_> {
                 for lane in lanes(active) {
                     let expected = counts[lane];
                     if expected == 0 || expected >= 1 << 20 {
-                        let message = format!("an mbarrier expects 1 to 2^20 − 1 arrivals, not {expected}");
-                        return Err(self.bad_access(g, FaultKind::Unsupported, lane, Space::Shared, a[lane], message));
+                        let message =
+                            format!("an mbarrier expects 1 to 2^20 − 1 arrivals, not {expected}");
+                        return Err(self.bad_access(
+                            g,
+                            FaultKind::Unsupported,
+                            lane,
+                            Space::Shared,
+                            a[lane],
+                            message,
+                        ));
                     }
-                    let state =
-                        MbarrierState { expected, pending: expected, phase: 0, gathered: Gathered::default(), done: Gathered::default() };
+                    let state = MbarrierState {
+                        expected,
+                        pending: expected,
+                        phase: 0,
+                        gathered: Gathered::default(),
+                        done: Gathered::default(),
+                    };
                     self.block.mbarriers.insert(a[lane] as u32, state);
                 }
             }
@@ -227,18 +332,30 @@ impl Run<'_, '_> {
                     self.block.mbarriers.remove(&(a[lane] as u32));
                 }
             }
-            Mbarrier::Arrive { address, state, count, drop, .. } => {
+            Mbarrier::Arrive {
+                address,
+                state,
+                count,
+                drop,
+                ..
+            } => {
                 let a = self.objects(g, address, active)?;
                 let counts = count.map(|c| *self.warp.regs.get32(c));
                 let mut tokens = [0; 32];
                 for lane in lanes(active) {
-                    tokens[lane] = self.arrive(g, a[lane], lane, counts.map_or(1, |c| c[lane]), *drop)?;
+                    tokens[lane] =
+                        self.arrive(g, a[lane], lane, counts.map_or(1, |c| c[lane]), *drop)?;
                 }
                 if let Some(d) = state {
                     self.warp.regs.put64(*d, &tokens, active);
                 }
             }
-            Mbarrier::Test { address, done, state, parity } => {
+            Mbarrier::Test {
+                address,
+                done,
+                state,
+                parity,
+            } => {
                 let a = self.objects(g, address, active)?;
                 let tokens = state.map(|s| *self.warp.regs.get64(s));
                 let parities = parity.map(|p| *self.warp.regs.get32(p));

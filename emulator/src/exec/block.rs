@@ -100,12 +100,16 @@ impl BlockState {
 
     /// Whether warp `at`, which has exited, did something that comes after barrier `id`.
     pub fn went_past(&self, launch: &Launch<'_>, id: usize, at: usize) -> Result<(), Box<Trouble>> {
-        let (Some(last), Some((function, pc))) = (self.gone[at], self.barriers[id].place) else { return Ok(()) };
+        let (Some(last), Some((function, pc))) = (self.gone[at], self.barriers[id].place) else {
+            return Ok(());
+        };
         let f = &launch.functions[function as usize];
         if function != launch.kernel.function || !layout::reaches(f, pc, last) {
             return Ok(());
         }
-        let message = format!("barrier {id}: other warps wait, but warp {at} went past it and exited without arriving");
+        let message = format!(
+            "barrier {id}: other warps wait, but warp {at} went past it and exited without arriving"
+        );
         Err(Box::new(Trouble {
             kind: FaultKind::DivergentBarrier,
             function,
@@ -133,7 +137,12 @@ impl BlockState {
         let b = std::mem::take(b);
         let waiting: Vec<usize> = (0..32).filter(|w| b.waiting >> w & 1 != 0).collect();
         self.clocks.release(&waiting, &b.gathered);
-        self.released.push(Released { id, warps: b.waiting, holds: b.holds, total: b.total });
+        self.released.push(Released {
+            id,
+            warps: b.waiting,
+            holds: b.holds,
+            total: b.total,
+        });
     }
 }
 
@@ -157,25 +166,48 @@ pub(super) enum BlockOutcome {
 
 impl Block {
     pub fn new(launch: &Launch<'_>, linear: u64, reuse: Option<Block>) -> Block {
-        let (gx, gy) = (u64::from(launch.config.grid[0]), u64::from(launch.config.grid[1]));
-        let coordinates = [(linear % gx) as u32, (linear / gx % gy) as u32, (linear / gx / gy) as u32];
+        let (gx, gy) = (
+            u64::from(launch.config.grid[0]),
+            u64::from(launch.config.grid[1]),
+        );
+        let coordinates = [
+            (linear % gx) as u32,
+            (linear / gx % gy) as u32,
+            (linear / gx / gy) as u32,
+        ];
         let threads = launch.block_threads;
         let count = threads.div_ceil(32);
         let (mut shared, mut shadow, mut old_warps, tally) = match reuse {
             Some(b) => (b.state.shared, b.state.shadow, b.warps, b.state.tally),
-            None => (Vec::new(), SharedShadow::default(), Vec::new(), launch.new_tally()),
+            None => (
+                Vec::new(),
+                SharedShadow::default(),
+                Vec::new(),
+                launch.new_tally(),
+            ),
         };
         // Shared memory starts as garbage: the same garbage in every run.
         shared.clear();
-        shared.resize((launch.shared_bytes as usize).div_ceil(8) + 1, 0xcdcd_cdcd_cdcd_cdcd);
+        shared.resize(
+            (launch.shared_bytes as usize).div_ceil(8) + 1,
+            0xcdcd_cdcd_cdcd_cdcd,
+        );
         if launch.shadow_shared {
-            shadow.reset(launch.shared_bytes, launch.kernel.narrowest_shared, launch.kernel.general_sync);
+            shadow.reset(
+                launch.shared_bytes,
+                launch.kernel.narrowest_shared,
+                launch.kernel.general_sync,
+            );
         }
         let f = &launch.functions[launch.kernel.function as usize];
         let mut warps = Vec::with_capacity(count as usize);
         for index in 0..count {
             let lanes = (threads - index * 32).min(32);
-            let initial = if lanes == 32 { u32::MAX } else { (1 << lanes) - 1 };
+            let initial = if lanes == 32 {
+                u32::MAX
+            } else {
+                (1 << lanes) - 1
+            };
             let (mut regs, mut local) = match old_warps.pop() {
                 Some(w) => (w.regs, w.local),
                 None => (Regs::default(), Local::default()),
@@ -211,7 +243,11 @@ impl Block {
                 last_effect: None,
             });
         }
-        let live_warps = if count == 32 { u32::MAX } else { (1 << count) - 1 };
+        let live_warps = if count == 32 {
+            u32::MAX
+        } else {
+            (1 << count) - 1
+        };
         let mut random = Random(launch.options.seed ^ linear.wrapping_mul(0xd134_2543_de82_ef95));
         random.next();
         Block {
@@ -265,7 +301,11 @@ impl Block {
                 _ => 16384,
             };
             let warp = &mut self.warps[at];
-            let mut run = Run { launch, block: &mut self.state, warp };
+            let mut run = Run {
+                launch,
+                block: &mut self.state,
+                warp,
+            };
             let outcome = match run.run(budget as i64) {
                 Ok(outcome) => outcome,
                 Err(trouble) => return Err(self.fault(launch, at, *trouble)),
@@ -292,7 +332,10 @@ impl Block {
             }
             let limit = launch.options.max_warp_instructions_per_block;
             if limit != 0 && self.state.instructions > limit {
-                let message = format!("the block ran {} warp instructions, the watchdog's limit is {limit}", self.state.instructions);
+                let message = format!(
+                    "the block ran {} warp instructions, the watchdog's limit is {limit}",
+                    self.state.instructions
+                );
                 let trouble = Trouble::at_warp(&self.warps[at], FaultKind::Deadlock, message);
                 return Err(self.fault(launch, at, trouble));
             }
@@ -301,8 +344,16 @@ impl Block {
 
     /// Warps go on after a barrier.
     fn resume(&mut self, launch: &Launch<'_>, r: &Released) {
-        for warp in self.warps.iter_mut().filter(|w| r.warps >> w.index & 1 != 0) {
-            for group in warp.groups.iter_mut().filter(|g| g.state == State::Barrier(r.id)) {
+        for warp in self
+            .warps
+            .iter_mut()
+            .filter(|w| r.warps >> w.index & 1 != 0)
+        {
+            for group in warp
+                .groups
+                .iter_mut()
+                .filter(|g| g.state == State::Barrier(r.id))
+            {
                 let inst = &launch.functions[group.function as usize].insts[group.pc as usize];
                 warp.regs.base = group.base;
                 if let Op::Barrier(b) = &inst.op {
@@ -340,7 +391,13 @@ impl Block {
 
     /// Nothing can run: says why.
     fn deadlock(&self, launch: &Launch<'_>) -> Box<Fault> {
-        for (id, b) in self.state.barriers.iter().enumerate().filter(|(_, b)| b.waiting != 0) {
+        for (id, b) in self
+            .state
+            .barriers
+            .iter()
+            .enumerate()
+            .filter(|(_, b)| b.waiting != 0)
+        {
             let at = b.waiting.trailing_zeros() as usize;
             let missing = self.state.live_warps & !b.arrived;
             let elsewhere = if missing == 0 {
@@ -348,18 +405,32 @@ impl Block {
             } else {
                 format!("warp {} waits elsewhere", missing.trailing_zeros())
             };
-            let message = format!("barrier {id}: {} warps wait, {elsewhere}", b.waiting.count_ones());
-            let kind = if b.count.is_none() { FaultKind::DivergentBarrier } else { FaultKind::Deadlock };
+            let message = format!(
+                "barrier {id}: {} warps wait, {elsewhere}",
+                b.waiting.count_ones()
+            );
+            let kind = if b.count.is_none() {
+                FaultKind::DivergentBarrier
+            } else {
+                FaultKind::Deadlock
+            };
             return self.fault(launch, at, Trouble::at_warp(&self.warps[at], kind, message));
         }
         let at = self.state.live_warps.trailing_zeros() as usize % self.warps.len();
         let message = String::from("no warp of the block can go on");
-        self.fault(launch, at, Trouble::at_warp(&self.warps[at], FaultKind::Deadlock, message))
+        self.fault(
+            launch,
+            at,
+            Trouble::at_warp(&self.warps[at], FaultKind::Deadlock, message),
+        )
     }
 
     pub fn fault(&self, launch: &Launch<'_>, warp: usize, trouble: Trouble) -> Box<Fault> {
         let f = &launch.functions[trouble.function as usize];
-        let site = f.insts.get(trouble.pc as usize).and_then(|i| f.sites.get(i.site as usize));
+        let site = f
+            .insts
+            .get(trouble.pc as usize)
+            .and_then(|i| f.sites.get(i.site as usize));
         let linear = warp as u32 * 32 + trouble.lane;
         let [bx, by, _] = launch.config.block;
         let thread = [linear % bx, linear / bx % by, linear / bx / by];

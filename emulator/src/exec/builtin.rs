@@ -4,8 +4,8 @@ use super::access::{Words, lanes};
 use super::run::{Result, Run};
 use super::warp::Group;
 use crate::check::FaultKind;
-use crate::memory::BadFree;
 use crate::ir::code::{Builtin, Call, Order, Passed, Reg, Space};
+use crate::memory::BadFree;
 
 /// The longest string that is read from device memory.
 const MAX_STRING: usize = 1 << 16;
@@ -19,7 +19,9 @@ impl Run<'_, '_> {
                 let size = (*size as usize).min(8);
                 self.warp.local.read(lane, g.frame + at, &mut raw[..size]);
             }
-            Some(Passed::Register(Reg::W(s), _)) => return u64::from(self.warp.regs.get32(*s)[lane]),
+            Some(Passed::Register(Reg::W(s), _)) => {
+                return u64::from(self.warp.regs.get32(*s)[lane]);
+            }
             Some(Passed::Register(Reg::D(s), _)) => return self.warp.regs.get64(*s)[lane],
             None => {}
         }
@@ -52,7 +54,9 @@ impl Run<'_, '_> {
         if let Some(Passed::Memory(at, size)) = call.returns.first() {
             for lane in lanes(active) {
                 let bytes = value(lane).to_le_bytes();
-                self.warp.local.write(lane, g.frame + at, &bytes[..(*size as usize).min(8)]);
+                self.warp
+                    .local
+                    .write(lane, g.frame + at, &bytes[..(*size as usize).min(8)]);
             }
         }
     }
@@ -61,7 +65,10 @@ impl Run<'_, '_> {
         match which {
             Builtin::AssertFail => {
                 let lane = active.trailing_zeros() as usize;
-                let (message, file) = (self.argument(g, call, 0, lane), self.argument(g, call, 1, lane));
+                let (message, file) = (
+                    self.argument(g, call, 0, lane),
+                    self.argument(g, call, 1, lane),
+                );
                 let line = self.argument(g, call, 2, lane);
                 let (message, file) = (self.string(g, lane, message)?, self.string(g, lane, file)?);
                 let message = format!("assertion `{message}` failed at {file}:{line}");
@@ -70,7 +77,10 @@ impl Run<'_, '_> {
             Builtin::Vprintf => {
                 let mut printed = [0u32; 32];
                 for lane in lanes(active) {
-                    let (format, values) = (self.argument(g, call, 0, lane), self.argument(g, call, 1, lane));
+                    let (format, values) = (
+                        self.argument(g, call, 0, lane),
+                        self.argument(g, call, 1, lane),
+                    );
                     let format = self.string(g, lane, format)?;
                     let text = self.print(g, lane, &format, values)?;
                     printed[lane] = text.len() as u32;
@@ -96,13 +106,19 @@ impl Run<'_, '_> {
             Builtin::Free => {
                 for lane in lanes(active) {
                     let address = self.argument(g, call, 0, lane);
-                    let Some(heap) = self.launch.memory.heap().filter(|_| address != 0) else { continue };
+                    let Some(heap) = self.launch.memory.heap().filter(|_| address != 0) else {
+                        continue;
+                    };
                     let (kind, message) = match heap.release(address) {
                         Ok(_) => continue,
-                        Err(BadFree::Twice) => (FaultKind::UseAfterFree, format!("{address:#x} is freed a second time")),
-                        Err(BadFree::NoPiece) => {
-                            (FaultKind::OutOfBounds, format!("free of {address:#x}, which malloc did not give"))
-                        }
+                        Err(BadFree::Twice) => (
+                            FaultKind::UseAfterFree,
+                            format!("{address:#x} is freed a second time"),
+                        ),
+                        Err(BadFree::NoPiece) => (
+                            FaultKind::OutOfBounds,
+                            format!("free of {address:#x}, which malloc did not give"),
+                        ),
                     };
                     return Err(self.bad_access(g, kind, lane, Space::Global, address, message));
                 }
@@ -140,9 +156,17 @@ impl Run<'_, '_> {
             let width = if wide { 8 } else { 4 };
             at = at.next_multiple_of(width);
             let low = u64::from(self.peek(g, lane, at, 4)?);
-            let value = if wide { low | u64::from(self.peek(g, lane, at + 4, 4)?) << 32 } else { low };
+            let value = if wide {
+                low | u64::from(self.peek(g, lane, at + 4, 4)?) << 32
+            } else {
+                low
+            };
             at += width;
-            let signed = if wide { value as i64 } else { i64::from(value as u32 as i32) };
+            let signed = if wide {
+                value as i64
+            } else {
+                i64::from(value as u32 as i32)
+            };
             let (flags, precision) = match spec.split_once('.') {
                 Some((f, p)) => (f.to_owned(), p.parse::<usize>().ok()),
                 None => (spec.clone(), None),
@@ -161,9 +185,17 @@ impl Run<'_, '_> {
                 _ => format!("{:.*}", precision.unwrap_or(6), f64::from_bits(value)),
             };
             let left = flags.contains('-');
-            let zero = flags.trim_start_matches(['-', '+', ' ', '#']).starts_with('0') && !left;
-            let field: usize = flags.trim_start_matches(['-', '+', ' ', '#', '0']).parse().unwrap_or(0).min(4096);
-            let plus = flags.contains('+') && "dieEfFgG".contains(conversion) && !text.starts_with('-');
+            let zero = flags
+                .trim_start_matches(['-', '+', ' ', '#'])
+                .starts_with('0')
+                && !left;
+            let field: usize = flags
+                .trim_start_matches(['-', '+', ' ', '#', '0'])
+                .parse()
+                .unwrap_or(0)
+                .min(4096);
+            let plus =
+                flags.contains('+') && "dieEfFgG".contains(conversion) && !text.starts_with('-');
             let text = if plus { format!("+{text}") } else { text };
             out.push_str(&if left {
                 format!("{text:<field$}")

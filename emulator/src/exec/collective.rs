@@ -1,7 +1,7 @@
 //! Warp collectives: who has arrived, and what they compute.
 
-use super::run::{Result, Run};
 use super::access::lanes;
+use super::run::{Result, Run};
 use super::warp::{Group, State};
 use crate::check::FaultKind;
 use crate::ir::code::{AtomicOp, Collective, Op, ShuffleMode, VoteMode};
@@ -29,28 +29,50 @@ impl Run<'_, '_> {
 
     /// A group arrives at a collective. Returns whether all its lanes went through; else the group
     /// is left in the state in which it waits.
-    pub fn collective(&mut self, g: &mut Group, mask: S32, op: &Collective, active: u32) -> Result<bool> {
+    pub fn collective(
+        &mut self,
+        g: &mut Group,
+        mask: S32,
+        op: &Collective,
+        active: u32,
+    ) -> Result<bool> {
         let masks = *self.warp.regs.get32(mask);
         for lane in lanes(active) {
             if masks[lane] >> lane & 1 == 0 {
-                let message = format!("lane {lane} is not in its member mask {:#010x}", masks[lane]);
+                let message = format!(
+                    "lane {lane} is not in its member mask {:#010x}",
+                    masks[lane]
+                );
                 return Err(self.trouble(g, FaultKind::BadMask, lane as u32, message));
             }
         }
-        let beyond = lanes(active).find(|l| masks[*l] & !self.warp.initial != 0 && masks[*l] != u32::MAX);
+        let beyond =
+            lanes(active).find(|l| masks[*l] & !self.warp.initial != 0 && masks[*l] != u32::MAX);
         if let Some(lane) = beyond {
-            let message = format!("the member mask {:#010x} names lanes that don't exist", masks[lane]);
+            let message = format!(
+                "the member mask {:#010x} names lanes that don't exist",
+                masks[lane]
+            );
             return Err(self.trouble(g, FaultKind::BadMask, lane as u32, message));
         }
         let mut waiting = 0u32;
         let mut left = active;
         while left != 0 {
             let named = masks[left.trailing_zeros() as usize];
-            let same = lanes(left).filter(|l| masks[*l] == named).fold(0, |m, l| m | 1 << l);
+            let same = lanes(left)
+                .filter(|l| masks[*l] == named)
+                .fold(0, |m, l| m | 1 << l);
             left &= !same;
             if same == named & self.warp.live {
                 let base = g.base;
-                self.together(&[Part { base, mask: same, op }], named);
+                self.together(
+                    &[Part {
+                        base,
+                        mask: same,
+                        op,
+                    }],
+                    named,
+                );
             } else {
                 waiting |= same;
             }
@@ -67,7 +89,9 @@ impl Run<'_, '_> {
         }
         // One group per mask, so that each waits for its own.
         let named = masks[waiting.trailing_zeros() as usize];
-        let same = lanes(waiting).filter(|l| masks[*l] == named).fold(0, |m, l| m | 1 << l);
+        let same = lanes(waiting)
+            .filter(|l| masks[*l] == named)
+            .fold(0, |m, l| m | 1 << l);
         if same != waiting {
             let mut other = g.split(waiting & !same, g.pc);
             other.state = State::Ready;
@@ -97,7 +121,9 @@ impl Run<'_, '_> {
             let members: Vec<usize> = (0..self.warp.groups.len())
                 .filter(|i| {
                     let o = &self.warp.groups[*i];
-                    o.state == State::Collective && self.member_mask(o) == named && text(o) == text(g)
+                    o.state == State::Collective
+                        && self.member_mask(o) == named
+                        && text(o) == text(g)
                 })
                 .collect();
             let union = members.iter().fold(0, |m, i| m | self.warp.groups[*i].mask);
@@ -108,8 +134,14 @@ impl Run<'_, '_> {
             let mut parts = Vec::new();
             for i in &members {
                 let o = &self.warp.groups[*i];
-                if let Op::Collective(_, op) = &functions[o.function as usize].insts[o.pc as usize].op {
-                    parts.push(Part { base: o.base, mask: o.mask, op });
+                if let Op::Collective(_, op) =
+                    &functions[o.function as usize].insts[o.pc as usize].op
+                {
+                    parts.push(Part {
+                        base: o.base,
+                        mask: o.mask,
+                        op,
+                    });
                 }
             }
             self.together(&parts, named);
@@ -140,13 +172,20 @@ impl Run<'_, '_> {
             self.warp.regs.base = p.base;
             let regs = &self.warp.regs;
             match p.op {
-                Collective::Shuffle { a: sa, b: sb, c: sc, .. } => {
+                Collective::Shuffle {
+                    a: sa,
+                    b: sb,
+                    c: sc,
+                    ..
+                } => {
                     let (va, vb, vc) = (regs.get32(*sa), regs.get32(*sb), regs.get32(*sc));
                     for l in lanes(p.mask) {
                         (a[l], b[l], c[l]) = (u64::from(va[l]), vb[l], vc[l]);
                     }
                 }
-                Collective::Vote { source, negated, .. } => {
+                Collective::Vote {
+                    source, negated, ..
+                } => {
                     let v = regs.get_pred(*source);
                     bits |= (if *negated { !v } else { v }) & p.mask;
                 }
@@ -172,7 +211,10 @@ impl Run<'_, '_> {
                     let highest = (lane & segment) | (clamp & !segment);
                     let lowest = lane & segment;
                     let (from, inside) = match mode {
-                        ShuffleMode::Up => (lane.wrapping_sub(value), lane as i32 - value as i32 >= highest as i32),
+                        ShuffleMode::Up => (
+                            lane.wrapping_sub(value),
+                            lane as i32 - value as i32 >= highest as i32,
+                        ),
                         ShuffleMode::Down => (lane + value, lane + value <= highest),
                         ShuffleMode::Bfly => (lane ^ value, lane ^ value <= highest),
                         ShuffleMode::Idx => {
@@ -183,7 +225,11 @@ impl Run<'_, '_> {
                     let from = if inside { from & 31 } else { lane };
                     flags |= u32::from(inside) << l;
                     // The value of a lane that doesn't take part is undefined: this shows it.
-                    out[l] = if here >> from & 1 != 0 { a[from as usize] as u32 } else { 0xdead_beef };
+                    out[l] = if here >> from & 1 != 0 {
+                        a[from as usize] as u32
+                    } else {
+                        0xdead_beef
+                    };
                 }
             }
             Collective::Vote { mode, .. } => {
@@ -205,7 +251,9 @@ impl Run<'_, '_> {
                     out[l] = if *all {
                         if equal { here } else { 0 }
                     } else {
-                        lanes(here).filter(|o| a[*o] == a[l]).fold(0, |m, o| m | 1 << o)
+                        lanes(here)
+                            .filter(|o| a[*o] == a[l])
+                            .fold(0, |m, o| m | 1 << o)
                     };
                 }
                 flags = if equal { u32::MAX } else { 0 };

@@ -6,7 +6,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::block::{Block, BlockOutcome};
 use super::trouble::Trouble;
-use super::{ConfigError, Instance, LaunchConfig, LaunchError, LaunchReport, Options, blocks_per_sm, limits};
+use super::{
+    ConfigError, Instance, LaunchConfig, LaunchError, LaunchReport, Options, blocks_per_sm, limits,
+};
 use crate::check::race::{GlobalRace, MAX_LAUNCH, SyncTable};
 use crate::check::{Fault, FaultKind};
 use crate::counters::tally::{Cache, Tally};
@@ -84,10 +86,12 @@ impl<'a> Launch<'a> {
 fn resolve(instance: &Instance, kernel: &Kernel) -> Vec<Constants> {
     let value = |c: &Constant| match c {
         Constant::Bits(bits) => Value::Fixed(*bits),
-        Constant::Global(index, offset) => Value::Fixed(instance.addresses[*index as usize].wrapping_add(*offset as u64)),
-        Constant::Shared(index, offset) => {
-            Value::Fixed(u64::from(kernel.shared_offsets[*index as usize]).wrapping_add(*offset as u64))
+        Constant::Global(index, offset) => {
+            Value::Fixed(instance.addresses[*index as usize].wrapping_add(*offset as u64))
         }
+        Constant::Shared(index, offset) => Value::Fixed(
+            u64::from(kernel.shared_offsets[*index as usize]).wrapping_add(*offset as u64),
+        ),
         Constant::Frame(at, offset) => Value::Frame(i64::from(*at) + offset),
         Constant::Function(index) => Value::Fixed(CODE_WINDOW + 16 * u64::from(*index)),
     };
@@ -103,18 +107,27 @@ fn resolve(instance: &Instance, kernel: &Kernel) -> Vec<Constants> {
 }
 
 fn check(kernel: &Kernel, config: &LaunchConfig<'_>) -> Result<(), ConfigError> {
-    let outside = |v: &[u32; 3], limit: &[u32; 3]| v.iter().zip(limit).any(|(v, l)| *v == 0 || v > l);
+    let outside =
+        |v: &[u32; 3], limit: &[u32; 3]| v.iter().zip(limit).any(|(v, l)| *v == 0 || v > l);
     if outside(&config.grid, &limits::GRID_DIM) {
-        return Err(ConfigError::Grid { grid: config.grid, limit: limits::GRID_DIM });
+        return Err(ConfigError::Grid {
+            grid: config.grid,
+            limit: limits::GRID_DIM,
+        });
     }
     let mut threads = limits::THREADS_PER_BLOCK;
     if let Some([x, y, z]) = kernel.max_threads {
         threads = threads.min(x.saturating_mul(y).saturating_mul(z));
     }
     let block = config.block;
-    let too_many = || u64::from(block[0]) * u64::from(block[1]) * u64::from(block[2]) > u64::from(threads);
+    let too_many =
+        || u64::from(block[0]) * u64::from(block[1]) * u64::from(block[2]) > u64::from(threads);
     if outside(&block, &limits::BLOCK_DIM) || too_many() {
-        return Err(ConfigError::Block { block, limit: limits::BLOCK_DIM, threads });
+        return Err(ConfigError::Block {
+            block,
+            limit: limits::BLOCK_DIM,
+            threads,
+        });
     }
     if let Some(required) = kernel.required_threads
         && required != block
@@ -123,16 +136,24 @@ fn check(kernel: &Kernel, config: &LaunchConfig<'_>) -> Result<(), ConfigError> 
     }
     let shared = u64::from(kernel.static_shared_bytes) + u64::from(config.dynamic_shared_bytes);
     if shared > u64::from(limits::SHARED_PER_BLOCK) {
-        return Err(ConfigError::Shared { bytes: shared, limit: limits::SHARED_PER_BLOCK });
+        return Err(ConfigError::Shared {
+            bytes: shared,
+            limit: limits::SHARED_PER_BLOCK,
+        });
     }
     if config.params.len() != kernel.parameter_bytes as usize {
-        return Err(ConfigError::Parameters { expected: kernel.parameter_bytes, found: config.params.len() });
+        return Err(ConfigError::Parameters {
+            expected: kernel.parameter_bytes,
+            found: config.params.len(),
+        });
     }
     let threads = block[0] * block[1] * block[2];
     let per_sm = blocks_per_sm(kernel, threads, config.dynamic_shared_bytes);
     if per_sm == 0 && shared <= u64::from(limits::SHARED_PER_BLOCK) {
         // The register count is an estimate: only a kernel that says its own is refused.
-        if kernel.max_threads.is_some() && kernel.registers.saturating_mul(threads) > limits::REGISTERS_PER_SM {
+        if kernel.max_threads.is_some()
+            && kernel.registers.saturating_mul(threads) > limits::REGISTERS_PER_SM
+        {
             return Err(ConfigError::Registers {
                 threads,
                 registers: kernel.registers,
@@ -173,12 +194,16 @@ pub(super) fn run(
     options: &Options,
 ) -> Result<LaunchReport, LaunchError> {
     let module = &**instance.module();
-    let kernel = module.kernel(config.kernel).ok_or_else(|| ConfigError::NoSuchKernel(config.kernel.to_owned()))?;
+    let kernel = module
+        .kernel(config.kernel)
+        .ok_or_else(|| ConfigError::NoSuchKernel(config.kernel.to_owned()))?;
     check(kernel, config)?;
     if !config.cooperative {
         return run_grid(memory, instance, kernel, config, options, 0);
     }
-    let workspace = memory.alloc(GRID_WORKSPACE.len() as u64, "grid barrier").map_err(ConfigError::Workspace)?;
+    let workspace = memory
+        .alloc(GRID_WORKSPACE.len() as u64, "grid barrier")
+        .map_err(ConfigError::Workspace)?;
     // Both calls are about an allocation of this function's own, so they cannot fail.
     let _ = memory.write(workspace, &GRID_WORKSPACE);
     let result = run_grid(memory, instance, kernel, config, options, workspace);
@@ -210,7 +235,14 @@ fn run_grid(
         shared_bytes: kernel.static_shared_bytes + config.dynamic_shared_bytes,
         block_threads: config.block[0] * config.block[1] * config.block[2],
         shadow_shared: checks.race || checks.uninit || checks.async_hazard,
-        race: checks.race.then(|| GlobalRace::new(memory.race_shadow(), kernel.narrowest_global, grid_id, &table)),
+        race: checks.race.then(|| {
+            GlobalRace::new(
+                memory.race_shadow(),
+                kernel.narrowest_global,
+                grid_id,
+                &table,
+            )
+        }),
         table: &table,
         cache: options.counters.then(Cache::default),
         grid_id,
@@ -219,9 +251,16 @@ fn run_grid(
     };
     let total: u64 = config.grid.iter().map(|g| u64::from(*g)).product();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = (if options.threads == 0 { cores } else { options.threads }).min(total as usize).max(1);
+    let workers = (if options.threads == 0 {
+        cores
+    } else {
+        options.threads
+    })
+    .min(total as usize)
+    .max(1);
     let resident =
-        u64::from(blocks_per_sm(kernel, launch.block_threads, config.dynamic_shared_bytes).max(1)) * u64::from(limits::SMS);
+        u64::from(blocks_per_sm(kernel, launch.block_threads, config.dynamic_shared_bytes).max(1))
+            * u64::from(limits::SMS);
     let resident = resident.max(workers as u64);
     let queue = Mutex::new(Queue {
         next: 0,
@@ -248,10 +287,18 @@ fn run_grid(
     if let Some((_, fault)) = queue.fault {
         return Err(LaunchError::Fault(fault));
     }
-    Ok(LaunchReport { counters: queue.tally.map(|t| report(&launch, &t, total)) })
+    Ok(LaunchReport {
+        counters: queue.tally.map(|t| report(&launch, &t, total)),
+    })
 }
 
-fn work(launch: &Launch<'_>, queue: &Mutex<Queue>, wake: &Condvar, first_fault: &AtomicU64, resident: u64) {
+fn work(
+    launch: &Launch<'_>,
+    queue: &Mutex<Queue>,
+    wake: &Condvar,
+    first_fault: &AtomicU64,
+    resident: u64,
+) {
     let lock = || queue.lock().unwrap_or_else(PoisonError::into_inner);
     let mut spare: Option<Block> = None;
     loop {
@@ -318,12 +365,17 @@ fn work(launch: &Launch<'_>, queue: &Mutex<Queue>, wake: &Condvar, first_fault: 
                 }
                 let all_started = q.next >= q.total || q.in_flight >= resident;
                 if q.stuck > 0 && q.stuck >= q.in_flight && all_started {
-                    let warp = block.warps.iter().position(|w| !w.groups.is_empty()).unwrap_or(0);
+                    let warp = block
+                        .warps
+                        .iter()
+                        .position(|w| !w.groups.is_empty())
+                        .unwrap_or(0);
                     let message = format!(
                         "all {} blocks in flight wait for something that nobody does ({} of {} blocks were started)",
                         q.in_flight, q.next, q.total
                     );
-                    let trouble = Trouble::at_warp(&block.warps[warp], FaultKind::Deadlock, message);
+                    let trouble =
+                        Trouble::at_warp(&block.warps[warp], FaultKind::Deadlock, message);
                     let fault = block.fault(launch, warp, trouble);
                     q.fault.get_or_insert((block.state.linear, fault));
                     first_fault.store(0, SeqCst);
@@ -368,10 +420,14 @@ fn report(launch: &Launch<'_>, tally: &Tally, blocks: u64) -> LaunchCounters {
                 continue;
             }
             out.total.add(counts);
-            *out.classes.entry(site.class.name().to_owned()).or_default() += counts.warp_instructions;
+            *out.classes.entry(site.class.name().to_owned()).or_default() +=
+                counts.warp_instructions;
             out.ptx_lines.entry(site.line).or_default().add(counts);
             if let Some((file, line)) = launch.module.source(site.location) {
-                out.source_lines.entry(format!("{file}:{line}")).or_default().add(counts);
+                out.source_lines
+                    .entry(format!("{file}:{line}"))
+                    .or_default()
+                    .add(counts);
             }
         }
     }

@@ -17,12 +17,20 @@ impl Local {
         if bytes <= self.stride {
             return;
         }
-        let (old, new) = (self.stride as usize, bytes.next_multiple_of(16).max(self.stride * 2).min(MAX_BYTES) as usize);
+        let (old, new) = (
+            self.stride as usize,
+            bytes
+                .next_multiple_of(16)
+                .max(self.stride * 2)
+                .min(MAX_BYTES) as usize,
+        );
         let mut data = vec![0u8; new * 32];
         let mut written = vec![false; new * 32];
         for lane in 0..32 {
-            data[lane * new..lane * new + old].copy_from_slice(&self.bytes[lane * old..(lane + 1) * old]);
-            written[lane * new..lane * new + old].copy_from_slice(&self.written[lane * old..(lane + 1) * old]);
+            data[lane * new..lane * new + old]
+                .copy_from_slice(&self.bytes[lane * old..(lane + 1) * old]);
+            written[lane * new..lane * new + old]
+                .copy_from_slice(&self.written[lane * old..(lane + 1) * old]);
         }
         (self.bytes, self.written, self.stride) = (data, written, new as u32);
     }
@@ -41,7 +49,9 @@ impl Local {
     /// Whether a lane's bytes were written.
     pub fn is_written(&self, lane: usize, at: u32, length: u32) -> bool {
         let from = lane * self.stride as usize + at as usize;
-        self.written[from..from + length as usize].iter().all(|w| *w)
+        self.written[from..from + length as usize]
+            .iter()
+            .all(|w| *w)
     }
 
     /// Writes a lane's bytes; the caller has checked the bounds.

@@ -14,7 +14,11 @@ impl Run<'_, '_> {
     pub fn load_matrix(&mut self, g: &Group, l: &LoadMatrix) -> Result<()> {
         let a = self.addresses(&l.address);
         let rows = 8 * l.d.len();
-        let active = if rows == 32 { u32::MAX } else { (1 << rows) - 1 };
+        let active = if rows == 32 {
+            u32::MAX
+        } else {
+            (1 << rows) - 1
+        };
         let generic = l.space == Space::Generic;
         let mut offsets = a;
         if generic {
@@ -24,12 +28,26 @@ impl Run<'_, '_> {
                 }
             }
         }
-        self.check_offsets(g, &offsets, active, 16, Space::Shared, u64::from(self.block.shared_bytes))?;
+        self.check_offsets(
+            g,
+            &offsets,
+            active,
+            16,
+            Space::Shared,
+            u64::from(self.block.shared_bytes),
+        )?;
         if self.launch.shadow_shared {
             let w = self.warp.index as usize;
             for lane in lanes(active) {
                 let block = &mut *self.block;
-                let v = block.shadow.read(&block.clocks, offsets[lane] as u32, 16, w, None, Access::default());
+                let v = block.shadow.read(
+                    &block.clocks,
+                    offsets[lane] as u32,
+                    16,
+                    w,
+                    None,
+                    Access::default(),
+                );
                 self.judge(g, v, lane, offsets[lane], "read")?;
             }
         }
@@ -128,8 +146,11 @@ impl Run<'_, '_> {
                     let index = if bits < 8 { 0 } else { k };
                     let (row, col) = f.position(n as u32, index.min(per - 1), lane as u32);
                     let stride = u64::from(strides.map_or(natural, |s| s[lane]));
-                    let element =
-                        if m.col { u64::from(col) * stride + u64::from(row) } else { u64::from(row) * stride + u64::from(col) };
+                    let element = if m.col {
+                        u64::from(col) * stride + u64::from(row)
+                    } else {
+                        u64::from(row) * stride + u64::from(col)
+                    };
                     *slot = base[lane].wrapping_add(element * u64::from(bits) / 8);
                 }
                 let unit = (piece / 8).min(4);
@@ -139,7 +160,8 @@ impl Run<'_, '_> {
                     let mut value: (Words, u32) = ([[0; 32]; 4], unit);
                     for (w, words) in value.0.iter_mut().enumerate().take(count) {
                         *words = std::array::from_fn(|l| {
-                            (packed[l] >> (shift + 32 * w as u32)) as u32 & (u32::MAX >> (32 - 8 * unit))
+                            (packed[l] >> (shift + 32 * w as u32)) as u32
+                                & (u32::MAX >> (32 - 8 * unit))
                         });
                     }
                     self.by_space(m.space, &a, u32::MAX, |this, space, a, part| {
@@ -148,11 +170,24 @@ impl Run<'_, '_> {
                 } else {
                     let mut words: Words = [[0; 32]; 4];
                     self.by_space(m.space, &a, u32::MAX, |this, space, a, part| {
-                        this.read_words(g, space, a, part, unit, count, Order::default(), &mut words)
+                        this.read_words(
+                            g,
+                            space,
+                            a,
+                            part,
+                            unit,
+                            count,
+                            Order::default(),
+                            &mut words,
+                        )
                     })?;
                     for lane in 0..32 {
                         let value = u64::from(words[0][lane]) | u64::from(words[1][lane]) << 32;
-                        packed[lane] = if k == 0 { value } else { packed[lane] | value << shift };
+                        packed[lane] = if k == 0 {
+                            value
+                        } else {
+                            packed[lane] | value << shift
+                        };
                     }
                 }
             }

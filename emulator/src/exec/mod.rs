@@ -70,12 +70,19 @@ impl Instance {
             match memory.alloc_kind(g.size, &g.name, kind) {
                 Ok(a) => addresses.push(a),
                 Err(e) => {
-                    Instance { module: module.clone(), addresses }.unload(memory);
+                    Instance {
+                        module: module.clone(),
+                        addresses,
+                    }
+                    .unload(memory);
                     return Err(e);
                 }
             }
         }
-        let instance = Instance { module: module.clone(), addresses };
+        let instance = Instance {
+            module: module.clone(),
+            addresses,
+        };
         for (g, address) in module.globals().iter().zip(&instance.addresses) {
             let mut bytes = g.bytes.clone();
             bytes.resize(g.size as usize, 0);
@@ -98,7 +105,9 @@ impl Instance {
         if let Some(at) = self.module.globals().iter().position(|g| g.name == name) {
             return self.addresses[at];
         }
-        self.module.function_index(name).map_or(0, |i| CODE_WINDOW + 16 * u64::from(i))
+        self.module
+            .function_index(name)
+            .map_or(0, |i| CODE_WINDOW + 16 * u64::from(i))
     }
 
     /// The module.

@@ -9,7 +9,9 @@ use crate::arith::matrix;
 use crate::check::FaultKind;
 use crate::check::race::Clocks;
 use crate::counters::Counts;
-use crate::ir::code::{Address, Barrier, BarrierKind, Call, CallTarget, Op, Passed, Reg, Space, Special};
+use crate::ir::code::{
+    Address, Barrier, BarrierKind, Call, CallTarget, Op, Passed, Reg, Space, Special,
+};
 use crate::ir::layout;
 use crate::ir::regs::{Base, SP};
 use crate::memory::{CODE_WINDOW, LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
@@ -50,7 +52,11 @@ impl Run<'_, '_> {
     pub fn run(&mut self, mut budget: i64) -> Result<Outcome> {
         loop {
             let Some(at) = self.pick()? else {
-                return Ok(if self.warp.groups.is_empty() { Outcome::Done } else { Outcome::Blocked });
+                return Ok(if self.warp.groups.is_empty() {
+                    Outcome::Done
+                } else {
+                    Outcome::Blocked
+                });
             };
             if budget <= 0 {
                 return Ok(Outcome::Budget);
@@ -106,14 +112,20 @@ impl Run<'_, '_> {
             a += 1;
         }
         let live = self.warp.live;
-        for g in groups.iter_mut().filter(|g| g.state == State::Aligned && g.mask == live) {
+        for g in groups
+            .iter_mut()
+            .filter(|g| g.state == State::Aligned && g.mask == live)
+        {
             g.state = State::Ready;
         }
         if groups.iter().any(|g| g.state == State::Collective) {
             self.resolve_collectives()?;
         }
         let groups = &self.warp.groups;
-        let ready = groups.iter().enumerate().filter(|(_, g)| g.state == State::Ready);
+        let ready = groups
+            .iter()
+            .enumerate()
+            .filter(|(_, g)| g.state == State::Ready);
         let chosen = if self.warp.rotate {
             ready.min_by_key(|(_, g)| g.stamp).map(|(i, _)| i)
         } else {
@@ -123,7 +135,9 @@ impl Run<'_, '_> {
             return Ok(chosen);
         }
         // Nobody can go on: the group that waits earliest in the program is to blame.
-        let Some(g) = groups.iter().min_by(|a, b| a.order(b)) else { return Ok(None) };
+        let Some(g) = groups.iter().min_by(|a, b| a.order(b)) else {
+            return Ok(None);
+        };
         let g = g.clone();
         Err(self.stuck(&g))
     }
@@ -136,12 +150,18 @@ impl Run<'_, '_> {
             let absent = named & missing;
             (
                 FaultKind::BadMask,
-                format!("the member mask {named:#010x} names lanes {absent:#010x}, which wait elsewhere; only lanes {:#010x} arrived", g.mask),
+                format!(
+                    "the member mask {named:#010x} names lanes {absent:#010x}, which wait elsewhere; only lanes {:#010x} arrived",
+                    g.mask
+                ),
             )
         } else {
             (
                 FaultKind::DivergentBarrier,
-                format!("only lanes {:#010x} of the warp arrived, lanes {missing:#010x} wait elsewhere", g.mask),
+                format!(
+                    "only lanes {:#010x} of the warp arrived, lanes {missing:#010x} wait elsewhere",
+                    g.mask
+                ),
             )
         };
         self.trouble(g, kind, g.mask.trailing_zeros(), message)
@@ -164,7 +184,13 @@ impl Run<'_, '_> {
         if boosted {
             return u32::MAX;
         }
-        self.warp.groups.iter().filter(|g| g.state == State::Ready).map(|g| group.stop_for(g)).min().unwrap_or(u32::MAX)
+        self.warp
+            .groups
+            .iter()
+            .filter(|g| g.state == State::Ready)
+            .map(|g| group.stop_for(g))
+            .min()
+            .unwrap_or(u32::MAX)
     }
 
     fn run_group(&mut self, g: &mut Group, budget: &mut i64) -> Result<End> {
@@ -252,10 +278,15 @@ impl Run<'_, '_> {
                         let lane = left.trailing_zeros();
                         let value = values[lane as usize];
                         let Some(to) = targets.get(value as usize) else {
-                            let message = format!("branch index {value}, there are {} targets", targets.len());
+                            let message = format!(
+                                "branch index {value}, there are {} targets",
+                                targets.len()
+                            );
                             return Err(self.trouble(g, FaultKind::BadTarget, lane, message));
                         };
-                        let same = (0..32).filter(|l| left >> l & 1 != 0 && values[*l] == value).fold(0, |m, l| m | 1 << l);
+                        let same = (0..32)
+                            .filter(|l| left >> l & 1 != 0 && values[*l] == value)
+                            .fold(0, |m, l| m | 1 << l);
                         left &= !same;
                         parts.push(original.split(same, *to));
                     }
@@ -323,7 +354,12 @@ impl Run<'_, '_> {
                         g.pc += 1;
                         continue;
                     }
-                    return Err(self.trouble(g, FaultKind::Trap, active.trailing_zeros(), String::from("the kernel trapped")));
+                    return Err(self.trouble(
+                        g,
+                        FaultKind::Trap,
+                        active.trailing_zeros(),
+                        String::from("the kernel trapped"),
+                    ));
                 }
                 _ if active == 0 => {
                     g.pc += 1;
@@ -344,7 +380,10 @@ impl Run<'_, '_> {
                     }
                     return Ok(End::Stays);
                 }
-                Op::LoadMatrix(_) | Op::MoveMatrix(..) | Op::FragmentMove(_) | Op::MatrixMultiply(_) => {
+                Op::LoadMatrix(_)
+                | Op::MoveMatrix(..)
+                | Op::FragmentMove(_)
+                | Op::MatrixMultiply(_) => {
                     if active != self.warp.live {
                         return self.wait_aligned(g, active);
                     }
@@ -353,7 +392,12 @@ impl Run<'_, '_> {
                             "all 32 lanes execute this instruction, lanes {:#010x} have exited or don't exist",
                             !self.warp.live
                         );
-                        return Err(self.trouble(g, FaultKind::DivergentBarrier, active.trailing_zeros(), message));
+                        return Err(self.trouble(
+                            g,
+                            FaultKind::DivergentBarrier,
+                            active.trailing_zeros(),
+                            message,
+                        ));
                     }
                     match &inst.op {
                         Op::LoadMatrix(l) => self.load_matrix(g, l)?,
@@ -426,7 +470,11 @@ impl Run<'_, '_> {
 
     /// The place for [`Warp::last_effect`]: only instructions of the kernel itself count.
     fn effect(&self, g: &Group) -> Option<u32> {
-        if g.callers.is_empty() { Some(g.pc) } else { self.warp.last_effect }
+        if g.callers.is_empty() {
+            Some(g.pc)
+        } else {
+            self.warp.last_effect
+        }
     }
 
     /// Adds to an instruction's counts, where they are kept.
@@ -462,8 +510,11 @@ impl Run<'_, '_> {
             }
             let f = &self.launch.functions[g.function as usize];
             if layout::reaches(f, waiting.pc, last) {
-                let kind =
-                    if waiting.state == State::Collective { FaultKind::BadMask } else { FaultKind::DivergentBarrier };
+                let kind = if waiting.state == State::Collective {
+                    FaultKind::BadMask
+                } else {
+                    FaultKind::DivergentBarrier
+                };
                 let message = format!(
                     "lanes {:#010x} wait here, but lanes {:#010x} went past and exited",
                     waiting.mask,
@@ -490,15 +541,23 @@ impl Run<'_, '_> {
                 let address = values[lane as usize];
                 let index = address.wrapping_sub(CODE_WINDOW) / 16;
                 let valid = address >= CODE_WINDOW && address % 16 == 0;
-                let Some(f) = self.launch.functions.get(index as usize).filter(|f| valid && !f.is_kernel) else {
+                let Some(f) = self
+                    .launch
+                    .functions
+                    .get(index as usize)
+                    .filter(|f| valid && !f.is_kernel)
+                else {
                     let message = format!("a call to {address:#x}, which is not a function");
                     return Err(self.trouble(g, FaultKind::BadTarget, lane, message));
                 };
                 if f.params.len() != call.arguments.len() || f.returns.len() != call.returns.len() {
-                    let message = format!("a call of `{}` with another function's prototype", f.name);
+                    let message =
+                        format!("a call of `{}` with another function's prototype", f.name);
                     return Err(self.trouble(g, FaultKind::BadTarget, lane, message));
                 }
-                mask = (0..32).filter(|l| active >> l & 1 != 0 && values[*l] == address).fold(0, |m, l| m | 1 << l);
+                mask = (0..32)
+                    .filter(|l| active >> l & 1 != 0 && values[*l] == address)
+                    .fold(0, |m, l| m | 1 << l);
                 index as u32
             }
             CallTarget::Builtin(_) => return Ok(()),
@@ -527,7 +586,10 @@ impl Run<'_, '_> {
         let frame = (g.frame + caller.frame_bytes).next_multiple_of(16);
         let end = u64::from(frame) + u64::from(callee.frame_bytes);
         if end > u64::from(local::MAX_BYTES) {
-            let message = format!("the stack needs {end} bytes per thread, the limit is {}", local::MAX_BYTES);
+            let message = format!(
+                "the stack needs {end} bytes per thread, the limit is {}",
+                local::MAX_BYTES
+            );
             return Err(self.trouble(g, FaultKind::StackOverflow, mask.trailing_zeros(), message));
         }
         self.warp.local.reserve(end as u32);
@@ -537,31 +599,53 @@ impl Run<'_, '_> {
             r64: g.base.r64 + caller.n64,
             pred: g.base.pred + caller.npred,
         };
-        self.warp.regs.reserve(base, callee.n32, callee.n64, callee.npred);
-        let arguments: Vec<_> =
-            call.arguments.iter().zip(&callee.params).map(|(a, p)| (*a, *p)).collect();
+        self.warp
+            .regs
+            .reserve(base, callee.n32, callee.n64, callee.npred);
+        let arguments: Vec<_> = call
+            .arguments
+            .iter()
+            .zip(&callee.params)
+            .map(|(a, p)| (*a, *p))
+            .collect();
         for (from, to) in arguments {
             self.pass(mask, (g.base, g.frame, from), (base, frame, to));
         }
-        g.callers.push(Caller { function: g.function, back: g.pc + 1, base: g.base, frame: g.frame });
+        g.callers.push(Caller {
+            function: g.function,
+            back: g.pc + 1,
+            base: g.base,
+            frame: g.frame,
+        });
         (g.function, g.pc, g.base, g.frame) = (target, 0, base, frame);
         self.warp.regs.base = base;
-        self.launch.fill_constants(&mut self.warp.regs, target, frame, mask);
+        self.launch
+            .fill_constants(&mut self.warp.regs, target, frame, mask);
         Ok(())
     }
 
     fn go_back(&mut self, g: &mut Group) -> Result<()> {
         let Some(caller) = g.callers.pop() else {
-            return Err(self.trouble(g, FaultKind::BadTarget, g.mask.trailing_zeros(), String::from("a return without a call")));
+            return Err(self.trouble(
+                g,
+                FaultKind::BadTarget,
+                g.mask.trailing_zeros(),
+                String::from("a return without a call"),
+            ));
         };
         let callee = &self.launch.functions[g.function as usize];
         let site = &self.launch.functions[caller.function as usize].insts[caller.back as usize - 1];
         if let Op::Call(call) = &site.op {
             for (from, to) in callee.returns.iter().zip(&call.returns) {
-                self.pass(g.mask, (g.base, g.frame, *from), (caller.base, caller.frame, *to));
+                self.pass(
+                    g.mask,
+                    (g.base, g.frame, *from),
+                    (caller.base, caller.frame, *to),
+                );
             }
         }
-        (g.function, g.pc, g.base, g.frame) = (caller.function, caller.back, caller.base, caller.frame);
+        (g.function, g.pc, g.base, g.frame) =
+            (caller.function, caller.back, caller.base, caller.frame);
         g.last = None;
         self.warp.regs.base = g.base;
         Ok(())
@@ -638,19 +722,33 @@ impl Run<'_, '_> {
         let lane = active.trailing_zeros();
         let uniform = |values: &[u32; 32]| {
             let v = values[lane as usize];
-            (0..32).all(|l| active >> l & 1 == 0 || values[l] == v).then_some(v)
+            (0..32)
+                .all(|l| active >> l & 1 == 0 || values[l] == v)
+                .then_some(v)
         };
         let Some(id) = uniform(self.warp.regs.get32(b.id)) else {
-            return Err(self.trouble(g, FaultKind::DivergentBarrier, lane, String::from("lanes name different barriers")));
+            return Err(self.trouble(
+                g,
+                FaultKind::DivergentBarrier,
+                lane,
+                String::from("lanes name different barriers"),
+            ));
         };
         if id >= 16 {
-            return Err(self.trouble(g, FaultKind::Unsupported, lane, format!("barrier {id}, there are 16")));
+            return Err(self.trouble(
+                g,
+                FaultKind::Unsupported,
+                lane,
+                format!("barrier {id}, there are 16"),
+            ));
         }
         let count = match b.count {
             Some(s) => match uniform(self.warp.regs.get32(s)) {
                 Some(n) if n > 0 && n % 32 == 0 && n <= 1024 => Some(n),
                 Some(n) => {
-                    let message = format!("{n} threads at a barrier: the count is a multiple of 32 from 32 to 1024");
+                    let message = format!(
+                        "{n} threads at a barrier: the count is a multiple of 32 from 32 to 1024"
+                    );
                     return Err(self.trouble(g, FaultKind::DivergentBarrier, lane, message));
                 }
                 None => {
@@ -688,8 +786,13 @@ impl Run<'_, '_> {
             match state.place {
                 Some(other) if other != place => {
                     let there = &self.launch.functions[other.0 as usize];
-                    let line = there.insts.get(other.1 as usize).map_or(0, |i| there.sites[i.site as usize].line);
-                    let message = format!("other warps of the block wait at a different barrier, at PTX line {line}");
+                    let line = there
+                        .insts
+                        .get(other.1 as usize)
+                        .map_or(0, |i| there.sites[i.site as usize].line);
+                    let message = format!(
+                        "other warps of the block wait at a different barrier, at PTX line {line}"
+                    );
                     return Err(self.trouble(g, FaultKind::DivergentBarrier, lane, message));
                 }
                 _ => state.place = Some(place),
@@ -708,7 +811,8 @@ impl Run<'_, '_> {
         let warp_arrived = state.lanes[w] & self.warp.live == self.warp.live;
         if warp_arrived {
             if state.arrived >> w & 1 != 0 {
-                let message = format!("barrier {id}: the warp arrives twice before the barrier completes");
+                let message =
+                    format!("barrier {id}: the warp arrives twice before the barrier completes");
                 return Err(self.trouble(g, FaultKind::DivergentBarrier, lane, message));
             }
             state.arrived |= 1 << w;
@@ -723,7 +827,11 @@ impl Run<'_, '_> {
             }
             g.last = Some(g.pc);
             g.pc += 1;
-            return Ok(if self.block.released.is_empty() { None } else { Some(End::Stays) });
+            return Ok(if self.block.released.is_empty() {
+                None
+            } else {
+                Some(End::Stays)
+            });
         }
         self.block.barriers[id as usize].waiting |= 1 << w;
         g.state = State::Barrier(id);
@@ -743,7 +851,9 @@ impl Run<'_, '_> {
             Special::Tid(0) => out = lanes(&|l| u64::from((first + l) % bx)),
             Special::Tid(1) => out = lanes(&|l| u64::from((first + l) / bx % by)),
             Special::Tid(2) => out = lanes(&|l| u64::from((first + l) / bx / by)),
-            Special::Ntid(axis) => out = [u64::from(*[bx, by, bz].get(axis as usize).unwrap_or(&0)); 32],
+            Special::Ntid(axis) => {
+                out = [u64::from(*[bx, by, bz].get(axis as usize).unwrap_or(&0)); 32]
+            }
             Special::Ctaid(axis) => {
                 out = [u64::from(*self.block.coordinates.get(axis as usize).unwrap_or(&0)); 32];
             }
@@ -765,7 +875,9 @@ impl Run<'_, '_> {
             Special::ClockHi => out = [time >> 32; 32],
             Special::GlobalTimer | Special::GlobalTimerLo => out = [time; 32],
             Special::GlobalTimerHi => out = [time >> 32; 32],
-            Special::DynamicSharedSize => out = [u64::from(self.launch.config.dynamic_shared_bytes); 32],
+            Special::DynamicSharedSize => {
+                out = [u64::from(self.launch.config.dynamic_shared_bytes); 32]
+            }
             Special::TotalSharedSize => out = [u64::from(self.launch.shared_bytes); 32],
             // The driver's convention, which cooperative groups read: the address of the grid's barrier.
             Special::EnvReg(1) => out = [self.launch.grid_workspace >> 32; 32],

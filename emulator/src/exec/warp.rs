@@ -47,7 +47,14 @@ pub(super) struct Group {
 
 impl Group {
     pub fn split(&self, mask: u32, pc: u32) -> Group {
-        Group { mask, pc, last: None, state: State::Ready, spins: 0, ..self.clone() }
+        Group {
+            mask,
+            pc,
+            last: None,
+            state: State::Ready,
+            spins: 0,
+            ..self.clone()
+        }
     }
 
     pub fn same_place(&self, other: &Group) -> bool {
@@ -70,8 +77,12 @@ impl Group {
         loop {
             match (self.place(level), other.place(level)) {
                 (Some(a), Some(b)) if a == b => {
-                    let name = |g: &Group| g.callers.get(level + 1).map_or(g.function, |c| c.function);
-                    if level < self.callers.len() && level < other.callers.len() && name(self) != name(other) {
+                    let name =
+                        |g: &Group| g.callers.get(level + 1).map_or(g.function, |c| c.function);
+                    if level < self.callers.len()
+                        && level < other.callers.len()
+                        && name(self) != name(other)
+                    {
                         return name(self).cmp(&name(other));
                     }
                     level += 1;
@@ -91,12 +102,17 @@ impl Group {
             }
         }
         if depth > 0 {
-            let name = other.callers.get(depth).map_or(other.function, |c| c.function);
+            let name = other
+                .callers
+                .get(depth)
+                .map_or(other.function, |c| c.function);
             if name != self.function {
                 return u32::MAX;
             }
         }
-        other.place(depth).map_or(u32::MAX, |p| p.div_ceil(2) as u32)
+        other
+            .place(depth)
+            .map_or(u32::MAX, |p| p.div_ceil(2) as u32)
     }
 }
 

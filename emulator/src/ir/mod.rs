@@ -232,7 +232,9 @@ impl Module {
     /// Whether a kernel may call `malloc`.
     pub(crate) fn uses_heap(&self) -> bool {
         let calls_malloc = |op: &Op| matches!(op, Op::Call(call) if call.target == CallTarget::Builtin(Builtin::Malloc));
-        self.functions.iter().any(|f| f.insts.iter().any(|inst| calls_malloc(&inst.op)))
+        self.functions
+            .iter()
+            .any(|f| f.insts.iter().any(|inst| calls_malloc(&inst.op)))
     }
 
     /// The module's `.global` and `.const` variables.

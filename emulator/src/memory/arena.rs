@@ -611,7 +611,9 @@ impl DeviceMemory {
     pub(crate) fn all_init(&self, address: u64, length: u64) -> bool {
         let first = (self.offset(address) >> 3) as usize;
         let last = ((self.offset(address) + length - 1) >> 3) as usize;
-        self.init_cells()[first..=last].iter().all(|c| c.load(Relaxed) == 0xff)
+        self.init_cells()[first..=last]
+            .iter()
+            .all(|c| c.load(Relaxed) == 0xff)
     }
 
     fn set_init(&self, address: u64, length: u64, value: bool) {
@@ -622,7 +624,10 @@ impl DeviceMemory {
         // Bits of large ranges are given back by the page: a 16 GB allocation must not walk 2 GB of cells.
         let page_bits = 8 * 4096;
         if !value && length >= 2 * page_bits {
-            let (first, last) = (start.next_multiple_of(page_bits), end / page_bits * page_bits);
+            let (first, last) = (
+                start.next_multiple_of(page_bits),
+                end / page_bits * page_bits,
+            );
             self.init.discard(first / 8, (last - first) / 8);
             self.set_init(address, first - start, false);
             self.set_init(address + (last - start), end - last, false);

@@ -50,7 +50,11 @@ pub(crate) struct Heap {
 impl Heap {
     /// A heap in a range of device memory.
     pub fn new(base: u64, size: u64) -> Heap {
-        Heap { base, size, table: Mutex::default() }
+        Heap {
+            base,
+            size,
+            table: Mutex::default(),
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

@@ -8,8 +8,8 @@ mod arena;
 mod heap;
 
 pub(crate) use arena::GlobalShadow;
-pub(crate) use heap::{BadFree, Heap, Piece};
 pub use arena::{AccessError, Allocation, AllocationKind, DeviceMemory, OutOfMemory, Snapshot};
+pub(crate) use heap::{BadFree, Heap, Piece};
 
 /// Generic addresses of shared memory: this window's base plus the shared offset.
 pub const SHARED_WINDOW: u64 = 0x10_0000_0000;

@@ -1,7 +1,7 @@
 //! What the front end takes, what it refuses, and that nothing makes it panic.
 
-use cuda_emulator::{LoadError, Module};
 use cuda_emulator::ptx::LoadErrorKind;
+use cuda_emulator::{LoadError, Module};
 use proptest::prelude::*;
 
 const HEADER: &str = ".version 8.0\n.target sm_86\n.address_size 64\n";
@@ -14,26 +14,60 @@ fn refused(body: &str) -> LoadError {
 }
 
 fn kernel(statements: &str) -> String {
-    format!(".visible .entry k() {{\n.reg .b32 %r<5>; .reg .f32 %f<5>; .reg .b64 %d<5>; .reg .pred %p<5>;\n{statements}\nret; }}")
+    format!(
+        ".visible .entry k() {{\n.reg .b32 %r<5>; .reg .f32 %f<5>; .reg .b64 %d<5>; .reg .pred %p<5>;\n{statements}\nret; }}"
+    )
 }
 
 #[test]
 fn what_is_not_known_is_named_with_its_line() {
     for (statement, kind, word) in [
-        ("frobnicate.u32 %r1, %r2;", LoadErrorKind::Unsupported, "frobnicate"),
-        ("add.cute.s32 %r1, %r2, %r3;", LoadErrorKind::Unsupported, ".cute"),
+        (
+            "frobnicate.u32 %r1, %r2;",
+            LoadErrorKind::Unsupported,
+            "frobnicate",
+        ),
+        (
+            "add.cute.s32 %r1, %r2, %r3;",
+            LoadErrorKind::Unsupported,
+            ".cute",
+        ),
         ("add.e4m3 %r1, %r2, %r3;", LoadErrorKind::Operand, "add"),
         ("add.s32 %r1, %r2, %r9;", LoadErrorKind::Unresolved, "%r9"),
         ("add.s32 %r1, %r2, %d1;", LoadErrorKind::Operand, "%d1"),
         ("bra NOWHERE;", LoadErrorKind::Unresolved, "NOWHERE"),
-        ("tex.2d.v4.f32.f32 {%f1,%f2,%f3,%f4}, [%d1, {%f1,%f2}];", LoadErrorKind::Syntax, ""),
-        ("wgmma.fence.sync.aligned;", LoadErrorKind::Unsupported, "wgmma"),
-        ("cp.async.bulk.commit_group;", LoadErrorKind::Unsupported, "bulk"),
-        ("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%f1,%f1,%f1,%f1},{%r1,%r1,%r1,%r1},{%r1,%r1},{%f1,%f1,%f1,%f1};", LoadErrorKind::Unsupported, "mma"),
+        (
+            "tex.2d.v4.f32.f32 {%f1,%f2,%f3,%f4}, [%d1, {%f1,%f2}];",
+            LoadErrorKind::Syntax,
+            "",
+        ),
+        (
+            "wgmma.fence.sync.aligned;",
+            LoadErrorKind::Unsupported,
+            "wgmma",
+        ),
+        (
+            "cp.async.bulk.commit_group;",
+            LoadErrorKind::Unsupported,
+            "bulk",
+        ),
+        (
+            "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%f1,%f1,%f1,%f1},{%r1,%r1,%r1,%r1},{%r1,%r1},{%f1,%f1,%f1,%f1};",
+            LoadErrorKind::Unsupported,
+            "mma",
+        ),
         ("min.f64 %d1, %d2;", LoadErrorKind::Operand, "min"),
-        ("fma.f32 %f1, %f2, %f3, %f4;", LoadErrorKind::Operand, "rounding"),
+        (
+            "fma.f32 %f1, %f2, %f3, %f4;",
+            LoadErrorKind::Operand,
+            "rounding",
+        ),
         ("ld.global.u32 %r1, %d1;", LoadErrorKind::Operand, "address"),
-        ("call (%r1), missing, (%r2);", LoadErrorKind::Unresolved, "missing"),
+        (
+            "call (%r1), missing, (%r2);",
+            LoadErrorKind::Unresolved,
+            "missing",
+        ),
     ] {
         let e = refused(&kernel(statement));
         assert_eq!((e.kind, e.line), (kind, 6), "{e}");
@@ -43,11 +77,24 @@ fn what_is_not_known_is_named_with_its_line() {
 
 #[test]
 fn newer_targets_and_32_bit_addresses_are_refused() {
-    for text in [".version 8.0\n.target sm_90\n", ".version 8.0\n.target sm_89\n", ".version 8.0\n.target sm_80\n.address_size 32\n"] {
-        assert!(Module::compile(text, "m").is_err_and(|e| e.kind == LoadErrorKind::Unsupported), "{text}");
+    for text in [
+        ".version 8.0\n.target sm_90\n",
+        ".version 8.0\n.target sm_89\n",
+        ".version 8.0\n.target sm_80\n.address_size 32\n",
+    ] {
+        assert!(
+            Module::compile(text, "m").is_err_and(|e| e.kind == LoadErrorKind::Unsupported),
+            "{text}"
+        );
     }
     assert!(Module::compile("", "m").is_err_and(|e| e.kind == LoadErrorKind::Syntax));
-    assert!(Module::compile(".version 7.0\n.target sm_52, debug\n.address_size 64\n", "m").is_ok());
+    assert!(
+        Module::compile(
+            ".version 7.0\n.target sm_52, debug\n.address_size 64\n",
+            "m"
+        )
+        .is_ok()
+    );
 }
 
 #[test]
@@ -60,10 +107,25 @@ fn parameters_shared_memory_and_directives_are_reported() {
     );
     let m = Module::compile(&text, "m").unwrap_or_else(|e| panic!("{e}"));
     let k = m.kernel("k").expect("declared");
-    let params: Vec<_> = k.parameters.iter().map(|p| (p.offset, p.size, p.align)).collect();
+    let params: Vec<_> = k
+        .parameters
+        .iter()
+        .map(|p| (p.offset, p.size, p.align))
+        .collect();
     assert_eq!(params, [(0, 4, 4), (16, 20, 16), (40, 8, 8)]);
-    assert_eq!((k.parameter_bytes, k.static_shared_bytes, k.local_bytes, k.const_bytes), (48, 112, 48, 12));
-    assert_eq!((k.max_threads, k.min_blocks_per_sm), (Some([128, 2, 1]), Some(2)));
+    assert_eq!(
+        (
+            k.parameter_bytes,
+            k.static_shared_bytes,
+            k.local_bytes,
+            k.const_bytes
+        ),
+        (48, 112, 48, 12)
+    );
+    assert_eq!(
+        (k.max_threads, k.min_blocks_per_sm),
+        (Some([128, 2, 1]), Some(2))
+    );
     assert_eq!(m.globals()[0].bytes, [1, 0, 0, 0, 2, 0, 0, 0]);
     assert_eq!(m.globals()[1].bytes, 1f32.to_le_bytes());
 }

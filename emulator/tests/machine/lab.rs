@@ -3,13 +3,16 @@
 use std::sync::{Arc, LazyLock};
 
 use cuda_emulator::{
-    Checks, DeviceMemory, Fault, FaultKind, Instance, LaunchConfig, LaunchCounters, LaunchError, LaunchReport, Module,
-    Options, launch,
+    Checks, DeviceMemory, Fault, FaultKind, Instance, LaunchConfig, LaunchCounters, LaunchError,
+    LaunchReport, Module, Options, launch,
 };
 
 /// The kernels of `kernels.cu`, compiled once.
 static KERNELS: LazyLock<Arc<Module>> = LazyLock::new(|| {
-    Arc::new(Module::compile(include_str!("kernels.ptx"), "kernels.ptx").unwrap_or_else(|e| panic!("{e}")))
+    Arc::new(
+        Module::compile(include_str!("kernels.ptx"), "kernels.ptx")
+            .unwrap_or_else(|e| panic!("{e}")),
+    )
 });
 
 /// An argument of a kernel.
@@ -33,13 +36,23 @@ impl Lab {
     /// A device with a module of this text (without the header).
     pub fn ptx(body: &str) -> Lab {
         let text = format!(".version 8.0\n.target sm_86\n.address_size 64\n{body}");
-        Lab::with(Arc::new(Module::compile(&text, "test").unwrap_or_else(|e| panic!("{e}"))))
+        Lab::with(Arc::new(
+            Module::compile(&text, "test").unwrap_or_else(|e| panic!("{e}")),
+        ))
     }
 
     fn with(module: Arc<Module>) -> Lab {
         let memory = DeviceMemory::new(DeviceMemory::RTX_3090_BYTES).expect("address space");
         let instance = Instance::new(&module, &memory).expect("variables fit");
-        Lab { memory, instance, options: Options { threads: 2, counters: true, ..Options::default() } }
+        Lab {
+            memory,
+            instance,
+            options: Options {
+                threads: 2,
+                counters: true,
+                ..Options::default()
+            },
+        }
     }
 
     pub fn unchecked(mut self) -> Lab {
@@ -62,13 +75,22 @@ impl Lab {
 
     /// A buffer that nobody wrote.
     pub fn room<T>(&self, count: usize) -> u64 {
-        self.memory.alloc((count * size_of::<T>()) as u64, "out").expect("fits")
+        self.memory
+            .alloc((count * size_of::<T>()) as u64, "out")
+            .expect("fits")
     }
 
     pub fn get<T: bytemuck::Pod + bytemuck::Zeroable>(&self, at: u64, count: usize) -> Vec<T> {
-        assert_eq!(self.memory.first_uninit(at, (count * size_of::<T>()) as u64), None, "the kernel left a hole");
+        assert_eq!(
+            self.memory
+                .first_uninit(at, (count * size_of::<T>()) as u64),
+            None,
+            "the kernel left a hole"
+        );
         let mut out = vec![T::zeroed(); count];
-        self.memory.read(at, bytemuck::cast_slice_mut(&mut out)).expect("allocated");
+        self.memory
+            .read(at, bytemuck::cast_slice_mut(&mut out))
+            .expect("allocated");
         out
     }
 
@@ -90,13 +112,20 @@ impl Lab {
                 Arg::I32(v) => params.extend(v.to_le_bytes()),
             }
         }
-        let config =
-            LaunchConfig { kernel, grid, block, dynamic_shared_bytes: shared, params: &params, cooperative: false };
+        let config = LaunchConfig {
+            kernel,
+            grid,
+            block,
+            dynamic_shared_bytes: shared,
+            params: &params,
+            cooperative: false,
+        };
         launch(&self.memory, &self.instance, &config, &self.options)
     }
 
     pub fn run(&self, kernel: &str, grid: u32, block: u32, args: &[Arg]) -> LaunchReport {
-        self.try_launch(kernel, [grid, 1, 1], [block, 1, 1], 0, args).unwrap_or_else(|e| panic!("{kernel}: {e}"))
+        self.try_launch(kernel, [grid, 1, 1], [block, 1, 1], 0, args)
+            .unwrap_or_else(|e| panic!("{kernel}: {e}"))
     }
 
     /// The fault that a launch must end with.
@@ -108,7 +137,13 @@ impl Lab {
         }
     }
 
-    pub fn counters(&self, kernel: &str, block: [u32; 3], shared: u32, args: &[Arg]) -> LaunchCounters {
+    pub fn counters(
+        &self,
+        kernel: &str,
+        block: [u32; 3],
+        shared: u32,
+        args: &[Arg],
+    ) -> LaunchCounters {
         self.try_launch(kernel, [1, 1, 1], block, shared, args)
             .unwrap_or_else(|e| panic!("{kernel}: {e}"))
             .counters

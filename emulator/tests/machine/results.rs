@@ -21,7 +21,11 @@ fn calls_recursion_and_function_pointers() {
     let out = lab.room::<i32>(64);
     lab.run("calls", 1, 64, &[Ptr(out), I32(11)]);
     fn fibonacci(n: i32) -> i32 {
-        if n < 2 { n } else { fibonacci(n - 1) + fibonacci(n - 2) }
+        if n < 2 {
+            n
+        } else {
+            fibonacci(n - 1) + fibonacci(n - 2)
+        }
     }
     let want: Vec<i32> = (0..64)
         .map(|t| {
@@ -41,7 +45,10 @@ fn module_variables_keep_their_values_between_launches() {
     lab.run("globals", 1, 32, &[Ptr(out)]);
     let table = [3, 1, 4, 1, 5, 9, 2, 6];
     // Lane 0 writes after the warp has read: the kernel's own order.
-    assert_eq!(lab.get::<i32>(out, 32), (0..32).map(|t| table[t & 7] + 42).collect::<Vec<_>>());
+    assert_eq!(
+        lab.get::<i32>(out, 32),
+        (0..32).map(|t| table[t & 7] + 42).collect::<Vec<_>>()
+    );
     let (address, size) = lab.instance.global("variable").expect("declared");
     assert_eq!((lab.get::<i32>(address, 1)[0], size), (1, 4));
     lab.run("globals", 1, 32, &[Ptr(out)]);
@@ -61,9 +68,17 @@ fn collectives_follow_the_isa() {
         // Lanes in segments of eight: those whose partner lies beyond their own segment keep their value.
         assert_eq!(row(2), t ^ 7);
         assert_eq!(row(3), (t & !3) + 3);
-        assert_eq!(row(4), (0..32).filter(|l| l % 5 == 0).fold(0, |m, l| m | 1 << l));
+        assert_eq!(
+            row(4),
+            (0..32).filter(|l| l % 5 == 0).fold(0, |m, l| m | 1 << l)
+        );
         assert_eq!(row(5), 3);
-        assert_eq!(row(6), (0..32).filter(|l| l % 5 == t % 5).fold(0, |m, l| m | 1 << l));
+        assert_eq!(
+            row(6),
+            (0..32)
+                .filter(|l| l % 5 == t % 5)
+                .fold(0, |m, l| m | 1 << l)
+        );
         assert_eq!(row(7), 496 + 31);
         assert_eq!(row(8), 0u32.wrapping_sub(1).wrapping_add(1));
         assert_eq!(row(9), u32::MAX);
@@ -75,7 +90,12 @@ fn shuffles_of_two_branches_with_their_own_masks() {
     let lab = Lab::new();
     let out = lab.room::<i32>(32);
     lab.run("mask_split", 1, 32, &[Ptr(out)]);
-    assert_eq!(lab.get::<i32>(out, 32), (0..32).map(|t| if t < 16 { t ^ 1 } else { t ^ 2 }).collect::<Vec<_>>());
+    assert_eq!(
+        lab.get::<i32>(out, 32),
+        (0..32)
+            .map(|t| if t < 16 { t ^ 1 } else { t ^ 2 })
+            .collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -96,7 +116,12 @@ fn named_barriers_order_a_producer_and_a_consumer() {
         let lab = Lab::new().seed(seed);
         let out = lab.room::<i32>(256);
         lab.run("pipe_clean", 1, 64, &[Ptr(out)]);
-        assert_eq!(lab.get::<i32>(out, 256), (0..256).map(|i| 100 * (i / 32) + 31 - i % 32).collect::<Vec<_>>());
+        assert_eq!(
+            lab.get::<i32>(out, 256),
+            (0..256)
+                .map(|i| 100 * (i / 32) + 31 - i % 32)
+                .collect::<Vec<_>>()
+        );
     }
 }
 
@@ -113,16 +138,33 @@ fn lanes_that_spin_for_a_lane_of_their_warp_get_there() {
 #[test]
 fn a_grid_barrier_made_by_hand_works_with_more_blocks_than_workers() {
     let lab = Lab::new();
-    let (data, arrived, out) = (lab.room::<i32>(6 * 64), lab.put(&[0u32]), lab.room::<i32>(6 * 64));
-    lab.run("grid_barrier", 6, 64, &[Ptr(data), Ptr(arrived), Ptr(out), I32(3)]);
-    assert_eq!(lab.get::<i32>(out, 384), (0..384).map(|i| (i + 192) % 384).collect::<Vec<_>>());
+    let (data, arrived, out) = (
+        lab.room::<i32>(6 * 64),
+        lab.put(&[0u32]),
+        lab.room::<i32>(6 * 64),
+    );
+    lab.run(
+        "grid_barrier",
+        6,
+        64,
+        &[Ptr(data), Ptr(arrived), Ptr(out), I32(3)],
+    );
+    assert_eq!(
+        lab.get::<i32>(out, 384),
+        (0..384).map(|i| (i + 192) % 384).collect::<Vec<_>>()
+    );
 }
 
 #[test]
 fn the_last_block_sees_what_all_blocks_wrote() {
     let lab = Lab::new();
     let (parts, count, out) = (lab.room::<f32>(20), lab.put(&[0u32]), lab.room::<f32>(1));
-    lab.run("last_block_clean", 20, 64, &[Ptr(parts), Ptr(count), Ptr(out)]);
+    lab.run(
+        "last_block_clean",
+        20,
+        64,
+        &[Ptr(parts), Ptr(count), Ptr(out)],
+    );
     assert_eq!(lab.get::<f32>(out, 1), [210.0]);
 }
 
@@ -149,7 +191,12 @@ fn copies_land_and_fill_with_zeros() {
     lab.run("async_clean", 1, 128, &[Ptr(out), Ptr(input)]);
     assert_eq!(lab.get::<i32>(out, 128), (0..128).rev().collect::<Vec<_>>());
     lab.run("async_zero_fill", 1, 32, &[Ptr(out), Ptr(input), I32(20)]);
-    assert_eq!(lab.get::<i32>(out, 128), (0..128).map(|i| if i < 82 { i } else { 0 }).collect::<Vec<_>>());
+    assert_eq!(
+        lab.get::<i32>(out, 128),
+        (0..128)
+            .map(|i| if i < 82 { i } else { 0 })
+            .collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -159,7 +206,12 @@ fn lanes_that_take_both_sides_of_a_loop_are_right() {
     lab.run("lanes_apart", 1, 32, &[Ptr(out), I32(3000)]);
     let odd = (0..3000).fold(0i32, |v, i| v.wrapping_mul(3).wrapping_add(i));
     let even = (0..3000).fold(0i32, |v, i| v.wrapping_mul(5).wrapping_sub(i));
-    assert_eq!(lab.get::<i32>(out, 32), (0..32).map(|t| if t % 2 == 1 { odd } else { even }).collect::<Vec<_>>());
+    assert_eq!(
+        lab.get::<i32>(out, 32),
+        (0..32)
+            .map(|t| if t % 2 == 1 { odd } else { even })
+            .collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -220,5 +272,8 @@ fn indexed_branches_and_scopes_that_reuse_names() {
     );
     let out = lab.room::<u32>(32);
     lab.run("k", 1, 32, &[Ptr(out)]);
-    assert_eq!(lab.get::<u32>(out, 32), (0..32).map(|l| [10, 78, 30][l % 3]).collect::<Vec<_>>());
+    assert_eq!(
+        lab.get::<u32>(out, 32),
+        (0..32).map(|l| [10, 78, 30][l % 3]).collect::<Vec<_>>()
+    );
 }

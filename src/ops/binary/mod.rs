@@ -91,7 +91,8 @@ impl Operator for Binary {
                 Binary::Mul => g.apply(Binary::Mul, &[dy, b])?,
                 Binary::Div => g.apply(Binary::Div, &[dy, b])?,
             };
-            da = Some(g.sum_to(full, &g.shape(a).to_vec())?);
+            let shape = g.shape(a).to_vec();
+            da = Some(g.sum_to(full, &shape)?);
         }
         if cx.wanted[1] {
             let full = match self {
@@ -105,7 +106,8 @@ impl Operator for Binary {
                     g.apply(Unary::scale(-1.0), &[product])?
                 }
             };
-            db = Some(g.sum_to(full, &g.shape(b).to_vec())?);
+            let shape = g.shape(b).to_vec();
+            db = Some(g.sum_to(full, &shape)?);
         }
         Ok(Some(vec![da, db]))
     }

@@ -37,3 +37,24 @@ fn a_counter_is_one_integer() {
         "increment at '' expects a counter i32[1], found f32[1]"
     );
 }
+
+/// An update writes memory that survives the run, and nothing that it reads elsewhere.
+#[test]
+fn only_leaves_are_updated_and_through_one_operand() {
+    let mut g = Graph::new();
+    let input = g.input("input", [1], DType::I32).unwrap();
+    let error = g.increment(input).unwrap_err().to_string();
+    assert!(
+        error.contains("a parameter or state as operand 0"),
+        "{error}"
+    );
+
+    let average = g.state("average", [2, 3], DType::F32).unwrap();
+    let step = g.state("step", [1], DType::I32).unwrap();
+    let row = g.reshape(average, [6]).unwrap();
+    let view = g.reshape(row, [2, 3]).unwrap();
+    let error = g.ema(average, view, step, None).unwrap_err().to_string();
+    assert!(error.contains("'average' as operand 1 too"), "{error}");
+    let copy = g.scale(view, 1.0).unwrap();
+    g.ema(average, copy, step, None).unwrap();
+}

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use crate::device::reference::Array;
-use crate::ops::testing::{check, check_updates, hashed};
+use crate::ops::testing::{check, check_nan_shows, check_updates, hashed};
 use crate::tensor::DType;
 
 #[test]
@@ -41,4 +41,21 @@ fn pixels_without_features_are_finite() {
         &leaves,
         1e-5,
     );
+}
+
+#[test]
+fn nan_shows() {
+    check_nan_shows(|g| {
+        let a = g.parameter("a", [1, 2, 3, 5])?;
+        let b = g.parameter("b", [1, 2, 3, 5])?;
+        g.feature_distance(a, b)
+    });
+    check_nan_shows(|g| {
+        let a = g.parameter("a", [1, 2, 3, 5])?;
+        let b = g.parameter("b", [1, 2, 3, 5])?;
+        let distance = g.feature_distance(a, b)?;
+        let loss = g.sum_to(distance, &[])?;
+        let grad = g.gradients(loss, &[a])?[0];
+        Ok(grad.expect("the loss depends on a"))
+    });
 }

@@ -1,5 +1,5 @@
 use crate::graph::Graph;
-use crate::ops::testing::check;
+use crate::ops::testing::{check, check_nan_shows};
 
 #[test]
 fn samples_and_their_gradients() {
@@ -28,6 +28,21 @@ fn divergence_and_its_gradients() {
             g.gaussian_kl(mean, logvar)
         });
     }
+}
+
+#[test]
+fn nan_shows() {
+    check_nan_shows(|g| {
+        let mean = g.parameter("mean", [2, 33])?;
+        let logvar = g.parameter("logvar", [2, 33])?;
+        let noise = g.parameter("noise", [2, 33])?;
+        g.reparameterize(mean, logvar, noise)
+    });
+    check_nan_shows(|g| {
+        let mean = g.parameter("mean", [2, 33])?;
+        let logvar = g.parameter("logvar", [2, 33])?;
+        g.gaussian_kl(mean, logvar)
+    });
 }
 
 #[test]

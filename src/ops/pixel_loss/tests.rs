@@ -1,5 +1,5 @@
 use super::Distance;
-use crate::ops::testing::check;
+use crate::ops::testing::{check, check_nan_shows};
 
 #[test]
 fn losses_and_gradients() {
@@ -18,5 +18,16 @@ fn losses_and_gradients() {
                 g.mean_pixel_loss(distance, a, b)
             });
         }
+    }
+}
+
+#[test]
+fn nan_shows() {
+    for distance in [Distance::L1, Distance::L2] {
+        check_nan_shows(|g| {
+            let a = g.parameter("a", [2, 33])?;
+            let b = g.parameter("b", [2, 33])?;
+            g.mean_pixel_loss(distance, a, b)
+        });
     }
 }

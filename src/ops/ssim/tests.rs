@@ -1,5 +1,5 @@
 use crate::graph::{Graph, GraphError};
-use crate::ops::testing::check;
+use crate::ops::testing::{check, check_nan_shows};
 use crate::tensor::DType;
 
 fn correlated(
@@ -46,4 +46,22 @@ fn similarities_and_gradients() {
 #[test]
 fn larger_images_match_in_all_blocks() {
     check(|g| correlated(g, &[2, 43, 29, 3], 1.0, false));
+}
+
+#[test]
+fn nan_shows() {
+    check_nan_shows(|g| {
+        let a = g.parameter("a", [1, 13, 12, 2])?;
+        let b = g.parameter("b", [1, 13, 12, 2])?;
+        g.ssim(a, b)
+    });
+    check_nan_shows(|g| {
+        let a = g.parameter("a", [1, 13, 12, 2])?;
+        let b = g.parameter("b", [1, 13, 12, 2])?;
+        let similarity = g.ssim(a, b)?;
+        // Only the gradient's NaN can show here.
+        let loss = g.sum_to(similarity, &[])?;
+        let grad = g.gradients(loss, &[a])?[0];
+        Ok(grad.expect("the loss depends on a"))
+    });
 }

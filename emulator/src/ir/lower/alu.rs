@@ -2021,14 +2021,22 @@ impl Lowering<'_> {
         if stem == "vmad" {
             self.operands(i, 4)?;
             let split = |o: &Operand| match o {
-                Operand::Negated(name) => (Operand::Name { name: name.clone(), offset: 0 }, true),
+                Operand::Negated(name) => (
+                    Operand::Name {
+                        name: name.clone(),
+                        offset: 0,
+                    },
+                    true,
+                ),
                 other => (other.clone(), false),
             };
             let [(a, negate_a), (b, negate_b), (c, negate_c)] =
                 [&i.operands[1], &i.operands[2], &i.operands[3]].map(split);
             let negate_product = negate_a != negate_b;
             if (negate_product && negate_c) || (plus_one && (negate_a || negate_b || negate_c)) {
-                return self.operand_error("`vmad` negates the product or the addend, and neither with `.po`");
+                return self.operand_error(
+                    "`vmad` negates the product or the addend, and neither with `.po`",
+                );
             }
             let d = self.d32(&i.operands[0], Type::B32)?;
             let (a, oa) = self.part(&a, at.is_signed())?;

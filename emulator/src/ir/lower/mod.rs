@@ -12,11 +12,11 @@ use names::{Binding, Lowering, Modifiers, ModuleNames, Place, Result, error};
 
 use super::code::{Builtin, Call, CallTarget, Class, Function, Op, Passed, Reg, Site};
 use super::{Global, GlobalSpace, Kernel, Parameter, Relocation, SharedVariable, layout};
+use crate::ptx::LoadErrorKind;
 use crate::ptx::ast::{
     Function as AstFunction, Init, Instruction, Linkage, Number, Operand, Space, Statement,
     SyntaxTree, Type, Variable,
 };
-use crate::ptx::LoadErrorKind;
 
 /// The largest parameter buffer of a kernel (PTX ISA 8.1 and later on sm_70 and newer).
 const MAX_PARAMETER_BYTES: u64 = 32764;

@@ -2,8 +2,10 @@
 //!
 //! `x` and `dy` are first copied into panels of 48 channels, because a pixel's channels lie a power of two apart in
 //! NHWC and a column of them would fall into one set of L1. A task owns 48×48 channels, sums all taps over all pixels
-//! in image order in a buffer that stays in L2 (9 taps: 83 KiB), and then writes its part of the OIHW gradient. Taps
-//! are those of the forward phases: through an upsample 16 folded taps on the small map instead of 9 on the large one.
+//! in image order in a buffer that stays in L2 (9 taps: 83 KiB), a band of rows after the other so that the taps share
+//! what a band brings into L2 (a fifth quicker at 256² than tap after tap), and then writes its part of the OIHW
+//! gradient. Taps are those of the forward phases: through an upsample 16 folded taps on the small map instead of 9 on
+//! the large one.
 
 use super::direct::bits;
 use super::geometry::{Axis, ConvGeometry, MAX_KERNEL, Phase, Tap};
@@ -12,10 +14,10 @@ use crate::device::cpu::gemm::kernel::{Block, PANEL, ROWS, Segment, block};
 use crate::device::cpu::gemm::pack::{pack_panel, padded, panel, panel_count};
 use crate::device::cpu::threads::{Shared, parallel, parallel_slots, width};
 
-/// Most runs of pixels (rows of the image where they are not contiguous) per product.
+/// Most rows of a band, and so most runs of pixels per product.
 const RUNS: usize = 64;
 
-/// Most pixels per product: 512 rows of a panel of `x` and as many of `dy` are 192 KiB of L2.
+/// Pixels per band, about: 512 of a panel of `x` and as many of `dy` are 192 KiB of L2.
 const K_BLOCK: usize = 512;
 
 /// Images are taken together until they have this many pixels, so that the passes over the gradient are few.
@@ -38,7 +40,6 @@ struct Runs {
     /// First `dy` pixel of each run, as eight pointers to consecutive channels.
     rows: [[*const f32; ROWS]; RUNS],
     count: usize,
-    pixels: usize,
     /// The pixel of `dy` and of `x` that would continue the last run.
     next: (usize, usize),
 }
@@ -145,7 +146,7 @@ impl DirectWeightGrad {
         x_panels: &[f32],
         dy_panels: &[f32],
         (o, c): (usize, usize),
-        sums: &mut [f32],
+        mut sums: &mut [f32],
     ) {
         let g = &self.geometry;
         let (oh, ow) = (g.output_height(), g.output_width());
@@ -157,61 +158,37 @@ impl DirectWeightGrad {
             segments: [Segment { b_row: 0, k: 0 }; RUNS],
             rows: [[std::ptr::null(); ROWS]; RUNS],
             count: 0,
-            pixels: 0,
             next: (usize::MAX, usize::MAX),
         };
-        for ((y_phase, x_phase, ty, tx), sums) in
-            self.taps().zip(sums.chunks_exact_mut(PANEL * PANEL))
-        {
-            let mut accumulate = false;
-            let mut flush = |runs: &mut Runs| {
-                let c_rows: [usize; PANEL] = std::array::from_fn(|i| i * PANEL);
-                for row in (0..o_panel.columns).step_by(ROWS) {
-                    // SAFETY: runs lie inside the panels by construction; `sums` holds 48×48 floats.
-                    unsafe {
-                        block(
-                            isa,
-                            &Block {
-                                segments: runs.segments.as_ptr(),
-                                segment_count: runs.count,
-                                a: runs.rows.as_ptr().cast(),
-                                a_segment: ROWS,
-                                a_offset: row,
-                                a_step: x_phase.step * o_panel.width,
-                                b: x,
-                                b_width: c_panel.width,
-                                b_step: x_phase.source_step,
-                                c: sums.as_mut_ptr(),
-                                c_rows: c_rows[row..].as_ptr(),
-                                column: 0,
-                                accumulate,
-                                bias: std::ptr::null(),
-                                residual: std::ptr::null(),
-                                rows: (o_panel.columns - row).min(ROWS),
-                                columns: c_panel.columns,
-                            },
-                        );
-                    }
-                }
-                accumulate = true;
-                (runs.count, runs.pixels, runs.next) = (0, 0, (usize::MAX, usize::MAX));
+        let c_rows: [usize; PANEL] = std::array::from_fn(|i| i * PANEL);
+        for (y_phase, x_phase) in self.phases() {
+            let rows = images * y_phase.count;
+            let band = (K_BLOCK / x_phase.count.max(1)).clamp(1, RUNS);
+            let pairs = || {
+                let taps = y_phase.taps().iter();
+                taps.flat_map(|&ty| x_phase.taps().iter().map(move |&tx| (ty, tx)))
             };
-            let inside_y = y_phase.inside(ty, g.height);
-            let inside_x = x_phase.inside(tx, g.width);
-            for image in 0..images {
-                for gy in inside_y.clone() {
-                    let out_row = image * oh + y_phase.first + gy * y_phase.step;
-                    let source_y = (gy * y_phase.source_step) as isize + ty.offset;
-                    let source_row = image * g.height + source_y as usize;
-                    let mut gx = inside_x.start;
-                    while gx < inside_x.end {
-                        if runs.pixels == K_BLOCK || runs.count == RUNS {
-                            flush(&mut runs);
+            let count = pairs().count();
+            let (taps_sums, rest) = sums.split_at_mut(count * PANEL * PANEL);
+            sums = rest;
+            // Taps within a band of rows: its panels come from L3 once, and from L2 for the other taps.
+            for first in (0..rows.max(1)).step_by(band) {
+                for ((ty, tx), sums) in pairs().zip(taps_sums.chunks_exact_mut(PANEL * PANEL)) {
+                    (runs.count, runs.next) = (0, (usize::MAX, usize::MAX));
+                    let inside_y = y_phase.inside(ty, g.height);
+                    let inside_x = x_phase.inside(tx, g.width);
+                    for row in first..rows.min(first + band) {
+                        let (image, gy) = (row / y_phase.count, row % y_phase.count);
+                        if !inside_y.contains(&gy) || inside_x.is_empty() {
+                            continue;
                         }
-                        let k = (inside_x.end - gx).min(K_BLOCK - runs.pixels);
-                        let out = out_row * ow + x_phase.first + gx * x_phase.step;
-                        let source_x = (gx * x_phase.source_step) as isize + tx.offset;
-                        let source = source_row * g.width + source_x as usize;
+                        let source_y = (gy * y_phase.source_step) as isize + ty.offset;
+                        let source_x = (inside_x.start * x_phase.source_step) as isize + tx.offset;
+                        let out_y = image * oh + y_phase.first + gy * y_phase.step;
+                        let out = out_y * ow + x_phase.first + inside_x.start * x_phase.step;
+                        let source =
+                            (image * g.height + source_y as usize) * g.width + source_x as usize;
+                        let k = inside_x.len();
                         if runs.next == (out, source) {
                             runs.segments[runs.count - 1].k += k;
                         } else {
@@ -220,13 +197,37 @@ impl DirectWeightGrad {
                                 std::array::from_fn(|i| dy.wrapping_add(out * o_panel.width + i));
                             runs.count += 1;
                         }
-                        runs.pixels += k;
                         runs.next = (out + k * x_phase.step, source + k * x_phase.source_step);
-                        gx += k;
+                    }
+                    for row in (0..o_panel.columns).step_by(ROWS) {
+                        // SAFETY: runs lie inside the panels by construction; `sums` holds 48×48 floats.
+                        unsafe {
+                            block(
+                                isa,
+                                &Block {
+                                    segments: runs.segments.as_ptr(),
+                                    segment_count: runs.count,
+                                    a: runs.rows.as_ptr().cast(),
+                                    a_segment: ROWS,
+                                    a_offset: row,
+                                    a_step: x_phase.step * o_panel.width,
+                                    b: x,
+                                    b_width: c_panel.width,
+                                    b_step: x_phase.source_step,
+                                    c: sums.as_mut_ptr(),
+                                    c_rows: c_rows[row..].as_ptr(),
+                                    column: 0,
+                                    accumulate: first > 0,
+                                    bias: std::ptr::null(),
+                                    residual: std::ptr::null(),
+                                    rows: (o_panel.columns - row).min(ROWS),
+                                    columns: c_panel.columns,
+                                },
+                            );
+                        }
                     }
                 }
             }
-            flush(&mut runs);
         }
     }
 

@@ -6,15 +6,12 @@
 //! at 512→512, one thread: 4 tiles 1.40 ms against 2.07 by way of the scratch, 8 tiles 2.32 against 2.66, 16 tiles 4.43
 //! against 4.09 (each input is read for 16 columns at a time instead of 48).
 
-use super::scheme::{F2, F4, MAX_POINTS, Scheme};
+use super::scheme::{ENTRIES, F2, F4, MAX_POINTS, Scheme};
 use super::tiles::Tile;
 use crate::device::cpu::gemm::simd::{Job, Simd, prefetch};
 
 /// Most tiles.
 pub const TILES: usize = 8;
-
-/// Kernel entries.
-const ENTRIES: usize = 9;
 
 /// The products of a run of depth, for one panel of the filter and some lines of points.
 pub struct FewTiles {

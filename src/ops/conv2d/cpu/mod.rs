@@ -9,6 +9,7 @@ mod direct;
 mod direct_wgrad;
 mod few_tiles;
 mod filter;
+mod filter_points;
 mod geometry;
 mod scheme;
 #[cfg(test)]

@@ -6,6 +6,8 @@
 
 use crate::device::cpu::gemm::simd::Simd;
 
+/// Kernel entries, 3×3.
+pub const ENTRIES: usize = 9;
 /// Most interpolation points (m + 2) of a scheme.
 pub const MAX_POINTS: usize = 6;
 /// Most outputs per side (m) of a scheme.

@@ -18,13 +18,14 @@
 
 use super::few_tiles::{self, FewTiles};
 use super::filter::{COLUMNS, DEPTH, PACK_WORK, Side};
+use super::filter_points::TransformFilter;
 use super::geometry::ConvGeometry;
-use super::scheme::{F2, F4, MAX_POINTS, Scheme};
+use super::scheme::ENTRIES;
 use super::tiles::{Gather, Gathered, Layout, Points, Scatter, Tile, Tiled};
 use crate::device::cpu::gemm::Isa;
 use crate::device::cpu::gemm::kernel::{Block, LANE_MULTIPLE, PANEL, ROWS, Segment, block};
 use crate::device::cpu::gemm::pack::{Panel, padded, panel, panel_count};
-use crate::device::cpu::gemm::simd::{Job, Simd, prefetch};
+use crate::device::cpu::gemm::simd::prefetch;
 use crate::device::cpu::threads::{Shared, parallel, parallel_slots, width};
 
 /// Run of depth between a load and a store of a product's tile.
@@ -353,9 +354,6 @@ impl Winograd {
 /// Parts that a panel's points are split into, so that two threads can share out any number of panels.
 const HALVES: usize = 2;
 
-/// Kernel entries.
-const ENTRIES: usize = 9;
-
 /// A running convolution.
 struct Pass<'a> {
     conv: &'a Winograd,
@@ -571,86 +569,5 @@ impl Pass<'_> {
         };
         // SAFETY: `y` and the buffers fit the geometry.
         unsafe { scatter.run(self.isa) }
-    }
-}
-
-/// Transforms part of a filter to points: `G g Gᵀ`.
-struct TransformFilter {
-    tile: Tile,
-    /// Kernel entries, `depth_stride` apart along the depth and `entry_stride` from entry to entry.
-    from: *const f32,
-    entry_stride: usize,
-    depth_stride: usize,
-    depth: usize,
-    width: usize,
-    /// The upper or the lower half of the square of points, or all of it.
-    half: Option<usize>,
-    /// Points, the first of those asked for at the start.
-    to: *mut f32,
-    /// From point to point.
-    point_stride: usize,
-    /// From depth to depth.
-    to_stride: usize,
-}
-
-impl TransformFilter {
-    /// Makes lines `FROM * POINTS / 2 .. TO * POINTS / 2` of the square.
-    #[inline(always)]
-    unsafe fn each<S: Simd, F: Scheme, const FROM: usize, const TO: usize>(self) {
-        for d in 0..self.depth {
-            for j in (0..self.width).step_by(S::LANES) {
-                // SAFETY: both sides hold `depth` rows of `width`, which is a multiple of every vector.
-                unsafe {
-                    let from = self.from.add(d * self.depth_stride + j);
-                    let mut half = [[S::zero(); 3]; MAX_POINTS];
-                    for kx in 0..3 {
-                        let mut g = [S::zero(); 3];
-                        for (ky, g) in g.iter_mut().enumerate() {
-                            *g = S::load(from.add((3 * ky + kx) * self.entry_stride));
-                        }
-                        let points = F::filter::<S>(&g);
-                        for (half, point) in half.iter_mut().zip(points) {
-                            half[kx] = point;
-                        }
-                    }
-                    let mut to = self.to.add(d * self.to_stride + j);
-                    for (i, half) in half.iter().enumerate().take(F::POINTS) {
-                        if 2 * i < FROM * F::POINTS || 2 * i >= TO * F::POINTS {
-                            continue;
-                        }
-                        let points = F::filter::<S>(half);
-                        for &point in points.iter().take(F::POINTS) {
-                            S::store(to, point);
-                            to = to.wrapping_add(self.point_stride);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn by_half<S: Simd, F: Scheme>(self) {
-        // SAFETY: passed on.
-        unsafe {
-            match self.half {
-                None => self.each::<S, F, 0, 2>(),
-                Some(0) => self.each::<S, F, 0, 1>(),
-                Some(_) => self.each::<S, F, 1, 2>(),
-            }
-        }
-    }
-}
-
-impl Job for TransformFilter {
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        // SAFETY: passed on.
-        unsafe {
-            match self.tile {
-                Tile::Two => self.by_half::<S, F2>(),
-                Tile::Four => self.by_half::<S, F4>(),
-            }
-        }
     }
 }

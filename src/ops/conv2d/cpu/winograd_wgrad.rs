@@ -1,12 +1,13 @@
 //! Weight gradient of 3×3 convolutions of stride 1 by Winograd's minimal filtering:
 //! `dg = Gᵀ[Σ_tiles (A dy Aᵀ) ⊙ (Bᵀ d B)]G`, the adjoint of the forward transform.
 //!
-//! A chunk of tiles of `x` and `dy` is transformed to points in panels of 48 channels; then a task owns 48×48 channels:
-//! its products over the chunk's tiles (36 points: 332 KiB, in L2) are transformed to nine kernel entries and added to
-//! the OIHW gradient. Tiles are summed in order, in chunks whose size depends on the geometry only.
+//! A chunk of tiles of `x` and `dy` is transformed to points in panels of 48 channels; then a task owns 96×96 channels
+//! (or 48×48 where there are few): its products over the chunk's tiles (36 points: 1.3 MiB, in L2) are transformed to
+//! nine kernel entries and added to the OIHW gradient. Tiles are summed in order, in chunks whose size depends on the
+//! geometry only.
 
 use super::geometry::ConvGeometry;
-use super::scheme::{F2, F4, MAX_POINTS, Scheme};
+use super::scheme::{ENTRIES, F2, F4, MAX_POINTS, Scheme};
 use super::tiles::{Gather, Gathered, Layout, Points, Tile, Tiled};
 use crate::device::cpu::gemm::Isa;
 use crate::device::cpu::gemm::kernel::{Block, LANE_MULTIPLE, PANEL, ROWS, Segment, block};
@@ -14,9 +15,20 @@ use crate::device::cpu::gemm::pack::{Panel, padded, panel, panel_count};
 use crate::device::cpu::gemm::simd::{Job, Simd};
 use crate::device::cpu::threads::{Shared, parallel, parallel_slots, width};
 
-/// Tiles per chunk: long enough a sum that transforming and adding its products costs little, few enough that the points
-/// of 512 channels on either side take 75 MB.
-const CHUNK_TILES: usize = 512;
+/// Tiles per chunk: long enough a sum that transforming and adding its products costs little, few enough that a chunk's
+/// points stay near. With 512 instead, 64→64 at 256² takes 67 ms instead of 34 and 256→256 at 32² 41 instead of 35 (one
+/// thread), and the workspace is 57 MB instead of 14.
+const CHUNK_TILES: usize = 64;
+
+/// Panels of either side per task, where that leaves [`TASKS_PER_THREAD`]: the points come from L3, each as often as
+/// there are tasks on the other side.
+const GROUP: usize = 2;
+
+/// Tasks per thread that keep threads from waiting for one another.
+const TASKS_PER_THREAD: usize = 4;
+
+/// Floats of one point of a pair of panels: a line more than a power of two times nine.
+const PAIR_POINT: usize = PANEL * PANEL + LANE_MULTIPLE;
 
 /// A weight gradient prepared for this method.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +72,17 @@ impl WinogradWeightGrad {
         self.tiles * self.tile.points() * self.x.channels * self.dy.channels
     }
 
+    /// Panels of each side per task.
+    fn group(&self) -> usize {
+        let groups = |tiled: &Tiled| panel_count(tiled.channels).div_ceil(GROUP);
+        let tasks = groups(&self.x) * groups(&self.dy);
+        if tasks >= TASKS_PER_THREAD * width() {
+            GROUP
+        } else {
+            1
+        }
+    }
+
     fn chunk(&self) -> usize {
         self.tiles.min(CHUNK_TILES)
     }
@@ -72,7 +95,7 @@ impl WinogradWeightGrad {
             padded(self.x.channels.max(self.dy.channels)),
             side(&self.x),
             side(&self.dy),
-            points * (PANEL * PANEL + LANE_MULTIPLE),
+            points * PAIR_POINT * self.group() * self.group(),
         ]
     }
 
@@ -93,8 +116,10 @@ impl WinogradWeightGrad {
         let slots = products.len() / products_len;
         let (x_points, dy_points) = (Shared::new(x_points), Shared::new(dy_points));
         let (products, dw) = (Shared::new(products), Shared::new(dw));
+        let group = self.group();
         let c_panels = panel_count(self.x.channels);
         let o_panels = panel_count(self.dy.channels);
+        let c_groups = c_panels.div_ceil(group);
         for first in (0..self.tiles).step_by(self.chunk()) {
             let tiles = (self.tiles - first).min(self.chunk());
             let some = tiles.div_ceil(8 * width());
@@ -121,27 +146,41 @@ impl WinogradWeightGrad {
                 // SAFETY: tasks write disjoint tiles of buffers that hold the chunk.
                 unsafe { gather.run(isa) }
             });
-            parallel_slots(self.work(), slots, c_panels * o_panels, |slot, task| {
-                let (o, c) = (
-                    panel(self.dy.channels, task / c_panels),
-                    panel(self.x.channels, task % c_panels),
-                );
+            let tasks = c_groups * o_panels.div_ceil(group);
+            let (x, dy) = (
+                self.points(x_points, &self.x, tiles),
+                self.points(dy_points, &self.dy, tiles),
+            );
+            let points = Sides { x, dy, tiles };
+            parallel_slots(self.work(), slots, tasks, |slot, task| {
                 let products = products.as_ptr().wrapping_add(slot * products_len);
-                let (x, dy) = (
-                    self.points(x_points, &self.x, tiles),
-                    self.points(dy_points, &self.dy, tiles),
-                );
+                let all = |first: usize, panels: usize| first..panels.min(first + group);
+                let o_range = all(task / c_groups * group, o_panels);
+                let c_range = all(task % c_groups * group, c_panels);
+                let pairs = || {
+                    o_range
+                        .clone()
+                        .flat_map(|o| c_range.clone().map(move |c| (o, c)))
+                };
+                let pair_len = self.tile.points() * PAIR_POINT;
                 // SAFETY: a slot is one thread's; a task owns its channels of the gradient.
                 unsafe {
-                    self.multiply(isa, tiles, (x, c), (dy, o), products);
-                    isa.run(Write {
-                        grad: self,
-                        products,
-                        o,
-                        c,
-                        accumulate: first > 0,
-                        dw,
-                    });
+                    for point in 0..self.tile.points() {
+                        for (pair, (o, c)) in pairs().enumerate() {
+                            let to = products.add(pair * pair_len + point * PAIR_POINT);
+                            self.multiply(isa, &points, point, (o, c), to);
+                        }
+                    }
+                    for (pair, (o, c)) in pairs().enumerate() {
+                        isa.run(Write {
+                            grad: self,
+                            products: products.add(pair * pair_len),
+                            o: panel(self.dy.channels, o),
+                            c: panel(self.x.channels, c),
+                            accumulate: first > 0,
+                            dw,
+                        });
+                    }
                 }
             });
         }
@@ -155,59 +194,69 @@ impl WinogradWeightGrad {
         }
     }
 
-    /// `products[point][o][c] = Σ_tiles dy · x` for one panel of each side.
+    /// `products[o][c] = Σ_tiles dy · x` at one point, for one panel of each side.
     ///
     /// # Safety
-    /// The points hold `tiles` tiles; `products` is this thread's.
+    /// `products` is this thread's.
     unsafe fn multiply(
         &self,
         isa: Isa,
-        tiles: usize,
-        (x, c): (Points, Panel),
-        (dy, o): (Points, Panel),
+        points: &Sides,
+        point: usize,
+        (o, c): (usize, usize),
         products: *mut f32,
     ) {
+        let (o, c) = (panel(self.dy.channels, o), panel(self.x.channels, c));
+        let Sides { x, dy, tiles } = *points;
         let c_rows: [usize; PANEL] = std::array::from_fn(|i| i * PANEL);
         let segment = Segment { b_row: 0, k: tiles };
-        for point in 0..self.tile.points() {
-            let a = dy
-                .start
-                .wrapping_add(point * dy.point_stride + o.first * tiles);
-            let b = x
-                .start
-                .wrapping_add(point * x.point_stride + c.first * tiles);
-            for row in (0..o.columns).step_by(ROWS) {
-                let rows: [*const f32; ROWS] =
-                    std::array::from_fn(|i| a.wrapping_add(row + i) as _);
-                // SAFETY: inside the panels of both sides and this thread's products.
-                unsafe {
-                    block(
-                        isa,
-                        &Block {
-                            segments: &segment,
-                            segment_count: 1,
-                            a: rows.as_ptr(),
-                            a_segment: 0,
-                            a_offset: 0,
-                            a_step: o.width,
-                            b,
-                            b_width: c.width,
-                            b_step: 1,
-                            c: products.add(point * (PANEL * PANEL + LANE_MULTIPLE)),
-                            c_rows: c_rows[row..].as_ptr(),
-                            column: 0,
-                            accumulate: false,
-                            bias: std::ptr::null(),
-                            residual: std::ptr::null(),
-                            rows: (o.columns - row).min(ROWS),
-                            columns: c.columns,
-                        },
-                    );
-                }
+        let a = dy
+            .start
+            .wrapping_add(point * dy.point_stride + o.first * tiles);
+        let b = x
+            .start
+            .wrapping_add(point * x.point_stride + c.first * tiles);
+        for row in (0..o.columns).step_by(ROWS) {
+            let rows: [*const f32; ROWS] = std::array::from_fn(|i| a.wrapping_add(row + i) as _);
+            // SAFETY: inside the panels of both sides and this thread's products.
+            unsafe {
+                block(
+                    isa,
+                    &Block {
+                        segments: &segment,
+                        segment_count: 1,
+                        a: rows.as_ptr(),
+                        a_segment: 0,
+                        a_offset: 0,
+                        a_step: o.width,
+                        b,
+                        b_width: c.width,
+                        b_step: 1,
+                        c: products,
+                        c_rows: c_rows[row..].as_ptr(),
+                        column: 0,
+                        accumulate: false,
+                        bias: std::ptr::null(),
+                        residual: std::ptr::null(),
+                        rows: (o.columns - row).min(ROWS),
+                        columns: c.columns,
+                    },
+                );
             }
         }
     }
 }
+
+/// A chunk's points of both sides.
+#[derive(Clone, Copy)]
+struct Sides {
+    x: Points,
+    dy: Points,
+    tiles: usize,
+}
+
+// SAFETY: the points are only read through it.
+unsafe impl Sync for Sides {}
 
 /// Transforms a task's products to kernel entries and writes or adds them to the gradient.
 struct Write<'a> {
@@ -222,7 +271,7 @@ struct Write<'a> {
 impl Write<'_> {
     #[inline(always)]
     unsafe fn each<S: Simd, F: Scheme>(self) {
-        let mut entries = [[0.0f32; PANEL]; 9];
+        let mut entries = [[0.0f32; PANEL]; ENTRIES];
         for o in 0..self.o.columns {
             for c in (0..self.c.columns).step_by(S::LANES) {
                 // SAFETY: products are 48 wide, a multiple of every vector.
@@ -231,7 +280,7 @@ impl Write<'_> {
                     for j in 0..F::POINTS {
                         let mut p = [S::zero(); MAX_POINTS];
                         for (i, p) in p.iter_mut().enumerate().take(F::POINTS) {
-                            let point = (i * F::POINTS + j) * (PANEL * PANEL + LANE_MULTIPLE);
+                            let point = (i * F::POINTS + j) * PAIR_POINT;
                             *p = S::load(self.products.add(point + o * PANEL + c));
                         }
                         let g = F::filter_grad::<S>(&p);
@@ -246,10 +295,10 @@ impl Write<'_> {
                     }
                 }
             }
-            let start = ((self.o.first + o) * self.grad.x.channels + self.c.first) * 9;
+            let start = ((self.o.first + o) * self.grad.x.channels + self.c.first) * ENTRIES;
             // SAFETY: tasks own disjoint blocks of the gradient.
-            let to = unsafe { self.dw.part(start, self.c.columns * 9) };
-            for (c, to) in to.chunks_exact_mut(9).enumerate() {
+            let to = unsafe { self.dw.part(start, self.c.columns * ENTRIES) };
+            for (c, to) in to.chunks_exact_mut(ENTRIES).enumerate() {
                 for (entry, to) in entries.iter().zip(to) {
                     *to = if self.accumulate {
                         *to + entry[c]

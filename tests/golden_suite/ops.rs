@@ -1,48 +1,18 @@
-//! Single operators against the golden `ops` files: results and gradients on the CPU, through plans.
+//! Family `ops`: single operators, results and gradients, through plans.
 //!
-//! Every `ops*.safetensors` of the golden folder is run; `ops*.json` beside it says which operator
-//! each case is, shapes come from the tensors. Files are NCHW, graphs NHWC.
+//! The JSON beside the file says which operator each case is, shapes come from the tensors. Files
+//! are NCHW, graphs NHWC.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
+use libtest_mimic::Failed;
 use medfusion::device::cpu::CpuDevice;
 use medfusion::graph::{Graph, GraphError, Plan, PlanOptions, Value};
 use medfusion::ops::{AvgPool, MaxPool, Unary};
 use medfusion::tensor::{DType, Tensor, TensorMap, nchw_to_nhwc, nhwc_to_nchw};
 use serde_json::Value as Json;
 
-/// Norm-wise, what the golden files ask for.
-const OUTPUT_TOLERANCE: f64 = 1e-4;
-const GRADIENT_TOLERANCE: f64 = 1e-3;
-
-fn folder() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let shared = manifest.join("../shared/golden");
-    match std::env::var_os("MEDFUSION_GOLDEN") {
-        Some(folder) => folder.into(),
-        None if shared.is_dir() => shared,
-        None => manifest.join("tests/golden"),
-    }
-}
-
-/// All tensors of a safetensors file.
-fn read(path: &Path) -> TensorMap {
-    let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let file = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
-    file.iter()
-        .map(|(name, view)| {
-            let dtype = match view.dtype() {
-                safetensors::Dtype::F32 => DType::F32,
-                safetensors::Dtype::F64 => DType::F64,
-                safetensors::Dtype::I64 => DType::I64,
-                other => panic!("{name}: no {other:?} is expected here"),
-            };
-            let tensor = Tensor::from_bytes(dtype, view.shape(), view.data().to_vec());
-            (name.to_owned(), tensor.expect("consistent"))
-        })
-        .collect()
-}
+use crate::harness::{Case as File, GRADIENT, OUTPUT, device};
 
 /// How far one tensor is from the file's.
 struct Comparison {
@@ -308,8 +278,8 @@ impl Case<'_> {
 
         let compared = self.tensors.iter().filter_map(|((kind, name), want)| {
             let (tensor, tolerance) = match kind.as_str() {
-                "out" => (name.clone(), OUTPUT_TOLERANCE),
-                "grad" => (format!("grad.{name}"), GRADIENT_TOLERANCE),
+                "out" => (name.clone(), OUTPUT),
+                "grad" => (format!("grad.{name}"), GRADIENT),
                 _ => return None,
             };
             let got = executable.output(&tensor).expect("an output");
@@ -344,70 +314,48 @@ fn relative_error(got: &[f32], want: &[f32]) -> f64 {
 }
 
 /// The cases of one file, by name.
-fn cases<'a>(ops: &'a Json, tensors: TensorMap, path: &Path) -> BTreeMap<&'a str, Case<'a>> {
-    let ops = ops.as_object().expect("'ops' describes the cases");
+fn cases(file: &File) -> Result<BTreeMap<&str, Case<'_>>, Failed> {
+    let ops = file.json["ops"].as_object().ok_or("no 'ops' in the JSON")?;
     let mut cases: BTreeMap<&str, Case<'_>> = BTreeMap::new();
-    for (key, tensor) in tensors {
+    for (key, tensor) in &file.tensors {
         let [kind, case, name] = key.splitn(3, '.').collect::<Vec<_>>()[..] else {
-            panic!("'{key}' is not kind.case.name");
+            return Err(format!("'{key}' is not kind.case.name").into());
         };
         let Some((case, description)) = ops.get_key_value(case) else {
-            panic!("nothing beside {} describes '{case}'", path.display());
+            return Err(format!("nothing in the JSON describes '{case}'").into());
         };
         let case = cases.entry(case).or_insert_with(|| Case {
             description,
             tensors: BTreeMap::new(),
         });
         case.tensors
-            .insert((kind.to_owned(), name.to_owned()), tensor);
+            .insert((kind.to_owned(), name.to_owned()), tensor.clone());
     }
-    assert_eq!(
-        cases.len(),
-        ops.len(),
-        "{}: a described case has no tensors",
-        path.display()
-    );
-    cases
+    if cases.len() != ops.len() {
+        return Err("a described operator has no tensors".into());
+    }
+    Ok(cases)
 }
 
-#[test]
-fn operators_match_the_golden_files() {
-    let folder = folder();
-    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
-        .unwrap_or_else(|e| panic!("golden folder {}: {e}", folder.display()))
-        .map(|entry| entry.expect("a readable folder").path())
-        .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("ops") && name.ends_with(".safetensors")
-        })
-        .collect();
-    files.sort();
-    assert!(
-        !files.is_empty(),
-        "no ops*.safetensors in {}",
-        folder.display()
-    );
-
-    let device = CpuDevice::new(None).expect("threads");
+pub fn run_case(file: &File) -> Result<(), Failed> {
+    let device = device();
     let mut failures = Vec::new();
-    for path in files {
-        let description = path.with_extension("json");
-        let text = std::fs::read_to_string(&description)
-            .unwrap_or_else(|e| panic!("{}: {e}", description.display()));
-        let json: Json = serde_json::from_str(&text).expect("valid JSON");
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        for (name, case) in cases(&json["ops"], read(&path), &path) {
-            let report = case.run(&device);
-            assert!(!report.is_empty(), "{name} has nothing to compare with");
-            let worst = report.iter().map(|c| c.error).fold(0.0, f64::max);
-            println!("{stem}/{name} → {worst:.1e}");
-            failures.extend(report.iter().filter(|c| c.error > c.tolerance).map(|c| {
-                format!(
-                    "{stem}/{name} {}: {:.2e} > {:.0e}",
-                    c.tensor, c.error, c.tolerance
-                )
-            }));
+    for (name, case) in cases(file)? {
+        let report = case.run(&device);
+        if report.is_empty() {
+            failures.push(format!("{name} has nothing to compare with"));
         }
+        let worst = report.iter().map(|c| c.error).fold(0.0, f64::max);
+        println!("{}/{name} → {worst:.1e}", file.name);
+        let wrong = report
+            .iter()
+            .filter(|c| c.error.is_nan() || c.error > c.tolerance);
+        failures.extend(
+            wrong.map(|c| format!("{name} {}: {:.2e} > {:.0e}", c.tensor, c.error, c.tolerance)),
+        );
     }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    match failures.is_empty() {
+        true => Ok(()),
+        false => Err(failures.join("\n").into()),
+    }
 }

@@ -1,0 +1,426 @@
+//! The binary as a person runs it: images out, and one clear error for every kind of bad input,
+//! with nothing half-written left behind.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use medfusion::checkpoint::{Overrides, StoredModel, open, save_folder, write_safetensors};
+use medfusion::data::Pixels;
+use medfusion::data::png::read_text;
+use medfusion::tensor::{Tensor, TensorMap};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn medfusion(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_medfusion"));
+    command
+        .args(arguments)
+        .current_dir(root())
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    medfusion(arguments).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn succeed(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        stderr(&output)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a command that has to fail: exit code not zero, exactly one line that starts with
+/// `error:`, naming each of `mentions`, and no panic.
+fn fail(arguments: &[&str], mentions: &[&str]) {
+    let output = run(arguments);
+    let text = stderr(&output);
+    assert!(!output.status.success(), "{arguments:?} succeeded");
+    assert!(
+        output.status.code().is_some(),
+        "{arguments:?} died of a signal: {text}"
+    );
+    assert!(!text.contains("panicked"), "{arguments:?}: {text}");
+    let errors = text
+        .lines()
+        .filter(|line| line.starts_with("error:"))
+        .count();
+    assert_eq!(errors, 1, "{arguments:?}: {text}");
+    for mention in mentions {
+        assert!(
+            text.contains(mention),
+            "{arguments:?} does not mention '{mention}': {text}"
+        );
+    }
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn pixels(path: &Path) -> Pixels {
+    Pixels::decode(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_grid_says_how_it_was_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let grid = folder.path().join("grid.png");
+    let out = grid.to_str().unwrap();
+    let printed = succeed(&[
+        "sample", "--count", "2", "--steps", "3", "--seed", "7", "--out", out,
+    ]);
+    assert!(printed.contains("6 images of 3 steps"), "{printed}");
+    assert_eq!(files(folder.path()), ["grid.png"]);
+    let text = read_text(&grid).unwrap();
+    let get = |key: &str| &text.iter().find(|(k, _)| k == key).unwrap().1;
+    assert_eq!(get("seed"), "7");
+    assert_eq!(get("steps"), "3");
+    assert_eq!(get("guidance"), "1");
+    assert_eq!(get("class"), "platelets,rbc,wbc");
+    assert_eq!(get("model_hash").len(), 16);
+    pixels(&grid);
+}
+
+#[test]
+fn an_image_does_not_depend_on_the_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let common = [
+        "sample",
+        "--class",
+        "wbc",
+        "--steps",
+        "4",
+        "--guidance",
+        "2",
+        "--seed",
+        "3",
+    ];
+    let sample = |name: &str, more: &[&str]| -> PathBuf {
+        let out = folder.path().join(name);
+        let arguments = [&common[..], more, &["--out", out.to_str().unwrap()]].concat();
+        succeed(&arguments);
+        out
+    };
+    let one = sample("one", &["--count", "3", "--batch", "1"]);
+    let three = sample("three", &["--count", "3", "--batch", "3"]);
+    let two = sample("two", &["--count", "3", "--batch", "2"]);
+    let rest = sample("rest", &["--count", "1", "--first", "2", "--batch", "1"]);
+    assert_eq!(
+        files(&one),
+        ["00000000_wbc.png", "00000001_wbc.png", "00000002_wbc.png"]
+    );
+    for name in files(&one) {
+        let want = std::fs::read(one.join(&name)).unwrap();
+        for other in [&two, &three] {
+            assert!(
+                std::fs::read(other.join(&name)).unwrap() == want,
+                "{name} depends on the batch"
+            );
+        }
+    }
+    let name = "00000002_wbc.png";
+    assert!(std::fs::read(rest.join(name)).unwrap() == std::fs::read(one.join(name)).unwrap());
+    let text = read_text(&one.join(name)).unwrap();
+    assert!(
+        text.contains(&("index".to_owned(), "2".to_owned())),
+        "{text:?}"
+    );
+}
+
+#[test]
+fn the_plan_is_explained() {
+    let text = succeed(&["sample", "--explain", "--count", "1", "--class", "0"]);
+    for part in [
+        "conv2d",
+        "group_norm",
+        "swish",
+        "in_blocks.0.0",
+        "fused:",
+        "memory",
+        "arena",
+    ] {
+        assert!(text.contains(part), "no '{part}' in\n{text}");
+    }
+}
+
+#[test]
+fn a_checkpoint_is_inspected_converted_and_sampled() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy");
+    let copy = copy.to_str().unwrap();
+    succeed(&["convert", "weights/cells64", copy, "--dtype", "bf16"]);
+    let text = succeed(&["inspect", copy, "--tensors"]);
+    assert!(
+        text.contains("bf16") && text.contains("in_conv.conv.weight"),
+        "{text}"
+    );
+    let grid = folder.path().join("g.png");
+    let out = grid.to_str().unwrap();
+    succeed(&[
+        "sample", "--model", copy, "--count", "1", "--steps", "2", "--out", out,
+    ]);
+    assert!(succeed(&["doctor"]).contains("cpu"));
+}
+
+#[test]
+fn images_are_reconstructed() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("images");
+    let images = images.to_str().unwrap();
+    succeed(&["sample", "--count", "1", "--steps", "5", "--out", images]);
+    let grid = folder.path().join("pairs.png");
+    let text = succeed(&[
+        "reconstruct",
+        images,
+        "--each",
+        "--out",
+        grid.to_str().unwrap(),
+    ]);
+    assert!(text.contains("psnr") && text.contains("3 images"), "{text}");
+    pixels(&grid);
+}
+
+#[test]
+fn settings_out_of_range_are_one_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let grid = folder.path().join("grid.png");
+    let images = folder.path().join("images");
+    let (grid, images) = (grid.to_str().unwrap(), images.to_str().unwrap());
+    let sample = |more: &[&str], mentions: &[&str]| {
+        fail(&[&["sample", "--out", grid], more].concat(), mentions);
+    };
+    sample(&["--steps", "0"], &["steps"]);
+    sample(&["--steps", "1001"], &["1000", "1001"]);
+    sample(&["--count", "0"], &["--count"]);
+    sample(&["--count", "1000000000"], &["folder"]);
+    sample(&["--count", "18446744073709551615"], &["images"]);
+    fail(
+        &["sample", "--count", "1000000000", "--out", images],
+        &["disk", "--count"],
+    );
+    sample(&["--class", "3"], &["3", "0 to 2"]);
+    sample(&["--class", "neutrophil"], &["neutrophil", "rbc"]);
+    sample(&["--opposite-class", "9"], &["9"]);
+    sample(&["--eta", "2"], &["eta"]);
+    sample(&["--guidance", "NaN"], &["guidance"]);
+    sample(&["--batch", "0"], &["--batch"]);
+    sample(&["--size", "63"], &["63", "multiples"]);
+    sample(&["--model", "no/such/model"], &["no/such/model"]);
+    sample(&["--model", "README.md"], &["README.md"]);
+    fail(
+        &[
+            "sample", "--batch", "100000", "--count", "100000", "--class", "0", "--out", images,
+        ],
+        &["largest batch that fits"],
+    );
+    fail(
+        &["reconstruct", "no/such/image.png"],
+        &["no/such/image.png"],
+    );
+    fail(&["reconstruct", "src"], &["no images"]);
+    fail(&["reconstruct", "README.md", "--out", grid], &["README.md"]);
+    fail(&["inspect", "Cargo.toml"], &["Cargo.toml"]);
+    assert!(
+        files(folder.path()).iter().all(|name| name == "images"),
+        "{:?}",
+        files(folder.path())
+    );
+}
+
+#[test]
+fn outputs_that_cannot_be_written_are_one_error() {
+    let folder = tempfile::tempdir().unwrap();
+    fail(
+        &[
+            "sample",
+            "--steps",
+            "1",
+            "--count",
+            "1",
+            "--out",
+            "/proc/none/grid.png",
+        ],
+        &["--out", "/proc/none"],
+    );
+    let file = folder.path().join("file");
+    std::fs::write(&file, "in the way").unwrap();
+    fail(
+        &[
+            "sample",
+            "--steps",
+            "1",
+            "--out",
+            file.join("x").to_str().unwrap(),
+        ],
+        &["--out"],
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "in the way");
+}
+
+/// A file-size limit fails writes as a full disk does, without needing one.
+#[test]
+fn a_full_disk_leaves_nothing_half_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let grid = folder.path().join("grid.png");
+    std::fs::write(&grid, "the old grid").unwrap();
+    let binary = env!("CARGO_BIN_EXE_medfusion");
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 2; exec '{binary}' sample --steps 1 --count 4 --out '{}'",
+        grid.display()
+    );
+    let output = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let text = stderr(&output);
+    assert!(!output.status.success(), "{text}");
+    assert!(
+        text.contains("grid.png") && text.contains("error:"),
+        "{text}"
+    );
+    assert!(!text.contains("panicked"), "{text}");
+    assert_eq!(files(folder.path()), ["grid.png"]);
+    assert_eq!(std::fs::read_to_string(&grid).unwrap(), "the old grid");
+}
+
+#[test]
+fn damaged_models_are_one_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = open(root().join("weights/cells64"), &Overrides::default()).unwrap();
+    let out = folder.path().join("grid.png");
+    let out = out.to_str().unwrap();
+    let sample = |path: &Path, mentions: &[&str]| {
+        fail(
+            &[
+                "sample",
+                "--steps",
+                "1",
+                "--model",
+                path.to_str().unwrap(),
+                "--out",
+                out,
+            ],
+            mentions,
+        );
+    };
+    let copy = |name: &str| -> PathBuf {
+        let path = folder.path().join(name);
+        save_folder(&path, &model.to_model(), None).unwrap();
+        path
+    };
+
+    let truncated = copy("truncated");
+    let file = truncated.join("unet.safetensors");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    sample(&truncated, &["unet.safetensors"]);
+
+    let flipped = copy("flipped");
+    let file = flipped.join("unet.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    sample(&flipped, &["unet.safetensors"]);
+
+    let edit = |name: &str, edit: &dyn Fn(&mut TensorMap)| -> PathBuf {
+        let path = folder.path().join(name);
+        let stored: StoredModel = model.to_model();
+        save_folder(&path, &stored, None).unwrap();
+        let mut unet = stored.unet;
+        edit(&mut unet);
+        write_safetensors(path.join("unet.safetensors"), &unet, &Default::default()).unwrap();
+        // Without digests the folder has to notice by looking at the tensors.
+        let json = path.join("model.json");
+        let text = std::fs::read_to_string(&json).unwrap();
+        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        config.as_object_mut().unwrap().remove("files");
+        std::fs::write(&json, config.to_string()).unwrap();
+        path
+    };
+    let weight = "in_conv.conv.weight";
+    let nan = edit("not-finite", &|unet| {
+        let shape = unet[weight].shape().to_vec();
+        let mut values = unet[weight].to_f32().unwrap().into_owned();
+        values[5] = f32::NAN;
+        unet.insert(weight.to_owned(), Tensor::from_f32(shape, &values));
+    });
+    sample(&nan, &[weight, "NaN"]);
+    let shape = edit("shape", &|unet| {
+        unet.insert(weight.to_owned(), Tensor::from_f32([3], &[0.0; 3]));
+    });
+    sample(&shape, &[weight]);
+    let missing = edit("missing", &|unet| {
+        unet.remove(weight);
+    });
+    sample(&missing, &[weight]);
+
+    // A pickle that names os.system.
+    let pickle = folder.path().join("evil.pt");
+    std::fs::write(
+        &pickle,
+        b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00true\x85R.",
+    )
+    .unwrap();
+    sample(&pickle, &["posix", "system"]);
+    assert!(!Path::new(out).exists());
+}
+
+/// Ctrl-C ends a run within a step, with the shell's exit code and no grid.
+#[test]
+fn ctrl_c_ends_a_run_cleanly() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("grid.png");
+    let mut child = medfusion(&["sample", "--steps", "1000", "--count", "100"])
+        .args(["--out", out.to_str().unwrap()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The handler is installed once the memory was reported; wait for that line.
+    let mut reader = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut seen = String::new();
+    while !seen.contains("memory:") {
+        let read = std::io::BufRead::read_line(&mut reader, &mut seen).unwrap();
+        assert!(read > 0, "the run ended early: {seen}");
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let killed = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "still running");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    std::io::Read::read_to_string(&mut reader, &mut seen).unwrap();
+    assert_eq!(status.code(), Some(130), "{seen}");
+    assert!(seen.contains("interrupted"), "{seen}");
+    assert!(
+        files(folder.path()).is_empty(),
+        "{:?}",
+        files(folder.path())
+    );
+}

@@ -1,0 +1,77 @@
+//! The 194 M-parameter UNet and its VAE with hashed weights at 256×256: memory as planned.
+//!
+//! One test alone in its process, because it measures the process.
+
+use medfusion::checkpoint::{
+    StoredModel, hashed_parameters, save_folder, unet_parameters, vae_parameters,
+};
+use medfusion::device::{Device, DeviceChoice};
+use medfusion::model::config::ModelConfig;
+use medfusion::{Model, Sampler};
+
+/// A field of `/proc/self/status` in bytes.
+fn status(field: &str) -> usize {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field))
+        .unwrap();
+    let kib: usize = line
+        .trim_start_matches(':')
+        .trim()
+        .trim_end_matches("kB")
+        .trim()
+        .parse()
+        .unwrap();
+    kib * 1024
+}
+
+/// Memory that the process holds for itself: what files map is the kernel's to drop.
+fn resident() -> usize {
+    status("RssAnon")
+}
+
+#[test]
+fn sampling_takes_the_memory_that_the_plan_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("paper");
+    {
+        let config = ModelConfig::published(2);
+        let model = StoredModel {
+            unet: hashed_parameters(&unet_parameters(config.unet.as_ref().unwrap()), 0.8),
+            vae: hashed_parameters(&vae_parameters(config.vae.as_ref().unwrap()), 0.8),
+            config,
+        };
+        save_folder(&path, &model, None).unwrap();
+    }
+    let before = resident();
+    let model = Model::open(&path).unwrap();
+    let device = Device::open(DeviceChoice::Cpu, Some(2)).unwrap();
+    let mut samples = Sampler::new(&model)
+        .class(1)
+        .count(1)
+        .steps(2)
+        .batch(1)
+        .prepare(&device)
+        .unwrap();
+    let planned = samples.memory().total_bytes();
+    // The weights' files are mapped; dropping the model unmaps them.
+    drop(model);
+    let image = samples.next_image().unwrap().unwrap();
+    assert_eq!(image.shape, [256, 256, 3]);
+    let used = resident() - before;
+    let peak = status("VmHWM");
+    let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
+    println!(
+        "planned {:.3} GiB, used {:.3} GiB, peak resident of the process {:.3} GiB",
+        gib(planned),
+        gib(used),
+        gib(peak)
+    );
+    let ratio = used as f64 / planned as f64;
+    assert!(
+        (0.9..=1.1).contains(&ratio),
+        "the plan says {planned} bytes, the process uses {used}"
+    );
+    assert!(used < 3_000_000_000, "{used} bytes");
+}
