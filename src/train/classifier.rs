@@ -13,7 +13,7 @@ use super::run_file::ClassifierRun;
 use super::scores::Scores;
 use super::session::{Measured, Pass, Session, Task, Watch};
 use super::step::TrainingGraph;
-use super::tasks::{budget_bytes, identity, next_batch, open_device, step_options};
+use super::tasks::{budget_bytes, identity, next_batch, open_device, report_skipped, step_options};
 use crate::checkpoint::write_safetensors;
 use crate::data::atomic::write_bytes_atomic;
 use crate::data::png::Image8;
@@ -127,7 +127,9 @@ pub fn train(
         class_names,
         device: device.clone(),
     };
-    session.run(&mut task, &training, compiled, &device, &initial, watch)
+    let result = session.run(&mut task, &training, compiled, &device, &initial, watch);
+    report_skipped(&task.loader);
+    result
 }
 
 struct ClassifierTask {

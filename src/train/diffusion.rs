@@ -13,7 +13,7 @@ use super::session::{Event, Measured, Pass, Session, Task, Watch};
 use super::step::TrainingGraph;
 use super::tasks::{
     Draws, budget_bytes, identity, in_memory, next_batch, open_device, open_vae, overlay, picture,
-    spread, step_options,
+    report_skipped, spread, step_options,
 };
 use super::vae::terms;
 use crate::checkpoint::{StoredModel, save_folder, unet_parameters};
@@ -246,7 +246,11 @@ pub fn train(
         held_out,
         device: device.clone(),
     };
-    session.run(&mut task, &training, compiled, &device, &initial, watch)
+    let result = session.run(&mut task, &training, compiled, &device, &initial, watch);
+    if let Feed::Images { loader, .. } = &task.data {
+        report_skipped(loader);
+    }
+    result
 }
 
 /// Held-out samples in the space of the network, moments one after the other where it is latent.

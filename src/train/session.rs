@@ -233,8 +233,9 @@ impl<'a> Session<'a> {
                 waiting: task.waited_s() / elapsed.max(1e-9),
             };
             let stop = watch(&Event::Step(event)).is_break();
-            let due =
-                |every: u64| every > 0 && (progress.step.is_multiple_of(every) || progress.step == steps);
+            let due = |every: u64| {
+                every > 0 && (progress.step.is_multiple_of(every) || progress.step == steps)
+            };
             if due(self.train.log_every) {
                 self.log_step(task, &mut trainer, &mut log, event, learning_rate)
                     .map_err(log_error)?;

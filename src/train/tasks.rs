@@ -144,6 +144,14 @@ pub(super) fn next_batch(loader: &mut Loader) -> Result<crate::data::Batch, Trai
     }
 }
 
+/// Says how many images could not be decoded; each was named when it was met.
+pub(super) fn report_skipped(loader: &Loader) {
+    let count = loader.skipped().len();
+    if count > 0 {
+        tracing::warn!("{count} unreadable images were left out");
+    }
+}
+
 /// Pairs or rows of small images, enlarged to a size that a person can look at.
 pub(super) fn picture(tiles: &[Image8], columns: usize, row_labels: Vec<String>) -> Image8 {
     let height = tiles.first().map_or(1, |tile| tile.height);

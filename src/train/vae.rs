@@ -11,8 +11,8 @@ use super::run_file::VaeRun;
 use super::session::{Measured, Pass, Session, Task, Watch};
 use super::step::TrainingGraph;
 use super::tasks::{
-    budget_bytes, identity, in_memory, next_batch, open_device, overlay, picture, spread,
-    step_options,
+    budget_bytes, identity, in_memory, next_batch, open_device, overlay, picture, report_skipped,
+    spread, step_options,
 };
 use crate::checkpoint::{StoredModel, read_safetensors, save_folder, vae_parameters};
 use crate::data::png::Image8;
@@ -118,7 +118,9 @@ pub fn train(run: &VaeRun, out: &Path, resume: bool, watch: Watch<'_>) -> Result
         initial,
         device: device.clone(),
     };
-    session.run(&mut task, &training, compiled, &device, &weights, watch)
+    let result = session.run(&mut task, &training, compiled, &device, &weights, watch);
+    report_skipped(&task.loader);
+    result
 }
 
 /// Scalar outputs that are losses.
@@ -162,6 +164,14 @@ fn perceptual_weights(path: &Path) -> Result<TensorMap, TrainError> {
     Ok(weights)
 }
 
+/// A held-out image and what the autoencoder makes of it.
+struct Pair {
+    image: Vec<f32>,
+    back: Vec<f32>,
+    /// Mean squared error on [0, 1].
+    mse: f64,
+}
+
 struct VaeTask {
     loader: Loader,
     terms: Vec<(String, String)>,
@@ -192,12 +202,8 @@ impl VaeTask {
         }
     }
 
-    /// At most `most` held-out images and what comes back of them, with its squared error.
-    fn reconstruct(
-        &self,
-        weights: &TensorMap,
-        most: usize,
-    ) -> Result<Vec<(Vec<f32>, Vec<f32>, f64)>, TrainError> {
+    /// At most `most` held-out images and what comes back of them.
+    fn reconstruct(&self, weights: &TensorMap, most: usize) -> Result<Vec<Pair>, TrainError> {
         let Some(holdout) = &self.holdout else {
             return Ok(Vec::new());
         };
@@ -211,7 +217,11 @@ impl VaeTask {
         for chunk in images.chunks(BATCH) {
             let slices: Vec<&[f32]> = chunk.iter().map(Vec::as_slice).collect();
             for (image, result) in chunk.iter().zip(reconstructor.run(&slices)?) {
-                results.push((image.clone(), result.pixels, result.mse));
+                results.push(Pair {
+                    image: image.clone(),
+                    back: result.pixels,
+                    mse: result.mse,
+                });
             }
         }
         Ok(results)
@@ -244,8 +254,8 @@ impl Task for VaeTask {
             return Ok(None);
         }
         let count = results.len() as f64;
-        let mse = results.iter().map(|(.., mse)| mse).sum::<f64>() / count;
-        let psnr = results.iter().map(|(.., mse)| psnr_db(*mse)).sum::<f64>() / count;
+        let mse = results.iter().map(|pair| pair.mse).sum::<f64>() / count;
+        let psnr = results.iter().map(|pair| psnr_db(pair.mse)).sum::<f64>() / count;
         Ok(Some(Measured {
             values: vec![("mse", mse), ("psnr_db", psnr)],
             metric: mse,
@@ -258,11 +268,8 @@ impl Task for VaeTask {
         let tiles: Vec<Image8> = self
             .reconstruct(weights, PAIRS)?
             .iter()
-            .flat_map(|(image, pixels, _)| {
-                [
-                    Image8::from_f32(image, shape),
-                    Image8::from_f32(pixels, shape),
-                ]
+            .flat_map(|pair| {
+                [&pair.image, &pair.back].map(|pixels| Image8::from_f32(pixels, shape))
             })
             .collect();
         if tiles.is_empty() {
