@@ -1,11 +1,13 @@
 //! The command line: a thin shell over the library, one file per subcommand.
 
 mod convert;
+mod data;
 mod doctor;
 mod inspect;
 mod options;
 mod reconstruct;
 mod sample;
+mod train;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -32,6 +34,10 @@ enum Command {
     Inspect(Box<inspect::Args>),
     /// Write a model or checkpoint as a model folder
     Convert(Box<convert::Args>),
+    /// Train a model on images
+    Train(Box<train::Args>),
+    /// Show what a data set holds: counts, sizes, classes, unreadable files, a contact sheet
+    Data(Box<data::Args>),
     /// Show what this machine offers and what is missing
     Doctor(doctor::Args),
 }
@@ -71,6 +77,8 @@ pub fn run() -> ExitCode {
         Command::Reconstruct(args) => reconstruct::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Data(args) => data::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     match result {

@@ -258,6 +258,10 @@ impl LatentCache {
                 }));
                 return Err(io::Error::other("stopped"));
             }
+            let unreadable = valid.iter().filter(|&&v| v == 0).count();
+            if unreadable > 0 {
+                tracing::warn!("{unreadable} unreadable images were left out");
+            }
             out.write_all(&valid)
         });
         match (failure, written) {

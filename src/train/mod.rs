@@ -1,5 +1,19 @@
 //! Training: run files, losses, steps as plans, the loop, resumable state, TensorBoard events.
+//!
+//! [`vae::train`], [`diffusion::train`] and [`classifier::train`] run a resolved run file in a folder:
+//!
+//! ```text
+//! out/
+//!   run.toml       what was run, every key
+//!   checkpoints/   everything the next step depends on, see [`state`]
+//!   tensorboard/   curves and pictures
+//!   latents/       moments of the training images (diffusion)
+//!   best/          the model that measured best on held-out images
+//!   model/         the model after the last step
+//! ```
 
+pub mod classifier;
+pub mod diffusion;
 mod error;
 pub mod init;
 mod latents;
@@ -7,8 +21,12 @@ pub mod loss;
 pub mod names;
 pub mod run_file;
 pub mod scores;
+mod session;
 pub mod state;
 pub mod step;
+mod tasks;
 pub mod tensorboard;
+pub mod vae;
 
 pub use error::TrainError;
+pub use session::{Event, StepEvent, Watch};

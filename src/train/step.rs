@@ -256,6 +256,9 @@ const PARTS: [(&str, &str); 4] = [
     ("ema", names::EMA),
 ];
 
+/// Tensors by part, and counters by name.
+pub type StepState = (BTreeMap<String, TensorMap>, Vec<(String, i64)>);
+
 /// Counters of the device.
 const COUNTERS: [&str; 3] = [names::STEP, names::LABEL_STEP, names::EMA_STEP];
 
@@ -356,7 +359,7 @@ impl Trainer {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn state(&self) -> Result<(BTreeMap<String, TensorMap>, Vec<(String, i64)>), DeviceError> {
+    pub fn state(&self) -> Result<StepState, DeviceError> {
         let mut parts = BTreeMap::new();
         for (part, prefix) in PARTS {
             if prefix != names::EMA || self.options.ema.is_some() {

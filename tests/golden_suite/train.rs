@@ -97,13 +97,13 @@ fn compare_parameters(
         let mut worst = 0.0f64;
         for (&a, &b) in got.iter().zip(&*want) {
             let difference = (f64::from(a) - f64::from(b)).abs();
-            // NaN compares false.
-            if !(difference <= 1e-6 * steps as f64) {
-                off += 1;
-            }
-            if !(difference <= worst) {
-                worst = difference;
-            }
+            // NaN is off by any measure.
+            let difference = match difference.is_nan() {
+                true => f64::INFINITY,
+                false => difference,
+            };
+            off += usize::from(difference > 1e-6 * steps as f64);
+            worst = worst.max(difference);
         }
         all += want.len();
         let bound = 2.0 * learning_rate * steps as f64;

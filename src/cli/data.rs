@@ -1,0 +1,63 @@
+//! `medfusion data`: what a data set holds, and what is wrong with it.
+
+use std::path::PathBuf;
+
+use super::options::parse_size;
+use super::{CliError, print};
+use crate::data::{Dataset, DatasetReport, Format, OpenOptions, UnknownPolicy, contact_sheet, png};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A folder with a folder per class, a MedMNIST .npz, or the folder of AIROGS, CheXpert or CRCDX
+    data: PathBuf,
+    /// How the set lies on disk
+    #[arg(long, value_enum, default_value = "auto")]
+    format: Format,
+    /// CheXpert: the finding that becomes the class
+    #[arg(long, value_name = "COLUMN")]
+    finding: Option<String>,
+    /// CheXpert: what uncertain and missing findings count as
+    #[arg(long, value_enum, default_value = "negative")]
+    unknown: UnknownPolicy,
+    /// A contact sheet with a row of images of each class
+    #[arg(long, value_name = "FILE.png", default_value = "contact-sheet.png")]
+    sheet: PathBuf,
+    /// Images in a row of the sheet
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=64))]
+    per_class: u16,
+    /// Size of an image in the sheet, as PIXELS or HEIGHTxWIDTH
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64")]
+    size: [usize; 2],
+    /// Only count: no contact sheet
+    #[arg(long)]
+    no_sheet: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let mut options = OpenOptions {
+        format: args.format,
+        unknown: args.unknown,
+        ..OpenOptions::default()
+    };
+    if let Some(finding) = &args.finding {
+        options.finding.clone_from(finding);
+    }
+    let set = Dataset::inspect(&args.data, &options).map_err(CliError::new)?;
+    print(DatasetReport::new(&set))?;
+    if args.no_sheet {
+        return Ok(());
+    }
+    let sheet =
+        contact_sheet(&set, usize::from(args.per_class), args.size).map_err(CliError::new)?;
+    let text = [(
+        "Software",
+        format!("medfusion {}", env!("CARGO_PKG_VERSION")),
+    )];
+    png::write(&args.sheet, &sheet, &text).map_err(|error| {
+        CliError::new(format!(
+            "--sheet {}: cannot write: {error}",
+            args.sheet.display()
+        ))
+    })?;
+    print(format!("contact sheet: {}", args.sheet.display()))
+}

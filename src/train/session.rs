@@ -1,0 +1,384 @@
+//! The loop around a training step: data in, losses out, measurements, pictures, checkpoints, and the way back.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::error::TrainError;
+use super::names;
+use super::run_file::sections::{Optimizer, Train};
+use super::state::{CheckpointFolder, Progress, TrainState};
+use super::step::{Trainer, TrainingGraph};
+use super::tensorboard::EventWriter;
+use crate::data::Position;
+use crate::data::png::Image8;
+use crate::device::{Compiled, Device, Executable};
+use crate::ops::philox_normal::seed_words;
+use crate::tensor::TensorMap;
+
+/// One pass: which one of the step, and the number of its first sample within the step.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pass {
+    pub step: u64,
+    pub index: usize,
+    pub batch: usize,
+}
+
+impl Pass {
+    /// Numbers of the samples within the step, as the random numbers of a step are keyed.
+    pub fn samples(&self) -> Vec<i32> {
+        let first = self.index * self.batch;
+        (first..first + self.batch).map(|i| i as i32).collect()
+    }
+}
+
+/// What a measurement on held-out images says.
+pub(super) struct Measured {
+    /// Name and value of everything measured.
+    pub values: Vec<(&'static str, f64)>,
+    /// What decides on the best checkpoint; smaller is better.
+    pub metric: f64,
+}
+
+/// What differs between the training tasks.
+pub(super) trait Task {
+    /// Writes the inputs of a pass; true if a sample has its condition.
+    fn feed(&mut self, executable: &mut dyn Executable, pass: Pass) -> Result<bool, TrainError>;
+
+    /// Where the data goes on after the passes so far.
+    fn position(&self) -> Position;
+
+    /// Time lost waiting for data, in seconds.
+    fn waited_s(&self) -> f64;
+
+    /// Scalar outputs of the step to log beside the loss: tag and name.
+    fn terms(&self) -> Vec<(String, String)>;
+
+    /// Measures the weights on held-out images; `None` if there are none.
+    fn measure(&mut self, weights: &TensorMap) -> Result<Option<Measured>, TrainError>;
+
+    /// Pictures for looking at.
+    fn pictures(&mut self, weights: &TensorMap) -> Result<Vec<(&'static str, Image8)>, TrainError>;
+
+    /// Writes what others use: a model folder. Returns a word on what it is.
+    fn export(&self, weights: &TensorMap, folder: &Path) -> Result<(), TrainError>;
+}
+
+/// What the loop tells whoever watches it.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Preparation that takes a while: what, and how far.
+    Preparing {
+        what: &'static str,
+        done: u64,
+        total: u64,
+    },
+    /// The loop begins, or goes on.
+    Started {
+        step: u64,
+        steps: u64,
+        memory: String,
+    },
+    /// A step is done.
+    Step(StepEvent),
+    /// Something was measured on held-out images.
+    Measured {
+        step: u64,
+        values: Vec<(&'static str, f64)>,
+        best: bool,
+    },
+    /// A checkpoint was written.
+    Saved { step: u64, folder: PathBuf },
+    /// A model folder was written.
+    Exported { folder: PathBuf },
+}
+
+/// A step that is done.
+#[derive(Clone, Copy, Debug)]
+pub struct StepEvent {
+    /// Its number; the first is 1.
+    pub step: u64,
+    pub steps: u64,
+    pub loss: f32,
+    pub steps_per_s: f64,
+    pub images_per_s: f64,
+    /// Share of the time so far that the step waited for data.
+    pub waiting: f64,
+}
+
+/// Who watches; `Break` lets the loop finish the step, save and stop.
+pub type Watch<'a> = &'a mut dyn FnMut(&Event) -> ControlFlow<()>;
+
+/// Where a run lives and how it goes on.
+pub(super) struct Session<'a> {
+    pub out: &'a Path,
+    pub train: &'a Train,
+    pub optimizer: &'a Optimizer,
+    /// Hash of what must not change when a run goes on.
+    pub identity: String,
+    pub checkpoints: CheckpointFolder,
+    pub resumed: Option<TrainState>,
+}
+
+impl<'a> Session<'a> {
+    /// Takes the output folder; with `resume` there has to be a checkpoint in it, without there must be none.
+    pub fn open(
+        out: &'a Path,
+        train: &'a Train,
+        optimizer: &'a Optimizer,
+        identity: String,
+        resume: bool,
+    ) -> Result<Self, TrainError> {
+        let checkpoints = CheckpointFolder::open(&out.join("checkpoints"), train.keep)?;
+        let resumed = checkpoints.newest()?.map(|(_, state)| state);
+        match (&resumed, resume) {
+            (Some(_), false) => return Err(TrainError::Exists(out.to_owned())),
+            (None, true) => {
+                tracing::info!("no checkpoint yet: the run begins anew");
+            }
+            _ => {}
+        }
+        if let Some(state) = &resumed {
+            if state.progress.seed != train.seed {
+                return Err(TrainError::OtherRun(format!(
+                    "it began with train.seed = {}, not {}",
+                    state.progress.seed, train.seed
+                )));
+            }
+            if state.extra["identity"].as_str() != Some(&identity) {
+                tracing::warn!(
+                    "the data, the batch or the autoencoder is not what the run began with; it goes on, but not as if \
+                     it had never stopped"
+                );
+            }
+        }
+        Ok(Self {
+            out,
+            train,
+            optimizer,
+            identity,
+            checkpoints,
+            resumed,
+        })
+    }
+
+    /// Where the data goes on.
+    pub fn start(&self) -> Position {
+        self.resumed
+            .as_ref()
+            .map_or_else(Position::default, |state| state.progress.position)
+    }
+
+    /// Runs the loop to its last step.
+    ///
+    /// # Errors
+    /// Also [`TrainError::Interrupted`], after saving, if the watcher breaks.
+    pub fn run(
+        &self,
+        task: &mut dyn Task,
+        training: &TrainingGraph,
+        compiled: Compiled,
+        device: &Device,
+        weights: &TensorMap,
+        watch: Watch<'_>,
+    ) -> Result<(), TrainError> {
+        let mut trainer = training.load(device, compiled, weights)?;
+        let mut progress = Progress {
+            step: 0,
+            seed: self.train.seed,
+            position: Position::default(),
+            ema_updates: 0,
+            images: 0,
+            elapsed_s: 0.0,
+            best: None,
+        };
+        if let Some(state) = &self.resumed {
+            trainer.restore(&state.parts, |name| state.extra["counters"][name].as_i64())?;
+            progress = state.progress.clone();
+        }
+        let executable = trainer.executable();
+        if executable.has(names::SEED) {
+            executable.write_i32(names::SEED, &seed_words(self.train.seed))?;
+        }
+        let steps = self.train.steps;
+        // Breaks are acted upon after a step, when there is something to save.
+        let _ = watch(&Event::Started {
+            step: progress.step,
+            steps,
+            memory: trainer.memory().to_string(),
+        });
+        let folder = self.out.join("tensorboard");
+        let log_error = |error| TrainError::io("write", &folder)(error);
+        let mut log = EventWriter::create(&folder, progress.step).map_err(log_error)?;
+
+        let (began, began_at, began_elapsed) = (Instant::now(), progress.step, progress.elapsed_s);
+        let mut saved = self.resumed.as_ref().map(|state| state.progress.step);
+        while progress.step < steps {
+            let learning_rate = self.optimizer.lr_at(progress.step, steps);
+            let loss = self.step(task, &mut trainer, progress.step, learning_rate)?;
+            progress.step += 1;
+            progress.images += (self.train.batch * self.train.accumulate) as u64;
+            progress.position = task.position();
+            let elapsed = began.elapsed().as_secs_f64();
+            progress.elapsed_s = began_elapsed + elapsed;
+            let steps_per_s = (progress.step - began_at) as f64 / elapsed.max(1e-9);
+            let event = StepEvent {
+                step: progress.step,
+                steps,
+                loss,
+                steps_per_s,
+                images_per_s: steps_per_s * (self.train.batch * self.train.accumulate) as f64,
+                waiting: task.waited_s() / elapsed.max(1e-9),
+            };
+            let stop = watch(&Event::Step(event)).is_break();
+            let due = |every: u64| {
+                every > 0 && (progress.step.is_multiple_of(every) || progress.step == steps)
+            };
+            if due(self.train.log_every) {
+                self.log_step(task, &mut trainer, &mut log, event, learning_rate)
+                    .map_err(log_error)?;
+            }
+            let mut improved = false;
+            if due(self.train.validate_every) {
+                let weights = trainer.best_weights()?;
+                if let Some(measured) = task.measure(&weights)? {
+                    improved = progress.best.is_none_or(|(best, _)| measured.metric < best);
+                    if improved {
+                        progress.best = Some((measured.metric, progress.step));
+                        self.export(task, &weights, "best", watch)?;
+                    }
+                    for (tag, value) in &measured.values {
+                        log.scalar(progress.step, &format!("holdout/{tag}"), *value as f32)
+                            .map_err(log_error)?;
+                    }
+                    let _ = watch(&Event::Measured {
+                        step: progress.step,
+                        values: measured.values,
+                        best: improved,
+                    });
+                }
+            }
+            if due(self.train.sample_every) {
+                for (tag, image) in task.pictures(&trainer.best_weights()?)? {
+                    log.image(progress.step, tag, &image).map_err(log_error)?;
+                }
+            }
+            if improved || stop || due(self.train.checkpoint_every) {
+                self.save(&trainer, &progress, improved, watch)?;
+                saved = Some(progress.step);
+                log.flush().map_err(log_error)?;
+            }
+            if stop && progress.step < steps {
+                return Err(TrainError::Interrupted {
+                    step: progress.step,
+                });
+            }
+        }
+        if saved != Some(progress.step) {
+            self.save(&trainer, &progress, false, watch)?;
+        }
+        self.export(task, &trainer.best_weights()?, "model", watch)?;
+        log.flush().map_err(log_error)
+    }
+
+    /// All passes of one step; the loss, averaged over them.
+    fn step(
+        &self,
+        task: &mut dyn Task,
+        trainer: &mut Trainer,
+        step: u64,
+        learning_rate: f64,
+    ) -> Result<f32, TrainError> {
+        let (mut total, mut labels_kept) = (0.0, false);
+        for index in 0..self.train.accumulate {
+            let pass = Pass {
+                step,
+                index,
+                batch: self.train.batch,
+            };
+            labels_kept |= task.feed(trainer.executable(), pass)?;
+            trainer.run_pass(index, learning_rate, labels_kept)?;
+            let loss = trainer.executable().output(names::LOSS)?[0];
+            let report = trainer.report()?;
+            if !loss.is_finite() || report.not_finite.is_some() {
+                let what = match report.not_finite {
+                    Some(name) => format!("the gradient of `{name}`"),
+                    None => "the loss".to_owned(),
+                };
+                return Err(TrainError::NotFinite {
+                    step: step + 1,
+                    what,
+                    loss,
+                    grad_norm: report.grad_norm,
+                });
+            }
+            total += f64::from(loss);
+        }
+        Ok((total / self.train.accumulate as f64) as f32)
+    }
+
+    fn log_step(
+        &self,
+        task: &dyn Task,
+        trainer: &mut Trainer,
+        log: &mut EventWriter,
+        event: StepEvent,
+        learning_rate: f64,
+    ) -> std::io::Result<()> {
+        let step = event.step;
+        log.scalar(step, "loss/total", event.loss)?;
+        for (tag, name) in task.terms() {
+            let value = trainer.executable().output(&name);
+            let value = value.map_err(std::io::Error::other)?[0];
+            log.scalar(step, &tag, value)?;
+        }
+        let norm = trainer.report().map_err(std::io::Error::other)?.grad_norm;
+        log.scalar(step, "optimizer/grad_norm", norm)?;
+        log.scalar(step, "optimizer/learning_rate", learning_rate as f32)?;
+        log.scalar(step, "speed/steps_per_s", event.steps_per_s as f32)?;
+        log.scalar(step, "speed/images_per_s", event.images_per_s as f32)?;
+        log.scalar(step, "speed/waiting_for_data", event.waiting as f32)?;
+        log.flush()
+    }
+
+    fn save(
+        &self,
+        trainer: &Trainer,
+        progress: &Progress,
+        is_best: bool,
+        watch: Watch<'_>,
+    ) -> Result<(), TrainError> {
+        let (parts, counters) = trainer.state()?;
+        let mut progress = progress.clone();
+        let counter = |name: &str| counters.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
+        progress.ema_updates = counter(names::EMA_STEP).unwrap_or(0) as u64;
+        let counters: serde_json::Map<String, serde_json::Value> = counters
+            .into_iter()
+            .map(|(name, value)| (name, value.into()))
+            .collect();
+        let step = progress.step;
+        let state = TrainState {
+            progress,
+            parts,
+            extra: json!({ "counters": counters, "identity": self.identity }),
+        };
+        let folder = self.checkpoints.save(&state, is_best)?;
+        let _ = watch(&Event::Saved { step, folder });
+        Ok(())
+    }
+
+    fn export(
+        &self,
+        task: &dyn Task,
+        weights: &TensorMap,
+        name: &str,
+        watch: Watch<'_>,
+    ) -> Result<(), TrainError> {
+        let folder = self.out.join(name);
+        task.export(weights, &folder)?;
+        let _ = watch(&Event::Exported { folder });
+        Ok(())
+    }
+}
