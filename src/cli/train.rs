@@ -11,7 +11,7 @@ use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{CliError, interrupt_flag, print};
-use crate::data::atomic::write_bytes_atomic;
+use crate::files::write_bytes_atomically;
 use crate::train::run_file::{
     ByteSize, ClassifierRun, DiffusionRun, Override, Run, Task, VaeRun, load, to_toml,
 };
@@ -129,7 +129,7 @@ impl Common {
             }
         }
         std::fs::create_dir_all(&self.out).map_err(error)?;
-        write_bytes_atomic(&self.out.join(RUN_FILE), to_toml(run).as_bytes()).map_err(error)
+        write_bytes_atomically(&self.out.join(RUN_FILE), to_toml(run).as_bytes()).map_err(error)
     }
 
     /// Runs a task: plan only, or the loop with progress.

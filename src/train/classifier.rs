@@ -15,10 +15,10 @@ use super::session::{Measured, Pass, Session, Task, Watch};
 use super::step::TrainingGraph;
 use super::tasks::{budget_bytes, identity, next_batch, open_device, report_skipped, step_options};
 use crate::checkpoint::write_safetensors;
-use crate::data::atomic::write_bytes_atomic;
 use crate::data::png::Image8;
 use crate::data::{Dataset, Loader, LoaderOptions, Position};
 use crate::device::{Compiled, Device, Executable};
+use crate::files::write_bytes_atomically;
 use crate::graph::Graph;
 use crate::model::{ClassifierConfig, build_classifier};
 use crate::tensor::{DType, TensorMap};
@@ -219,6 +219,6 @@ impl Task for ClassifierTask {
         let path = folder.join("classifier.json");
         let json = serde_json::to_vec_pretty(&file)
             .map_err(|error| TrainError::io("write", &path)(error.into()))?;
-        write_bytes_atomic(&path, &json).map_err(TrainError::io("write", &path))
+        write_bytes_atomically(&path, &json).map_err(TrainError::io("write", &path))
     }
 }
