@@ -1,287 +1,208 @@
-//! The hot instructions on all lanes at once, compiled for the processor's vector units.
+//! Packed half-precision arithmetic on all lanes at once, compiled for the processor's vector units.
 //!
-//! Each function gives exactly what its scalar twin in [`super::float`] or [`super::approx`] gives for every lane: it is
-//! the same code, written without branches and run over arrays with its modifiers as constants, so that the compiler
-//! turns 32 lanes into a few vector instructions. Modifiers that kernels rarely use take a plain loop.
+//! Each function gives exactly what its scalar twin in [`super::float`] gives for every lane. Widening, computing and
+//! rounding run as separate loops over arrays, each of which becomes a few vector instructions. Which half of which lane
+//! an element is does not matter to any of them, so registers are read as 64 numbers in memory order.
 
-use super::float::{self, Bf16, F16, Half, HalfMode, MinMax, Mode};
-use super::{Lanes, WARP, approx};
+use super::float::{self, Bf16, F16, Half, MinMax};
+use super::{Lanes, WARP};
 
-/// `$name` runs `$body`, compiled for AVX2 and FMA where the processor has them.
+/// Both halves of all lanes.
+type Halves = [u16; 2 * WARP];
+/// Both halves of all lanes, widened.
+type Wide = [f32; 2 * WARP];
+
+/// Makes a function that runs `$body`, compiled for AVX2, FMA and F16C where the processor has them. In the body,
+/// `$widen` and `$narrow` convert f16 with the processor's instructions, or portably.
 macro_rules! vectorised {
-    ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),*) $body:block)*) => {$(
+    ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),*) |$widen:ident, $narrow:ident| $body:expr;)*) => {$(
         $(#[$doc])*
         #[inline]
         pub fn $name($($argument: $type),*) {
-            #[inline(always)]
-            fn portable($($argument: $type),*) $body
-
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
+            #[target_feature(enable = "avx2,fma,f16c")]
             fn vectorised($($argument: $type),*) {
-                portable($($argument),*)
+                let ($widen, $narrow) = (|a: &Lanes| x86::widen_f16(a), |wide: &Wide| x86::narrow_f16(wide));
+                let _ = (&$widen, &$narrow);
+                $body
             }
 
             #[cfg(target_arch = "x86_64")]
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
                 // SAFETY: the processor has just been found to have the features.
                 return unsafe { vectorised($($argument),*) };
             }
-            portable($($argument),*)
+            let ($widen, $narrow) = (widen::<F16>, narrow::<F16>);
+            let _ = (&$widen, &$narrow);
+            $body
         }
     )*};
 }
 
+/// The numbers of a packed register.
 #[inline(always)]
-fn map1(d: &mut Lanes, a: &Lanes, f: impl Fn(u32) -> u32) {
-    for lane in 0..WARP {
-        d[lane] = f(a[lane]);
-    }
-}
-
-#[inline(always)]
-fn map2(d: &mut Lanes, a: &Lanes, b: &Lanes, f: impl Fn(u32, u32) -> u32) {
-    for lane in 0..WARP {
-        d[lane] = f(a[lane], b[lane]);
-    }
-}
-
-#[inline(always)]
-fn map3(d: &mut Lanes, a: &Lanes, b: &Lanes, c: &Lanes, f: impl Fn(u32, u32, u32) -> u32) {
-    for lane in 0..WARP {
-        d[lane] = f(a[lane], b[lane], c[lane]);
-    }
-}
-
-/// Runs an expression with the mode as a constant for the modes of ordinary kernels.
-macro_rules! with_mode {
-    ($mode:ident, $run:expr) => {
-        match $mode {
-            Mode::RN => {
-                let $mode = Mode::RN;
-                $run
-            }
-            Mode::RN_FTZ => {
-                let $mode = Mode::RN_FTZ;
-                $run
-            }
-            _ => $run,
-        }
-    };
-}
-
-macro_rules! with_min_max {
-    ($how:ident, $run:expr) => {
-        match $how {
-            MinMax {
-                ftz: false,
-                nan: false,
-                xorsign_abs: false,
-            } => {
-                let $how = MinMax {
-                    ftz: false,
-                    nan: false,
-                    xorsign_abs: false,
-                };
-                $run
-            }
-            MinMax {
-                ftz: true,
-                nan: false,
-                xorsign_abs: false,
-            } => {
-                let $how = MinMax {
-                    ftz: true,
-                    nan: false,
-                    xorsign_abs: false,
-                };
-                $run
-            }
-            _ => $run,
-        }
-    };
-}
-
-/// The numbers of a packed register, widened: the low halves of all lanes, then the high halves.
-#[inline(always)]
-fn widen<H: Half>(a: &Lanes) -> [f32; 2 * WARP] {
+fn widen<H: Half>(a: &Lanes) -> Wide {
+    let halves: &Halves = bytemuck::cast_ref(a);
     let mut wide = [0.0; 2 * WARP];
-    let (low, high) = wide.split_at_mut(WARP);
-    for lane in 0..WARP {
-        low[lane] = H::widen(a[lane] as u16);
-        high[lane] = H::widen((a[lane] >> 16) as u16);
+    for i in 0..2 * WARP {
+        wide[i] = H::widen(halves[i]);
     }
     wide
 }
 
 /// The reverse of [`widen`], rounding to nearest.
 #[inline(always)]
-fn narrow<H: Half>(d: &mut Lanes, wide: &[f32; 2 * WARP]) {
-    let (low, high) = wide.split_at(WARP);
-    for lane in 0..WARP {
-        d[lane] = u32::from(H::narrow(high[lane])) << 16 | u32::from(H::narrow(low[lane]));
+fn narrow<H: Half>(wide: &Wide) -> Lanes {
+    let mut halves: Halves = [0; 2 * WARP];
+    for i in 0..2 * WARP {
+        halves[i] = H::narrow(wide[i]);
+    }
+    bytemuck::cast(halves)
+}
+
+/// F16C's conversions.
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{
+        __m128i, __m256, _MM_FROUND_TO_NEAREST_INT, _mm256_cvtph_ps, _mm256_cvtps_ph,
+    };
+
+    use super::{Halves, Lanes, WARP, Wide};
+
+    /// Keeps NaN payloads, which the portable code drops; results are canonical in both.
+    #[target_feature(enable = "avx2,f16c")]
+    #[inline]
+    pub fn widen_f16(a: &Lanes) -> Wide {
+        let mut wide = [0.0; 2 * WARP];
+        for (numbers, words) in wide
+            .as_chunks_mut::<8>()
+            .0
+            .iter_mut()
+            .zip(a.as_chunks::<4>().0)
+        {
+            *numbers = bytemuck::cast(_mm256_cvtph_ps(bytemuck::cast::<[u32; 4], __m128i>(*words)));
+        }
+        wide
+    }
+
+    /// To nearest even; NaN becomes canonical.
+    #[target_feature(enable = "avx2,f16c")]
+    #[inline]
+    pub fn narrow_f16(wide: &Wide) -> Lanes {
+        let mut halves: Halves = [0; 2 * WARP];
+        for (halves, numbers) in halves
+            .as_chunks_mut::<8>()
+            .0
+            .iter_mut()
+            .zip(wide.as_chunks::<8>().0)
+        {
+            let numbers = bytemuck::cast::<[f32; 8], __m256>(*numbers);
+            *halves = bytemuck::cast(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(numbers));
+        }
+        for half in &mut halves {
+            *half = if *half & 0x7fff > 0x7c00 {
+                crate::arith::float::NAN_HALF
+            } else {
+                *half
+            };
+        }
+        bytemuck::cast(halves)
     }
 }
 
-/// A packed operation without modifiers on two operands.
 #[inline(always)]
-fn packed2<H: Half>(d: &mut Lanes, a: &Lanes, b: &Lanes, f: impl Fn(f32, f32) -> f32) {
-    let (a, b) = (widen::<H>(a), widen::<H>(b));
+fn map2(a: &Wide, b: &Wide, f: impl Fn(f32, f32) -> f32) -> Wide {
     let mut wide = [0.0; 2 * WARP];
     for i in 0..2 * WARP {
         wide[i] = f(a[i], b[i]);
     }
-    narrow::<H>(d, &wide);
+    wide
 }
 
-/// A packed fused multiply-add without modifiers.
 #[inline(always)]
-fn packed_fma<H: Half>(d: &mut Lanes, a: &Lanes, b: &Lanes, c: &Lanes) {
-    let (a, b, c) = (widen::<H>(a), widen::<H>(b), widen::<H>(c));
+fn fma_to_odd<H: Half>(a: &Wide, b: &Wide, c: &Wide) -> Wide {
     let mut wide = [0.0; 2 * WARP];
     for i in 0..2 * WARP {
         wide[i] = H::fma_to_odd(a[i], b[i], c[i]);
     }
-    narrow::<H>(d, &wide);
+    wide
+}
+
+/// Whether all products are far enough from f32's limits that bf16's fused multiply-add can be formed there, as f16's is.
+#[inline(always)]
+fn products_are_moderate(a: &Wide, b: &Wide, c: &Wide) -> bool {
+    let mut moderate = true;
+    for i in 0..2 * WARP {
+        let product = (a[i] * b[i]).abs();
+        let zero = a[i] == 0.0 || b[i] == 0.0;
+        // 2^-100 and 2^100; comparisons with NaN are false.
+        let inside = (7.888_609e-31..=1.267_650_6e30).contains(&product) || zero;
+        moderate &= inside
+            & (a[i].abs() < f32::INFINITY)
+            & (b[i].abs() < f32::INFINITY)
+            & (c[i].abs() < 1.267_650_6e30);
+    }
+    moderate
+}
+
+/// Applies an operation on bit patterns, one whose modifiers are known to the compiler for plain `how`.
+#[inline(always)]
+fn halves2(d: &mut Lanes, a: &Lanes, b: &Lanes, how: MinMax, f: impl Fn(u16, u16, MinMax) -> u16) {
+    let (a, b): (&Halves, &Halves) = (bytemuck::cast_ref(a), bytemuck::cast_ref(b));
+    let d: &mut Halves = bytemuck::cast_mut(d);
+    const PLAIN: MinMax = MinMax {
+        ftz: false,
+        nan: false,
+        xorsign_abs: false,
+    };
+    if how == PLAIN {
+        for i in 0..2 * WARP {
+            d[i] = f(a[i], b[i], PLAIN);
+        }
+    } else {
+        for i in 0..2 * WARP {
+            d[i] = f(a[i], b[i], how);
+        }
+    }
 }
 
 vectorised! {
-    /// `add.f32`
-    fn add_f32(d: &mut Lanes, a: &Lanes, b: &Lanes, mode: Mode) {
-        with_mode!(mode, map2(d, a, b, |a, b| float::add_f32(a, b, mode)))
-    }
+    /// `add.f16x2` without modifiers.
+    fn add_f16x2(d: &mut Lanes, a: &Lanes, b: &Lanes) |widen, narrow| {
+        *d = narrow(&map2(&widen(a), &widen(b), |a, b| a + b));
+    };
 
-    /// `sub.f32`
-    fn sub_f32(d: &mut Lanes, a: &Lanes, b: &Lanes, mode: Mode) {
-        with_mode!(mode, map2(d, a, b, |a, b| float::sub_f32(a, b, mode)))
-    }
+    /// `sub.f16x2` without modifiers.
+    fn sub_f16x2(d: &mut Lanes, a: &Lanes, b: &Lanes) |widen, narrow| {
+        *d = narrow(&map2(&widen(a), &widen(b), |a, b| a - b));
+    };
 
-    /// `mul.f32`
-    fn mul_f32(d: &mut Lanes, a: &Lanes, b: &Lanes, mode: Mode) {
-        with_mode!(mode, map2(d, a, b, |a, b| float::mul_f32(a, b, mode)))
-    }
+    /// `mul.f16x2` without modifiers.
+    fn mul_f16x2(d: &mut Lanes, a: &Lanes, b: &Lanes) |widen, narrow| {
+        *d = narrow(&map2(&widen(a), &widen(b), |a, b| a * b));
+    };
 
-    /// `fma.f32`
-    fn fma_f32(d: &mut Lanes, a: &Lanes, b: &Lanes, c: &Lanes, mode: Mode) {
-        with_mode!(mode, map3(d, a, b, c, |a, b, c| float::fma_f32(a, b, c, mode)))
-    }
+    /// `fma.rn.f16x2` without modifiers.
+    fn fma_f16x2(d: &mut Lanes, a: &Lanes, b: &Lanes, c: &Lanes) |widen, narrow| {
+        *d = narrow(&fma_to_odd::<F16>(&widen(a), &widen(b), &widen(c)));
+    };
 
-    /// `div.f32`
-    fn div_f32(d: &mut Lanes, a: &Lanes, b: &Lanes, mode: Mode) {
-        with_mode!(mode, map2(d, a, b, |a, b| float::div_f32(a, b, mode)))
-    }
+    /// `fma.rn.bf16x2` without modifiers.
+    fn fma_bf16x2(d: &mut Lanes, a: &Lanes, b: &Lanes, c: &Lanes) |_widen, _narrow| {
+        let (a, b, c) = (self::widen::<Bf16>(a), self::widen::<Bf16>(b), self::widen::<Bf16>(c));
+        let odd = if products_are_moderate(&a, &b, &c) { fma_to_odd::<F16>(&a, &b, &c) } else { fma_to_odd::<Bf16>(&a, &b, &c) };
+        *d = self::narrow::<Bf16>(&odd);
+    };
 
-    /// `rcp.f32`
-    fn rcp_f32(d: &mut Lanes, a: &Lanes, mode: Mode) {
-        with_mode!(mode, map1(d, a, |a| float::rcp_f32(a, mode)))
-    }
+    /// `min{.ftz}{.NaN}{.xorsign.abs}.f16x2`
+    fn min_f16x2(d: &mut Lanes, a: &Lanes, b: &Lanes, how: MinMax) |_widen, _narrow| halves2(d, a, b, how, float::min_f16);
 
-    /// `sqrt.f32`
-    fn sqrt_f32(d: &mut Lanes, a: &Lanes, mode: Mode) {
-        with_mode!(mode, map1(d, a, |a| float::sqrt_f32(a, mode)))
-    }
+    /// `max{.ftz}{.NaN}{.xorsign.abs}.f16x2`
+    fn max_f16x2(d: &mut Lanes, a: &Lanes, b: &Lanes, how: MinMax) |_widen, _narrow| halves2(d, a, b, how, float::max_f16);
 
-    /// `min.f32`
-    fn min_f32(d: &mut Lanes, a: &Lanes, b: &Lanes, how: MinMax) {
-        with_min_max!(how, map2(d, a, b, |a, b| float::min_f32(a, b, how)))
-    }
+    /// `min{.NaN}{.xorsign.abs}.bf16x2`
+    fn min_bf16x2(d: &mut Lanes, a: &Lanes, b: &Lanes, how: MinMax) |_widen, _narrow| halves2(d, a, b, how, float::min_bf16);
 
-    /// `max.f32`
-    fn max_f32(d: &mut Lanes, a: &Lanes, b: &Lanes, how: MinMax) {
-        with_min_max!(how, map2(d, a, b, |a, b| float::max_f32(a, b, how)))
-    }
-
-    /// `add.f16x2`
-    fn add_f16x2(d: &mut Lanes, a: &Lanes, b: &Lanes, mode: HalfMode) {
-        match mode {
-            HalfMode::PLAIN => packed2::<F16>(d, a, b, |a, b| a + b),
-            _ => map2(d, a, b, |a, b| float::add_f16x2(a, b, mode)),
-        }
-    }
-
-    /// `sub.f16x2`
-    fn sub_f16x2(d: &mut Lanes, a: &Lanes, b: &Lanes, mode: HalfMode) {
-        match mode {
-            HalfMode::PLAIN => packed2::<F16>(d, a, b, |a, b| a - b),
-            _ => map2(d, a, b, |a, b| float::sub_f16x2(a, b, mode)),
-        }
-    }
-
-    /// `mul.f16x2`
-    fn mul_f16x2(d: &mut Lanes, a: &Lanes, b: &Lanes, mode: HalfMode) {
-        match mode {
-            HalfMode::PLAIN => packed2::<F16>(d, a, b, |a, b| a * b),
-            _ => map2(d, a, b, |a, b| float::mul_f16x2(a, b, mode)),
-        }
-    }
-
-    /// `fma.rn.f16x2`
-    fn fma_f16x2(d: &mut Lanes, a: &Lanes, b: &Lanes, c: &Lanes, mode: HalfMode) {
-        match mode {
-            HalfMode::PLAIN => packed_fma::<F16>(d, a, b, c),
-            _ => map3(d, a, b, c, |a, b, c| float::fma_f16x2(a, b, c, mode)),
-        }
-    }
-
-    /// `fma.rn.bf16x2`
-    fn fma_bf16x2(d: &mut Lanes, a: &Lanes, b: &Lanes, c: &Lanes, mode: HalfMode) {
-        match mode {
-            HalfMode::PLAIN => packed_fma::<Bf16>(d, a, b, c),
-            _ => map3(d, a, b, c, |a, b, c| float::fma_bf16x2(a, b, c, mode)),
-        }
-    }
-
-    /// `min.f16x2`
-    fn min_f16x2(d: &mut Lanes, a: &Lanes, b: &Lanes, how: MinMax) {
-        with_min_max!(how, map2(d, a, b, |a, b| float::min_f16x2(a, b, how)))
-    }
-
-    /// `max.f16x2`
-    fn max_f16x2(d: &mut Lanes, a: &Lanes, b: &Lanes, how: MinMax) {
-        with_min_max!(how, map2(d, a, b, |a, b| float::max_f16x2(a, b, how)))
-    }
-
-    /// `cvt.f32.f16` of the low half of each lane.
-    fn cvt_f32_f16(d: &mut Lanes, a: &Lanes) {
-        map1(d, a, |a| float::f16_to_f32(a as u16))
-    }
-
-    /// `cvt.rn.f16.f32` into the low half of each lane; the high half is zero.
-    fn cvt_f16_f32(d: &mut Lanes, a: &Lanes) {
-        map1(d, a, |a| u32::from(float::f32_to_f16_nearest(a)))
-    }
-
-    /// `cvt.rn.bf16.f32` into the low half of each lane; the high half is zero.
-    fn cvt_bf16_f32(d: &mut Lanes, a: &Lanes) {
-        map1(d, a, |a| u32::from(float::f32_to_bf16_nearest(a)))
-    }
-
-    /// `cvt.rn.f16x2.f32`: `a` into the high halves, `b` into the low halves.
-    fn cvt_f16x2_f32(d: &mut Lanes, a: &Lanes, b: &Lanes) {
-        map2(d, a, b, |a, b| {
-            u32::from(float::f32_to_f16_nearest(a)) << 16 | u32::from(float::f32_to_f16_nearest(b))
-        })
-    }
-
-    /// `cvt.rn.bf16x2.f32`: `a` into the high halves, `b` into the low halves.
-    fn cvt_bf16x2_f32(d: &mut Lanes, a: &Lanes, b: &Lanes) {
-        map2(d, a, b, |a, b| {
-            u32::from(float::f32_to_bf16_nearest(a)) << 16 | u32::from(float::f32_to_bf16_nearest(b))
-        })
-    }
-
-    /// `ex2.approx.f32`
-    fn ex2_f32(d: &mut Lanes, a: &Lanes, ftz: bool) {
-        map1(d, a, |a| approx::ex2_f32(a, ftz))
-    }
-
-    /// `lg2.approx.f32`
-    fn lg2_f32(d: &mut Lanes, a: &Lanes, ftz: bool) {
-        map1(d, a, |a| approx::lg2_f32(a, ftz))
-    }
-
-    /// `rsqrt.approx.f32`
-    fn rsqrt_f32(d: &mut Lanes, a: &Lanes, ftz: bool) {
-        map1(d, a, |a| approx::rsqrt_f32(a, ftz))
-    }
+    /// `max{.NaN}{.xorsign.abs}.bf16x2`
+    fn max_bf16x2(d: &mut Lanes, a: &Lanes, b: &Lanes, how: MinMax) |_widen, _narrow| halves2(d, a, b, how, float::max_bf16);
 }

@@ -8,7 +8,7 @@ use crate::arith::int::{self, IntCmp, PermuteMode};
 use crate::arith::video::{
     Operand as VideoOperand, Part, Secondary, SimdOp, Video, VideoMad, VideoOp, VideoSimd,
 };
-use crate::arith::{WARP, approx};
+use crate::arith::{Lanes, WARP, approx, warp};
 use crate::ir::code::{Class, Op, Reg};
 use crate::ir::regs::{AluFn, Regs, S32, S64, SP, hot, map_wide, map1, map2, map3};
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
@@ -118,6 +118,30 @@ impl Combine {
             Combine::Xor => a ^ b,
         }
     }
+}
+
+/// A whole-warp operation on two registers.
+fn warp2(d: S32, a: S32, b: S32, f: impl Fn(&mut Lanes, &Lanes, &Lanes) + Send + Sync + 'static) -> AluFn {
+    Box::new(move |regs, mask| {
+        let mut out = [0; WARP];
+        f(&mut out, regs.get32(a), regs.get32(b));
+        regs.put32(d, &out, mask);
+    })
+}
+
+/// A whole-warp operation on three registers.
+fn warp3(
+    d: S32,
+    a: S32,
+    b: S32,
+    c: S32,
+    f: impl Fn(&mut Lanes, &Lanes, &Lanes, &Lanes) + Send + Sync + 'static,
+) -> AluFn {
+    Box::new(move |regs, mask| {
+        let mut out = [0; WARP];
+        f(&mut out, regs.get32(a), regs.get32(b), regs.get32(c));
+        regs.put32(d, &out, mask);
+    })
 }
 
 /// An f32 operation whose common modifiers are compiled into the loop over lanes.
@@ -1260,6 +1284,18 @@ impl Lowering<'_> {
                 let how = Self::min_max(m);
                 let (d, [a, b]) = self.same32::<2>(i, ty)?;
                 self.alu(match (op, bf16) {
+                    ("min", false) if packed => {
+                        warp2(d, a, b, move |d, a, b| warp::min_f16x2(d, a, b, how))
+                    }
+                    ("max", false) if packed => {
+                        warp2(d, a, b, move |d, a, b| warp::max_f16x2(d, a, b, how))
+                    }
+                    ("min", true) if packed => {
+                        warp2(d, a, b, move |d, a, b| warp::min_bf16x2(d, a, b, how))
+                    }
+                    ("max", true) if packed => {
+                        warp2(d, a, b, move |d, a, b| warp::max_bf16x2(d, a, b, how))
+                    }
                     ("min", false) => binary!(d, a, b, move |a, b| float::min_f16(a, b, how)),
                     ("max", false) => binary!(d, a, b, move |a, b| float::max_f16(a, b, how)),
                     ("min", true) => binary!(d, a, b, move |a, b| float::min_bf16(a, b, how)),
@@ -1300,12 +1336,9 @@ impl Lowering<'_> {
                 let (d, [a, b]) = self.same32::<2>(i, ty)?;
                 let plain = mode == HalfMode::PLAIN;
                 self.alu(match (op, bf16, plain) {
-                    ("add", false, true) if packed => {
-                        hot!(d; x: S32 = a, y: S32 = b; float::add_f16x2(x, y, HalfMode::PLAIN))
-                    }
-                    ("mul", false, true) if packed => {
-                        hot!(d; x: S32 = a, y: S32 = b; float::mul_f16x2(x, y, HalfMode::PLAIN))
-                    }
+                    ("add", false, true) if packed => warp2(d, a, b, warp::add_f16x2),
+                    ("sub", false, true) if packed => warp2(d, a, b, warp::sub_f16x2),
+                    ("mul", false, true) if packed => warp2(d, a, b, warp::mul_f16x2),
                     ("add", false, _) => binary!(d, a, b, move |a, b| float::add_f16(a, b, mode)),
                     ("sub", false, _) => binary!(d, a, b, move |a, b| float::sub_f16(a, b, mode)),
                     (_, false, _) => binary!(d, a, b, move |a, b| float::mul_f16(a, b, mode)),
@@ -1317,9 +1350,8 @@ impl Lowering<'_> {
             "fma" => {
                 let (d, [a, b, c]) = self.same32::<3>(i, ty)?;
                 self.alu(match (packed, bf16) {
-                    (true, false) if mode == HalfMode::PLAIN => {
-                        hot!(d; x: S32 = a, y: S32 = b, z: S32 = c; float::fma_f16x2(x, y, z, HalfMode::PLAIN))
-                    }
+                    (true, false) if mode == HalfMode::PLAIN => warp3(d, a, b, c, warp::fma_f16x2),
+                    (true, true) if mode == HalfMode::PLAIN => warp3(d, a, b, c, warp::fma_bf16x2),
                     (true, false) => map3(d, a, b, c, move |a, b, c| float::fma_f16x2(a, b, c, mode)),
                     (true, true) => map3(d, a, b, c, move |a, b, c| float::fma_bf16x2(a, b, c, mode)),
                     (false, false) => map3(d, a, b, c, move |a: u32, b: u32, c: u32| {
