@@ -20,6 +20,8 @@ use crate::memory::{CODE_WINDOW, LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WIND
 const SPINS: u32 = 1024;
 /// Instructions that a group may then run ahead.
 const AHEAD: i64 = 4096;
+/// Jumps back that an atomic or a strong load counts as: a loop with one of them probably waits.
+const POLL_SPINS: u32 = 31;
 /// Instructions that a strong load counts as in a warp's turn.
 const POLL_COST: i64 = 64;
 /// Deepest nesting of calls.
@@ -436,6 +438,7 @@ impl Run<'_, '_> {
                     if l.order.strong {
                         // Probably a loop that waits: the others get their turn sooner.
                         *budget -= POLL_COST;
+                        g.spins = g.spins.saturating_add(POLL_SPINS);
                     }
                 }
                 Op::Store(s) => {
@@ -445,6 +448,7 @@ impl Run<'_, '_> {
                 Op::Atomic(a) => {
                     self.warp.last_effect = self.effect(g);
                     self.atomic(g, a, active)?;
+                    g.spins = g.spins.saturating_add(POLL_SPINS);
                 }
                 Op::CopyAsync(c) => self.copy_async(g, c, active)?,
                 Op::CopyCommit => {
