@@ -280,7 +280,7 @@ fn make(call: &Call, objects: &mut Objects) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 300,
+        cases: 100,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -91,7 +91,7 @@ pub fn exercise(text: &str, mut hostility: Hostility) -> usize {
                 seed: hostility.next(),
                 threads: 1,
                 counters: hostility.next().is_multiple_of(2),
-                max_warp_instructions_per_block: 20_000,
+                max_warp_instructions_per_block: 2_000,
                 ..Options::default()
             };
             clean += usize::from(launch(&memory, &instance, &config, &options).is_ok());
