@@ -121,7 +121,12 @@ impl Combine {
 }
 
 /// A whole-warp operation on two registers.
-fn warp2(d: S32, a: S32, b: S32, f: impl Fn(&mut Lanes, &Lanes, &Lanes) + Send + Sync + 'static) -> AluFn {
+fn warp2(
+    d: S32,
+    a: S32,
+    b: S32,
+    f: impl Fn(&mut Lanes, &Lanes, &Lanes) + Send + Sync + 'static,
+) -> AluFn {
     Box::new(move |regs, mask| {
         let mut out = [0; WARP];
         f(&mut out, regs.get32(a), regs.get32(b));
@@ -1352,8 +1357,12 @@ impl Lowering<'_> {
                 self.alu(match (packed, bf16) {
                     (true, false) if mode == HalfMode::PLAIN => warp3(d, a, b, c, warp::fma_f16x2),
                     (true, true) if mode == HalfMode::PLAIN => warp3(d, a, b, c, warp::fma_bf16x2),
-                    (true, false) => map3(d, a, b, c, move |a, b, c| float::fma_f16x2(a, b, c, mode)),
-                    (true, true) => map3(d, a, b, c, move |a, b, c| float::fma_bf16x2(a, b, c, mode)),
+                    (true, false) => {
+                        map3(d, a, b, c, move |a, b, c| float::fma_f16x2(a, b, c, mode))
+                    }
+                    (true, true) => {
+                        map3(d, a, b, c, move |a, b, c| float::fma_bf16x2(a, b, c, mode))
+                    }
                     (false, false) => map3(d, a, b, c, move |a: u32, b: u32, c: u32| {
                         u32::from(float::fma_f16(a as u16, b as u16, c as u16, mode))
                     }),
