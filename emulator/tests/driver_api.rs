@@ -968,7 +968,8 @@ fn launches_take_their_parameters_in_every_form() {
         CUresult::CUDA_SUCCESS
     );
     assert_eq!(download(x, 4), [35, 55, 75, 95]);
-    size = 8;
+    // SAFETY: `size` lives; the launch reads it through the same pointer.
+    unsafe { (&raw mut size).write(8) };
     assert_eq!(
         launch(null_mut(), extra.as_mut_ptr()),
         CUresult::CUDA_ERROR_INVALID_VALUE

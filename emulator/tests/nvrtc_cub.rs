@@ -123,7 +123,9 @@ fn block_radix_sort_orders_keys_and_carries_values() {
         assert_eq!(got, want);
     }
     // Few distinct keys, so that stability shows.
-    let keys: Vec<u32> = (0..TILE).map(|_| random.next() as u32 % 50 << 24).collect();
+    let keys: Vec<u32> = (0..TILE)
+        .map(|_| (random.next() as u32 % 50) << 24)
+        .collect();
     let values: Vec<i32> = (0..TILE as i32).collect();
     let (device_keys, device_values) = (program.upload(&keys), program.upload(&values));
     program.launch(
@@ -147,7 +149,7 @@ fn warp_primitives_reduce_segments_and_scan() {
     let mut random = Random(4);
     let x: Vec<f32> = (0..THREADS).map(|i| (i % 9) as f32 - 4.0).collect();
     let flags: Vec<i32> = (0..THREADS)
-        .map(|_| i32::from(random.next() % 5 == 0))
+        .map(|_| i32::from(random.next().is_multiple_of(5)))
         .collect();
     let (sums, segments) = (
         program.uninit::<f32>(THREADS / 32),

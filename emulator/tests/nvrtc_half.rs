@@ -609,19 +609,14 @@ fn reduction(format: Format, kernel: &str) {
         &[(&input).into(), (&total).into()],
     );
     let got: Vec<u16> = program.download(&total);
-    for half in 0..2 {
+    for (half, got) in got.iter().enumerate().take(2) {
         let want: f64 = values
             .iter()
             .skip(half)
             .step_by(2)
             .map(|&bits| (format.widen)(bits))
             .sum();
-        assert_eq!(
-            (format.widen)(got[half]),
-            want,
-            "{} half {half}",
-            format.name
-        );
+        assert_eq!((format.widen)(*got), want, "{} half {half}", format.name);
     }
 }
 

@@ -221,8 +221,8 @@ fn wide_integers_and_bit_intrinsics() {
                     + x.leading_zeros()
                     + if z == 0 { 0 } else { z.trailing_zeros() + 1 },
             ),
-            ((u64::from(x) * u64::from(z) >> 32) as u32)
-                .wrapping_add((i64::from(sx) * i64::from(sz) >> 32) as u32),
+            (((u64::from(x) * u64::from(z)) >> 32) as u32)
+                .wrapping_add(((i64::from(sx) * i64::from(sz)) >> 32) as u32),
             dp4.wrapping_add(i as i32)
                 .wrapping_add(dp2)
                 .wrapping_add(i as i32) as u32,
@@ -234,7 +234,7 @@ fn wide_integers_and_bit_intrinsics() {
             nth,
             mean(0)
                 .wrapping_add(mean(1))
-                .wrapping_add((u64::from(x) + u64::from(z) >> 1) as u32)
+                .wrapping_add(((u64::from(x) + u64::from(z)) >> 1) as u32)
                 .wrapping_add(low24(sx).wrapping_mul(low24(sz)) as u32),
         ];
         assert_eq!(y, want, "{x:#x} {z:#x} thread {i}");
@@ -268,7 +268,8 @@ fn warp_and_block_collectives() {
             i32::from(warp.iter().all(|&v| v > 2)),
             mask(&|w| w % 2 == 1),
             mask(&|w| w % 5 == v % 5),
-            if same { -1 + 1 } else { 0 },
+            // The full mask, -1, and twice the predicate.
+            if same { -1 + 2 } else { 0 },
             warp.iter().sum::<i32>()
                 + warp.iter().max().unwrap()
                 + warp.iter().fold(0, |a, b| a ^ b),

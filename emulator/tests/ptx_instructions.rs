@@ -241,8 +241,8 @@ fn integers(table: &mut Table) {
                 let text = format!(
                     "{name}.cc.{suffix}{bits} {r}d, {r}a, {r}b;\n {name}c.cc.{suffix}{bits} {r}d, {r}c, {r}b;\n {name}c.{suffix}{bits} {r}d, {r}d, {r}a;"
                 );
-                let (step, first): (fn(u32, u64, u64, bool) -> (u64, bool), bool) = if name == "add"
-                {
+                type Step = fn(u32, u64, u64, bool) -> (u64, bool);
+                let (step, first): (Step, bool) = if name == "add" {
                     (int::add_carry, false)
                 } else {
                     (int::sub_carry, true)

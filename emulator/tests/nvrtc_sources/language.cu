@@ -160,7 +160,7 @@ extern "C" __global__ void warp_collectives(const int* x, int* y) {
     out[6] = __ballot_sync(all, v % 2);
     out[7] = __match_any_sync(all, v % 5);
     int same;
-    out[8] = __match_all_sync(all, v / 1000, &same) + same;
+    out[8] = __match_all_sync(all, v / 1000, &same) + 2 * same;
     out[9] = __reduce_add_sync(all, v) + __reduce_max_sync(all, v) + (int)__reduce_xor_sync(all, (u32)v);
     out[10] = -1;
     if (lane & 1) out[10] = __reduce_min_sync(0xaaaaaaaau, v) + (int)__popc(__activemask());
