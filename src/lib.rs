@@ -19,3 +19,8 @@ pub mod cli;
 
 pub use device::{Device, DeviceChoice};
 pub use pipeline::{Model, Reconstructor, Sampled, Sampler};
+
+/// The README's Rust examples, compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -1,13 +1,13 @@
 //! The product in a few types: a [`Model`], a [`Sampler`] that makes images with it, and
 //! [`Reconstructor`], which sends images through its autoencoder.
 //!
-//! ```no_run
+//! ```
 //! use medfusion::{Device, DeviceChoice, Model, Sampler};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let model = Model::open("weights/cells64")?;
 //! let device = Device::open(DeviceChoice::Auto, None)?;
-//! let mut images = Sampler::new(&model).class(2).count(4).steps(50).seed(7).prepare(&device)?;
+//! let mut images = Sampler::new(&model).class(2).count(2).steps(3).seed(7).prepare(&device)?;
 //! while let Some(image) = images.next_image()? {
 //!     println!("image {} of class {:?}", image.index, image.class);
 //! }
