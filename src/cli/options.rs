@@ -157,6 +157,13 @@ impl ModelOptions {
     }
 
     pub fn open(&self, path: &std::path::Path) -> Result<Model, CliError> {
+        if !path.exists() {
+            return Err(CliError::new(format!(
+                "--model {}: no such file or folder; give a model folder or a checkpoint \
+                 (the model that ships is weights/cells64 in the project's checkout)",
+                path.display()
+            )));
+        }
         crate::checkpoint::open(path, &self.overrides()).map_err(CliError::new)
     }
 }
