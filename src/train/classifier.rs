@@ -127,7 +127,7 @@ pub fn train(
         class_names,
         device: device.clone(),
     };
-    let result = session.run(&mut task, &training, compiled, &device, &initial, watch);
+    let result = session.run(&mut task, &training, compiled, &device, initial, watch);
     report_skipped(&task.loader);
     result
 }

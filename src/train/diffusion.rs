@@ -13,7 +13,7 @@ use super::session::{Event, Measured, Pass, Session, Task, Watch};
 use super::step::TrainingGraph;
 use super::tasks::{
     Draws, budget_bytes, identity, in_memory, next_batch, open_device, open_vae, overlay, picture,
-    report_skipped, spread, step_options,
+    report_skipped, spread, step_options, untrained,
 };
 use super::vae::terms;
 use crate::checkpoint::{StoredModel, save_folder, unet_parameters};
@@ -242,11 +242,11 @@ pub fn train(
         space,
         config,
         vae: vae.map(|vae| vae.vae).unwrap_or_default(),
-        initial: initial.clone(),
+        initial: untrained(&initial, &training),
         held_out,
         device: device.clone(),
     };
-    let result = session.run(&mut task, &training, compiled, &device, &initial, watch);
+    let result = session.run(&mut task, &training, compiled, &device, initial, watch);
     if let Feed::Images { loader, .. } = &task.data {
         report_skipped(loader);
     }

@@ -181,10 +181,12 @@ impl<'a> Session<'a> {
         training: &TrainingGraph,
         compiled: Compiled,
         device: &Device,
-        weights: &TensorMap,
+        weights: TensorMap,
         watch: Watch<'_>,
     ) -> Result<(), TrainError> {
-        let mut trainer = training.load(device, compiled, weights)?;
+        let mut trainer = training.load(device, compiled, &weights)?;
+        // The step has its own copy from here on.
+        drop(weights);
         let mut progress = Progress {
             step: 0,
             seed: self.train.seed,

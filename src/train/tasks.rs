@@ -1,10 +1,11 @@
 //! What the three tasks share: from a run file to a planned step, and models made of its weights.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::error::TrainError;
 use super::run_file::sections::{self, DropoutUnit, OptimizerKind, PixelLoss};
-use super::step::{EmaOptions, StepOptions};
+use super::step::{EmaOptions, StepOptions, TrainingGraph};
 use crate::checkpoint::{Format, Overrides, Source, StoredModel};
 use crate::data::grid::{GridOptions, compose};
 use crate::data::png::Image8;
@@ -88,6 +89,20 @@ pub(super) fn overlay(known: &TensorMap, trained: &TensorMap) -> TensorMap {
         all.insert(name.clone(), tensor.clone());
     }
     all
+}
+
+/// The initial values of parameters that no step changes, because no output depends on them.
+pub(super) fn untrained(initial: &TensorMap, training: &TrainingGraph) -> TensorMap {
+    let trained: BTreeSet<&str> = training
+        .gradients
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    initial
+        .iter()
+        .filter(|(name, _)| !trained.contains(name.as_str()))
+        .map(|(name, tensor)| (name.clone(), tensor.clone()))
+        .collect()
 }
 
 /// A model in memory as if it had been opened.

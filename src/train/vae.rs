@@ -12,7 +12,7 @@ use super::session::{Measured, Pass, Session, Task, Watch};
 use super::step::TrainingGraph;
 use super::tasks::{
     budget_bytes, identity, in_memory, next_batch, open_device, overlay, picture, report_skipped,
-    spread, step_options,
+    spread, step_options, untrained,
 };
 use crate::checkpoint::{StoredModel, read_safetensors, save_folder, vae_parameters};
 use crate::data::png::Image8;
@@ -100,7 +100,8 @@ pub fn train(run: &VaeRun, out: &Path, resume: bool, watch: Watch<'_>) -> Result
     let session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
     let config = run.model.config(run.data.channels);
     let initial = initial_weights(&vae_parameters(&config), run.train.seed);
-    let mut weights = initial.clone();
+    let kept = untrained(&initial, &training);
+    let mut weights = initial;
     match &run.loss.lpips_weights {
         Some(path) => weights.extend(perceptual_weights(path)?),
         None => tracing::info!(
@@ -115,10 +116,10 @@ pub fn train(run: &VaeRun, out: &Path, resume: bool, watch: Watch<'_>) -> Result
         holdout: sets.holdout,
         config,
         class_names: sets.train.classes().to_vec(),
-        initial,
+        initial: kept,
         device: device.clone(),
     };
-    let result = session.run(&mut task, &training, compiled, &device, &weights, watch);
+    let result = session.run(&mut task, &training, compiled, &device, weights, watch);
     report_skipped(&task.loader);
     result
 }
