@@ -33,7 +33,6 @@ const FAMILIES: &[(&str, Run)] = &[
     ("unet_", unet::run_case),
     ("lpips_", lpips::run_case),
     ("scheduler_", scheduler::run_case),
-    ("ddim_timesteps", scheduler::run_timesteps),
     ("ddim", ddim::run_case),
     ("ema_decay", train::run_ema_decay),
     ("train_", train::run_case),

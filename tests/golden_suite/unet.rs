@@ -22,11 +22,12 @@ fn mean_absolute_error(g: &mut Graph, y: Value, target: Value) -> Result<Value, 
 }
 
 pub fn run_case(case: &Case) -> Result<(), Failed> {
-    let class = if case.name.contains("legacy") {
+    let named = if case.name.contains("legacy") {
         "legacy"
     } else {
         ""
     };
+    let class = case.json["class"].as_str().unwrap_or(named);
     let config = hyper::unet(&case.json["hyper"], class)?;
     let weights = case.weights()?;
     let mut report = Report::new(case);
