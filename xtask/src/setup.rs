@@ -37,7 +37,7 @@ pub struct Args {
     /// Install again even if the pinned versions are there
     #[arg(long)]
     force: bool,
-    /// Where to install instead of <target>/nvrtc
+    /// Where to install instead of nvrtc under the target folder
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
