@@ -43,8 +43,20 @@ pub enum DeviceError {
         needed: MemoryReport,
         available_bytes: usize,
     },
-    #[error("unknown device '{0}': use auto or cpu")]
+    #[error("unknown device '{0}': use auto, cuda, cuda:N, cpu or emulated")]
     UnknownDevice(String),
+    #[error("unknown precision '{0}': use f32, f16, bf16 or f16-fast")]
+    UnknownPrecision(String),
+    #[error("the CPU computes in f32, not in {0}: leave --precision out, or use --device cuda")]
+    CpuPrecision(super::cuda::Precision),
+    #[error("{op} on {device}: {why}")]
+    Unsupported {
+        op: &'static str,
+        device: &'static str,
+        why: String,
+    },
+    #[error(transparent)]
+    Cuda(#[from] super::cuda::CudaError),
 }
 
 /// A step that does not fit its memory budget, however much is computed twice.

@@ -1,8 +1,10 @@
 //! Devices run plans. They know ops, never models.
 
 pub mod cpu;
+pub mod cuda;
 mod error;
 mod memory;
+pub(crate) mod packing;
 pub mod reference;
 
 use std::fmt;
@@ -14,13 +16,18 @@ pub use memory::{MemoryReport, available_memory_bytes};
 use crate::graph::{FusionReport, Graph, Plan, PlanOptions, fuse, recompute};
 use crate::tensor::TensorMap;
 use cpu::CpuDevice;
+use cuda::{CudaDevice, CudaOptions, Precision};
 
 /// What a user asks for with `--device`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The best device that answers: at present the CPU.
+    /// A CUDA device where one answers, else the CPU.
     #[default]
     Auto,
+    /// The GPU of this number, counted from 0.
+    Cuda(usize),
+    /// The emulated RTX 3090.
+    Emulated,
     /// The CPU.
     Cpu,
 }
@@ -32,17 +39,26 @@ impl FromStr for DeviceChoice {
         match text {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
-            other => Err(DeviceError::UnknownDevice(other.to_owned())),
+            "cuda" => Ok(Self::Cuda(0)),
+            "emulated" => Ok(Self::Emulated),
+            other => other
+                .strip_prefix("cuda:")
+                .and_then(|ordinal| ordinal.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| DeviceError::UnknownDevice(other.to_owned())),
         }
     }
 }
 
 impl fmt::Display for DeviceChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Cpu => "cpu",
-        })
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Emulated => f.write_str("emulated"),
+            Self::Cuda(0) => f.write_str("cuda"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
     }
 }
 
@@ -50,6 +66,7 @@ impl fmt::Display for DeviceChoice {
 #[derive(Clone, Debug)]
 pub enum Device {
     Cpu(CpuDevice),
+    Cuda(CudaDevice),
 }
 
 /// A fused and planned graph, with the memory it will take.
@@ -74,23 +91,75 @@ impl Device {
     /// If the device cannot be had.
     pub fn open(choice: DeviceChoice, threads: Option<usize>) -> Result<Self, DeviceError> {
         match choice {
-            DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Self::Cpu(CpuDevice::new(threads)?)),
+            DeviceChoice::Auto => match CudaDevice::open(0, CudaOptions::default()) {
+                Ok(device) => Ok(Self::Cuda(device)),
+                Err(error) => {
+                    tracing::debug!("no CUDA device: {error}");
+                    Ok(Self::Cpu(CpuDevice::new(threads)?))
+                }
+            },
+            DeviceChoice::Cpu => Ok(Self::Cpu(CpuDevice::new(threads)?)),
+            DeviceChoice::Cuda(ordinal) => Ok(Self::Cuda(CudaDevice::open(
+                ordinal,
+                CudaOptions::default(),
+            )?)),
+            DeviceChoice::Emulated => Ok(Self::Cuda(CudaDevice::emulated(CudaOptions::default())?)),
+        }
+    }
+
+    /// The same device with activations in `precision`, and with results that do not depend on the batch, to the bit,
+    /// if `deterministic`.
+    ///
+    /// # Errors
+    /// If the device does not compute in `precision`.
+    pub fn with_precision(
+        self,
+        precision: Precision,
+        deterministic: bool,
+    ) -> Result<Self, DeviceError> {
+        match self {
+            Self::Cpu(device) if precision == Precision::F32 => Ok(Self::Cpu(device)),
+            Self::Cpu(_) => Err(DeviceError::CpuPrecision(precision)),
+            Self::Cuda(device) => Ok(Self::Cuda(device.with(CudaOptions {
+                precision,
+                deterministic,
+                ..device.options()
+            }))),
+        }
+    }
+
+    /// Bytes of memory that plans can still take here, if that can be told.
+    pub fn available_bytes(&self) -> Option<usize> {
+        match self {
+            Self::Cpu(_) => available_memory_bytes(),
+            Self::Cuda(device) => device.available_bytes(),
+        }
+    }
+
+    /// Lays a fused graph out for this device.
+    fn plan(&self, graph: &Graph) -> (Plan, MemoryReport) {
+        match self {
+            Self::Cpu(device) => {
+                let plan = Plan::new(graph, device, PlanOptions::default());
+                let memory = device.memory(&plan);
+                (plan, memory)
+            }
+            Self::Cuda(device) => {
+                let plan = Plan::new(&device.lower(graph), device, PlanOptions::default());
+                let memory = device.memory(&plan);
+                (plan, memory)
+            }
         }
     }
 
     /// Fuses `graph` and lays it out for this device. Nothing is allocated yet.
     pub fn compile(&self, graph: &Graph) -> Compiled {
         let (graph, fusion) = fuse(graph);
-        match self {
-            Self::Cpu(device) => {
-                let plan = Plan::new(&graph, device, PlanOptions::default());
-                let memory = device.memory(&plan);
-                Compiled {
-                    plan,
-                    fusion,
-                    memory,
-                }
-            }
+        let (plan, memory) = self.plan(&graph);
+        Compiled {
+            plan,
+            fusion,
+            memory,
         }
     }
 
@@ -106,21 +175,14 @@ impl Device {
         budget_bytes: usize,
     ) -> Result<Compiled, OverBudget> {
         let (graph, fusion) = fuse(graph);
-        let plan = |graph: &Graph| match self {
-            Self::Cpu(device) => {
-                let plan = Plan::new(graph, device, PlanOptions::default());
-                let memory = device.memory(&plan);
-                (plan, memory)
-            }
-        };
         let fitted = recompute::fit(&graph, forward_nodes, budget_bytes, |graph| {
-            plan(graph).1.total_bytes()
+            self.plan(graph).1.total_bytes()
         })
         .map_err(|needed_bytes| OverBudget {
             needed_bytes,
             budget_bytes,
         })?;
-        let (plan, memory) = plan(&fitted.graph);
+        let (plan, memory) = self.plan(&fitted.graph);
         if fitted.recomputed > 0 {
             tracing::info!(
                 "memory: {} nodes are computed twice to fit the budget, {:+.0} % work",
@@ -144,19 +206,18 @@ impl Device {
         compiled: Compiled,
         parameters: &TensorMap,
     ) -> Result<Box<dyn Executable>, DeviceError> {
-        match self {
-            Self::Cpu(device) => {
-                if let Some(available_bytes) = available_memory_bytes()
-                    && compiled.memory.total_bytes() > available_bytes
-                {
-                    return Err(DeviceError::OutOfMemory {
-                        needed: compiled.memory,
-                        available_bytes,
-                    });
-                }
-                Ok(Box::new(device.load(compiled.plan, parameters)?))
-            }
+        if let Some(available_bytes) = self.available_bytes()
+            && compiled.memory.total_bytes() > available_bytes
+        {
+            return Err(DeviceError::OutOfMemory {
+                needed: compiled.memory,
+                available_bytes,
+            });
         }
+        Ok(match self {
+            Self::Cpu(device) => Box::new(device.load(compiled.plan, parameters)?),
+            Self::Cuda(device) => Box::new(device.load(compiled.plan, parameters)?),
+        })
     }
 }
 
@@ -164,6 +225,7 @@ impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu(device) => write!(f, "cpu with {} threads", device.threads()),
+            Self::Cuda(device) => write!(f, "{device}"),
         }
     }
 }

@@ -10,6 +10,7 @@ mod error;
 mod fuse;
 mod memory;
 mod plan;
+mod precision;
 pub mod recompute;
 mod types;
 
@@ -22,6 +23,7 @@ pub use error::{GraphError, Mismatch};
 pub use fuse::{FusionReport, fuse};
 pub use memory::verify_disjoint;
 pub use plan::{Binding, BindingKind, Location, Plan, PlanOptions, Step, WorkspaceModel};
+pub use precision::{Storage, lower};
 pub use types::{TensorType, Value};
 
 use crate::ops::Op;

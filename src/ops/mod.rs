@@ -1,13 +1,16 @@
 //! The vocabulary of the engine: one folder per op with its shape rule, cost and gradient
 //! (`mod.rs`), its naive `f64` definition (`reference.rs`), its CPU kernel (`cpu.rs`) and tests.
 
+mod cuda_pending;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use std::fmt;
 
 use crate::device::cpu::CpuOperator;
+use crate::device::cuda::CudaOperator;
 use crate::device::reference::ReferenceOperator;
+pub(crate) use crate::graph::Storage;
 use crate::graph::{Gradient, GraphError, Mismatch, TensorType, Value};
 
 /// What the graph and the planner ask of an op.
@@ -53,6 +56,11 @@ pub trait Operator: fmt::Debug {
         &[]
     }
 
+    /// Which operands devices may store in reduced precision.
+    fn storage(&self) -> Storage {
+        Storage::Full
+    }
+
     /// True if result 0 is operand 0's memory under another shape; such ops never run.
     fn is_view(&self) -> bool {
         false
@@ -77,6 +85,10 @@ macro_rules! ops {
             pub(crate) fn cpu(&self) -> &dyn CpuOperator {
                 match self { $($(Op::$op(op) => op),+),+ }
             }
+            /// The CUDA kernels.
+            pub(crate) fn cuda(&self) -> &dyn CudaOperator {
+                match self { $($(Op::$op(op) => op),+),+ }
+            }
             /// The naive definition in `f64`.
             pub(crate) fn reference(&self) -> &dyn ReferenceOperator {
                 match self { $($(Op::$op(op) => op),+),+ }
@@ -91,6 +103,7 @@ ops! {
     accumulate::{Accumulate},
     attention::{Attention, AttentionGrad},
     binary::{Binary},
+    cast::{Cast},
     concat::{Concat},
     conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad},
     counter::{Increment},

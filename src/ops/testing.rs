@@ -2,8 +2,12 @@
 //! the naive `f64` definition, forward and backward, in poisoned memory.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
+use crate::device::DeviceError;
+use crate::device::Executable;
 use crate::device::cpu::CpuDevice;
+use crate::device::cuda::{CudaDevice, CudaOptions, Precision};
 use crate::device::reference::{Array, Evaluation};
 use crate::graph::{Graph, GraphError, Plan, PlanOptions, Source, Value, verify_disjoint};
 use crate::ops::Binary;
@@ -90,7 +94,11 @@ pub(crate) fn check_with(
     }
     let oracle = Evaluation::run(&graph, &arrays);
 
-    finite_differences(&graph, loss, &wrt, &grads, &mut arrays.clone(), &oracle);
+    // With nothing else asked for, the CUDA tests can be run alone while kernels are worked on.
+    let only_cuda = std::env::var_os("MEDFUSION_TEST_ONLY_CUDA").is_some();
+    if !only_cuda {
+        finite_differences(&graph, loss, &wrt, &grads, &mut arrays.clone(), &oracle);
+    }
 
     let tensors: TensorMap = wrt
         .iter()
@@ -100,6 +108,10 @@ pub(crate) fn check_with(
             (name.clone(), Tensor::from_f32(array.shape.clone(), &values))
         })
         .collect();
+    check_cuda(&graph, &arrays, &tensors, &oracle, tolerance);
+    if only_cuda {
+        return;
+    }
     let device = CpuDevice::new(Some(2)).unwrap();
     for reuse in [true, false] {
         let options = PlanOptions {
@@ -143,6 +155,130 @@ pub(crate) fn check_with(
                     "{name}: CPU differs from f64 by {error:e}"
                 );
             }
+        }
+    }
+}
+
+/// The emulated GPU that the tests of a process share. `None`, said on stderr, where its library or NVRTC is missing;
+/// in CI that is a failure.
+pub(crate) fn emulated_gpu() -> Option<&'static CudaDevice> {
+    static GPU: OnceLock<Option<CudaDevice>> = OnceLock::new();
+    GPU.get_or_init(|| match CudaDevice::emulated(CudaOptions::default()) {
+        Ok(device) => Some(device),
+        Err(error) => {
+            assert!(
+                std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+                "CI must not skip the CUDA kernels: {error}"
+            );
+            eprintln!("NOT TESTED on CUDA: {error}");
+            None
+        }
+    })
+    .as_ref()
+}
+
+/// Runs `graph` on the emulated GPU, every value in an allocation of its own, and compares outputs and updated leaves
+/// with the `f64` oracle: in f32 norm-wise within `tolerance`; in f16 and bf16 within twice what the oracle itself loses
+/// when it rounds every value of that type once. In f32 also as a captured graph in a reused arena, run twice.
+pub(crate) fn check_cuda(
+    graph: &Graph,
+    arrays: &HashMap<String, Array>,
+    tensors: &TensorMap,
+    oracle: &Evaluation,
+    tolerance: f64,
+) {
+    let Some(gpu) = emulated_gpu() else { return };
+    let isolated = |precision| CudaOptions {
+        precision,
+        capture: false,
+        isolate: true,
+        ..CudaOptions::default()
+    };
+    let modes = [
+        (isolated(Precision::F32), false),
+        (CudaOptions::default(), true),
+        (isolated(Precision::F16), false),
+        (isolated(Precision::BF16), false),
+    ];
+    for (options, reuse) in modes {
+        let device = gpu.with(options);
+        let lowered = device.lower(graph);
+        let rounded = Evaluation::run(&lowered, arrays);
+        let plan_options = PlanOptions {
+            reuse,
+            in_place: reuse,
+        };
+        let plan = Plan::new(&lowered, &device, plan_options);
+        verify_disjoint(&plan).unwrap();
+        let mut executable = match device.load(plan, tensors) {
+            Ok(executable) => executable,
+            Err(DeviceError::Unsupported { op, why, .. })
+                if why.contains("no kernel for it yet") =>
+            {
+                eprintln!("NOT TESTED on CUDA: {op} {why}");
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let leaves: Vec<(&String, &Array)> = arrays
+            .iter()
+            .filter(|(name, _)| executable.has(name))
+            .collect();
+        for _ in 0..1 + usize::from(reuse) {
+            for &(name, array) in &leaves {
+                let Some(value) = graph.leaf_named(name) else {
+                    continue;
+                };
+                if graph.ty(value).dtype == DType::I32 {
+                    let values: Vec<i32> = array.data.iter().map(|&v| v as i32).collect();
+                    executable.write_i32(name, &values).unwrap();
+                } else {
+                    let values: Vec<f32> = array.data.iter().map(|&v| v as f32).collect();
+                    executable.write(name, &values).unwrap();
+                }
+            }
+            executable
+                .run()
+                .unwrap_or_else(|error| panic!("{}: {error}", options.precision));
+            let compare = |name: &str, got: Vec<f32>, want: &Array, rounded: &Array| {
+                let got: Vec<f64> = got.iter().map(|&v| f64::from(v)).collect();
+                let error = relative_error(&got, &want.data);
+                let bound = tolerance + 2.0 * relative_error(&rounded.data, &want.data);
+                assert!(
+                    error <= bound,
+                    "{name}: CUDA in {} differs from f64 by {error:e}, allowed {bound:e}\n{:?}\n{:?}",
+                    options.precision,
+                    &got[..got.len().min(16)],
+                    &want.data[..want.data.len().min(16)]
+                );
+            };
+            for ((name, value), (_, lowered)) in graph.outputs().iter().zip(lowered.outputs()) {
+                compare(
+                    name,
+                    executable.output(name).unwrap(),
+                    oracle.get(*value),
+                    rounded.get(*lowered),
+                );
+            }
+            for name in arrays.keys() {
+                let Some(leaf) = graph.leaf_named(name) else {
+                    continue;
+                };
+                let (Some(want), Some(rounded)) = (oracle.updated(leaf), rounded.updated(leaf))
+                else {
+                    continue;
+                };
+                if graph.ty(leaf).dtype == DType::I32 {
+                    let got = executable.read_i32(name).unwrap();
+                    assert!(
+                        got.iter().zip(&want.data).all(|(&a, &b)| f64::from(a) == b),
+                        "{name}"
+                    );
+                } else {
+                    compare(name, executable.read(name).unwrap(), want, rounded);
+                }
+            }
+            executable.poison().unwrap();
         }
     }
 }
@@ -210,6 +346,7 @@ pub(crate) fn check_updates(
         arrays.insert(info.name.clone(), array);
     }
     let oracle = Evaluation::run(&graph, &arrays);
+    check_cuda(&graph, &arrays, &tensors, &oracle, tolerance);
 
     let device = CpuDevice::new(Some(2)).unwrap();
     let plan = Plan::new(&graph, &device, PlanOptions::default());

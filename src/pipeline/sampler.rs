@@ -6,9 +6,7 @@ use std::ops::ControlFlow;
 use thiserror::Error;
 
 use super::Model;
-use crate::device::{
-    Compiled, Device, DeviceError, Executable, MemoryReport, available_memory_bytes,
-};
+use crate::device::{Compiled, Device, DeviceError, Executable, MemoryReport};
 use crate::diffusion::{
     DiffusionError, HostValues, Method, NoiseSchedule, NoiseSource, RunInputs, SamplerTable,
     SamplingSpec, SamplingStep, initial_noise, names, sampling_step,
@@ -325,7 +323,7 @@ impl<'m> Sampler<'m> {
             step.memory.total_bytes() + decoder.as_ref().map_or(0, |d| d.memory.total_bytes())
         };
         let plans = plan(batch)?;
-        if let Some(available_bytes) = available_memory_bytes()
+        if let Some(available_bytes) = device.available_bytes()
             && bytes(&plans) > available_bytes
         {
             let (mut fits, mut too_large) = (0, batch);

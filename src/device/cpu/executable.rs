@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::buffer::Buffer;
 use super::call::{CpuCall, Operand};
+use crate::device::packing::{PackedStep, PackingPlan, parameter, types};
 use crate::device::{DeviceError, Executable, MemoryReport};
 use crate::graph::{Binding, BindingKind, Location, Plan, TensorType, Value, WorkspaceModel};
 use crate::ops::Op;
@@ -72,58 +73,12 @@ pub struct CpuExecutable {
     memory: MemoryReport,
 }
 
-/// Which operands of which steps are packed, and which bindings therefore need no plain form.
-struct PackingPlan {
-    /// (operand index, length in f32s, once) per step.
-    steps: Vec<Option<(usize, usize, bool)>>,
-    plain: Vec<bool>,
-}
-
-impl PackingPlan {
-    fn new(plan: &Plan) -> Self {
-        let mut plain: Vec<bool> = plan
-            .bindings
-            .iter()
-            .map(|b| b.updated || !matches!(b.kind, BindingKind::Parameter))
-            .collect();
-        let steps = plan
-            .steps
-            .iter()
-            .map(|step| {
-                let types = types(plan, &step.inputs);
-                let packed = step.op.cpu().packed_operand(&types).map(|operand| {
-                    let once = match plan.value(step.inputs[operand.index]).location {
-                        Location::Binding(index) => {
-                            let binding = &plan.bindings[index];
-                            matches!(binding.kind, BindingKind::Parameter) && !binding.updated
-                        }
-                        _ => false,
-                    };
-                    (operand.index, operand.len, once)
-                });
-                for (position, &input) in step.inputs.iter().enumerate() {
-                    let packed_here =
-                        packed.is_some_and(|(index, _, once)| once && index == position);
-                    if let Location::Binding(index) = plan.value(input).location
-                        && !packed_here
-                    {
-                        plain[index] = true;
-                    }
-                }
-                packed
-            })
-            .collect();
-        for &(_, value) in &plan.outputs {
-            if let Location::Binding(index) = plan.value(value).location {
-                plain[index] = true;
-            }
-        }
-        Self { steps, plain }
-    }
-}
-
-fn types(plan: &Plan, values: &[Value]) -> Vec<TensorType> {
-    values.iter().map(|&v| plan.value(v).ty.clone()).collect()
+/// What the CPU packs in a plan; sizes in `f32`s.
+fn packing_plan(plan: &Plan) -> PackingPlan {
+    PackingPlan::new(plan, |op, inputs, _| {
+        let packed = op.cpu().packed_operand(inputs)?;
+        Some((packed.index, packed.len))
+    })
 }
 
 impl CpuDevice {
@@ -150,13 +105,13 @@ impl CpuDevice {
 
     /// Memory that `plan` will take.
     pub fn memory(&self, plan: &Plan) -> MemoryReport {
-        let packing = PackingPlan::new(plan);
+        let packing = packing_plan(plan);
         let packed: usize = packing
             .steps
             .iter()
             .flatten()
-            .filter(|(_, _, once)| *once)
-            .map(|&(_, len, _)| len * size_of::<f32>())
+            .filter(|packed| packed.once)
+            .map(|packed| packed.size * size_of::<f32>())
             .sum();
         let (mut parameters, mut buffers) = (packed, 0);
         for (binding, &plain) in plan.bindings.iter().zip(&packing.plain) {
@@ -180,7 +135,7 @@ impl CpuDevice {
     /// # Errors
     /// If a parameter is missing, not of a float type or of another shape.
     pub fn load(&self, plan: Plan, parameters: &TensorMap) -> Result<CpuExecutable, DeviceError> {
-        let packing = PackingPlan::new(&plan);
+        let packing = packing_plan(&plan);
         let memory = self.memory(&plan);
         let arena = Buffer::zeroed(plan.arena_bytes);
         let mut bindings = Vec::with_capacity(plan.bindings.len());
@@ -215,7 +170,11 @@ impl CpuDevice {
             let input_types = types(&plan, &step.inputs);
             let packing = match *packed {
                 None => Packing::None,
-                Some((index, len, once)) => {
+                Some(PackedStep {
+                    index,
+                    size: len,
+                    once,
+                }) => {
                     if once {
                         let buffer = Buffer::zeroed(len * size_of::<f32>());
                         let Location::Binding(binding) = plan.value(step.inputs[index]).location
@@ -257,29 +216,6 @@ impl CpuDevice {
             memory,
         })
     }
-}
-
-fn parameter<'a>(
-    binding: &Binding,
-    parameters: &'a TensorMap,
-) -> Result<std::borrow::Cow<'a, [f32]>, DeviceError> {
-    let name = || binding.name.clone();
-    let tensor = parameters
-        .get(&binding.name)
-        .ok_or_else(|| DeviceError::MissingParameter(name()))?;
-    if tensor.shape() != binding.ty.shape {
-        return Err(DeviceError::ParameterShape {
-            name: name(),
-            expected: binding.ty.shape.clone(),
-            found: tensor.shape().to_vec(),
-        });
-    }
-    tensor
-        .to_f32()
-        .map_err(|source| DeviceError::ParameterType {
-            name: name(),
-            source,
-        })
 }
 
 fn fill(buffer: &Buffer, values: &[f32]) {

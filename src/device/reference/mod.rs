@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use crate::graph::{Graph, Source, TensorType, Value};
+use crate::ops::cast::rounded;
 
 /// A dense row-major array; integers are held exactly.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,7 +123,10 @@ impl Evaluation {
             for (&output, ty) in node.outputs.iter().zip(&types) {
                 let array = results.next().expect("one array per result");
                 assert_eq!(array.shape, ty.shape, "{}", node.op);
-                values.insert(output, array);
+                // What is stored in reduced precision is rounded once.
+                let Array { shape, mut data } = array;
+                data.iter_mut().for_each(|v| *v = rounded(*v, ty.dtype));
+                values.insert(output, Array { shape, data });
             }
             for &position in node.op.operator().updates() {
                 // Nodes that follow see the new value, as they do on a device.

@@ -1,0 +1,202 @@
+//! What the CUDA side of an op sees of the step it launches kernels for.
+
+use super::kernel::{DevicePtr, Kernel, KernelParams, Launch};
+use crate::device::DeviceError;
+use crate::graph::TensorType;
+use crate::tensor::DType;
+
+/// What launches depend on beside shapes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Streaming multiprocessors.
+    pub multiprocessors: u32,
+    /// Compute capability, major and minor.
+    pub capability: (u32, u32),
+    /// Dynamic shared memory that a block may opt into, in bytes.
+    pub shared_bytes_per_block: u32,
+    /// f16 products may be summed in f16 over short chunks.
+    pub fast_accumulate: bool,
+    /// The result of one sample may not depend on how many are in the batch, to the bit.
+    pub deterministic: bool,
+}
+
+/// Memory of one operand.
+#[derive(Clone, Debug)]
+pub(crate) struct CudaOperand {
+    pub at: DevicePtr,
+    pub ty: TensorType,
+}
+
+/// An operand that kernels read in a packed form, such as a filter in the order of an implicit GEMM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CudaPackedOperand {
+    /// Position among the inputs.
+    pub index: usize,
+    /// Bytes of the packed form.
+    pub bytes: usize,
+}
+
+/// The CUDA side of an op: which kernels run, with which tiles, grid and parameters.
+///
+/// Every method is a function of types and target alone, so that a plan's memory and programs are known before
+/// anything is allocated.
+pub(crate) trait CudaOperator {
+    /// Scratch memory in bytes, without the packed operand.
+    fn workspace_bytes(
+        &self,
+        inputs: &[TensorType],
+        outputs: &[TensorType],
+        target: &Target,
+    ) -> usize {
+        let _ = (inputs, outputs, target);
+        0
+    }
+
+    /// The operand, if any, that the kernels read in a packed form. For weights that no step updates it is packed
+    /// once, when the plan is loaded; otherwise before each execution.
+    fn packed_operand(
+        &self,
+        inputs: &[TensorType],
+        outputs: &[TensorType],
+        target: &Target,
+    ) -> Option<CudaPackedOperand> {
+        let _ = (inputs, outputs, target);
+        None
+    }
+
+    /// Launches what fills [`CudaCall::packed`] from the operand named by [`CudaOperator::packed_operand`].
+    ///
+    /// # Errors
+    /// If no kernel takes these types.
+    fn pack(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+        let _ = call;
+        unreachable!("only ops with a packed operand are asked to pack")
+    }
+
+    /// Launches what computes all results, reading inputs and overwriting outputs, whatever they held.
+    ///
+    /// # Errors
+    /// If no kernel takes these types.
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError>;
+}
+
+/// Read-only data that launches point at: tables of addresses and the like.
+#[derive(Debug, Default)]
+pub(crate) struct ConstantPool {
+    /// Where the pool will lie; null while sizes are counted.
+    pub base: DevicePtr,
+    pub bytes: Vec<u8>,
+}
+
+/// The operands of a step, and the list its launches are added to.
+pub(crate) struct CudaCall<'a> {
+    pub(super) name: &'static str,
+    pub(super) inputs: &'a [CudaOperand],
+    pub(super) outputs: &'a [CudaOperand],
+    pub(super) workspace: DevicePtr,
+    pub(super) packed: DevicePtr,
+    pub(super) target: &'a Target,
+    pub(super) constants: &'a mut ConstantPool,
+    pub(super) launches: &'a mut Vec<Launch>,
+}
+
+impl CudaCall<'_> {
+    /// Address of input `index`; also of an operand that the op updates.
+    pub fn input(&self, index: usize) -> DevicePtr {
+        self.inputs[index].at
+    }
+
+    /// Address of result `index`.
+    pub fn output(&self, index: usize) -> DevicePtr {
+        self.outputs[index].at
+    }
+
+    /// Type of input `index`.
+    pub fn in_type(&self, index: usize) -> &TensorType {
+        &self.inputs[index].ty
+    }
+
+    /// Type of result `index`.
+    pub fn out_type(&self, index: usize) -> &TensorType {
+        &self.outputs[index].ty
+    }
+
+    /// Number of inputs.
+    pub fn input_count(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// Scratch memory of the size that the op asked for, with undefined contents, aligned to 64 bytes.
+    pub fn workspace(&self) -> DevicePtr {
+        self.workspace
+    }
+
+    /// The packed form of the operand named by `packed_operand`.
+    pub fn packed(&self) -> DevicePtr {
+        self.packed
+    }
+
+    /// What launches depend on beside shapes.
+    pub fn target(&self) -> &Target {
+        self.target
+    }
+
+    /// Keeps `words` in device memory for the life of the plan and gives their address.
+    pub fn table(&mut self, words: &[u64]) -> DevicePtr {
+        let at = self.constants.base.add(self.constants.bytes.len());
+        self.constants
+            .bytes
+            .extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        // Tables start on 16 bytes, for vector loads.
+        let padded = self.constants.bytes.len().next_multiple_of(16);
+        self.constants.bytes.resize(padded, 0);
+        at
+    }
+
+    /// Adds a launch of `grid` blocks of `block` threads with `shared_bytes` of dynamic shared memory. A grid without
+    /// blocks launches nothing.
+    pub fn launch(
+        &mut self,
+        kernel: Kernel,
+        grid: [usize; 3],
+        block: [usize; 3],
+        shared_bytes: usize,
+        params: &impl KernelParams,
+    ) {
+        if grid.contains(&0) {
+            return;
+        }
+        let narrow = |extents: [usize; 3]| {
+            extents.map(|e| u32::try_from(e).expect("grids are far below 2^32 blocks"))
+        };
+        self.launches.push(Launch {
+            kernel,
+            grid: narrow(grid),
+            block: narrow(block),
+            shared_bytes: u32::try_from(shared_bytes).expect("shared memory is some KiB"),
+            params: params.bytes(),
+        });
+    }
+
+    /// An error that says why no kernel takes this step.
+    pub fn unsupported(&self, why: impl Into<String>) -> DeviceError {
+        DeviceError::Unsupported {
+            op: self.name,
+            device: "cuda",
+            why: why.into(),
+        }
+    }
+}
+
+/// The name of an element type in `kernels/common/types.cuh`: the value of `-DT`.
+///
+/// # Panics
+/// For types that no kernel computes in.
+pub(crate) fn element(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F32 => "f32",
+        DType::F16 => "f16",
+        DType::BF16 => "bf16",
+        other => unreachable!("no kernel computes in {other}"),
+    }
+}

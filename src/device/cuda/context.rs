@@ -1,0 +1,417 @@
+//! A GPU in use: its context, its stream, its memory and the modules loaded on it.
+
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::mem::size_of_val;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cudarc::driver::{result, sys};
+use rayon::prelude::*;
+
+use super::call::Target;
+use super::driver::{Driver, check};
+use super::error::CudaError;
+use super::kernel::{DevicePtr, Kernel, Launch, Program};
+use super::{cache, nvrtc};
+
+/// A GPU with a stream of this process.
+pub(super) struct Context {
+    driver: Driver,
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+    stream: sys::CUstream,
+    name: String,
+    target: Target,
+    modules: Mutex<HashMap<Program, sys::CUmodule>>,
+}
+
+// SAFETY: the driver's handles may be used from any thread that makes the context current, which every method does.
+unsafe impl Send for Context {}
+// SAFETY: as above; the driver locks inside.
+unsafe impl Sync for Context {}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// Compute capability below which the kernels' instructions (`cp.async`, bf16 `mma`) do not exist.
+const LEAST_CAPABILITY: (u32, u32) = (8, 0);
+
+impl Context {
+    pub fn open(driver: Driver, ordinal: usize) -> Result<Self, CudaError> {
+        driver.load()?;
+        let count = check("counting GPUs", result::device::get_count())? as usize;
+        if count == 0 {
+            return Err(CudaError::NoDevice);
+        }
+        if ordinal >= count {
+            return Err(CudaError::NoSuchDevice { ordinal, count });
+        }
+        let device = check("opening the GPU", result::device::get(ordinal as i32))?;
+        let attribute = |which| {
+            // SAFETY: a device that the driver named.
+            check("asking the GPU", unsafe {
+                result::device::get_attribute(device, which)
+            })
+            .map(|v| v as u32)
+        };
+        use sys::CUdevice_attribute_enum as A;
+        let target = Target {
+            multiprocessors: attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+            capability: (
+                attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+                attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+            ),
+            shared_bytes_per_block: attribute(
+                A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+            )?,
+            fast_accumulate: false,
+            deterministic: false,
+        };
+        let name = check("asking the GPU's name", result::device::get_name(device))?;
+        if target.capability < LEAST_CAPABILITY {
+            return Err(CudaError::OldDevice {
+                name,
+                capability: format!("{}.{}", target.capability.0, target.capability.1),
+            });
+        }
+        // SAFETY: a device that the driver named; released when this is dropped.
+        let context = check("making a context", unsafe {
+            result::primary_ctx::retain(device)
+        })?;
+        // SAFETY: the context was just retained.
+        check("making a context", unsafe {
+            result::ctx::set_current(context)
+        })?;
+        let stream = check(
+            "making a stream",
+            result::stream::create(result::stream::StreamKind::NonBlocking),
+        )?;
+        Ok(Self {
+            driver,
+            device,
+            context,
+            stream,
+            name,
+            target,
+            modules: Mutex::default(),
+        })
+    }
+
+    pub fn driver(&self) -> Driver {
+        self.driver
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Makes the context current for this thread.
+    fn bind(&self) -> Result<(), CudaError> {
+        // SAFETY: the context lives as long as `self`.
+        check("entering the context", unsafe {
+            result::ctx::set_current(self.context)
+        })
+    }
+
+    /// Bytes that can still be allocated, and bytes in all.
+    pub fn memory_info(&self) -> Result<(usize, usize), CudaError> {
+        self.bind()?;
+        check("asking for free memory", result::mem_get_info())
+    }
+
+    /// `bytes` of device memory with undefined contents.
+    pub fn allocate(self: &Arc<Self>, what: &str, bytes: usize) -> Result<Memory, CudaError> {
+        self.bind()?;
+        if bytes == 0 {
+            return Ok(Memory {
+                at: DevicePtr::NULL,
+                bytes,
+                context: self.clone(),
+            });
+        }
+        // SAFETY: freed when the memory is dropped.
+        match unsafe { result::malloc_sync(bytes) } {
+            Ok(at) => Ok(Memory {
+                at: DevicePtr(at),
+                bytes,
+                context: self.clone(),
+            }),
+            Err(error) if error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+                Err(CudaError::NoRoom {
+                    what: what.to_owned(),
+                    bytes,
+                })
+            }
+            Err(error) => check(what, Err(error)),
+        }
+    }
+
+    /// Waits for everything on the stream.
+    pub fn synchronize(&self) -> Result<(), CudaError> {
+        self.bind()?;
+        // SAFETY: the stream lives as long as `self`.
+        check("running the plan", unsafe {
+            result::stream::synchronize(self.stream)
+        })
+    }
+
+    /// Copies `values` to `to` behind what the stream does now; `values` may change after the call.
+    pub fn upload<T: bytemuck::NoUninit>(
+        &self,
+        to: DevicePtr,
+        values: &[T],
+    ) -> Result<(), CudaError> {
+        if size_of_val(values) == 0 {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: pageable memory is read before the call returns; callers give memory of at least this size.
+        check("copying to the GPU", unsafe {
+            result::memcpy_htod_async(to.0, values, self.stream)
+        })
+    }
+
+    /// Copies from `from` once everything on the stream is done.
+    pub fn download<T: bytemuck::Pod>(
+        &self,
+        from: DevicePtr,
+        len: usize,
+    ) -> Result<Vec<T>, CudaError> {
+        let mut values = vec![T::zeroed(); len];
+        self.synchronize()?;
+        if len > 0 {
+            // SAFETY: the slice has the size that is copied; callers give memory of at least this size.
+            check("copying from the GPU", unsafe {
+                result::memcpy_dtoh_sync(&mut values, from.0)
+            })?;
+        }
+        Ok(values)
+    }
+
+    /// Sets `bytes` bytes at `to` to `value`, behind what the stream does now.
+    pub fn fill(&self, to: DevicePtr, value: u8, bytes: usize) -> Result<(), CudaError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: callers give memory of at least this size.
+        check("clearing memory", unsafe {
+            result::memset_d8_async(to.0, value, bytes, self.stream)
+        })
+    }
+
+    /// Compiles and loads all programs of `launches` that are not loaded yet, in parallel.
+    pub fn prepare(&self, launches: &[Launch]) -> Result<(), CudaError> {
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wanted: Vec<&Program> = launches.iter().map(|l| &l.kernel.program).collect();
+        wanted.sort();
+        wanted.dedup();
+        wanted.retain(|program| !modules.contains_key(program));
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        nvrtc::nvrtc()?;
+        let progress = indicatif::ProgressBar::new(wanted.len() as u64).with_style(
+            indicatif::ProgressStyle::with_template("compiling kernels {wide_bar} {pos}/{len}")
+                .expect("a fixed template"),
+        );
+        let capability = self.target.capability;
+        let compiled: Result<Vec<String>, CudaError> = wanted
+            .par_iter()
+            .map(|program| {
+                let text = cache::ptx(program, capability);
+                progress.inc(1);
+                text
+            })
+            .collect();
+        progress.finish_and_clear();
+        self.bind()?;
+        for (program, ptx) in wanted.into_iter().zip(compiled?) {
+            let ptx = CString::new(ptx).expect("the text was read up to its NUL");
+            // SAFETY: a NUL-terminated PTX text; unloaded with the context.
+            let module = unsafe { result::module::load_data(ptx.as_ptr().cast::<c_void>()) };
+            modules.insert(
+                program.clone(),
+                check(&format!("loading {program}"), module)?,
+            );
+        }
+        Ok(())
+    }
+
+    /// The entry point of a kernel whose program is loaded, allowed to take `shared_bytes` of dynamic shared memory.
+    pub fn function(
+        &self,
+        kernel: &Kernel,
+        shared_bytes: u32,
+    ) -> Result<sys::CUfunction, CudaError> {
+        /// What a block may take without asking.
+        const SHARED_WITHOUT_OPT_IN: u32 = 48 << 10;
+        self.bind()?;
+        let modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let module = modules[&kernel.program];
+        let what = || format!("finding {} in {}", kernel.entry, kernel.program);
+        let name = CString::new(kernel.entry).expect("entries are identifiers");
+        // SAFETY: a loaded module.
+        let function = check(&what(), unsafe {
+            result::module::get_function(module, name)
+        })?;
+        if shared_bytes > SHARED_WITHOUT_OPT_IN {
+            use sys::CUfunction_attribute_enum as A;
+            let attribute = A::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            // SAFETY: a function of a loaded module.
+            check(&what(), unsafe {
+                result::function::set_function_attribute(function, attribute, shared_bytes as i32)
+            })?;
+        }
+        Ok(function)
+    }
+
+    /// The stream that plans run on.
+    pub fn stream(&self) -> sys::CUstream {
+        self.stream
+    }
+
+    /// Adds a launch to a stream of this context.
+    ///
+    /// # Safety
+    /// The launch's addresses lead into memory that lives until the stream has done it.
+    pub unsafe fn launch(
+        &self,
+        stream: sys::CUstream,
+        function: sys::CUfunction,
+        launch: &Launch,
+    ) -> Result<(), CudaError> {
+        let triple = |[x, y, z]: [u32; 3]| (x, y, z);
+        let mut params = [launch.params.as_ptr().cast_mut().cast::<c_void>()];
+        // SAFETY: one parameter, a struct of the size that the kernel declares (asserted when it was compiled).
+        check(launch.kernel.entry, unsafe {
+            result::launch_kernel(
+                function,
+                triple(launch.grid),
+                triple(launch.block),
+                launch.shared_bytes,
+                stream,
+                &mut params,
+            )
+        })
+    }
+
+    /// Records what `enqueue` adds to the stream that it is given, without running it. The stream is one of its own, so
+    /// that nothing which another thread runs meanwhile is recorded too.
+    pub fn capture(
+        self: &Arc<Self>,
+        enqueue: impl FnOnce(sys::CUstream) -> Result<(), CudaError>,
+    ) -> Result<CapturedGraph, CudaError> {
+        self.bind()?;
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        let stream = check(
+            "making a stream",
+            result::stream::create(result::stream::StreamKind::NonBlocking),
+        )?;
+        // SAFETY: a stream that only this call knows; its capture is ended, and it destroyed, whatever happens.
+        let graph = unsafe {
+            let begun = check(
+                "beginning a capture",
+                result::stream::begin_capture(stream, mode),
+            );
+            let enqueued = begun.and_then(|()| enqueue(stream));
+            let graph = check("ending a capture", result::stream::end_capture(stream));
+            let _ = result::stream::destroy(stream);
+            match (enqueued, graph) {
+                (Ok(()), graph) => graph?,
+                (Err(error), graph) => {
+                    if let Ok(graph) = graph {
+                        let _ = result::graph::destroy(graph);
+                    }
+                    return Err(error);
+                }
+            }
+        };
+        let mut instance = std::ptr::null_mut();
+        // SAFETY: a captured graph and a place for its instance; the graph is not needed once it is instantiated.
+        let made = unsafe {
+            let made = sys::cuGraphInstantiateWithFlags(&mut instance, graph, 0).result();
+            let _ = result::graph::destroy(graph);
+            made
+        };
+        check("instantiating the plan's graph", made)?;
+        Ok(CapturedGraph {
+            instance,
+            context: self.clone(),
+        })
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        if self.bind().is_err() {
+            return;
+        }
+        // SAFETY: nothing that holds the context is alive, so the stream and modules are unused.
+        unsafe {
+            let _ = result::stream::synchronize(self.stream);
+            for (_, module) in self
+                .modules
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .drain()
+            {
+                let _ = result::module::unload(module);
+            }
+            let _ = result::stream::destroy(self.stream);
+            let _ = result::primary_ctx::release(self.device);
+        }
+    }
+}
+
+/// A block of device memory.
+pub(super) struct Memory {
+    pub at: DevicePtr,
+    pub bytes: usize,
+    context: Arc<Context>,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if self.bytes > 0 && self.context.synchronize().is_ok() {
+            // SAFETY: allocated by `allocate`, and the stream is done with it.
+            let _ = unsafe { result::free_sync(self.at.0) };
+        }
+    }
+}
+
+/// A plan's launches as one object of the driver.
+pub(super) struct CapturedGraph {
+    instance: sys::CUgraphExec,
+    context: Arc<Context>,
+}
+
+// SAFETY: a driver handle, used from one thread at a time through its owner.
+unsafe impl Send for CapturedGraph {}
+
+impl CapturedGraph {
+    /// Adds all its launches to the stream.
+    pub fn replay(&self) -> Result<(), CudaError> {
+        self.context.bind()?;
+        // SAFETY: the instance and the stream live as long as `self`.
+        check("replaying the plan", unsafe {
+            result::graph::launch(self.instance, self.context.stream)
+        })
+    }
+}
+
+impl Drop for CapturedGraph {
+    fn drop(&mut self) {
+        if self.context.synchronize().is_ok() {
+            // SAFETY: instantiated by `capture`, and the stream is done with it.
+            let _ = unsafe { result::graph::exec_destroy(self.instance) };
+        }
+    }
+}

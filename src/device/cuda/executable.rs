@@ -1,0 +1,430 @@
+//! A plan bound to device memory: its launches, captured and ready to replay.
+
+use std::collections::HashMap;
+
+use cudarc::driver::sys::{CUfunction, CUstream};
+
+use super::call::{ConstantPool, CudaCall, CudaOperand};
+use super::context::{CapturedGraph, Memory};
+use super::kernel::{DevicePtr, Launch};
+use super::{CudaDevice, CudaError, WORKSPACE_ALIGNMENT};
+use crate::device::packing::{PackingPlan, parameter, types};
+use crate::device::{DeviceError, Executable, MemoryReport};
+use crate::graph::{Binding, BindingKind, Location, Plan, Step, Value};
+use crate::tensor::{DType, TensorMap};
+
+/// What is packed in a plan; sizes in bytes.
+fn packing_plan(device: &CudaDevice, plan: &Plan) -> PackingPlan {
+    PackingPlan::new(plan, |op, inputs, outputs| {
+        let packed = op.cuda().packed_operand(inputs, outputs, &device.target)?;
+        Some((packed.index, packed.bytes))
+    })
+}
+
+/// Memory that `plan` will take.
+pub(super) fn memory(device: &CudaDevice, plan: &Plan) -> MemoryReport {
+    let packing = packing_plan(device, plan);
+    let once = packing.steps.iter().flatten().filter(|packed| packed.once);
+    let (mut parameter_bytes, mut buffer_bytes) = (once.map(|packed| packed.size).sum(), 0);
+    for (binding, &plain) in plan.bindings.iter().zip(&packing.plain) {
+        if plain {
+            match binding.kind {
+                BindingKind::Parameter => parameter_bytes += binding.ty.bytes(),
+                _ => buffer_bytes += binding.ty.bytes(),
+            }
+        }
+    }
+    MemoryReport {
+        arena_bytes: plan.arena_bytes,
+        parameter_bytes,
+        buffer_bytes,
+    }
+}
+
+/// Where the values and workspaces of a plan lie.
+struct Addresses {
+    bindings: Vec<Option<Memory>>,
+    arena: Arena,
+    /// Packed weights that no step updates, one per step.
+    packed: Vec<Option<Memory>>,
+}
+
+enum Arena {
+    Whole(Memory),
+    /// One allocation for each offset that a value or workspace starts at.
+    Isolated(HashMap<usize, Memory>),
+}
+
+impl Arena {
+    fn at(&self, offset: usize) -> DevicePtr {
+        match self {
+            Self::Whole(memory) => memory.at.add(offset),
+            Self::Isolated(parts) => parts
+                .get(&offset)
+                .map_or(DevicePtr::NULL, |memory| memory.at),
+        }
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &Memory> {
+        let parts: Box<dyn Iterator<Item = &Memory>> = match self {
+            Self::Whole(memory) => Box::new(std::iter::once(memory)),
+            Self::Isolated(parts) => Box::new(parts.values()),
+        };
+        parts
+    }
+}
+
+impl Addresses {
+    fn of(&self, plan: &Plan, value: Value) -> DevicePtr {
+        match plan.value(value).location {
+            Location::Arena(offset) => self.arena.at(offset),
+            Location::Binding(index) => self.bindings[index]
+                .as_ref()
+                .map_or(DevicePtr::NULL, |memory| memory.at),
+            Location::Unused => unreachable!("steps only name planned values"),
+        }
+    }
+
+    fn operands(&self, plan: &Plan, values: &[Value]) -> Vec<CudaOperand> {
+        let operand = |&value: &Value| CudaOperand {
+            at: self.of(plan, value),
+            ty: plan.value(value).ty.clone(),
+        };
+        values.iter().map(operand).collect()
+    }
+}
+
+/// Sizes of everything that starts at an offset of the arena.
+fn arena_parts(plan: &Plan) -> HashMap<usize, usize> {
+    let mut parts: HashMap<usize, usize> = HashMap::new();
+    let mut part = |offset: usize, bytes: usize| {
+        let size = parts.entry(offset).or_default();
+        *size = (*size).max(bytes);
+    };
+    for value in &plan.values {
+        if let Location::Arena(offset) = value.location {
+            part(offset, value.ty.bytes());
+        }
+    }
+    for step in &plan.steps {
+        if !step.workspace.is_empty() {
+            part(step.workspace.start, step.workspace.len());
+        }
+    }
+    parts
+}
+
+/// A launch with its entry point.
+struct BoundLaunch {
+    launch: Launch,
+    function: CUfunction,
+}
+
+// SAFETY: a driver handle, used through the context alone.
+unsafe impl Send for BoundLaunch {}
+
+/// A plan with its memory on a GPU.
+pub struct CudaExecutable {
+    // Before the memory that its launches point at, so that it goes first.
+    graph: Option<CapturedGraph>,
+    device: CudaDevice,
+    plan: Plan,
+    launches: Vec<BoundLaunch>,
+    addresses: Addresses,
+    _constants: Memory,
+    by_name: HashMap<String, usize>,
+    memory: MemoryReport,
+}
+
+/// Collects the launches of a plan.
+struct Lowering<'a> {
+    device: &'a CudaDevice,
+    plan: &'a Plan,
+    packing: &'a PackingPlan,
+    addresses: &'a Addresses,
+    constants: ConstantPool,
+    /// What runs once, when the plan is loaded.
+    once: Vec<Launch>,
+    /// What runs each time.
+    each: Vec<Launch>,
+}
+
+impl Lowering<'_> {
+    fn step(&mut self, index: usize, step: &Step) -> Result<(), DeviceError> {
+        let (plan, target) = (self.plan, &self.device.target);
+        let inputs = self.addresses.operands(plan, &step.inputs);
+        let outputs = self.addresses.operands(plan, &step.outputs);
+        let cuda = step.op.cuda();
+        let workspace = match step.workspace.is_empty() {
+            true => DevicePtr::NULL,
+            false => self.addresses.arena.at(step.workspace.start),
+        };
+        let packing = self.packing.steps[index];
+        let packed = match (packing, &self.addresses.packed[index]) {
+            (Some(_), Some(memory)) => memory.at,
+            (Some(_), None) => {
+                let (inputs, outputs) = (types(plan, &step.inputs), types(plan, &step.outputs));
+                let own = cuda.workspace_bytes(&inputs, &outputs, target);
+                workspace.add(own.next_multiple_of(WORKSPACE_ALIGNMENT))
+            }
+            _ => DevicePtr::NULL,
+        };
+        let mut call = CudaCall {
+            name: step.op.operator().name(),
+            inputs: &inputs,
+            outputs: &outputs,
+            workspace,
+            packed,
+            target,
+            constants: &mut self.constants,
+            launches: &mut self.each,
+        };
+        if let Some(packing) = packing {
+            let first = call.launches.len();
+            cuda.pack(&mut call)?;
+            if packing.once {
+                self.once.extend(call.launches.drain(first..));
+            }
+        }
+        cuda.launch(&mut call)
+    }
+}
+
+impl CudaDevice {
+    /// Binds `plan` to memory, fills its parameters from `parameters`, compiles its programs and captures its launches.
+    ///
+    /// # Errors
+    /// If a parameter is missing or does not fit, the memory is not there, or no kernel takes a step.
+    pub fn load(&self, plan: Plan, parameters: &TensorMap) -> Result<CudaExecutable, DeviceError> {
+        let context = &self.context;
+        let packing = packing_plan(self, &plan);
+        let memory = memory(self, &plan);
+        let mut bindings = Vec::with_capacity(plan.bindings.len());
+        let mut by_name = HashMap::new();
+        // Weights that are only read packed are here while they are packed.
+        let mut passing = Vec::new();
+        for (index, (binding, &plain)) in plan.bindings.iter().zip(&packing.plain).enumerate() {
+            by_name.insert(binding.name.clone(), index);
+            let buffer = context.allocate(&binding.name, binding.ty.bytes())?;
+            match &binding.kind {
+                BindingKind::Parameter => {
+                    context.upload(buffer.at, &parameter(binding, parameters)?)?
+                }
+                BindingKind::Constant(values) => context.upload(buffer.at, values)?,
+                BindingKind::Input | BindingKind::State => {
+                    context.fill(buffer.at, 0, buffer.bytes)?
+                }
+            }
+            if !plain {
+                passing.push(index);
+            }
+            bindings.push(Some(buffer));
+        }
+        let arena = match self.options.isolate {
+            false => Arena::Whole(context.allocate("activations", plan.arena_bytes)?),
+            true => Arena::Isolated(
+                arena_parts(&plan)
+                    .into_iter()
+                    .map(|(offset, bytes)| Ok((offset, context.allocate("activations", bytes)?)))
+                    .collect::<Result<_, CudaError>>()?,
+            ),
+        };
+        let packed = packing
+            .steps
+            .iter()
+            .map(|packed| match packed {
+                Some(packed) if packed.once => {
+                    context.allocate("packed weights", packed.size).map(Some)
+                }
+                _ => Ok(None),
+            })
+            .collect::<Result<_, CudaError>>()?;
+        let mut addresses = Addresses {
+            bindings,
+            arena,
+            packed,
+        };
+
+        // The tables' place is known once their size is, so the launches are collected twice.
+        let mut base = DevicePtr::NULL;
+        let mut constants = None;
+        let (once, each) = loop {
+            let mut lowering = Lowering {
+                device: self,
+                plan: &plan,
+                packing: &packing,
+                addresses: &addresses,
+                constants: ConstantPool {
+                    base,
+                    bytes: Vec::new(),
+                },
+                once: Vec::new(),
+                each: Vec::new(),
+            };
+            for (index, step) in plan.steps.iter().enumerate() {
+                lowering.step(index, step)?;
+            }
+            if constants.is_none() {
+                let pool = context.allocate("tables", lowering.constants.bytes.len())?;
+                base = pool.at;
+                constants = Some(pool);
+                if !lowering.constants.bytes.is_empty() {
+                    continue;
+                }
+            }
+            context.upload(base, &lowering.constants.bytes)?;
+            break (lowering.once, lowering.each);
+        };
+
+        context.prepare(&once)?;
+        context.prepare(&each)?;
+        let bind = |launch: Launch| -> Result<BoundLaunch, CudaError> {
+            let function = context.function(&launch.kernel, launch.shared_bytes)?;
+            Ok(BoundLaunch { launch, function })
+        };
+        for launch in once {
+            let bound = bind(launch)?;
+            // SAFETY: its operands live until the synchronisation below.
+            unsafe { context.launch(context.stream(), bound.function, &bound.launch)? };
+        }
+        context.synchronize()?;
+        for index in passing {
+            addresses.bindings[index] = None;
+        }
+        let launches: Vec<BoundLaunch> = each.into_iter().map(bind).collect::<Result<_, _>>()?;
+        let mut executable = CudaExecutable {
+            graph: None,
+            device: self.clone(),
+            plan,
+            launches,
+            addresses,
+            _constants: constants.expect("the loop allocates it"),
+            by_name,
+            memory,
+        };
+        if self.options.capture && !executable.launches.is_empty() {
+            executable.graph = Some(context.capture(|stream| executable.enqueue(stream))?);
+        }
+        Ok(executable)
+    }
+}
+
+impl CudaExecutable {
+    fn enqueue(&self, stream: CUstream) -> Result<(), CudaError> {
+        for bound in &self.launches {
+            // SAFETY: all addresses lead into memory that this executable owns.
+            unsafe {
+                self.device
+                    .context
+                    .launch(stream, bound.function, &bound.launch)?
+            };
+        }
+        Ok(())
+    }
+
+    /// Number of kernel launches of one run.
+    pub fn launch_count(&self) -> usize {
+        self.launches.len()
+    }
+
+    /// Fills the arena with NaN, so that a step that reads what nothing wrote shows.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn poison(&mut self) -> Result<(), DeviceError> {
+        for part in self.addresses.arena.parts() {
+            self.device.context.fill(part.at, 0xff, part.bytes)?;
+        }
+        Ok(())
+    }
+
+    fn binding(
+        &self,
+        name: &str,
+        dtype: DType,
+        found: Option<usize>,
+    ) -> Result<(&Binding, DevicePtr), DeviceError> {
+        let missing = || DeviceError::NoSuchBuffer {
+            kind: "input, state or parameter",
+            name: name.to_owned(),
+        };
+        let &index = self.by_name.get(name).ok_or_else(missing)?;
+        let binding = &self.plan.bindings[index];
+        let memory = self.addresses.bindings[index]
+            .as_ref()
+            .ok_or_else(missing)?;
+        let expected = binding.ty.len();
+        if binding.ty.dtype != dtype || found.is_some_and(|found| found != expected) {
+            return Err(DeviceError::Length {
+                name: name.to_owned(),
+                dtype: binding.ty.dtype,
+                expected,
+                found: found.unwrap_or(expected),
+            });
+        }
+        Ok((binding, memory.at))
+    }
+}
+
+impl Executable for CudaExecutable {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn memory(&self) -> MemoryReport {
+        self.memory
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.by_name
+            .get(name)
+            .is_some_and(|&index| self.addresses.bindings[index].is_some())
+    }
+
+    fn write(&mut self, name: &str, values: &[f32]) -> Result<(), DeviceError> {
+        let (_, at) = self.binding(name, DType::F32, Some(values.len()))?;
+        Ok(self.device.context.upload(at, values)?)
+    }
+
+    fn write_i32(&mut self, name: &str, values: &[i32]) -> Result<(), DeviceError> {
+        let (_, at) = self.binding(name, DType::I32, Some(values.len()))?;
+        Ok(self.device.context.upload(at, values)?)
+    }
+
+    fn run(&mut self) -> Result<(), DeviceError> {
+        match &self.graph {
+            Some(graph) => graph.replay()?,
+            None => self.enqueue(self.device.context.stream())?,
+        }
+        Ok(())
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<f32>, DeviceError> {
+        let (binding, at) = self.binding(name, DType::F32, None)?;
+        Ok(self.device.context.download(at, binding.ty.len())?)
+    }
+
+    fn read_i32(&self, name: &str) -> Result<Vec<i32>, DeviceError> {
+        let (binding, at) = self.binding(name, DType::I32, None)?;
+        Ok(self.device.context.download(at, binding.ty.len())?)
+    }
+
+    fn output(&self, name: &str) -> Result<Vec<f32>, DeviceError> {
+        let missing = || DeviceError::NoSuchBuffer {
+            kind: "output",
+            name: name.to_owned(),
+        };
+        let &(_, value) = self
+            .plan
+            .outputs
+            .iter()
+            .find(|(output, _)| output == name)
+            .ok_or_else(missing)?;
+        let planned = self.plan.value(value);
+        if planned.ty.dtype != DType::F32 || planned.location == Location::Unused {
+            return Err(missing());
+        }
+        let at = self.addresses.of(&self.plan, value);
+        Ok(self.device.context.download(at, planned.ty.len())?)
+    }
+}

@@ -1,0 +1,144 @@
+//! Reduced precision: activations become f16 or bf16 where an op takes them so; everything else stays f32.
+//!
+//! The rewrite comes after autodiff and fusion. Weights stay f32 values (a device packs them into the operand type of
+//! its kernels), and so do losses, statistics, gradients of weights, optimizer state and whatever crosses to the host.
+
+use std::collections::HashMap;
+
+use super::{Graph, Node, Source, TensorType, Value};
+use crate::ops::Cast;
+use crate::tensor::DType;
+
+/// Which operands of an op may be stored in reduced precision; bit `i` is operand `i`. Operands outside are f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// None.
+    #[default]
+    Full,
+    /// These inputs and results are.
+    Reduced { inputs: u64, results: u64 },
+    /// These inputs and results are if any of the inputs already is: ops that move or combine values.
+    Follows { inputs: u64, results: u64 },
+}
+
+impl Storage {
+    /// All operands follow.
+    pub const FOLLOWS: Self = Self::Follows {
+        inputs: u64::MAX,
+        results: u64::MAX,
+    };
+}
+
+/// `graph` with activations of type `reduced`, and casts where an operand has another type than its op takes.
+pub fn lower(graph: &Graph, reduced: DType) -> Graph {
+    let mut lowered = Lowering {
+        graph: graph.clone(),
+        casts: HashMap::new(),
+        nodes: Vec::with_capacity(graph.nodes.len()),
+        reduced,
+    };
+    for node in &graph.nodes {
+        lowered.node(node);
+    }
+    let outputs = graph.outputs.clone();
+    lowered.graph.outputs = outputs
+        .into_iter()
+        .map(|(name, value)| (name, lowered.as_type(value, false)))
+        .collect();
+    lowered.graph.nodes = lowered.nodes;
+    lowered.graph
+}
+
+struct Lowering {
+    graph: Graph,
+    casts: HashMap<Value, Value>,
+    nodes: Vec<Node>,
+    reduced: DType,
+}
+
+fn in_mask(mask: u64, position: usize) -> bool {
+    // Ops with many operands treat those past the mask's end as its last bit says.
+    mask >> position.min(63) & 1 == 1
+}
+
+impl Lowering {
+    fn is_reduced(&self, value: Value) -> bool {
+        self.graph.ty(value).dtype == self.reduced
+    }
+
+    fn node(&mut self, node: &Node) {
+        let (inputs, results) = match node.op.operator().storage() {
+            Storage::Full => (0, 0),
+            Storage::Reduced { inputs, results } => (inputs, results),
+            Storage::Follows { inputs, results } => {
+                let follows = node
+                    .inputs
+                    .iter()
+                    .enumerate()
+                    .any(|(i, &v)| in_mask(inputs, i) && self.is_reduced(v));
+                if follows { (inputs, results) } else { (0, 0) }
+            }
+        };
+        let operands = node
+            .inputs
+            .iter()
+            .enumerate()
+            .map(|(i, &value)| self.as_type(value, in_mask(inputs, i)))
+            .collect();
+        for (i, &result) in node.outputs.iter().enumerate() {
+            let info = &mut self.graph.values[result.index()];
+            if in_mask(results, i) && info.ty.dtype == DType::F32 {
+                info.ty.dtype = self.reduced;
+            }
+        }
+        self.push(Node {
+            inputs: operands,
+            ..node.clone()
+        });
+    }
+
+    fn push(&mut self, node: Node) {
+        for (index, &output) in node.outputs.iter().enumerate() {
+            self.graph.values[output.index()].source = Source::Node {
+                node: self.nodes.len(),
+                index,
+            };
+        }
+        self.nodes.push(node);
+    }
+
+    /// `value` itself if its type is the wanted one or no float, else its cast, made once.
+    fn as_type(&mut self, value: Value, reduced: bool) -> Value {
+        let ty = self.graph.ty(value);
+        let from_float = matches!(ty.dtype, DType::F32) || ty.dtype == self.reduced;
+        if !from_float || self.is_reduced(value) == reduced {
+            return value;
+        }
+        if let Some(&cast) = self.casts.get(&value) {
+            return cast;
+        }
+        let to = if reduced { self.reduced } else { DType::F32 };
+        let ty = TensorType::new(ty.shape.clone(), to);
+        let cast = self.graph.push(ty, Source::Input, String::new());
+        let path = self.graph.producer_path(&self.nodes, value);
+        self.push(Node {
+            op: Cast { to }.into(),
+            inputs: vec![value],
+            outputs: vec![cast],
+            path,
+        });
+        self.casts.insert(value, cast);
+        cast
+    }
+}
+
+impl Graph {
+    fn producer_path(&self, nodes: &[Node], value: Value) -> String {
+        match self.values[value.index()].source {
+            Source::Node { node, .. } => {
+                nodes.get(node).map_or_else(String::new, |n| n.path.clone())
+            }
+            _ => String::new(),
+        }
+    }
+}
