@@ -6,18 +6,22 @@
 mod cache;
 mod call;
 mod context;
+mod doctor;
 mod driver;
 mod error;
 mod executable;
 mod kernel;
+mod listing;
 mod nvrtc;
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+pub use doctor::{Finding, diagnose};
 pub use error::CudaError;
 pub use executable::CudaExecutable;
+pub use listing::PlannedLaunch;
 
 pub(crate) use call::{CudaCall, CudaOperator, CudaPackedOperand, Target, element};
 pub(crate) use kernel::{DevicePtr, Kernel, params};
@@ -183,13 +187,9 @@ impl fmt::Display for CudaDevice {
             capability: (major, minor),
             ..
         } = self.target;
-        let emulated = match self.context.driver() {
-            Driver::Nvidia => "",
-            Driver::Emulated => " (emulated)",
-        };
         write!(
             f,
-            "{}{emulated}, compute capability {major}.{minor}, {multiprocessors} multiprocessors, {}",
+            "{}, compute capability {major}.{minor}, {multiprocessors} multiprocessors, {}",
             self.context.name(),
             self.options.precision
         )
