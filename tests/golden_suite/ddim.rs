@@ -176,6 +176,13 @@ pub fn run_case(case: &Case) -> Result<(), Failed> {
             &case.floats(&format!("out.{name}.final"))?,
             TRAJECTORY,
         );
+        if let Ok(want) = case.floats(&format!("out.{name}.image01")) {
+            let got: Vec<f32> = image
+                .iter()
+                .map(|v| ((v + 1.0) / 2.0).clamp(0.0, 1.0))
+                .collect();
+            report.compare("image", name, &got, &want, TRAJECTORY);
+        }
         if let Ok(tensor) = case.tensor(&format!("out.{name}.final_f64")) {
             let want: Vec<f32> = tensor.to_f64()?.iter().map(|&v| v as f32).collect();
             report.compare("final_f64", name, &image, &want, TRAJECTORY);

@@ -18,6 +18,9 @@ pub const GRADIENT: f64 = 1e-3;
 /// before a norm of one channel per group, keys under a softmax): one rounding of that norm. The
 /// largest such value in the reference's own files is 3.6e-8 of the norm.
 pub const GRADIENT_NOISE: f64 = 6e-8;
+/// What an SSIM below it is measured against. The SSIM of unrelated images is the mean of a map whose values, 0.1 to 0.2
+/// of either sign, cancel; in `f32` the reference's own mean is 1e-7 to 4e-7 from that in `f64`, whatever is left of it.
+pub const SSIM_SCALE: f64 = 1e-2;
 /// Norm-wise relative tolerance of whole sampling trajectories.
 pub const TRAJECTORY: f64 = 1e-3;
 /// Tolerance of tables that are computed in `f64` and stored as `f32`.
@@ -34,7 +37,12 @@ pub struct Case {
 impl Case {
     /// Reads `NAME.safetensors` and, if there is one, `NAME.json`.
     pub fn open(folder: &Path, name: &str) -> Result<Self, Failed> {
-        let file = read_safetensors(folder.join(format!("{name}.safetensors")))?;
+        let path = folder.join(format!("{name}.safetensors"));
+        // Vectors that fit into JSON stand there alone.
+        let tensors = match path.exists() || !folder.join(format!("{name}.json")).exists() {
+            true => read_safetensors(path)?.tensors,
+            false => TensorMap::new(),
+        };
         let json = match std::fs::read(folder.join(format!("{name}.json"))) {
             Ok(bytes) => serde_json::from_slice(&bytes)?,
             Err(_) => Json::Null,
@@ -42,7 +50,7 @@ impl Case {
         Ok(Self {
             name: name.to_owned(),
             folder: folder.to_owned(),
-            tensors: file.tensors,
+            tensors,
             json,
         })
     }
@@ -143,6 +151,23 @@ impl Report {
         tolerance: f64,
         floor: f64,
     ) {
+        self.compare_with([floor, 0.0], [group, name], [got, want], tolerance);
+    }
+
+    /// Compares similarities, which reach from -1 to 1: `|got - want| <= OUTPUT * max(|want|, SSIM_SCALE)`.
+    pub fn compare_ssim(&mut self, group: &str, name: &str, got: &[f32], want: &[f32]) {
+        let least = SSIM_SCALE * (want.len() as f64).sqrt();
+        self.compare_with([0.0, least], [group, name], [got, want], OUTPUT);
+    }
+
+    /// `least` is the smallest norm that a difference is taken relative to.
+    fn compare_with(
+        &mut self,
+        [floor, least]: [f64; 2],
+        [group, name]: [&str; 2],
+        [got, want]: [&[f32]; 2],
+        tolerance: f64,
+    ) {
         if got.len() != want.len() {
             self.failures.push(format!(
                 "{group} {name}: {} elements, expected {}",
@@ -158,6 +183,7 @@ impl Report {
         }
         let (difference, scale) = (difference.sqrt(), scale.sqrt());
         let noise = scale <= floor && difference <= floor;
+        let scale = scale.max(least);
         // NaN compares false and therefore fails.
         let passes = difference <= tolerance * scale || noise;
         let error = if noise || difference == 0.0 {

@@ -17,6 +17,7 @@ mod train;
 mod unet;
 mod vae;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -28,6 +29,7 @@ type Run = fn(&Case) -> Result<(), Failed>;
 /// Families by the start of the file name; the first that fits counts.
 const FAMILIES: &[(&str, Run)] = &[
     ("checkpoint_", containers::run_case),
+    ("hash_recipe_", containers::run_hash_recipe),
     ("ops", ops::run_case),
     ("pickle_", containers::run_case),
     ("unet_", unet::run_case),
@@ -61,17 +63,29 @@ fn folder() -> Result<(PathBuf, bool), String> {
     Ok((root.join("tests/golden"), false))
 }
 
-/// The name of a case: the file name without `.safetensors`.
-fn case_names(folder: &Path) -> Result<Vec<String>, String> {
+/// The names of cases: file names without `.safetensors`. A container or a JSON file that no such file accounts for is a
+/// case of its own, so that nothing in the folder goes unread.
+fn case_names(folder: &Path) -> Result<BTreeSet<String>, String> {
     let entries = std::fs::read_dir(folder)
         .map_err(|error| format!("{}: cannot list: {error}", folder.display()))?;
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| {
-            let name = entry.ok()?.file_name().into_string().ok()?;
-            Some(name.strip_suffix(".safetensors")?.to_owned())
-        })
+    let files: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
-    names.sort();
+    let mut names: BTreeSet<String> = files
+        .iter()
+        .filter_map(|name| Some(name.strip_suffix(".safetensors")?.to_owned()))
+        .collect();
+    let containers = files.iter().filter(|name| {
+        [".ckpt", ".pt", ".pth"]
+            .iter()
+            .any(|ending| name.ends_with(ending))
+    });
+    for name in containers {
+        let stem = name.split('.').next().unwrap_or_default();
+        names.insert(format!("{stem}_expected"));
+    }
+    let described = files.iter().filter_map(|name| name.strip_suffix(".json"));
+    names.extend(described.map(str::to_owned));
     Ok(names)
 }
 
