@@ -112,7 +112,7 @@ pub fn run_case(case: &Case) -> Result<(), Failed> {
         graph.output("x_0", step.estimates.x_0);
         graph.output("pred", step.estimates.noise);
         let mut executable = load(&graph, &unet_weights)?;
-        executable.poison();
+        executable.poison()?;
         let bindings = spec.bindings(&RunInputs {
             table: &table,
             x_t: &x_t,
@@ -142,12 +142,12 @@ pub fn run_case(case: &Case) -> Result<(), Failed> {
             }
         };
         for step in 0..steps {
-            compare("x_t", step, executable.read(names::X_T)?, &want_x_t);
-            executable.run();
-            compare("x_0", step, executable.output("x_0")?, &want_x_0);
-            compare("pred", step, executable.output("pred")?, &want_pred);
+            compare("x_t", step, &executable.read(names::X_T)?, &want_x_t);
+            executable.run()?;
+            compare("x_0", step, &executable.output("x_0")?, &want_x_0);
+            compare("pred", step, &executable.output("pred")?, &want_pred);
         }
-        let latent = executable.read(names::X_T)?.to_vec();
+        let latent = executable.read(names::X_T)?;
         if let Ok(want) = case.floats(&format!("act.{name}.latent_final")) {
             report.compare(
                 "latent",

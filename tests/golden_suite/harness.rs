@@ -1,12 +1,14 @@
 //! Cases, comparison and reporting of the golden suite.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use libtest_mimic::Failed;
 use medfusion::checkpoint::{hashed_parameter, read_safetensors};
-use medfusion::device::cpu::{CpuDevice, CpuExecutable};
-use medfusion::graph::{Graph, Plan, PlanOptions, Value, fuse, verify_disjoint};
+use medfusion::device::cuda::Precision;
+use medfusion::device::{Device, DeviceChoice, Executable};
+use medfusion::graph::{Graph, Value, verify_disjoint};
 use medfusion::tensor::{Tensor, TensorMap, nchw_to_nhwc, nhwc_to_nchw};
 use serde_json::Value as Json;
 
@@ -168,6 +170,10 @@ impl Report {
         [got, want]: [&[f32]; 2],
         tolerance: f64,
     ) {
+        let gradient = group.starts_with("grad");
+        let tolerance = tolerance + rounding(gradient);
+        // What is zero in exact arithmetic is noise of the precision that it was computed in.
+        let floor = floor * (1.0 + rounding(true) / GRADIENT_NOISE);
         if got.len() != want.len() {
             self.failures.push(format!(
                 "{group} {name}: {} elements, expected {}",
@@ -251,18 +257,73 @@ pub enum Input {
     I32(Vec<i32>),
 }
 
-/// The device of all cases.
-pub fn device() -> CpuDevice {
-    CpuDevice::new(None).expect("threads")
+/// Where and how precisely cases run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode {
+    pub device: DeviceChoice,
+    pub precision: Precision,
+}
+
+impl Mode {
+    pub const CPU: Self = Self {
+        device: DeviceChoice::Cpu,
+        precision: Precision::F32,
+    };
+
+    pub const fn emulated(precision: Precision) -> Self {
+        Self {
+            device: DeviceChoice::Emulated,
+            precision,
+        }
+    }
+
+    /// What a trial's name starts with.
+    pub fn prefix(self) -> String {
+        match self.device {
+            DeviceChoice::Cpu => String::new(),
+            _ => format!("cuda {} ", self.precision),
+        }
+    }
+}
+
+thread_local! {
+    static MODE: Cell<Mode> = const { Cell::new(Mode::CPU) };
+}
+
+/// Runs `case` in `mode`; a case runs on one thread.
+pub fn in_mode<T>(mode: Mode, case: impl FnOnce() -> T) -> T {
+    MODE.set(mode);
+    case()
+}
+
+/// What the mode's precision adds to a relative tolerance.
+///
+/// A value that is stored in f16 or bf16 is off by up to half a unit in the last place, `u` of itself. Behind `n` such
+/// roundings in a row, independent in sign, the error is about `u sqrt(n)`; gradients pass the network twice. The
+/// deepest networks of the set store some 60 values in a row.
+pub fn rounding(gradient: bool) -> f64 {
+    /// Values stored one behind the other, forward.
+    const DEPTH: f64 = 64.0;
+    let unit = match MODE.get().precision {
+        Precision::F32 => 0.0,
+        Precision::F16 | Precision::F16Fast => f64::from(2.0f32).powi(-11),
+        Precision::BF16 => f64::from(2.0f32).powi(-8),
+    };
+    unit * (DEPTH * if gradient { 2.0 } else { 1.0 }).sqrt()
+}
+
+/// The device of the case that runs on this thread.
+pub fn device() -> Result<Device, Failed> {
+    let mode = MODE.get();
+    Ok(Device::open(mode.device, None)?.with_precision(mode.precision, false)?)
 }
 
 /// Fuses, plans and loads `graph`.
-pub fn load(graph: &Graph, weights: &TensorMap) -> Result<CpuExecutable, Failed> {
-    let device = device();
-    let (fused, _) = fuse(graph);
-    let plan = Plan::new(&fused, &device, PlanOptions::default());
-    verify_disjoint(&plan)?;
-    Ok(device.load(plan, weights)?)
+pub fn load(graph: &Graph, weights: &TensorMap) -> Result<Box<dyn Executable>, Failed> {
+    let device = device()?;
+    let compiled = device.compile(graph);
+    verify_disjoint(&compiled.plan)?;
+    Ok(device.load(compiled, weights)?)
 }
 
 /// Runs `graph` once and returns its outputs by name, image-like ones in `NCHW`.
@@ -281,14 +342,14 @@ pub fn run(
             Input::I32(values) => executable.write_i32(name, values)?,
         }
     }
-    executable.poison();
-    executable.run();
+    executable.poison()?;
+    executable.run()?;
     graph
         .outputs()
         .iter()
         .map(|(name, value)| {
             let values = executable.output(name)?;
-            Ok((name.clone(), to_file_layout(graph, name, *value, values)))
+            Ok((name.clone(), to_file_layout(graph, name, *value, &values)))
         })
         .collect()
 }

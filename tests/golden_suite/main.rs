@@ -1,5 +1,5 @@
 //! The golden suite: everything that the reference implementation recorded, compared with the
-//! engine on the CPU device.
+//! engine on the CPU and, kernel for kernel, on the emulated GPU.
 //!
 //! Cases are found by listing the folder (`MEDFUSION_GOLDEN`, else `../shared/golden`, else the
 //! part of it under `tests/golden`) and dispatched on the family in the file name, so a folder
@@ -21,8 +21,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use harness::Case;
+use harness::{Case, Mode, in_mode};
 use libtest_mimic::{Arguments, Failed, Trial};
+use medfusion::device::cuda::Precision;
 
 type Run = fn(&Case) -> Result<(), Failed>;
 
@@ -40,6 +41,32 @@ const FAMILIES: &[(&str, Run)] = &[
     ("train_", train::run_case),
     ("vae_", vae::run_case),
 ];
+
+/// Which families run where. On the emulated GPU: what runs kernels, in sizes that it has done in seconds.
+const MODES: &[(Mode, &[&str])] = &[
+    (Mode::CPU, &[""]),
+    (
+        Mode::emulated(Precision::F32),
+        &[
+            "ddim",
+            "ema_decay",
+            "lpips_",
+            "ops",
+            "train_",
+            "unet_",
+            "vae_",
+        ],
+    ),
+    (Mode::emulated(Precision::F16), &["unet_", "vae_"]),
+    (Mode::emulated(Precision::BF16), &["unet_", "vae_"]),
+];
+
+/// Whether a case of the full size, minutes on an emulated GPU, runs there: only where it is asked for.
+fn too_large(mode: Mode, name: &str) -> bool {
+    mode != Mode::CPU
+        && name.contains("_full")
+        && std::env::var_os("MEDFUSION_TEST_FULL_SIZE").is_none()
+}
 
 /// Families of parts that are not built yet.
 const NOT_COVERED: &[&str] = &["metrics_", "inception_", "sd_autoencoder_"];
@@ -111,18 +138,22 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let trials = names
-        .into_iter()
-        .map(|name| {
+    let trials = MODES
+        .iter()
+        .flat_map(|&(mode, families)| names.iter().map(move |name| (mode, families, name.clone())))
+        .filter(|(mode, families, name)| {
+            families.iter().any(|family| name.starts_with(family)) && !too_large(*mode, name)
+        })
+        .map(|(mode, _, name)| {
             if NOT_COVERED.iter().any(|family| name.starts_with(family)) {
                 eprintln!("not covered yet: {name}");
                 return Trial::test(name, || Ok(())).with_ignored_flag(true);
             }
             let run = FAMILIES.iter().find(|(family, _)| name.starts_with(family));
             let folder = folder.clone();
-            Trial::test(name.clone(), move || {
+            Trial::test(format!("{}{name}", mode.prefix()), move || {
                 let (_, run) = run.ok_or("unknown family: add it to the golden suite")?;
-                run(&Case::open(&folder, &name)?)
+                in_mode(mode, || run(&Case::open(&folder, &name)?))
             })
         })
         .collect();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use libtest_mimic::Failed;
-use medfusion::device::{Device, DeviceChoice, Executable};
+use medfusion::device::Executable;
 use medfusion::diffusion::NoiseSchedule;
 use medfusion::graph::Graph;
 use medfusion::model::config::{Objective, UnetConfig};
@@ -18,7 +18,7 @@ use medfusion::train::step::{EmaOptions, StepOptions, Trainer, TrainingGraph};
 use serde_json::Value as Json;
 
 use crate::harness::{
-    Case, GRADIENT, GRADIENT_NOISE, Input, OUTPUT, Report, TABLE, global_norm, load, run,
+    Case, GRADIENT, GRADIENT_NOISE, Input, OUTPUT, Report, TABLE, device, global_norm, load, run,
 };
 use crate::{hyper, vae};
 
@@ -49,7 +49,7 @@ pub fn run_ema_decay(case: &Case) -> Result<(), Failed> {
         // What is left of 1 after it moved towards 0.
         executable.write("average", &[1.0])?;
         executable.write_i32("step", &[step])?;
-        executable.run();
+        executable.run()?;
         got.push(executable.read("average")?[0]);
     }
     report.compare("out", "decay", &got, &case.floats("out.decay")?, TABLE);
@@ -212,10 +212,10 @@ fn stored_gradients(case: &Case, report: &mut Report) -> Result<(), Failed> {
             let grad = grad.unwrap_or_else(|| vec![0.0; tensor.len()]);
             executable.write(&format!("grad.{name}"), &grad)?;
         }
-        executable.run();
+        executable.run()?;
         for (name, want) in case.under(&format!("out.step{step}.")) {
             let want = want.to_f32()?;
-            report.compare("stored", &name, executable.read(&name)?, &want, STORED);
+            report.compare("stored", &name, &executable.read(&name)?, &want, STORED);
         }
     }
     Ok(())
@@ -268,7 +268,7 @@ fn diffusion_steps(case: &Case, report: &mut Report) -> Result<(), Failed> {
     };
     let weights = case.under("weights.");
     let (shape, _) = case.nhwc("in.x_0.1")?;
-    let device = Device::open(DeviceChoice::Cpu, None)?;
+    let device = device()?;
     let new_trainer = |gradients: bool| -> Result<Trainer, Failed> {
         let (graph, loss) = diffusion_graph(&unet, &schedule, &options, shape, true)?;
         let options = StepOptions {
@@ -454,7 +454,7 @@ pub fn run_vae_steps(case: &Case) -> Result<(), Failed> {
     }
     let names: Vec<String> = weights.keys().cloned().collect();
     let mut directionless = Directionless::default();
-    let device = Device::open(DeviceChoice::Cpu, None)?;
+    let device = device()?;
     let compiled = training.compile(&device, None)?;
     let mut trainer = training.load(&device, compiled, &weights)?;
     trainer.executable().write("x", &x)?;
