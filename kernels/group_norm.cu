@@ -9,7 +9,7 @@
 // Registers <= 64
 #include "common/types.cuh"
 #include "common/channel_tile.cuh"
-#include "common/swish.cuh"
+#include "common/fast_swish.cuh"
 
 struct GroupNormParams {
     const void *x;
@@ -59,7 +59,7 @@ extern "C" __global__ void __launch_bounds__(256) group_norm(const GroupNormPara
         for (int v = 0; v < V; ++v) {
             // Not folded into one multiply-add with a shift: that would cancel where the mean is large.
             float u = fmaf(value[v] - mean[v], scale[v], shift[v]);
-            if (p.swish) u = swish(u);
+            if (p.swish) u = fast_swish(u);
             if (p.residual) u += other[v];
             value[v] = u + added[v];
         }

@@ -3,7 +3,7 @@
 #include "common/reduce.cuh"
 #include "common/types.cuh"
 #include "common/channel_tile.cuh"
-#include "common/swish.cuh"
+#include "common/fast_swish.cuh"
 
 // plain[n][c] = sum_p d, scaled[n][c] = sum_p d x̂, over the slab's positions.
 //
@@ -62,7 +62,7 @@ extern "C" __global__ void __launch_bounds__(256) group_norm_grad_sums(const Gro
 #pragma unroll
             for (int v = 0; v < V; ++v) {
                 const float hat = (value[v] - mean[v]) * rstd[v];
-                if (p.swish) d[v] *= swish_derivative(fmaf(gamma[v], hat, beta[v]));
+                if (p.swish) d[v] *= fast_swish_derivative(fmaf(gamma[v], hat, beta[v]));
                 plain[v] += d[v];
                 scaled[v] = fmaf(d[v], hat, scaled[v]);
             }
@@ -167,7 +167,7 @@ extern "C" __global__ void __launch_bounds__(256) group_norm_input_grad(const Gr
 #pragma unroll
         for (int v = 0; v < V; ++v) {
             const float hat = (value[v] - mean) * rstd;
-            if (p.swish) d[v] *= swish_derivative(fmaf(gamma[v], hat, beta[v]));
+            if (p.swish) d[v] *= fast_swish_derivative(fmaf(gamma[v], hat, beta[v]));
             value[v] = rstd * (fmaf(gamma[v], d[v], -plain) - hat * scaled);
         }
         store_floats<V>(dx + at, value);

@@ -1,6 +1,7 @@
 //! `medfusion doctor`: what this machine offers.
 
 use super::{CliError, print};
+use crate::device::cuda::diagnose;
 use crate::device::{Device, DeviceChoice, available_memory_bytes};
 
 #[derive(Debug, clap::Args)]
@@ -11,6 +12,10 @@ pub(super) fn run(_: &Args) -> Result<(), CliError> {
     let device = Device::open(DeviceChoice::Auto, None).map_err(CliError::new)?;
     print(format!("device auto    {device}"))?;
     print(format!("vectors        {}", vectors()))?;
+    for finding in diagnose() {
+        let mark = if finding.found { "" } else { "missing: " };
+        print(format!("{:<14} {mark}{}", finding.subject, finding.text))?;
+    }
     match available_memory_bytes() {
         Some(bytes) => print(format!(
             "memory free    {:.1} GiB",

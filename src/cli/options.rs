@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::CliError;
 use crate::checkpoint::{Overrides, Weights};
+use crate::device::cuda::Precision;
 use crate::device::{Device, DeviceChoice};
 use crate::model::config::{BetaSchedule, NoiseConfig, Objective};
 use crate::pipeline::Model;
@@ -15,9 +16,15 @@ use crate::tensor::DType;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Device")]
 pub(super) struct DeviceOptions {
-    /// auto or cpu
+    /// auto, cpu, cuda, cuda:N or emulated (an RTX 3090 in software, for tests)
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
+    /// Activations and products in f32, f16, bf16 or f16-fast [default: f16 on a GPU, f32 on the CPU]
+    #[arg(long)]
+    precision: Option<Precision>,
+    /// Image k is the same in any batch to the last bit, on one device; a little slower on a GPU
+    #[arg(long)]
+    deterministic: bool,
     /// CPU threads [default: one per core]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -27,6 +34,13 @@ impl DeviceOptions {
     pub fn open(&self) -> Result<Device, CliError> {
         let device =
             Device::open(self.device, self.threads.map(usize::from)).map_err(CliError::new)?;
+        let precision = self.precision.unwrap_or(match device {
+            Device::Cpu(_) => Precision::F32,
+            Device::Cuda(_) => Precision::F16,
+        });
+        let device = device
+            .with_precision(precision, self.deterministic)
+            .map_err(CliError::new)?;
         tracing::info!("device: {device}");
         Ok(device)
     }

@@ -11,6 +11,8 @@ use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{CliError, interrupt_flag, print};
+use crate::device::DeviceChoice;
+use crate::device::cuda::Precision;
 use crate::files::write_bytes_atomically;
 use crate::train::run_file::{
     ByteSize, ClassifierRun, DiffusionRun, Override, Run, Task, VaeRun, load, to_toml,
@@ -59,6 +61,12 @@ struct Common {
     /// Memory that a step may use, such as 6GiB; activations are computed twice where they do not fit (device.memory)
     #[arg(long, value_name = "SIZE")]
     memory: Option<ByteSize>,
+    /// Where to train (device.device): auto, cpu, cuda, cuda:N or emulated
+    #[arg(long)]
+    device: Option<DeviceChoice>,
+    /// Activations and products in f32, f16, bf16 or f16-fast (device.precision)
+    #[arg(long)]
+    precision: Option<Precision>,
     /// Print the plan of a step and stop
     #[arg(long)]
     explain: bool,
@@ -86,6 +94,12 @@ impl Common {
         }
         if let Some(memory) = self.memory {
             overrides.push(Override::new("device.memory", memory.to_string()));
+        }
+        if let Some(device) = self.device {
+            overrides.push(Override::new("device.device", device.to_string()));
+        }
+        if let Some(precision) = self.precision {
+            overrides.push(Override::new("device.precision", precision.to_string()));
         }
         for text in &self.overrides {
             overrides.push(text.parse().map_err(CliError::new)?);

@@ -94,7 +94,7 @@ impl Device {
             DeviceChoice::Auto => match CudaDevice::open(0, CudaOptions::default()) {
                 Ok(device) => Ok(Self::Cuda(device)),
                 Err(error) => {
-                    tracing::debug!("no CUDA device: {error}");
+                    tracing::debug!("auto takes the CPU: {error}");
                     Ok(Self::Cpu(CpuDevice::new(threads)?))
                 }
             },
@@ -259,6 +259,12 @@ pub trait Executable: Send {
     /// # Errors
     /// If the device fails.
     fn run(&mut self) -> Result<(), DeviceError>;
+
+    /// Fills the activations with NaN, so that a step that reads what nothing wrote shows. For tests.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn poison(&mut self) -> Result<(), DeviceError>;
 
     /// Copies an `f32` input, state or parameter to the host.
     ///

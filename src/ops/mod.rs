@@ -4,6 +4,7 @@
 mod channel_tiles;
 mod cuda_pending;
 mod partial_sums;
+mod strides;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -10,6 +10,7 @@ use crate::checkpoint::{Format, Overrides, Source, StoredModel};
 use crate::data::grid::{GridOptions, compose};
 use crate::data::png::Image8;
 use crate::data::{Dataset, Loader};
+use crate::device::cuda::Precision;
 use crate::device::{Device, DeviceChoice};
 use crate::model::config::ModelConfig;
 use crate::ops::optimizer::AdamConfig;
@@ -23,13 +24,8 @@ use crate::tensor::philox::{
 /// Opens the device of a run file.
 pub(super) fn open_device(device: &sections::Device) -> Result<Device, TrainError> {
     let choice: DeviceChoice = device.device.parse()?;
-    if device.precision != "f32" {
-        return Err(TrainError::Setting(format!(
-            "device.precision = {}: this device trains in f32",
-            device.precision
-        )));
-    }
-    Ok(Device::open(choice, device.threads)?)
+    let precision: Precision = device.precision.parse()?;
+    Ok(Device::open(choice, device.threads)?.with_precision(precision, false)?)
 }
 
 /// The memory budget in bytes.

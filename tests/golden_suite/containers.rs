@@ -1,10 +1,11 @@
 //! Families `checkpoint_` and `pickle_`: every container beside `NAME_expected` holds exactly its
-//! tensors.
+//! tensors. Family `hash_recipe_`: parameters that are not stored.
 
 use std::path::PathBuf;
 
 use libtest_mimic::Failed;
-use medfusion::checkpoint::TorchFile;
+use medfusion::checkpoint::{TorchFile, hashed_parameter, name_hash, uniform};
+use serde_json::Value as Json;
 
 use crate::harness::Case;
 
@@ -29,6 +30,9 @@ fn containers(case: &Case) -> Result<Vec<PathBuf>, Failed> {
 }
 
 pub fn run_case(case: &Case) -> Result<(), Failed> {
+    if case.tensors.is_empty() {
+        return Err("a container without the tensors to expect in it".into());
+    }
     let containers = containers(case)?;
     if containers.is_empty() {
         return Err("no container beside the expected tensors".into());
@@ -53,4 +57,55 @@ pub fn run_case(case: &Case) -> Result<(), Failed> {
         println!("{name} → {} tensors, bit-equal", found.len());
     }
     Ok(())
+}
+
+/// Family `hash_recipe_`: the recipe of hashed parameters, bit for bit.
+pub fn run_hash_recipe(case: &Case) -> Result<(), Failed> {
+    let section = |name: &str| case.json[name].as_object().into_iter().flatten();
+    let list =
+        |json: &Json| -> Result<Vec<f64>, Failed> { Ok(serde_json::from_value(json.clone())?) };
+    let mut checked = 0usize;
+    let mut check = |holds: bool, what: &str| {
+        checked += 1;
+        holds
+            .then_some(())
+            .ok_or_else(|| Failed::from(format!("{what} differs")))
+    };
+    for (name, hash) in section("fnv1a64") {
+        let text = hash.as_str().and_then(|text| text.strip_prefix("0x"));
+        let want = u64::from_str_radix(text.ok_or("a hash is written 0x...")?, 16)?;
+        check(name_hash(name) == want, name)?;
+    }
+    for (name, values) in section("uniform_first6") {
+        for (index, want) in list(values)?.into_iter().enumerate() {
+            check(
+                f64::from(uniform(name_hash(name), index as u64)) == want,
+                name,
+            )?;
+        }
+    }
+    for (description, values) in section("examples") {
+        // "encoder.conv.weight shape [4,3,3,3] gain sqrt(2) first 4"
+        let (name, rest) = description.split_once(" shape ").ok_or("no shape")?;
+        let (shape, rest) = rest.split_once(']').ok_or("no shape")?;
+        let shape: Vec<usize> = serde_json::from_str(&format!("{shape}]"))?;
+        let gain = match rest
+            .split_whitespace()
+            .skip_while(|word| *word != "gain")
+            .nth(1)
+        {
+            Some("sqrt(2)") => 2f64.sqrt(),
+            Some(gain) => gain.parse()?,
+            None => 1.0,
+        };
+        let tensor = hashed_parameter(name, &shape, gain);
+        for (got, want) in tensor.to_f32()?.iter().zip(list(values)?) {
+            check(f64::from(*got) == want, description)?;
+        }
+    }
+    println!("{} → {checked} values, bit-equal", case.name);
+    match checked {
+        0 => Err("no values".into()),
+        _ => Ok(()),
+    }
 }

@@ -112,7 +112,7 @@ pub fn run_case(case: &Case) -> Result<(), Failed> {
         graph.output("x_0", step.estimates.x_0);
         graph.output("pred", step.estimates.noise);
         let mut executable = load(&graph, &unet_weights)?;
-        executable.poison();
+        executable.poison()?;
         let bindings = spec.bindings(&RunInputs {
             table: &table,
             x_t: &x_t,
@@ -142,12 +142,12 @@ pub fn run_case(case: &Case) -> Result<(), Failed> {
             }
         };
         for step in 0..steps {
-            compare("x_t", step, executable.read(names::X_T)?, &want_x_t);
-            executable.run();
-            compare("x_0", step, executable.output("x_0")?, &want_x_0);
-            compare("pred", step, executable.output("pred")?, &want_pred);
+            compare("x_t", step, &executable.read(names::X_T)?, &want_x_t);
+            executable.run()?;
+            compare("x_0", step, &executable.output("x_0")?, &want_x_0);
+            compare("pred", step, &executable.output("pred")?, &want_pred);
         }
-        let latent = executable.read(names::X_T)?.to_vec();
+        let latent = executable.read(names::X_T)?;
         if let Ok(want) = case.floats(&format!("act.{name}.latent_final")) {
             report.compare(
                 "latent",
@@ -176,6 +176,13 @@ pub fn run_case(case: &Case) -> Result<(), Failed> {
             &case.floats(&format!("out.{name}.final"))?,
             TRAJECTORY,
         );
+        if let Ok(want) = case.floats(&format!("out.{name}.image01")) {
+            let got: Vec<f32> = image
+                .iter()
+                .map(|v| ((v + 1.0) / 2.0).clamp(0.0, 1.0))
+                .collect();
+            report.compare("image", name, &got, &want, TRAJECTORY);
+        }
         if let Ok(tensor) = case.tensor(&format!("out.{name}.final_f64")) {
             let want: Vec<f32> = tensor.to_f64()?.iter().map(|&v| v as f32).collect();
             report.compare("final_f64", name, &image, &want, TRAJECTORY);

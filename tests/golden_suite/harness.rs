@@ -1,12 +1,14 @@
 //! Cases, comparison and reporting of the golden suite.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use libtest_mimic::Failed;
 use medfusion::checkpoint::{hashed_parameter, read_safetensors};
-use medfusion::device::cpu::{CpuDevice, CpuExecutable};
-use medfusion::graph::{Graph, Plan, PlanOptions, Value, fuse, verify_disjoint};
+use medfusion::device::cuda::Precision;
+use medfusion::device::{Device, DeviceChoice, Executable};
+use medfusion::graph::{Graph, Value, verify_disjoint};
 use medfusion::tensor::{Tensor, TensorMap, nchw_to_nhwc, nhwc_to_nchw};
 use serde_json::Value as Json;
 
@@ -18,6 +20,9 @@ pub const GRADIENT: f64 = 1e-3;
 /// before a norm of one channel per group, keys under a softmax): one rounding of that norm. The
 /// largest such value in the reference's own files is 3.6e-8 of the norm.
 pub const GRADIENT_NOISE: f64 = 6e-8;
+/// What an SSIM below it is measured against. The SSIM of unrelated images is the mean of a map whose values, 0.1 to 0.2
+/// of either sign, cancel; in `f32` the reference's own mean is 1e-7 to 4e-7 from that in `f64`, whatever is left of it.
+pub const SSIM_SCALE: f64 = 1e-2;
 /// Norm-wise relative tolerance of whole sampling trajectories.
 pub const TRAJECTORY: f64 = 1e-3;
 /// Tolerance of tables that are computed in `f64` and stored as `f32`.
@@ -34,7 +39,12 @@ pub struct Case {
 impl Case {
     /// Reads `NAME.safetensors` and, if there is one, `NAME.json`.
     pub fn open(folder: &Path, name: &str) -> Result<Self, Failed> {
-        let file = read_safetensors(folder.join(format!("{name}.safetensors")))?;
+        let path = folder.join(format!("{name}.safetensors"));
+        // Vectors that fit into JSON stand there alone.
+        let tensors = match path.exists() || !folder.join(format!("{name}.json")).exists() {
+            true => read_safetensors(path)?.tensors,
+            false => TensorMap::new(),
+        };
         let json = match std::fs::read(folder.join(format!("{name}.json"))) {
             Ok(bytes) => serde_json::from_slice(&bytes)?,
             Err(_) => Json::Null,
@@ -42,7 +52,7 @@ impl Case {
         Ok(Self {
             name: name.to_owned(),
             folder: folder.to_owned(),
-            tensors: file.tensors,
+            tensors,
             json,
         })
     }
@@ -143,6 +153,27 @@ impl Report {
         tolerance: f64,
         floor: f64,
     ) {
+        self.compare_with([floor, 0.0], [group, name], [got, want], tolerance);
+    }
+
+    /// Compares similarities, which reach from -1 to 1: `|got - want| <= OUTPUT * max(|want|, SSIM_SCALE)`.
+    pub fn compare_ssim(&mut self, group: &str, name: &str, got: &[f32], want: &[f32]) {
+        let least = SSIM_SCALE * (want.len() as f64).sqrt();
+        self.compare_with([0.0, least], [group, name], [got, want], OUTPUT);
+    }
+
+    /// `least` is the smallest norm that a difference is taken relative to.
+    fn compare_with(
+        &mut self,
+        [floor, least]: [f64; 2],
+        [group, name]: [&str; 2],
+        [got, want]: [&[f32]; 2],
+        tolerance: f64,
+    ) {
+        let gradient = group.starts_with("grad");
+        let tolerance = tolerance + rounding(gradient);
+        // What is zero in exact arithmetic is noise of the precision that it was computed in.
+        let floor = floor * (1.0 + rounding(true) / GRADIENT_NOISE);
         if got.len() != want.len() {
             self.failures.push(format!(
                 "{group} {name}: {} elements, expected {}",
@@ -158,6 +189,7 @@ impl Report {
         }
         let (difference, scale) = (difference.sqrt(), scale.sqrt());
         let noise = scale <= floor && difference <= floor;
+        let scale = scale.max(least);
         // NaN compares false and therefore fails.
         let passes = difference <= tolerance * scale || noise;
         let error = if noise || difference == 0.0 {
@@ -225,18 +257,73 @@ pub enum Input {
     I32(Vec<i32>),
 }
 
-/// The device of all cases.
-pub fn device() -> CpuDevice {
-    CpuDevice::new(None).expect("threads")
+/// Where and how precisely cases run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode {
+    pub device: DeviceChoice,
+    pub precision: Precision,
+}
+
+impl Mode {
+    pub const CPU: Self = Self {
+        device: DeviceChoice::Cpu,
+        precision: Precision::F32,
+    };
+
+    pub const fn emulated(precision: Precision) -> Self {
+        Self {
+            device: DeviceChoice::Emulated,
+            precision,
+        }
+    }
+
+    /// What a trial's name starts with.
+    pub fn prefix(self) -> String {
+        match self.device {
+            DeviceChoice::Cpu => String::new(),
+            _ => format!("cuda {} ", self.precision),
+        }
+    }
+}
+
+thread_local! {
+    static MODE: Cell<Mode> = const { Cell::new(Mode::CPU) };
+}
+
+/// Runs `case` in `mode`; a case runs on one thread.
+pub fn in_mode<T>(mode: Mode, case: impl FnOnce() -> T) -> T {
+    MODE.set(mode);
+    case()
+}
+
+/// What the mode's precision adds to a relative tolerance.
+///
+/// A value that is stored in f16 or bf16 is off by up to half a unit in the last place, `u` of itself. Behind `n` such
+/// roundings in a row, independent in sign, the error is about `u sqrt(n)`; gradients pass the network twice. The
+/// deepest networks of the set store some 60 values in a row.
+pub fn rounding(gradient: bool) -> f64 {
+    /// Values stored one behind the other, forward.
+    const DEPTH: f64 = 64.0;
+    let unit = match MODE.get().precision {
+        Precision::F32 => 0.0,
+        Precision::F16 | Precision::F16Fast => f64::from(2.0f32).powi(-11),
+        Precision::BF16 => f64::from(2.0f32).powi(-8),
+    };
+    unit * (DEPTH * if gradient { 2.0 } else { 1.0 }).sqrt()
+}
+
+/// The device of the case that runs on this thread.
+pub fn device() -> Result<Device, Failed> {
+    let mode = MODE.get();
+    Ok(Device::open(mode.device, None)?.with_precision(mode.precision, false)?)
 }
 
 /// Fuses, plans and loads `graph`.
-pub fn load(graph: &Graph, weights: &TensorMap) -> Result<CpuExecutable, Failed> {
-    let device = device();
-    let (fused, _) = fuse(graph);
-    let plan = Plan::new(&fused, &device, PlanOptions::default());
-    verify_disjoint(&plan)?;
-    Ok(device.load(plan, weights)?)
+pub fn load(graph: &Graph, weights: &TensorMap) -> Result<Box<dyn Executable>, Failed> {
+    let device = device()?;
+    let compiled = device.compile(graph);
+    verify_disjoint(&compiled.plan)?;
+    Ok(device.load(compiled, weights)?)
 }
 
 /// Runs `graph` once and returns its outputs by name, image-like ones in `NCHW`.
@@ -255,14 +342,14 @@ pub fn run(
             Input::I32(values) => executable.write_i32(name, values)?,
         }
     }
-    executable.poison();
-    executable.run();
+    executable.poison()?;
+    executable.run()?;
     graph
         .outputs()
         .iter()
         .map(|(name, value)| {
             let values = executable.output(name)?;
-            Ok((name.clone(), to_file_layout(graph, name, *value, values)))
+            Ok((name.clone(), to_file_layout(graph, name, *value, &values)))
         })
         .collect()
 }

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use libtest_mimic::Failed;
-use medfusion::device::cpu::CpuDevice;
-use medfusion::graph::{Graph, GraphError, Plan, PlanOptions, Value};
+use medfusion::device::Device;
+use medfusion::graph::{Graph, GraphError, Value};
 use medfusion::ops::{AvgPool, MaxPool, Unary};
 use medfusion::tensor::{DType, Tensor, TensorMap, nchw_to_nhwc, nhwc_to_nchw};
 use serde_json::Value as Json;
@@ -206,7 +206,7 @@ impl Case<'_> {
     }
 
     /// Runs the case and compares every result and gradient that the file has for it.
-    fn run(&self, device: &CpuDevice) -> Vec<Comparison> {
+    fn run(&self, device: &Device) -> Vec<Comparison> {
         let mut g = Graph::new();
         let mut floats: Vec<(String, Vec<f32>)> = Vec::new();
         let mut integers: Vec<(String, Vec<i32>)> = Vec::new();
@@ -257,9 +257,8 @@ impl Case<'_> {
             floats.push(("dy".to_owned(), self.to_graph("dy", dy)));
         }
 
-        let plan = Plan::new(&g, device, PlanOptions::default());
         let mut executable = device
-            .load(plan, &TensorMap::new())
+            .load(device.compile(&g), &TensorMap::new())
             .expect("a plan without weights");
         for (name, values) in &floats {
             if executable.has(name) {
@@ -273,8 +272,8 @@ impl Case<'_> {
                 .write_i32(name, values)
                 .expect("the shapes of the graph");
         }
-        executable.poison();
-        executable.run();
+        executable.poison().expect("a device that answers");
+        executable.run().expect("a device that answers");
 
         let compared = self.tensors.iter().filter_map(|((kind, name), want)| {
             let (tensor, tolerance) = match kind.as_str() {
@@ -283,7 +282,7 @@ impl Case<'_> {
                 _ => return None,
             };
             let got = executable.output(&tensor).expect("an output");
-            let got = self.to_file(name, want.shape(), got);
+            let got = self.to_file(name, want.shape(), &got);
             let error = relative_error(&got, &want.to_f32().expect("floats"));
             Some(Comparison {
                 tensor,
@@ -338,7 +337,7 @@ fn cases(file: &File) -> Result<BTreeMap<&str, Case<'_>>, Failed> {
 }
 
 pub fn run_case(file: &File) -> Result<(), Failed> {
-    let device = device();
+    let device = device()?;
     let mut failures = Vec::new();
     for (name, case) in cases(file)? {
         let report = case.run(&device);

@@ -2,7 +2,7 @@
 
 use libtest_mimic::Failed;
 use medfusion::graph::{Graph, Value};
-use medfusion::model::{NetworkInputs, build_unet};
+use medfusion::model::{NetworkInputs, Prediction, build_unet};
 use medfusion::ops::Unary;
 use medfusion::tensor::DType;
 
@@ -19,6 +19,14 @@ fn mean_absolute_error(g: &mut Graph, y: Value, target: Value) -> Result<Value, 
     let count = g.ty(y).len();
     let sum = g.sum_to(absolute, &[])?;
     Ok(g.scale(sum, 1.0 / count as f32)?)
+}
+
+/// The network's output as files hold it: the prediction, behind it the variance if one is learned.
+fn whole_output(g: &mut Graph, prediction: &Prediction) -> Result<Value, Failed> {
+    Ok(match prediction.variance {
+        Some(variance) => g.concat(&[prediction.y, variance])?,
+        None => prediction.y,
+    })
 }
 
 pub fn run_case(case: &Case) -> Result<(), Failed> {
@@ -38,16 +46,18 @@ pub fn run_case(case: &Case) -> Result<(), Failed> {
     }
 
     let (shape, x) = case.nhwc("in.x")?;
-    let inputs = [
-        ("x", Input::F32(x)),
-        ("t", Input::I32(case.ints("in.t")?)),
-        ("labels", Input::I32(case.ints("in.cond")?)),
-    ];
+    let mut inputs = vec![("x", Input::F32(x)), ("t", Input::I32(case.ints("in.t")?))];
+    // A network without a label table has no condition to give.
+    let labelled = case.tensors.contains_key("in.cond");
+    if labelled {
+        inputs.push(("labels", Input::I32(case.ints("in.cond")?)));
+    }
+    let self_conditioned = case.tensors.contains_key("in.self_cond");
     let variants = [
         // (suffix of the results, condition, self-condition)
-        ("", true, case.tensors.contains_key("in.self_cond")),
-        ("_no_self_cond", true, false),
-        ("_uncond", false, case.tensors.contains_key("in.self_cond")),
+        ("", labelled, self_conditioned),
+        ("_no_self_cond", labelled, false),
+        ("_uncond", false, self_conditioned),
     ];
     for (suffix, conditional, self_condition) in variants {
         if !case.tensors.contains_key(&format!("out.y{suffix}")) {
@@ -68,10 +78,7 @@ pub fn run_case(case: &Case) -> Result<(), Failed> {
                 self_condition: self_condition.then_some(x),
             },
         )?;
-        let y = match prediction.variance {
-            Some(variance) => g.concat(&[prediction.y, variance])?,
-            None => prediction.y,
-        };
+        let y = whole_output(&mut g, &prediction)?;
         g.output("y", y);
         for (index, &value) in prediction.vertical.iter().enumerate() {
             g.output(&format!("y_ver.{index}"), value);
@@ -124,19 +131,24 @@ fn gradients(
     let mut g = Graph::new();
     let x = g.input("x", shape, DType::F32)?;
     let t = g.input("t", [shape[0]], DType::I32)?;
-    let labels = g.input("labels", [shape[0]], DType::I32)?;
+    let labels = match case.tensors.contains_key("in.cond") {
+        true => Some(g.input("labels", [shape[0]], DType::I32)?),
+        false => None,
+    };
     let network = NetworkInputs {
         x,
         t,
-        labels: Some(labels),
-        self_condition: None,
+        labels,
+        // As for the outputs: the reference concatenates x itself.
+        self_condition: case.tensors.contains_key("in.self_cond").then_some(x),
     };
     let prediction = build_unet(&mut g, config, network)?;
+    let y = whole_output(&mut g, &prediction)?;
     let mut inputs = inputs.to_vec();
     let (target_shape, target) = case.nhwc("in.target")?;
     inputs.push(("target", Input::F32(target)));
     let target = g.input("target", target_shape, DType::F32)?;
-    let mut loss = mean_absolute_error(&mut g, prediction.y, target)?;
+    let mut loss = mean_absolute_error(&mut g, y, target)?;
     let names: Vec<String> = (0..prediction.vertical.len())
         .map(|i| format!("target_ver.{i}"))
         .collect();

@@ -138,7 +138,12 @@ pub fn run_case(case: &Case) -> Result<(), Failed> {
         let got = results
             .get(&name)
             .ok_or_else(|| format!("what is {key}?"))?;
-        report.compare(group, key, got, &want.to_f32()?, OUTPUT);
+        let want = want.to_f32()?;
+        if name == "metric.ssim" {
+            report.compare_ssim(group, key, got, &want);
+        } else {
+            report.compare(group, key, got, &want, OUTPUT);
+        }
     }
     compare_activations(&g, case, &results, &mut report)?;
 
@@ -215,7 +220,12 @@ fn loss(
             && key.starts_with(&format!("loss.{name}."))
         {
             let got = results.get(key).ok_or_else(|| format!("what is {key}?"))?;
-            report.compare("loss", key, got, &want.to_f32()?, OUTPUT);
+            let want = want.to_f32()?;
+            if key.ends_with(".ssim_per_sample") {
+                report.compare_ssim("loss", key, got, &want);
+            } else {
+                report.compare("loss", key, got, &want, OUTPUT);
+            }
         }
     }
     let floor = GRADIENT_NOISE

@@ -425,6 +425,11 @@ impl Executable for CpuExecutable {
         Ok(())
     }
 
+    fn poison(&mut self) -> Result<(), DeviceError> {
+        CpuExecutable::poison(self);
+        Ok(())
+    }
+
     fn read(&self, name: &str) -> Result<Vec<f32>, DeviceError> {
         Ok(CpuExecutable::read(self, name)?.to_vec())
     }

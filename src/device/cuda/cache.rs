@@ -25,6 +25,34 @@ pub(super) fn folder() -> Option<PathBuf> {
         .or_else(|| variable("HOME").map(|home| home.join(".cache/medfusion")))
 }
 
+/// The folder, how many programs it holds and how large they are.
+///
+/// # Errors
+/// If it cannot be written; says why and what to do.
+pub(super) fn state() -> Result<String, String> {
+    let folder =
+        folder().ok_or("no HOME and no XDG_CACHE_HOME: name a folder in MEDFUSION_CACHE")?;
+    let named = |error: std::io::Error| {
+        format!(
+            "{} cannot be written ({error}): kernels are compiled at every start; MEDFUSION_CACHE names another folder",
+            folder.display()
+        )
+    };
+    fs::create_dir_all(&folder).map_err(named)?;
+    tempfile::tempfile_in(&folder).map_err(named)?;
+    let sizes: Vec<u64> = fs::read_dir(&folder)
+        .map_err(named)?
+        .filter_map(|entry| entry.ok()?.metadata().ok())
+        .map(|metadata| metadata.len())
+        .collect();
+    Ok(format!(
+        "{} ({} programs, {:.1} MiB)",
+        folder.display(),
+        sizes.len(),
+        sizes.iter().sum::<u64>() as f64 / f64::from(1 << 20)
+    ))
+}
+
 /// PTX of a program, from the cache or the compiler.
 ///
 /// # Errors

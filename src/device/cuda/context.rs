@@ -16,7 +16,6 @@ use super::{cache, nvrtc};
 
 /// A GPU with a stream of this process.
 pub(super) struct Context {
-    driver: Driver,
     device: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
@@ -90,7 +89,6 @@ impl Context {
             result::stream::create(result::stream::StreamKind::NonBlocking),
         )?;
         Ok(Self {
-            driver,
             device,
             context,
             stream,
@@ -98,10 +96,6 @@ impl Context {
             target,
             modules: Mutex::default(),
         })
-    }
-
-    pub fn driver(&self) -> Driver {
-        self.driver
     }
 
     pub fn name(&self) -> &str {

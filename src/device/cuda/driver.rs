@@ -60,7 +60,7 @@ impl Driver {
 const EMULATOR: &str = "libcuda_emulator.so";
 
 /// The emulator: `MEDFUSION_EMULATOR`, else where cargo puts it beside this program.
-fn emulator_library() -> Result<PathBuf, CudaError> {
+pub(super) fn emulator_library() -> Result<PathBuf, CudaError> {
     if let Some(named) = std::env::var_os("MEDFUSION_EMULATOR").filter(|v| !v.is_empty()) {
         let path = PathBuf::from(named);
         return path

@@ -14,7 +14,7 @@ use crate::graph::{Binding, BindingKind, Location, Plan, Step, Value};
 use crate::tensor::{DType, TensorMap};
 
 /// What is packed in a plan; sizes in bytes.
-fn packing_plan(device: &CudaDevice, plan: &Plan) -> PackingPlan {
+pub(super) fn packing_plan(device: &CudaDevice, plan: &Plan) -> PackingPlan {
     PackingPlan::new(plan, |op, inputs, outputs| {
         let packed = op.cuda().packed_operand(inputs, outputs, &device.target)?;
         Some((packed.index, packed.bytes))
@@ -42,14 +42,14 @@ pub(super) fn memory(device: &CudaDevice, plan: &Plan) -> MemoryReport {
 }
 
 /// Where the values and workspaces of a plan lie.
-struct Addresses {
-    bindings: Vec<Option<Memory>>,
-    arena: Arena,
+pub(super) struct Addresses {
+    pub bindings: Vec<Option<Memory>>,
+    pub arena: Arena,
     /// Packed weights that no step updates, one per step.
-    packed: Vec<Option<Memory>>,
+    pub packed: Vec<Option<Memory>>,
 }
 
-enum Arena {
+pub(super) enum Arena {
     Whole(Memory),
     /// One allocation for each offset that a value or workspace starts at.
     Isolated(HashMap<usize, Memory>),
@@ -137,19 +137,27 @@ pub struct CudaExecutable {
 }
 
 /// Collects the launches of a plan.
-struct Lowering<'a> {
-    device: &'a CudaDevice,
-    plan: &'a Plan,
-    packing: &'a PackingPlan,
-    addresses: &'a Addresses,
-    constants: ConstantPool,
+pub(super) struct Lowering<'a> {
+    pub device: &'a CudaDevice,
+    pub plan: &'a Plan,
+    pub packing: &'a PackingPlan,
+    pub addresses: &'a Addresses,
+    pub constants: ConstantPool,
     /// What runs once, when the plan is loaded.
-    once: Vec<Launch>,
+    pub once: Vec<Launch>,
     /// What runs each time.
-    each: Vec<Launch>,
+    pub each: Vec<Launch>,
 }
 
 impl Lowering<'_> {
+    /// Collects the launches of all steps.
+    pub fn run(&mut self) -> Result<(), DeviceError> {
+        for (index, step) in self.plan.steps.iter().enumerate() {
+            self.step(index, step)?;
+        }
+        Ok(())
+    }
+
     fn step(&mut self, index: usize, step: &Step) -> Result<(), DeviceError> {
         let (plan, target) = (self.plan, &self.device.target);
         let inputs = self.addresses.operands(plan, &step.inputs);
@@ -261,9 +269,7 @@ impl CudaDevice {
                 once: Vec::new(),
                 each: Vec::new(),
             };
-            for (index, step) in plan.steps.iter().enumerate() {
-                lowering.step(index, step)?;
-            }
+            lowering.run()?;
             if constants.is_none() {
                 let pool = context.allocate("tables", lowering.constants.bytes.len())?;
                 base = pool.at;
@@ -327,17 +333,6 @@ impl CudaExecutable {
         self.launches.len()
     }
 
-    /// Fills the arena with NaN, so that a step that reads what nothing wrote shows.
-    ///
-    /// # Errors
-    /// If the device fails.
-    pub fn poison(&mut self) -> Result<(), DeviceError> {
-        for part in self.addresses.arena.parts() {
-            self.device.context.fill(part.at, 0xff, part.bytes)?;
-        }
-        Ok(())
-    }
-
     fn binding(
         &self,
         name: &str,
@@ -395,6 +390,13 @@ impl Executable for CudaExecutable {
         match &self.graph {
             Some(graph) => graph.replay()?,
             None => self.enqueue(self.device.context.stream())?,
+        }
+        Ok(())
+    }
+
+    fn poison(&mut self) -> Result<(), DeviceError> {
+        for part in self.addresses.arena.parts() {
+            self.device.context.fill(part.at, 0xff, part.bytes)?;
         }
         Ok(())
     }

@@ -6,18 +6,22 @@
 mod cache;
 mod call;
 mod context;
+mod doctor;
 mod driver;
 mod error;
 mod executable;
 mod kernel;
+mod listing;
 mod nvrtc;
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+pub use doctor::{Finding, diagnose};
 pub use error::CudaError;
 pub use executable::CudaExecutable;
+pub use listing::PlannedLaunch;
 
 pub(crate) use call::{CudaCall, CudaOperator, CudaPackedOperand, Target, element};
 pub(crate) use kernel::{DevicePtr, Kernel, params};
@@ -31,7 +35,7 @@ use driver::Driver;
 
 /// Element type of activations and of the operands of products. Statistics, losses, master weights and optimizer state
 /// are f32 in all of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Precision {
     /// The exact reference, on plain kernels.
     #[default]
@@ -183,13 +187,9 @@ impl fmt::Display for CudaDevice {
             capability: (major, minor),
             ..
         } = self.target;
-        let emulated = match self.context.driver() {
-            Driver::Nvidia => "",
-            Driver::Emulated => " (emulated)",
-        };
         write!(
             f,
-            "{}{emulated}, compute capability {major}.{minor}, {multiprocessors} multiprocessors, {}",
+            "{}, compute capability {major}.{minor}, {multiprocessors} multiprocessors, {}",
             self.context.name(),
             self.options.precision
         )

@@ -1,0 +1,109 @@
+//! The launches of a plan, without memory or a GPU: for `--explain`, for the table of registers, for counting.
+
+use super::call::ConstantPool;
+use super::executable::{Addresses, Arena, Lowering, packing_plan};
+use super::kernel::{Kernel, Launch, source};
+use super::{CudaDevice, CudaError, nvrtc};
+use crate::device::DeviceError;
+use crate::graph::Plan;
+
+/// One kernel launch of a plan.
+#[derive(Clone, Debug)]
+pub struct PlannedLaunch {
+    kernel: Kernel,
+    /// Blocks.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub block: [u32; 3],
+    /// Dynamic shared memory of a block, in bytes.
+    pub shared_bytes: u32,
+}
+
+impl PlannedLaunch {
+    fn new(launch: Launch) -> Self {
+        Self {
+            kernel: launch.kernel,
+            grid: launch.grid,
+            block: launch.block,
+            shared_bytes: launch.shared_bytes,
+        }
+    }
+
+    /// Name of the kernel's entry point.
+    pub fn entry(&self) -> &'static str {
+        self.kernel.entry
+    }
+
+    /// The file below `kernels/` and the constants it is compiled with.
+    pub fn program(&self) -> String {
+        self.kernel.program.to_string()
+    }
+
+    /// What NVRTC makes of the program for a compute capability such as (8, 6).
+    ///
+    /// # Errors
+    /// If NVRTC is missing or refuses the program.
+    pub fn ptx(&self, capability: (u32, u32)) -> Result<String, CudaError> {
+        nvrtc::compile(&self.kernel.program, capability)
+    }
+
+    /// Registers per thread that the kernel's header allows: the number behind `Registers <=` in the comment in front
+    /// of the entry point.
+    pub fn register_budget(&self) -> Option<u32> {
+        let text = source(self.kernel.program.file)?;
+        let entry = format!(" {}(", self.kernel.entry);
+        let before = &text[..text.find(&entry)?];
+        let after = &before[before.rfind("Registers <=")? + "Registers <=".len()..];
+        let digits: String = after
+            .trim_start()
+            .chars()
+            .take_while(char::is_ascii_digit)
+            .collect();
+        digits.parse().ok()
+    }
+}
+
+impl CudaDevice {
+    /// The launches of each run of `plan`, in order.
+    ///
+    /// # Errors
+    /// If no kernel takes a step.
+    pub fn launches(&self, plan: &Plan) -> Result<Vec<PlannedLaunch>, DeviceError> {
+        let (_, each) = self.lowered_launches(plan)?;
+        Ok(each)
+    }
+
+    /// The launches that pack weights once, when `plan` is loaded.
+    ///
+    /// # Errors
+    /// If no kernel takes a step.
+    pub fn loading_launches(&self, plan: &Plan) -> Result<Vec<PlannedLaunch>, DeviceError> {
+        let (once, _) = self.lowered_launches(plan)?;
+        Ok(once)
+    }
+
+    fn lowered_launches(
+        &self,
+        plan: &Plan,
+    ) -> Result<(Vec<PlannedLaunch>, Vec<PlannedLaunch>), DeviceError> {
+        let packing = packing_plan(self, plan);
+        let nowhere = Addresses {
+            bindings: plan.bindings.iter().map(|_| None).collect(),
+            arena: Arena::Isolated(std::collections::HashMap::new()),
+            packed: plan.steps.iter().map(|_| None).collect(),
+        };
+        let mut lowering = Lowering {
+            device: self,
+            plan,
+            packing: &packing,
+            addresses: &nowhere,
+            constants: ConstantPool::default(),
+            once: Vec::new(),
+            each: Vec::new(),
+        };
+        lowering.run()?;
+        let planned =
+            |launches: Vec<Launch>| launches.into_iter().map(PlannedLaunch::new).collect();
+        Ok((planned(lowering.once), planned(lowering.each)))
+    }
+}
