@@ -190,7 +190,8 @@ impl CpuDevice {
             let buffer = plain.then(|| Buffer::zeroed(binding.ty.bytes()));
             match (&binding.kind, &buffer) {
                 (BindingKind::Parameter, Some(buffer)) => {
-                    fill(buffer, &parameter(binding, parameters)?)
+                    fill(buffer, &parameter(binding, parameters)?);
+                    parameters[&binding.name].release();
                 }
                 (BindingKind::Constant(values), Some(buffer)) => fill(buffer, values),
                 _ => {}
@@ -229,6 +230,7 @@ impl CpuDevice {
                         };
                         self.pool
                             .install(|| step.op.cpu().pack(&input_types, &values, target));
+                        parameters[&plan.bindings[binding].name].release();
                         Packing::Once(buffer, len)
                     } else {
                         Packing::EachRun(index, len)
