@@ -36,10 +36,6 @@ pending! {
 pending! {
     Attention,
     AttentionGrad,
-    GroupNorm,
-    GroupNormGradSums,
-    GroupNormInputGrad,
-    GroupNormStats,
     LayerNorm,
     LayerNormInputGrad,
     LayerNormParamGrad,

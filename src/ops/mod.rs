@@ -1,7 +1,9 @@
 //! The vocabulary of the engine: one folder per op with its shape rule, cost and gradient
 //! (`mod.rs`), its naive `f64` definition (`reference.rs`), its CPU kernel (`cpu.rs`) and tests.
 
+mod channel_tiles;
 mod cuda_pending;
+mod partial_sums;
 mod strides;
 #[cfg(test)]
 pub(crate) mod testing;
