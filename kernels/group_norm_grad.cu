@@ -12,7 +12,7 @@
 // Launch      grid (tiles, slabs, N), block columns lanes rounded up to 32, at most 256; columns a power of two of at
 //             most 32; 16 KiB of static shared memory.
 // Traffic     reads x and dy once, writes 8 slabs N C bytes. Overwrites.
-// Order       a thread its positions, lanes of a warp by butterfly, warps one after another. Independent of N.
+// Order       a thread its positions, then as in sum_lanes. Independent of N.
 // Takes       any P and G; V divides C.
 // Registers <= 80
 struct GroupNormGradSumsParams {
@@ -34,12 +34,12 @@ struct GroupNormGradSumsParams {
 };
 
 extern "C" __global__ void __launch_bounds__(256) group_norm_grad_sums(const GroupNormGradSumsParams p) {
-    __shared__ float sums[2][8][32 * V];
+    __shared__ float scratch[2][8][32 * V];
     const ChannelTile tile(p.columns, p.lanes, p.columns, 1, p.slab, p.channels / V, p.positions);
     const int channel = tile.column * V, size = p.channels / p.groups;
-    float plain[V], scaled[V];
+    float sums[2][V];
 #pragma unroll
-    for (int v = 0; v < V; ++v) plain[v] = scaled[v] = 0.0f;
+    for (int v = 0; v < V; ++v) sums[0][v] = sums[1][v] = 0.0f;
     if (tile.active) {
         float mean[V], rstd[V], gamma[V], beta[V];
         load_channels<V>(p.gamma + channel, gamma);
@@ -63,34 +63,17 @@ extern "C" __global__ void __launch_bounds__(256) group_norm_grad_sums(const Gro
             for (int v = 0; v < V; ++v) {
                 const float hat = (value[v] - mean[v]) * rstd[v];
                 if (p.swish) d[v] *= fast_swish_derivative(fmaf(gamma[v], hat, beta[v]));
-                plain[v] += d[v];
-                scaled[v] = fmaf(d[v], hat, scaled[v]);
+                sums[0][v] += d[v];
+                sums[1][v] = fmaf(d[v], hat, sums[1][v]);
             }
         }
     }
-    // Lanes of a warp that share a column are `columns` apart.
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-#pragma unroll
-    for (int v = 0; v < V; ++v) {
-        for (int offset = 16; offset >= p.columns; offset >>= 1) {
-            plain[v] += __shfl_xor_sync(0xffffffffu, plain[v], offset);
-            scaled[v] += __shfl_xor_sync(0xffffffffu, scaled[v], offset);
-        }
-        if (lane < p.columns) {
-            sums[0][warp][lane * V + v] = plain[v];
-            sums[1][warp][lane * V + v] = scaled[v];
-        }
-    }
-    __syncthreads();
-    const int width = p.columns * V, first = blockIdx.x * width;
-    for (int i = threadIdx.x; i < 2 * width; i += blockDim.x) {
-        const int which = i / width, c = i % width;
-        if (first + c >= p.channels) continue;
-        float sum = 0.0f;
-        for (int w = 0; w < blockDim.x >> 5; ++w) sum += sums[which][w][c];
+    const int first = blockIdx.x * p.columns * V;
+    sum_lanes(sums, p.columns, scratch, [&](int which, int c, float sum) {
+        if (first + c >= p.channels) return;
         float *target = (which == 0 ? p.plain : p.scaled) + blockIdx.y * p.stride;
         target[static_cast<long long>(blockIdx.z) * p.channels + first + c] = sum;
-    }
+    });
 }
 
 // dx = rstd (gamma d - sum_group(gamma plain) / m - x̂ sum_group(gamma scaled) / m), m elements in a group.

@@ -38,3 +38,29 @@ template <int N> __device__ __forceinline__ void load_channels(const float *p, f
         for (int k = 0; k < STEP; ++k) out[i + k] = piece[k];
     }
 }
+
+// Sums of R x N numbers over the lanes of each column of a block whose columns are a power of two of at most 32, in a
+// fixed order: lanes of a warp by butterfly, warps one after another. Calls write(which, c, sum) for channel c of the
+// tile, counted from its first. All threads of the block call it, blockDim.x a multiple of 32.
+template <int R, int N, typename F>
+__device__ __forceinline__ void sum_lanes(float (&values)[R][N], int columns, float (&scratch)[R][8][32 * N], F write) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+#pragma unroll
+    for (int r = 0; r < R; ++r) {
+#pragma unroll
+        for (int v = 0; v < N; ++v) {
+            // Lanes of a warp that share a column are `columns` apart.
+            for (int offset = 16; offset >= columns; offset >>= 1)
+                values[r][v] += __shfl_xor_sync(0xffffffffu, values[r][v], offset);
+            if (lane < columns) scratch[r][warp][lane * N + v] = values[r][v];
+        }
+    }
+    __syncthreads();
+    const int width = columns * N;
+    for (int i = threadIdx.x; i < R * width; i += blockDim.x) {
+        const int which = i / width, c = i % width;
+        float sum = 0.0f;
+        for (int w = 0; w < blockDim.x >> 5; ++w) sum += scratch[which][w][c];
+        write(which, c, sum);
+    }
+}

@@ -29,24 +29,6 @@ pending! {
 //
 //
 
-// Family: norms and attention.
-//
-// Each op leaves this list when it has a kernel.
-//
-pending! {
-    Attention,
-    AttentionGrad,
-    LayerNorm,
-    LayerNormInputGrad,
-    LayerNormParamGrad,
-    Softmax,
-    SoftmaxGrad,
-    Embedding,
-    EmbeddingGrad,
-}
-//
-//
-
 // Family: elementwise and moving.
 //
 // Each op leaves this list when it has a kernel.
