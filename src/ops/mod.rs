@@ -2,6 +2,7 @@
 //! (`mod.rs`), its naive `f64` definition (`reference.rs`), its CPU kernel (`cpu.rs`) and tests.
 
 mod cuda_pending;
+mod sums;
 #[cfg(test)]
 pub(crate) mod testing;
 
