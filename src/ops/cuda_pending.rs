@@ -56,14 +56,9 @@ pending! {
 // Each op leaves this list when it has a kernel.
 //
 pending! {
-    Binary,
-    Unary,
-    UnaryGrad,
-    SumTo,
     Concat,
     Slice,
     Pad,
-    Reshape,
     Upsample,
     UpsampleGrad,
     ResizeNearest,

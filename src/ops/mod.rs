@@ -3,6 +3,7 @@
 
 mod cuda_pending;
 mod sums;
+mod strides;
 #[cfg(test)]
 pub(crate) mod testing;
 
