@@ -26,6 +26,8 @@ constexpr int FORWARD_COLUMNS = 32;
 constexpr int BACKWARD_EDGE = 16;
 // Means of a, d, a² + b² and d².
 constexpr int MOMENTS = 4;
+// A window of one pixel has no variance, and what changes it cancels: left to rounding, 1 / C2 would magnify it.
+constexpr bool WIDE = VERTICAL * HORIZONTAL > 1;
 
 struct SsimParams {
     const float *a;
@@ -133,9 +135,9 @@ struct Similarity {
         ma = mean_a + a;
         difference = mean_d + e;
         const float mb = ma - difference;
-        v = m[3] - e * e;
+        v = WIDE ? m[3] - e * e : 0.0f;
         den1 = ma * ma + mb * mb + C1;
-        den2 = m[2] - a * a - b * b + C2;
+        den2 = (WIDE ? m[2] - a * a - b * b : 0.0f) + C2;
         r1 = 1.0f - difference * difference / den1;
         r2 = 1.0f - v / den2;
     }
@@ -241,7 +243,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) ssim_grad(const SsimParams
         float m = 0.0f, r = 0.0f, by_difference = 0.0f;
         if (y >= 0 && y < rows && x >= 0 && x < width) {
             const Similarity s(p, columns.moments, row, column, mean_a, mean_d);
-            by_difference = 2.0f * s.r1 / s.den2;
+            if (WIDE) by_difference = 2.0f * s.r1 / s.den2;
             r = by_difference * s.v / s.den2;
             const float mean = 2.0f * s.r2 * (s.ma * s.difference / s.den1 - 1.0f) * s.difference / s.den1;
             m = mean - s.a * r + s.e * by_difference;
