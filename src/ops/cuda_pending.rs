@@ -55,31 +55,3 @@ pending! {
 }
 //
 //
-
-// Family: losses and updates.
-//
-// Each op leaves this list when it has a kernel.
-//
-pending! {
-    Accumulate,
-    Adam,
-    Ema,
-    GlobalNorm,
-    AddNoise,
-    VarianceLoss,
-    VarianceLossGrad,
-    GaussianKl,
-    GaussianKlGrad,
-    Reparameterize,
-    ReparameterizeGrad,
-    PixelLoss,
-    PixelLossGrad,
-    Ssim,
-    SsimGrad,
-    FeatureDistance,
-    FeatureDistanceGrad,
-    CrossEntropy,
-    CrossEntropyGrad,
-}
-//
-//

@@ -5,6 +5,7 @@ mod channel_tiles;
 mod cuda_pending;
 mod partial_sums;
 mod strides;
+mod sums;
 #[cfg(test)]
 pub(crate) mod testing;
 

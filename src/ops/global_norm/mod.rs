@@ -1,6 +1,7 @@
 //! Norm of all gradients together: clipping, and the check that they are finite.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
