@@ -51,33 +51,6 @@ pending! {
 //
 //
 
-// Family: elementwise and moving.
-//
-// Each op leaves this list when it has a kernel.
-//
-pending! {
-    Concat,
-    Slice,
-    Pad,
-    Upsample,
-    UpsampleGrad,
-    ResizeNearest,
-    ResizeNearestGrad,
-    AdaptiveAvgPool,
-    AdaptiveAvgPoolGrad,
-    AvgPool,
-    AvgPoolGrad,
-    MaxPool,
-    MaxPoolGrad,
-    Increment,
-    TableRow,
-    PhiloxNormal,
-    SamplerStep,
-    Sinusoid,
-}
-//
-//
-
 // Family: losses and updates.
 //
 // Each op leaves this list when it has a kernel.
