@@ -19,14 +19,26 @@ pub(super) fn partial_bytes(count: usize) -> usize {
 
 /// Result `rows` of the step: `factor` times the sum of each row's partial sums in the workspace, by the kernel that
 /// `file` includes.
-pub(super) fn finish(call: &mut CudaCall<'_>, file: &'static str, rows: usize, count: usize, factor: f64) {
+pub(super) fn finish(
+    call: &mut CudaCall<'_>,
+    file: &'static str,
+    rows: usize,
+    count: usize,
+    factor: f64,
+) {
     let params = SumPartialsParams {
         partials: call.workspace(),
         y: call.output(0),
         factor,
         count: count as u32,
     };
-    call.launch(Kernel::new(file, "sum_partials"), [rows, 1, 1], [THREADS, 1, 1], 0, &params);
+    call.launch(
+        Kernel::new(file, "sum_partials"),
+        [rows, 1, 1],
+        [THREADS, 1, 1],
+        0,
+        &params,
+    );
 }
 
 /// Blocks of `per_block` elements that cover `count`, as a grid of one axis.
