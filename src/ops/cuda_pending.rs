@@ -29,28 +29,6 @@ pending! {
 //
 //
 
-// Family: norms and attention.
-//
-// Each op leaves this list when it has a kernel.
-//
-pending! {
-    Attention,
-    AttentionGrad,
-    GroupNorm,
-    GroupNormGradSums,
-    GroupNormInputGrad,
-    GroupNormStats,
-    LayerNorm,
-    LayerNormInputGrad,
-    LayerNormParamGrad,
-    Softmax,
-    SoftmaxGrad,
-    Embedding,
-    EmbeddingGrad,
-}
-//
-//
-
 // Family: elementwise and moving.
 //
 // Each op leaves this list when it has a kernel.

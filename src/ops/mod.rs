@@ -1,7 +1,9 @@
 //! The vocabulary of the engine: one folder per op with its shape rule, cost and gradient
 //! (`mod.rs`), its naive `f64` definition (`reference.rs`), its CPU kernel (`cpu.rs`) and tests.
 
+mod channel_tiles;
 mod cuda_pending;
+mod partial_sums;
 mod strides;
 mod sums;
 #[cfg(test)]
@@ -131,6 +133,7 @@ ops! {
     softmax::{Softmax, SoftmaxGrad},
     ssim::{Ssim, SsimGrad},
     sum_to::{SumTo},
+    table_gather::{TableGather},
     table_row::{TableRow},
     unary::{Unary, UnaryGrad},
 }

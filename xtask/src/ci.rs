@@ -1,8 +1,9 @@
 //! `cargo xtask ci`: what has to pass before a change lands.
 
+use crate::mutations;
 use crate::test::{self, cargo};
 
-/// Format, lints and documentation without warnings, then [`test::run`].
+/// Format, lints and documentation without warnings, [`test::run`], and [`mutations::run`].
 ///
 /// # Errors
 /// The first of them that fails.
@@ -21,5 +22,6 @@ pub fn run() -> Result<(), String> {
         &[],
     )?;
     test::run(&test::Args::default())?;
+    mutations::run(&mutations::Args::default())?;
     cargo(&["doc", "--release", "--workspace", "--no-deps"], &[])
 }

@@ -1,6 +1,7 @@
 //! Dispatches the workspace's chores: `cargo xtask <command>`. One file per command.
 
 mod ci;
+mod mutations;
 mod setup;
 mod test;
 
@@ -22,6 +23,8 @@ enum Command {
     Setup(setup::Args),
     /// Set up what the tests need, then run all tests of the workspace
     Test(test::Args),
+    /// Break the kernels one line at a time and check that the tests notice
+    Mutations(mutations::Args),
     /// Format check, lints, all tests, documentation: what has to pass before a change lands
     Ci,
 }
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Setup(args) => setup::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Mutations(args) => mutations::run(&args),
         Command::Ci => ci::run(),
     };
     match result {

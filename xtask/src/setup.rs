@@ -88,7 +88,7 @@ pub fn run(args: &Args) -> Result<(), String> {
 }
 
 /// `$CARGO_TARGET_DIR/nvrtc`, else `target/nvrtc` of this workspace.
-fn default_dir() -> PathBuf {
+pub fn default_dir() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .map_or_else(|| PathBuf::from("."), Path::to_path_buf);

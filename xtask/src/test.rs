@@ -22,6 +22,14 @@ pub fn run(args: &Args) -> Result<(), String> {
     cargo(&["test", "--release", "--workspace"], &args.arguments)
 }
 
+/// Where the kernels that tests compile are kept: not among the user's own.
+fn kernel_cache() -> std::path::PathBuf {
+    match std::env::var_os("MEDFUSION_CACHE") {
+        Some(folder) if !folder.is_empty() => folder.into(),
+        _ => setup::default_dir().with_file_name("kernel-cache"),
+    }
+}
+
 /// Runs cargo with its output on this terminal.
 ///
 /// # Errors
@@ -33,6 +41,7 @@ pub fn cargo(arguments: &[&str], more: &[String]) -> Result<(), String> {
         .args(arguments)
         .args(more)
         .env("RUSTDOCFLAGS", "-D warnings")
+        .env("MEDFUSION_CACHE", kernel_cache())
         .status()
         .map_err(|error| format!("cannot start cargo: {error}"))?;
     match status.success() {

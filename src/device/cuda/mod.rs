@@ -14,6 +14,7 @@ mod grouping;
 mod kernel;
 mod listing;
 mod nvrtc;
+mod staging;
 
 use std::fmt;
 use std::str::FromStr;
@@ -38,7 +39,7 @@ use driver::Driver;
 
 /// Element type of activations and of the operands of products. Statistics, losses, master weights and optimizer state
 /// are f32 in all of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Precision {
     /// The exact reference, on plain kernels.
     #[default]

@@ -1,12 +1,13 @@
 //! Multi-head softmax attention without a matrix of all pairs in memory, and its gradient.
 
 mod cpu;
+mod cuda;
 mod product;
 mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::Operator;
+use super::{Operator, Storage};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// For every head `y_i = sum_j p_ij v_j` with `p_ij = softmax_j(scale q_i · k_j)`.
@@ -75,6 +76,14 @@ impl Operator for Attention {
         let grads = cx.graph.node(AttentionGrad { heads, scale }, &inputs)?;
         Ok(Some(grads.into_iter().map(Some).collect()))
     }
+
+    /// The log-sum-exp stays f32.
+    fn storage(&self) -> Storage {
+        Storage::Reduced {
+            inputs: 0b111,
+            results: 1,
+        }
+    }
 }
 
 impl Operator for AttentionGrad {
@@ -108,6 +117,14 @@ impl Operator for AttentionGrad {
 
     fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
         Ok(None)
+    }
+
+    /// The log-sum-exp stays f32.
+    fn storage(&self) -> Storage {
+        Storage::Reduced {
+            inputs: 0b10_1111,
+            results: 0b111,
+        }
     }
 }
 

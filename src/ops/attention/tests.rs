@@ -11,6 +11,10 @@ fn values_and_gradients_of_self_and_cross_attention() {
         (1, 65, 66, 1, 20),
         (2, 3, 130, 1, 33),
         (1, 70, 4, 2, 64),
+        (2, 66, 130, 3, 16),
+        (1, 35, 70, 2, 40),
+        (1, 20, 33, 1, 128),
+        (1, 3, 18, 1, 136),
     ] {
         check(|g| {
             let q = g.parameter("q", [n, queries, heads * d])?;

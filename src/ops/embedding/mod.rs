@@ -1,6 +1,7 @@
 //! Rows of a table and the gradient of the table.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;

@@ -2,11 +2,12 @@
 //! gradients.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Reshape};
+use super::{Operator, Reshape, Storage};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// Statistics of `x` `[N,…,C]` over each group of `C / groups` channels and all positions:
@@ -110,6 +111,13 @@ impl Operator for GroupNormStats {
     fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
         Ok(None)
     }
+
+    fn storage(&self) -> Storage {
+        Storage::Reduced {
+            inputs: 1,
+            results: 0,
+        }
+    }
 }
 
 impl Operator for GroupNorm {
@@ -202,6 +210,14 @@ impl Operator for GroupNorm {
     fn in_place(&self) -> &'static [(usize, usize)] {
         &[(0, 0), (0, 4)]
     }
+
+    /// The embedding stays f32: it comes from a table, or is small.
+    fn storage(&self) -> Storage {
+        Storage::Reduced {
+            inputs: 1 | u64::from(self.residual) << 4,
+            results: 1,
+        }
+    }
 }
 
 impl Operator for GroupNormGradSums {
@@ -237,6 +253,13 @@ impl Operator for GroupNormGradSums {
 
     fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
         Ok(None)
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::Reduced {
+            inputs: 0b1_0001,
+            results: 0,
+        }
     }
 }
 
@@ -277,6 +300,13 @@ impl Operator for GroupNormInputGrad {
 
     fn in_place(&self) -> &'static [(usize, usize)] {
         &[(0, 4), (0, 0)]
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::Reduced {
+            inputs: 0b1_0001,
+            results: 1,
+        }
     }
 }
 

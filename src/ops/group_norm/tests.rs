@@ -1,9 +1,14 @@
 use std::collections::HashMap;
 
-use super::{GroupNorm, GroupNormStats};
-use crate::device::reference::Array;
-use crate::graph::{Graph, GraphError, Value};
-use crate::ops::testing::{check, check_nan_shows, check_with, hashed};
+use super::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats};
+use crate::device::Executable as _;
+use crate::device::reference::{Array, Evaluation};
+use crate::device::Executable;
+use crate::graph::{Graph, GraphError, Source, Value};
+use crate::ops::testing::{
+    check, check_cuda, check_nan_shows, check_with, emulated_gpu, hashed,
+};
+use crate::tensor::{DType, TensorMap};
 
 fn fused(
     g: &mut Graph,
@@ -114,10 +119,67 @@ fn a_large_mean_costs_no_digits() {
     .into();
     let mut executable = device.load(plan, &parameters).unwrap();
     executable.run();
-    let got = executable.output("stats").unwrap();
-    for (got, want) in got.iter().zip(&oracle.get(stats).data) {
-        let error = (f64::from(*got) - want).abs() / want.abs();
-        assert!(error < 1e-6, "{got} instead of {want}");
+    let compare = |got: &[f32]| {
+        for (got, want) in got.iter().zip(&oracle.get(stats).data) {
+            let error = (f64::from(*got) - want).abs() / want.abs();
+            assert!(error < 1e-6, "{got} instead of {want}");
+        }
+    };
+    compare(executable.output("stats").unwrap());
+    if let Some(gpu) = emulated_gpu() {
+        let plan = crate::graph::Plan::new(&graph, gpu, crate::graph::PlanOptions::default());
+        let mut executable = gpu.load(plan, &parameters).unwrap();
+        executable.run().unwrap();
+        compare(&executable.output("stats").unwrap());
+    }
+}
+
+/// Shapes for which the kernels cut positions into slabs, groups into parts, or take single channels: forward and
+/// backward ops alone.
+#[test]
+fn every_way_to_share_out_a_map_on_cuda() {
+    for (shape, groups) in [
+        (vec![2, 53, 41, 16], 2),
+        (vec![1, 3, 2, 1000], 8),
+        (vec![3, 5, 1000], 1),
+        (vec![1, 2, 3, 2056], 1),
+        (vec![2, 2200, 1], 1),
+        (vec![2, 1, 1, 96], 32),
+        (vec![1, 8, 8, 256], 32),
+    ] {
+        let mut graph = Graph::new();
+        let channels = *shape.last().unwrap();
+        let mut input = |name: &str, shape: &[usize]| graph.input(name, shape, DType::F32).unwrap();
+        let (x, dy) = (input("x", &shape), input("dy", &shape));
+        let (gamma, beta) = (input("gamma", &[channels]), input("beta", &[channels]));
+        let (residual, embed) = (input("residual", &shape), input("embed", &[shape[0], channels]));
+        let (eps, swish) = (1e-5, true);
+        let stats = graph.apply(GroupNormStats { groups, eps }, &[x]).unwrap();
+        let op = GroupNorm {
+            groups,
+            swish,
+            residual: true,
+            embed: true,
+        };
+        let y = graph.apply(op, &[x, stats, gamma, beta, residual, embed]).unwrap();
+        let mut inputs = vec![x, stats, gamma, beta, dy];
+        let sums = graph.node(GroupNormGradSums { groups, swish }, &inputs).unwrap();
+        inputs.extend(&sums);
+        let dx = graph.apply(GroupNormInputGrad { groups, swish }, &inputs).unwrap();
+        for (name, value) in [("stats", stats), ("y", y), ("plain", sums[0]), ("scaled", sums[1]), ("dx", dx)] {
+            graph.output(name, value);
+        }
+        let arrays: HashMap<String, Array> = graph
+            .values()
+            .filter(|&value| matches!(graph.info(value).source, Source::Input))
+            .map(|value| {
+                let info = graph.info(value);
+                let data = hashed(&info.name, info.ty.len());
+                (info.name.clone(), Array::new(info.ty.shape.clone(), data))
+            })
+            .collect();
+        let oracle = Evaluation::run(&graph, &arrays);
+        check_cuda(&graph, &arrays, &TensorMap::new(), &oracle, 1e-5);
     }
 }
 

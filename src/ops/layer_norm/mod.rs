@@ -1,11 +1,12 @@
 //! Layer normalisation over the innermost axis and its gradients.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::Operator;
+use super::{Operator, Storage};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// `y = gamma x̂ + beta` with `x̂ = (x - mean) / sqrt(variance + eps)` of each row of the innermost
@@ -76,6 +77,13 @@ impl Operator for LayerNorm {
     fn in_place(&self) -> &'static [(usize, usize)] {
         &[(0, 0)]
     }
+
+    fn storage(&self) -> Storage {
+        Storage::Reduced {
+            inputs: 1,
+            results: 1,
+        }
+    }
 }
 
 impl Operator for LayerNormInputGrad {
@@ -99,6 +107,13 @@ impl Operator for LayerNormInputGrad {
     fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
         Ok(None)
     }
+
+    fn storage(&self) -> Storage {
+        Storage::Reduced {
+            inputs: 0b101,
+            results: 1,
+        }
+    }
 }
 
 impl Operator for LayerNormParamGrad {
@@ -119,6 +134,13 @@ impl Operator for LayerNormParamGrad {
 
     fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
         Ok(None)
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::Reduced {
+            inputs: 0b11,
+            results: 0,
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! Softmax over the innermost axis and its gradient.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::Operator;
+use super::{Operator, Storage};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// `y_i = exp(x_i) / sum_j exp(x_j)` over the innermost axis.
@@ -44,6 +45,10 @@ impl Operator for Softmax {
     fn in_place(&self) -> &'static [(usize, usize)] {
         &[(0, 0)]
     }
+
+    fn storage(&self) -> Storage {
+        Storage::FOLLOWS
+    }
 }
 
 impl Operator for SoftmaxGrad {
@@ -64,6 +69,10 @@ impl Operator for SoftmaxGrad {
 
     fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
         Ok(None)
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::FOLLOWS
     }
 }
 

@@ -1,0 +1,66 @@
+// Which channels and positions of x [N,P,C] a thread works on, in kernels that keep per-channel numbers in registers.
+//
+// A column is V neighbouring channels, one access. Threads of a block lie side by side over `columns` columns and repeat
+// over `lanes` positions; a thread keeps its column and steps through the block's slab of positions. The grid is
+// (tiles, slabs, N). Tiles start `span` columns apart; where a group is wider than a block, its span is cut into `parts`
+// tiles. The same arithmetic on the host: src/ops/channel_tiles.rs.
+#pragma once
+#include "common/types.cuh"
+
+struct ChannelTile {
+    int column; // counted from the sample's first
+    int lane;
+    int begin;  // of the positions of the slab
+    int end;
+    bool active; // false for threads beyond the tile's columns or lanes
+
+    __device__ ChannelTile(int columns, int lanes, int span, int parts, int slab, int all_columns, int positions) {
+        const int tile = blockIdx.x / parts, part = blockIdx.x % parts;
+        column = tile * span + part * columns + threadIdx.x % columns;
+        lane = threadIdx.x / columns;
+        begin = blockIdx.y * slab;
+        end = min(begin + slab, positions);
+        active = lane < lanes && column < min((tile + 1) * span, all_columns);
+    }
+
+    // Positions that the thread visits: begin + lane, begin + lane + lanes, ...
+    __device__ int count(int lanes) const { return active ? max(0, (end - begin - lane + lanes - 1) / lanes) : 0; }
+};
+
+// N neighbouring numbers of per-channel data, from an address aligned to N floats or to 16 bytes.
+template <int N> __device__ __forceinline__ void load_channels(const float *p, float (&out)[N]) {
+    constexpr int STEP = N < 4 ? N : 4;
+#pragma unroll
+    for (int i = 0; i < N; i += STEP) {
+        float piece[STEP];
+        load_floats<STEP>(p + i, piece);
+#pragma unroll
+        for (int k = 0; k < STEP; ++k) out[i + k] = piece[k];
+    }
+}
+
+// Sums of R x N numbers over the lanes of each column of a block whose columns are a power of two of at most 32, in a
+// fixed order: lanes of a warp by butterfly, warps one after another. Calls write(which, c, sum) for channel c of the
+// tile, counted from its first. All threads of the block call it, blockDim.x a multiple of 32.
+template <int R, int N, typename F>
+__device__ __forceinline__ void sum_lanes(float (&values)[R][N], int columns, float (&scratch)[R][8][32 * N], F write) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+#pragma unroll
+    for (int r = 0; r < R; ++r) {
+#pragma unroll
+        for (int v = 0; v < N; ++v) {
+            // Lanes of a warp that share a column are `columns` apart.
+            for (int offset = 16; offset >= columns; offset >>= 1)
+                values[r][v] += __shfl_xor_sync(0xffffffffu, values[r][v], offset);
+            if (lane < columns) scratch[r][warp][lane * N + v] = values[r][v];
+        }
+    }
+    __syncthreads();
+    const int width = columns * N;
+    for (int i = threadIdx.x; i < R * width; i += blockDim.x) {
+        const int which = i / width, c = i % width;
+        float sum = 0.0f;
+        for (int w = 0; w < blockDim.x >> 5; ++w) sum += scratch[which][w][c];
+        write(which, c, sum);
+    }
+}

@@ -1,0 +1,179 @@
+//! Launches `kernels/group_norm_stats.cu`, `group_norm.cu` and `group_norm_grad.cu`.
+
+use super::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats};
+use crate::device::DeviceError;
+use crate::device::cuda::params::{
+    GroupNormGradSumsParams, GroupNormInputGradParams, GroupNormParams, GroupNormStatsMergeParams,
+    GroupNormStatsParams,
+};
+use crate::device::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, Target, element};
+use crate::graph::TensorType;
+use crate::ops::channel_tiles::{ChannelTiles, SECTOR_BYTES};
+use crate::ops::partial_sums::partial_sums;
+
+/// Bytes of the kernels' `Moments`.
+const MOMENTS_BYTES: usize = 16;
+/// Groups that a block of [`GroupNormStats`]'s merge takes: a warp for each.
+const MERGED_PER_BLOCK: usize = 8;
+
+fn kernel(file: &'static str, entry: &'static str, x: &TensorType, tiles: &ChannelTiles) -> Kernel {
+    Kernel::new(file, entry)
+        .with("T", element(x.dtype))
+        .with("V", tiles.vector)
+}
+
+/// Tiles that hold whole groups, or parts of one, for sums over groups.
+fn group_tiles(x: &TensorType, groups: usize) -> ChannelTiles {
+    ChannelTiles::of_granules(x, x.channels() / groups, SECTOR_BYTES).for_reduction()
+}
+
+impl CudaOperator for GroupNormStats {
+    fn workspace_bytes(&self, inputs: &[TensorType], _: &[TensorType], _: &Target) -> usize {
+        let tiles = group_tiles(&inputs[0], self.groups);
+        match tiles.slabs * tiles.parts {
+            1 => 0,
+            parts => tiles.samples * self.groups * parts * MOMENTS_BYTES,
+        }
+    }
+
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+        let tiles = group_tiles(call.in_type(0), self.groups);
+        let parts = tiles.slabs * tiles.parts;
+        let params = GroupNormStatsParams {
+            x: call.input(0),
+            stats: call.output(0),
+            partials: call.workspace(),
+            positions: tiles.positions as i32,
+            channels: tiles.channels as i32,
+            groups: self.groups as i32,
+            columns: tiles.columns as i32,
+            lanes: tiles.lanes as i32,
+            span: tiles.span as i32,
+            parts: tiles.parts as i32,
+            slab: tiles.slab as i32,
+            eps: self.eps,
+        };
+        let entry = |name| kernel("group_norm_stats.cu", name, call.in_type(0), &tiles);
+        let (stats, merge) = (entry("group_norm_stats"), entry("group_norm_stats_merge"));
+        call.launch(stats, tiles.grid(), tiles.block(), 0, &params);
+        if parts > 1 {
+            let groups = tiles.samples * self.groups;
+            let params = GroupNormStatsMergeParams {
+                partials: call.workspace(),
+                stats: call.output(0),
+                groups: groups as i32,
+                parts: parts as i32,
+                eps: self.eps,
+            };
+            let grid = [groups.div_ceil(MERGED_PER_BLOCK), 1, 1];
+            call.launch(merge, grid, [32 * MERGED_PER_BLOCK, 1, 1], 0, &params);
+        }
+        Ok(())
+    }
+}
+
+impl CudaOperator for GroupNorm {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+        let x = call.in_type(0);
+        let tiles = ChannelTiles::of_rows(x).for_each_element(call.target().multiprocessors);
+        let kernel = kernel("group_norm.cu", "group_norm", x, &tiles);
+        let optional =
+            |index: Option<usize>| index.map_or(DevicePtr::NULL, |index| call.input(index));
+        let params = GroupNormParams {
+            x: call.input(0),
+            stats: call.input(1),
+            gamma: call.input(2),
+            beta: call.input(3),
+            residual: optional(self.residual_input()),
+            embed: optional(self.embed_input()),
+            y: call.output(0),
+            positions: tiles.positions as i32,
+            channels: tiles.channels as i32,
+            groups: self.groups as i32,
+            columns: tiles.columns as i32,
+            lanes: tiles.lanes as i32,
+            span: tiles.span as i32,
+            parts: tiles.parts as i32,
+            slab: tiles.slab as i32,
+            swish: i32::from(self.swish),
+        };
+        call.launch(kernel, tiles.grid(), tiles.block(), 0, &params);
+        Ok(())
+    }
+}
+
+impl CudaOperator for GroupNormGradSums {
+    fn workspace_bytes(&self, inputs: &[TensorType], _: &[TensorType], _: &Target) -> usize {
+        let tiles = ChannelTiles::of_sectors(&inputs[0]).for_reduction();
+        match tiles.slabs {
+            1 => 0,
+            slabs => slabs * 2 * tiles.samples * tiles.channels * size_of::<f32>(),
+        }
+    }
+
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+        let tiles = ChannelTiles::of_sectors(call.in_type(0)).for_reduction();
+        let count = tiles.samples * tiles.channels;
+        let results = [call.output(0), call.output(1)];
+        let partials = call.workspace();
+        let [plain, scaled] = match tiles.slabs {
+            1 => results,
+            _ => [partials, partials.add(count * size_of::<f32>())],
+        };
+        let params = GroupNormGradSumsParams {
+            x: call.input(0),
+            stats: call.input(1),
+            gamma: call.input(2),
+            beta: call.input(3),
+            dy: call.input(4),
+            plain,
+            scaled,
+            stride: 2 * count as i64,
+            positions: tiles.positions as i32,
+            channels: tiles.channels as i32,
+            groups: self.groups as i32,
+            columns: tiles.columns as i32,
+            lanes: tiles.lanes as i32,
+            slab: tiles.slab as i32,
+            swish: i32::from(self.swish),
+        };
+        let x = call.in_type(0);
+        let kernel = kernel("group_norm_grad.cu", "group_norm_grad_sums", x, &tiles);
+        call.launch(kernel, tiles.grid(), tiles.block(), 0, &params);
+        if tiles.slabs > 1 {
+            partial_sums(call, &results, count, tiles.slabs);
+        }
+        Ok(())
+    }
+}
+
+impl CudaOperator for GroupNormInputGrad {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+        let x = call.in_type(0);
+        // Narrow tiles, so that a block reads few channels' sums.
+        let tiles = ChannelTiles::of_granules(x, x.channels() / self.groups, 2 * SECTOR_BYTES)
+            .for_each_element(call.target().multiprocessors);
+        let kernel = kernel("group_norm_grad.cu", "group_norm_input_grad", x, &tiles);
+        let params = GroupNormInputGradParams {
+            x: call.input(0),
+            stats: call.input(1),
+            gamma: call.input(2),
+            beta: call.input(3),
+            dy: call.input(4),
+            plain: call.input(5),
+            scaled: call.input(6),
+            dx: call.output(0),
+            positions: tiles.positions as i32,
+            channels: tiles.channels as i32,
+            groups: self.groups as i32,
+            columns: tiles.columns as i32,
+            lanes: tiles.lanes as i32,
+            span: tiles.span as i32,
+            parts: tiles.parts as i32,
+            slab: tiles.slab as i32,
+            swish: i32::from(self.swish),
+        };
+        call.launch(kernel, tiles.grid(), tiles.block(), 0, &params);
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! Every kernel of the published networks through the real `ptxas`: registers within the budget in the kernel's header,
+//! no spills; and through NVRTC for the other architectures that the engine runs on.
+//!
+//! `cargo test --release --test kernel_table -- --nocapture` prints the table.
+
+mod paper_plans;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cuda_emulator::toolkit;
+use medfusion::device::cuda::{CudaDevice, CudaOptions, PlannedLaunch, Precision};
+use medfusion::graph::{Graph, Plan, PlanOptions, fuse};
+use medfusion::model::config::ModelConfig;
+use rayon::prelude::*;
+
+/// Architectures beside the target's.
+const OTHERS: [(u32, u32); 4] = [(8, 0), (8, 9), (9, 0), (12, 0)];
+
+fn launches(gpu: &CudaDevice, graph: &Graph) -> Vec<PlannedLaunch> {
+    let (fused, _) = fuse(graph);
+    let plan = Plan::new(&gpu.lower(&fused), gpu, PlanOptions::default());
+    let mut launches = gpu.launches(&plan).unwrap();
+    launches.extend(gpu.loading_launches(&plan).unwrap());
+    launches
+}
+
+/// One launch of every kernel and program that sampling, encoding, decoding and training take.
+fn kernels(
+    gpu: &CudaDevice,
+) -> BTreeMap<(String, &'static str), (PlannedLaunch, BTreeSet<Precision>)> {
+    let config = ModelConfig::published(2);
+    let graphs = [
+        paper_plans::sampling(&config, 1, false),
+        paper_plans::sampling(&config, 8, true),
+        paper_plans::decode(&config, 1),
+        paper_plans::decode(&config, 8),
+        paper_plans::encode(&config, 1),
+        paper_plans::train_unet(&config, 1).graph,
+        paper_plans::train_unet(&config, 8).graph,
+        paper_plans::train_vae(2).graph,
+    ];
+    let mut found: BTreeMap<_, (PlannedLaunch, BTreeSet<Precision>)> = BTreeMap::new();
+    for precision in [
+        Precision::F32,
+        Precision::F16,
+        Precision::BF16,
+        Precision::F16Fast,
+    ] {
+        let gpu = gpu.with(CudaOptions {
+            precision,
+            ..CudaOptions::default()
+        });
+        for launch in graphs.iter().flat_map(|graph| launches(&gpu, graph)) {
+            let key = (launch.program(), launch.entry());
+            found
+                .entry(key)
+                .or_insert_with(|| (launch, BTreeSet::new()))
+                .1
+                .insert(precision);
+        }
+    }
+    found
+}
+
+#[test]
+fn registers_are_within_budget_and_nothing_spills() {
+    let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
+    let gpu = match CudaDevice::emulated(CudaOptions::default()) {
+        Ok(gpu) if toolkit::ptxas().is_some() => gpu,
+        other => {
+            assert!(
+                !ci,
+                "CI must not skip this test: {:?}, ptxas {:?}",
+                other.err(),
+                toolkit::ptxas()
+            );
+            eprintln!(
+                "NOT TESTED: ptxas, NVRTC and the emulated GPU are needed: cargo xtask setup"
+            );
+            return;
+        }
+    };
+    let kernels = kernels(&gpu);
+    // One compilation for all entries of a program.
+    let mut programs: BTreeMap<&str, &PlannedLaunch> = BTreeMap::new();
+    for ((program, _), (launch, _)) in &kernels {
+        programs.insert(program, launch);
+    }
+    let assembled: BTreeMap<&str, BTreeMap<String, toolkit::Assembled>> = programs
+        .par_iter()
+        .map(|(&program, launch)| {
+            let ptx = launch.ptx((8, 6)).unwrap_or_else(|error| panic!("{error}"));
+            let report =
+                toolkit::assemble(&ptx).unwrap_or_else(|| panic!("ptxas refuses {program}"));
+            (program, report)
+        })
+        .collect();
+
+    println!(
+        "{:<36} {:>9} {:>6} {:>6} {:>11} {:<20} program",
+        "kernel (sm_86)", "registers", "budget", "spills", "shared KiB", "precisions"
+    );
+    let mut wrong = Vec::new();
+    for ((program, entry), (launch, precisions)) in &kernels {
+        let used = assembled[program.as_str()][*entry];
+        let budget = launch.register_budget();
+        let spills = used.spill_store_bytes + used.spill_load_bytes;
+        let precisions: Vec<String> = precisions.iter().map(ToString::to_string).collect();
+        println!(
+            "{entry:<36} {:>9} {:>6} {spills:>6} {:>11.1} {:<20} {program}",
+            used.registers,
+            budget.map_or("none".to_owned(), |budget| budget.to_string()),
+            f64::from(used.shared_bytes + launch.shared_bytes) / 1024.0,
+            precisions.join(" "),
+        );
+        match budget {
+            None => wrong.push(format!("{entry}: its header states no `Registers <= N`")),
+            Some(budget) if used.registers > budget => {
+                wrong.push(format!(
+                    "{entry} ({program}): {} registers, its header allows {budget}",
+                    used.registers
+                ));
+            }
+            _ => {}
+        }
+        if spills > 0 || used.stack_bytes > 0 {
+            wrong.push(format!(
+                "{entry} ({program}): {spills} bytes of spills, {} of stack",
+                used.stack_bytes
+            ));
+        }
+        // What the header's budget promises about residency only holds if the launch is possible at all.
+        let threads: u32 = launch.block.iter().product();
+        assert!(
+            used.registers * threads <= 65_536,
+            "{entry}: a block of {threads} threads does not fit"
+        );
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+
+    // The other architectures compile the same text; two of each family would not be worth the minutes.
+    let mut of_file: BTreeMap<String, &PlannedLaunch> = BTreeMap::new();
+    for (launch, _) in kernels.values() {
+        let program = launch.program();
+        let file = program.split(' ').next().unwrap_or_default().to_owned();
+        of_file.insert(file, launch);
+    }
+    of_file.par_iter().for_each(|(file, launch)| {
+        for capability in OTHERS {
+            if let Err(error) = launch.ptx(capability) {
+                panic!("{file} for {capability:?}: {error}");
+            }
+        }
+    });
+}
