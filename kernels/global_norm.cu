@@ -50,7 +50,8 @@ extern "C" __global__ void __launch_bounds__(256) sum_squares(const SumSquaresPa
     if (threadIdx.x == 0) p.partials[blockIdx.x] = total;
 }
 
-// each[k] = norm of array k, norm = norm of all, clip = min(1, max_norm / (norm + 1e-6)), finite = 1 if norm is, else 0
+// each[k] = |array k| / s, norm = |all| / s, clip = min(1, max_norm / (norm + 1e-6)) / s, finite = 1 if norm is, else 0,
+// with s = *scale, or 1 without one
 //
 // Shapes      partials: those of array k are first[k] .. first[k + 1]; each: [arrays] f32; the others are scalars.
 // Launch      grid 1, block 1024: a warp per array, arrays in turns.
@@ -65,6 +66,7 @@ struct FinishNormParams {
     float *clip;
     float *finite;
     float *each;
+    const float *scale;
     int arrays;
     float max_norm;
 };
@@ -72,6 +74,7 @@ struct FinishNormParams {
 extern "C" __global__ void __launch_bounds__(1024) finish_norm(const FinishNormParams p) {
     __shared__ double scratch[32];
     double all = 0.0;
+    const double scale = p.scale ? (double)*p.scale : 1.0;
     const int lane = threadIdx.x & 31;
     for (int k = threadIdx.x >> 5; k < p.arrays; k += 32) {
         double sum = 0.0;
@@ -79,17 +82,17 @@ extern "C" __global__ void __launch_bounds__(1024) finish_norm(const FinishNormP
 #pragma unroll
         for (int offset = 16; offset > 0; offset >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
         if (lane == 0) {
-            p.each[k] = (float)sqrt(sum);
+            p.each[k] = (float)(sqrt(sum) / scale);
             all += sum;
         }
     }
     all = block_sum(all, scratch);
     if (threadIdx.x == 0) {
-        const double norm = sqrt(all);
+        const double norm = sqrt(all) / scale;
         const double factor = (double)p.max_norm / (norm + 1e-6);
         *p.norm = (float)norm;
         // A comparison, so that NaN stays NaN.
-        *p.clip = factor > 1.0 ? 1.0f : (float)factor;
+        *p.clip = (float)((factor > 1.0 ? 1.0 : factor) / scale);
         *p.finite = isfinite(norm) ? 1.0f : 0.0f;
     }
 }

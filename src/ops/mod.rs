@@ -120,6 +120,7 @@ ops! {
     group_norm::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats},
     layer_norm::{LayerNorm, LayerNormInputGrad, LayerNormParamGrad},
     linear::{Linear, LinearInputGrad, LinearWeightGrad},
+    loss_scale::{LossScale},
     optimizer::{Adam, Ema},
     philox_normal::{PhiloxNormal},
     pixel_loss::{PixelLoss, PixelLossGrad},

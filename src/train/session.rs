@@ -345,6 +345,9 @@ impl<'a> Session<'a> {
             }
             let loss = trainer.executable().output(names::LOSS)?[0];
             let report = trainer.report()?;
+            if report.overflow {
+                tracing::debug!("step {}: the scaled gradient overflowed", step + 1);
+            }
             if !loss.is_finite() || report.not_finite.is_some() {
                 let what = match report.not_finite {
                     Some(name) => format!("the gradient of `{name}`"),

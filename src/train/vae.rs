@@ -68,7 +68,7 @@ pub fn training_graph(run: &VaeRun) -> Result<TrainingGraph, TrainError> {
     if let Some([term, _]) = loss.outputs[0].perceptual {
         g.output("loss/perceptual", term);
     }
-    let options = step_options(&run.optimizer, &run.ema, &run.train);
+    let options = step_options(&run.optimizer, &run.ema, &run.train, &run.device);
     Ok(TrainingGraph::new(g, loss.total, options)?)
 }
 

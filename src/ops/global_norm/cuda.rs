@@ -3,13 +3,20 @@
 use super::GlobalNorm;
 use crate::device::DeviceError;
 use crate::device::cuda::{
-    CudaCall, CudaOperator, Kernel, Pieces, Target,
+    CudaCall, CudaOperator, DevicePtr, Kernel, Pieces, Target,
     params::{FinishNormParams, SumSquaresParams},
 };
 use crate::graph::TensorType;
 
 const THREADS: usize = 256;
 const FINISH_THREADS: usize = 1024;
+
+impl GlobalNorm {
+    /// Arrays among `inputs` inputs.
+    fn arrays(&self, inputs: usize) -> usize {
+        inputs - usize::from(self.scaled)
+    }
+}
 
 impl CudaOperator for GlobalNorm {
     fn workspace_bytes(
@@ -18,12 +25,13 @@ impl CudaOperator for GlobalNorm {
         _: &[TensorType],
         target: &Target,
     ) -> usize {
-        size_of::<f64>() * Pieces::count(inputs.iter().map(TensorType::len), target)
+        let arrays = &inputs[..self.arrays(inputs.len())];
+        size_of::<f64>() * Pieces::count(arrays.iter().map(TensorType::len), target)
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
-        let entries: Vec<_> = call
-            .inputs()
+        let arrays = self.arrays(call.input_count());
+        let entries: Vec<_> = call.inputs()[..arrays]
             .iter()
             .map(|operand| (vec![operand.at], operand.ty.len()))
             .collect();
@@ -41,7 +49,11 @@ impl CudaOperator for GlobalNorm {
             clip: call.output(1),
             finite: call.output(2),
             each: call.output(3),
-            arrays: entries.len() as i32,
+            scale: match self.scaled {
+                true => call.input(arrays),
+                false => DevicePtr::NULL,
+            },
+            arrays: arrays as i32,
             max_norm: self.max_norm,
         };
         let kernel = Kernel::new("global_norm.cu", "finish_norm");
