@@ -80,8 +80,11 @@ fn values(name: &str, len: usize) -> Vec<f32> {
         .collect()
 }
 
+/// What the plan leaves, by name.
+type Values = Vec<(String, Vec<f32>)>;
+
 /// Launches of a run, and every state after three of them.
-fn run(graph: &Graph, group: bool) -> Option<(usize, Vec<(String, Vec<f32>)>)> {
+fn run(graph: &Graph, group: bool) -> Option<(usize, Values)> {
     let device = emulated_gpu()?.with(CudaOptions {
         group,
         ..CudaOptions::default()
