@@ -14,18 +14,6 @@ macro_rules! pending {
     };
 }
 
-// Family: convolutions and products.
-//
-// Each op leaves this list when it has a kernel.
-//
-pending! {
-    Linear,
-    LinearInputGrad,
-    LinearWeightGrad,
-}
-//
-//
-
 // Family: norms and attention.
 //
 // Each op leaves this list when it has a kernel.
