@@ -36,38 +36,6 @@ pending! {
 //
 //
 
-// Family: elementwise and moving.
-//
-// Each op leaves this list when it has a kernel.
-//
-pending! {
-    Binary,
-    Unary,
-    UnaryGrad,
-    SumTo,
-    Concat,
-    Slice,
-    Pad,
-    Reshape,
-    Upsample,
-    UpsampleGrad,
-    ResizeNearest,
-    ResizeNearestGrad,
-    AdaptiveAvgPool,
-    AdaptiveAvgPoolGrad,
-    AvgPool,
-    AvgPoolGrad,
-    MaxPool,
-    MaxPoolGrad,
-    Increment,
-    TableRow,
-    PhiloxNormal,
-    SamplerStep,
-    Sinusoid,
-}
-//
-//
-
 // Family: losses and updates.
 //
 // Each op leaves this list when it has a kernel.
