@@ -181,6 +181,21 @@ impl CudaDevice {
         }
     }
 
+    /// The input, if any, that the kernels of `op` read in a packed form.
+    #[cfg(test)]
+    pub(crate) fn packed_input(
+        &self,
+        op: &Op,
+        inputs: &[TensorType],
+        outputs: &[TensorType],
+    ) -> Option<usize> {
+        Some(
+            op.cuda()
+                .packed_operand(inputs, outputs, &self.target)?
+                .index,
+        )
+    }
+
     /// Memory that `plan` will take.
     pub fn memory(&self, plan: &Plan) -> MemoryReport {
         executable::memory(self, plan)
