@@ -237,11 +237,13 @@ fn settings_out_of_range_are_one_error() {
     fail(&["reconstruct", "src"], &["no images"]);
     fail(&["reconstruct", "README.md", "--out", grid], &["README.md"]);
     fail(&["inspect", "Cargo.toml"], &["Cargo.toml"]);
-    assert!(
-        files(folder.path()).iter().all(|name| name == "images"),
-        "{:?}",
-        files(folder.path())
+    let jpeg = folder.path().join("grid.jpg");
+    fail(
+        &["sample", "--out", jpeg.to_str().unwrap()],
+        &["grid.jpg", "PNG"],
     );
+    // Not even a folder for images that were never made.
+    assert_eq!(files(folder.path()), Vec::<String>::new());
 }
 
 #[test]
@@ -292,6 +294,7 @@ fn a_full_disk_leaves_nothing_half_written() {
         .unwrap();
     let text = stderr(&output);
     assert!(!output.status.success(), "{text}");
+    assert!(!text.contains('\x1b'), "colours for a file: {text:?}");
     assert!(
         text.contains("grid.png") && text.contains("error:"),
         "{text}"

@@ -13,7 +13,9 @@ pub(super) fn digest_tensors(tensors: &TensorMap) -> blake3::Hash {
         .par_iter()
         .map(|(name, tensor)| {
             let head = format!("{name} {} {:?}", tensor.dtype(), tensor.shape());
-            (head, blake3::hash(tensor.bytes()))
+            let digest = blake3::hash(tensor.bytes());
+            tensor.release();
+            (head, digest)
         })
         .collect();
     let mut hasher = blake3::Hasher::new();
@@ -49,7 +51,9 @@ pub(super) fn check_finite(tensors: &TensorMap) -> Result<(), Problem> {
                 format!("holds {}, expected floats", tensor.dtype()),
             ));
         }
-        let flat = first_non_finite(tensor)?;
+        let flat = first_non_finite(tensor);
+        tensor.release();
+        let flat = flat?;
         Some(Problem::NotFinite {
             name: name.clone(),
             index: unravel(flat, tensor.shape()),

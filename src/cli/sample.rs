@@ -84,6 +84,8 @@ pub(super) struct Args {
 
 /// A grid holds all its images in memory and is for looking at.
 const MOST_IN_GRID: u64 = 4096;
+/// Endings of names that ask for an image of a kind that is not written.
+const OTHER_IMAGES: [&str; 7] = ["jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp"];
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let model = args.model_options.open(&args.model)?;
@@ -308,6 +310,32 @@ impl Output {
                 columns: usize::try_from(args.count).unwrap_or(1).clamp(1, 16),
             });
         }
+        if let Some(ending) = args.out.extension().and_then(|e| e.to_str())
+            && OTHER_IMAGES.contains(&ending.to_ascii_lowercase().as_str())
+        {
+            return Err(CliError::new(format!(
+                "--out {}: images are written as PNG; name the grid {} or give a folder",
+                args.out.display(),
+                args.out.with_extension("png").display()
+            )));
+        }
+        // Noise does not compress: a PNG is never much larger than its pixels, and for most
+        // images about half as large.
+        let bytes = samples.total() as u128 * (height * width * channels / 2 + 512) as u128;
+        let there = args.out.ancestors().find(|folder| folder.is_dir());
+        if let Some(free) = free_bytes(there.unwrap_or(Path::new(".")))
+            && bytes > free
+        {
+            let mib = |bytes: u128| bytes as f64 / f64::from(1 << 20);
+            return Err(CliError::new(format!(
+                "--out {}: {} images take about {:.1} MiB, the disk has {:.1} MiB free; \
+                 make fewer with --count",
+                args.out.display(),
+                samples.total(),
+                mib(bytes),
+                mib(free)
+            )));
+        }
         fs::create_dir_all(&args.out).map_err(|error| {
             CliError::new(format!(
                 "--out {}: cannot make the folder: {error}",
@@ -315,21 +343,6 @@ impl Output {
             ))
         })?;
         check_writable(&args.out, &args.out)?;
-        // Noise does not compress: a PNG is never much larger than its pixels, and for most
-        // images about half as large.
-        let bytes = samples.total() as u128 * (height * width * channels / 2 + 512) as u128;
-        if let Some(free) = free_bytes(&args.out)
-            && bytes > free
-        {
-            return Err(CliError::new(format!(
-                "--out {}: {} images take about {:.1} GiB, the disk has {:.1} GiB free; \
-                 make fewer with --count",
-                args.out.display(),
-                samples.total(),
-                bytes as f64 / f64::from(1 << 30),
-                free as f64 / f64::from(1 << 30)
-            )));
-        }
         Ok(Self::Folder {
             folder: args.out.clone(),
             provenance,

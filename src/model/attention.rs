@@ -16,7 +16,7 @@ pub(super) fn attend(
     x: Value,
     kind: Attention,
     groups: usize,
-    embedding: Option<Embedding>,
+    embedding: Option<Embedding<'_>>,
 ) -> Result<Value, GraphError> {
     g.scope(name, |g| {
         let y = g.scope("attention", |g| {
@@ -62,7 +62,7 @@ fn inner_width(g: &Graph, x: Value) -> Result<usize, GraphError> {
 fn attention_layer(
     g: &mut Graph,
     x: Value,
-    embedding: Option<Embedding>,
+    embedding: Option<Embedding<'_>>,
     groups: usize,
 ) -> Result<Value, GraphError> {
     let c = channels(g, x);
@@ -91,7 +91,7 @@ fn attention_layer(
 fn transformer(
     g: &mut Graph,
     x: Value,
-    embedding: Option<Embedding>,
+    embedding: Option<Embedding<'_>>,
     groups: usize,
 ) -> Result<Value, GraphError> {
     let (c, inner) = (channels(g, x), inner_width(g, x)?);

@@ -83,17 +83,28 @@ pub(super) fn conv_block(
     out_channels: usize,
     kernel: usize,
     backbone: &Backbone,
-    embedding: Option<Embedding>,
+    embedding: Option<Embedding<'_>>,
 ) -> Result<Value, GraphError> {
     let residual = backbone.residual_blocks;
-    let shift = match embedding {
-        Some(embedding) => Some(g.scope("local_embedder", |g| {
-            let shift = linear(g, "1", embedding.activated, out_channels)?;
-            g.label(shift);
-            Ok(shift)
-        })?),
-        None => None,
-    };
+    let shift =
+        match embedding {
+            Some(Embedding {
+                shifts: Some(shifts),
+                ..
+            }) => {
+                let path = g.path();
+                let shift = shifts.get(&path).copied();
+                Some(shift.ok_or_else(|| {
+                    GraphError::Model(format!("nothing was tabulated for {path}"))
+                })?)
+            }
+            Some(embedding) => Some(g.scope("local_embedder", |g| {
+                let shift = linear(g, "1", embedding.activated, out_channels)?;
+                g.label(shift);
+                Ok(shift)
+            })?),
+            None => None,
+        };
     let mut h = x;
     for index in 0..2 {
         h = g.scope(&format!("block_seq.{index}"), |g| {

@@ -1,14 +1,19 @@
 //! Time and label embedding.
 
+use std::collections::HashMap;
+
 use super::blocks::linear;
 use super::config::UnetConfig;
 use crate::graph::{Graph, GraphError, Value};
 
 /// The embedding of a sample, `[N, E]`, raw (for cross-attention) and through Swish (for blocks).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Embedding {
+pub(super) struct Embedding<'a> {
     pub raw: Value,
     pub activated: Value,
+    /// What blocks add, by the path of the block, where it was tabulated before; `raw` and `activated` are then
+    /// placeholders that nothing reads.
+    pub shifts: Option<&'a HashMap<String, Value>>,
 }
 
 /// Time embedding plus label embedding. `t` and `labels` are `[N]` integers; a label of -1 adds
@@ -18,7 +23,7 @@ pub(super) fn embed(
     config: &UnetConfig,
     t: Value,
     labels: Option<Value>,
-) -> Result<Option<Embedding>, GraphError> {
+) -> Result<Option<Embedding<'static>>, GraphError> {
     let time = match config.time_embedding {
         Some(time) => Some(g.scope("time_embedder", |g| {
             let sinusoid = g.sinusoid(t, time.sinusoid_dim)?;
@@ -52,7 +57,11 @@ pub(super) fn embed(
         (None, None) => return Ok(None),
     };
     let activated = g.swish(raw)?;
-    Ok(Some(Embedding { raw, activated }))
+    Ok(Some(Embedding {
+        raw,
+        activated,
+        shifts: None,
+    }))
 }
 
 /// Width `E` of the embedding.

@@ -12,7 +12,7 @@ pub(super) fn encoder_block(
     index: usize,
     x: Value,
     backbone: &Backbone,
-    embedding: Option<Embedding>,
+    embedding: Option<Embedding<'_>>,
 ) -> Result<Value, GraphError> {
     let level = index + 1;
     let (kernel, stride) = (backbone.kernel_sizes[level], backbone.strides[level]);
@@ -41,7 +41,7 @@ pub(super) fn decoder_block(
     x: Value,
     skip: Option<Value>,
     backbone: &Backbone,
-    embedding: Option<Embedding>,
+    embedding: Option<Embedding<'_>>,
 ) -> Result<Value, GraphError> {
     let level = index + 1;
     let width = backbone.hidden_channels[index];
@@ -72,7 +72,7 @@ pub(super) fn build(
     g: &mut Graph,
     config: &UnetConfig,
     x: Value,
-    embedding: Option<Embedding>,
+    embedding: Option<Embedding<'_>>,
 ) -> Result<(Value, Vec<Value>), GraphError> {
     let backbone = &config.backbone;
     let depth = backbone.hidden_channels.len();

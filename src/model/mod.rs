@@ -14,5 +14,7 @@ mod unet;
 mod vae;
 
 pub use classifier::{ClassifierConfig, build_classifier};
-pub use unet::{NetworkInputs, Prediction, build_unet};
+pub use unet::{
+    NetworkInputs, Prediction, build_shifts, build_unet, build_unet_with_shifts, tabulated_blocks,
+};
 pub use vae::{Decoded, Moments, build_decoder, build_encoder};

@@ -1,11 +1,14 @@
 //! The noise estimator: the UNet class that the reference's package exports.
 
+use std::collections::HashMap;
+
 use super::attention::attend;
-use super::blocks::{conv, conv_block, down, up};
-use super::config::{UnetConfig, UnetVariant};
-use super::embedders::embed;
+use super::blocks::{conv, conv_block, down, linear, up};
+use super::config::{Attention, UnetConfig, UnetVariant};
+use super::embedders::{Embedding, embed};
 use super::legacy_unet;
 use crate::graph::{Graph, GraphError, Value};
+use crate::tensor::DType;
 
 /// What the network is given.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +60,92 @@ pub fn build_unet(
         inputs.x
     };
     let embedding = embed(g, config, inputs.t, inputs.labels)?;
+    network(g, config, x, embedding)
+}
+
+/// As [`build_unet`], with what the blocks add for time and label given, by the path of the block: see
+/// [`tabulated_blocks`].
+///
+/// # Errors
+/// As [`build_unet`], or if the shift of a block is missing.
+pub fn build_unet_with_shifts(
+    g: &mut Graph,
+    config: &UnetConfig,
+    x: Value,
+    shifts: &HashMap<String, Value>,
+) -> Result<Prediction, GraphError> {
+    check(g, config, x)?;
+    let embedding = Embedding {
+        raw: x,
+        activated: x,
+        shifts: Some(shifts),
+    };
+    network(g, config, x, Some(embedding))
+}
+
+/// The paths of the blocks that add a projection of the embedding, with their channels, if that is all that the network
+/// reads of time and label: so not with attention, which reads the embedding itself.
+pub fn tabulated_blocks(config: &UnetConfig) -> Option<Vec<(String, usize)>> {
+    let plain = config
+        .backbone
+        .attention
+        .iter()
+        .all(|kind| *kind == Attention::None);
+    let [h, w] = [config.downsampling(); 2];
+    let mut g = Graph::new();
+    let mut build = || -> Result<(), GraphError> {
+        let inputs = NetworkInputs {
+            x: g.input("x", [1, h, w, config.in_channels], DType::F32)?,
+            t: g.input("t", [1], DType::I32)?,
+            labels: None,
+            self_condition: None,
+        };
+        build_unet(&mut g, config, inputs).map(|_| ())
+    };
+    build().ok()?;
+    let blocks: Vec<(String, usize)> = g
+        .parameters()
+        .filter_map(|(name, value)| {
+            let block = name.strip_suffix(SHIFT_WEIGHT)?;
+            Some((block.to_owned(), g.shape(value)[0]))
+        })
+        .collect();
+    (plain && !config.self_conditioning && !blocks.is_empty()).then_some(blocks)
+}
+
+/// What a block's projection is called behind the block's path.
+const SHIFT_WEIGHT: &str = ".local_embedder.1.weight";
+
+/// What `blocks` add for time steps `t` and labels, both `[N]`: `[N, sum of channels]`, block behind block.
+///
+/// # Errors
+/// If the network has no embedding.
+pub fn build_shifts(
+    g: &mut Graph,
+    config: &UnetConfig,
+    blocks: &[(String, usize)],
+    t: Value,
+    labels: Option<Value>,
+) -> Result<Value, GraphError> {
+    let embedding = embed(g, config, t, labels)?.ok_or_else(|| {
+        GraphError::Model("the network has no time or label embedding".to_owned())
+    })?;
+    let mut shifts = Vec::with_capacity(blocks.len());
+    for (path, channels) in blocks {
+        let shift = g.scope(path, |g| {
+            linear(g, "local_embedder.1", embedding.activated, *channels)
+        })?;
+        shifts.push(shift);
+    }
+    g.concat(&shifts)
+}
+
+fn network(
+    g: &mut Graph,
+    config: &UnetConfig,
+    x: Value,
+    embedding: Option<Embedding<'_>>,
+) -> Result<Prediction, GraphError> {
     let (h, vertical) = match config.variant {
         UnetVariant::Unet => exported(g, config, x, embedding)?,
         UnetVariant::Legacy => legacy_unet::build(g, config, x, embedding)?,
@@ -122,7 +211,7 @@ fn exported(
     g: &mut Graph,
     config: &UnetConfig,
     x: Value,
-    embedding: Option<super::embedders::Embedding>,
+    embedding: Option<Embedding<'_>>,
 ) -> Result<(Value, Vec<Value>), GraphError> {
     let backbone = &config.backbone;
     let hidden = &backbone.hidden_channels;

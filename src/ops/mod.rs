@@ -131,6 +131,7 @@ ops! {
     softmax::{Softmax, SoftmaxGrad},
     ssim::{Ssim, SsimGrad},
     sum_to::{SumTo},
+    table_gather::{TableGather},
     table_row::{TableRow},
     unary::{Unary, UnaryGrad},
 }

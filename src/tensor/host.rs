@@ -32,6 +32,15 @@ pub enum TensorError {
     },
 }
 
+/// Bytes that tensors share: owned, or a file's in memory.
+pub trait Storage: AsRef<[u8]> + Send + Sync {
+    /// Gives the memory of a range back where it can be had again: a mapped file's pages, which count as the process's
+    /// while they are mapped.
+    fn release(&self, _start: usize, _len: usize) {}
+}
+
+impl Storage for Vec<u8> {}
+
 /// A dense row-major tensor in host memory: little-endian bytes behind a cheap, shared handle.
 /// The bytes are owned or a window into a memory-mapped file.
 #[derive(Clone)]
@@ -43,7 +52,7 @@ pub struct Tensor {
 
 #[derive(Clone)]
 struct Bytes {
-    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    owner: Arc<dyn Storage>,
     start: usize,
     len: usize,
 }
@@ -69,7 +78,7 @@ impl Tensor {
     pub fn from_shared(
         dtype: DType,
         shape: impl Into<Vec<usize>>,
-        owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+        owner: Arc<dyn Storage>,
         start: usize,
         len: usize,
     ) -> Result<Self, TensorError> {
@@ -137,6 +146,12 @@ impl Tensor {
     /// The elements as little-endian bytes.
     pub fn bytes(&self) -> &[u8] {
         &(*self.bytes.owner).as_ref()[self.bytes.start..][..self.bytes.len]
+    }
+
+    /// Lets go of the memory behind the elements if it is a file's: they are read again when they are next needed. For
+    /// who has made a copy, so that a large model is not resident twice.
+    pub fn release(&self) {
+        self.bytes.owner.release(self.bytes.start, self.bytes.len);
     }
 
     /// The elements as `f32`, borrowed where they already are; `f64` rounds to nearest.

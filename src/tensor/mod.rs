@@ -6,5 +6,5 @@ mod layout;
 pub mod philox;
 
 pub use dtype::DType;
-pub use host::{Tensor, TensorError, TensorMap};
+pub use host::{Storage, Tensor, TensorError, TensorMap};
 pub use layout::{nchw_to_nhwc, nhwc_to_nchw};

@@ -122,6 +122,23 @@ pub(super) struct Session<'a> {
     pub resumed: Option<TrainState>,
 }
 
+/// A pass whose inputs are on the device or on their way.
+struct Fed {
+    labels_kept: bool,
+    /// Where the data stands behind it.
+    position: Position,
+}
+
+impl Fed {
+    fn new(task: &mut dyn Task, trainer: &mut Trainer, pass: Pass) -> Result<Self, TrainError> {
+        let labels_kept = task.feed(trainer.executable(), pass)?;
+        Ok(Self {
+            labels_kept,
+            position: task.position(),
+        })
+    }
+}
+
 impl<'a> Session<'a> {
     /// Takes the output folder; with `resume` there has to be a checkpoint in it, without there must be none.
     pub fn open(
@@ -217,12 +234,14 @@ impl<'a> Session<'a> {
 
         let (began, began_at, began_elapsed) = (Instant::now(), progress.step, progress.elapsed_s);
         let mut saved = self.resumed.as_ref().map(|state| state.progress.step);
+        let mut fed = None;
         while progress.step < steps {
             let learning_rate = self.optimizer.lr_at(progress.step, steps);
-            let loss = self.step(task, &mut trainer, progress.step, learning_rate)?;
+            let (loss, position) =
+                self.step(task, &mut trainer, &mut fed, progress.step, learning_rate)?;
             progress.step += 1;
             progress.images += (self.train.batch * self.train.accumulate) as u64;
-            progress.position = task.position();
+            progress.position = position;
             let elapsed = began.elapsed().as_secs_f64();
             progress.elapsed_s = began_elapsed + elapsed;
             let steps_per_s = (progress.step - began_at) as f64 / elapsed.max(1e-9);
@@ -285,23 +304,42 @@ impl<'a> Session<'a> {
         log.flush().map_err(log_error)
     }
 
-    /// All passes of one step; the loss, averaged over them.
+    /// All passes of one step; the loss, averaged over them, and where the data stood when its last pass was fed.
+    ///
+    /// A pass is fed while the device still computes the one before: `fed` carries the pass that is ahead from call to
+    /// call. Checkpoints hold the position of the step that is done, so a resumed run feeds it again.
     fn step(
         &self,
         task: &mut dyn Task,
         trainer: &mut Trainer,
+        fed: &mut Option<Fed>,
         step: u64,
         learning_rate: f64,
-    ) -> Result<f32, TrainError> {
+    ) -> Result<(f32, Position), TrainError> {
         let (mut total, mut labels_kept) = (0.0, false);
+        let mut position = task.position();
         for index in 0..self.train.accumulate {
             let pass = Pass {
                 step,
                 index,
                 batch: self.train.batch,
             };
-            labels_kept |= task.feed(trainer.executable(), pass)?;
+            let this = match fed.take() {
+                Some(fed) => fed,
+                None => Fed::new(task, trainer, pass)?,
+            };
+            labels_kept |= this.labels_kept;
+            position = this.position;
             trainer.run_pass(index, learning_rate, labels_kept)?;
+            let last = index + 1 == self.train.accumulate;
+            let next = Pass {
+                step: step + u64::from(last),
+                index: if last { 0 } else { index + 1 },
+                batch: self.train.batch,
+            };
+            if next.step < self.train.steps {
+                *fed = Some(Fed::new(task, trainer, next)?);
+            }
             let loss = trainer.executable().output(names::LOSS)?[0];
             let report = trainer.report()?;
             if !loss.is_finite() || report.not_finite.is_some() {
@@ -318,7 +356,7 @@ impl<'a> Session<'a> {
             }
             total += f64::from(loss);
         }
-        Ok((total / self.train.accumulate as f64) as f32)
+        Ok(((total / self.train.accumulate as f64) as f32, position))
     }
 
     fn log_step(

@@ -145,7 +145,8 @@ impl CpuDevice {
             let buffer = plain.then(|| Buffer::zeroed(binding.ty.bytes()));
             match (&binding.kind, &buffer) {
                 (BindingKind::Parameter, Some(buffer)) => {
-                    fill(buffer, &parameter(binding, parameters)?)
+                    fill(buffer, &parameter(binding, parameters)?);
+                    parameters[&binding.name].release();
                 }
                 (BindingKind::Constant(values), Some(buffer)) => fill(buffer, values),
                 _ => {}
@@ -188,6 +189,7 @@ impl CpuDevice {
                         };
                         self.pool
                             .install(|| step.op.cpu().pack(&input_types, &values, target));
+                        parameters[&plan.bindings[binding].name].release();
                         Packing::Once(buffer, len)
                     } else {
                         Packing::EachRun(index, len)

@@ -19,6 +19,7 @@ pub(super) struct Context {
     device: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
+    copy_stream: sys::CUstream,
     name: String,
     target: Target,
     modules: Mutex<HashMap<Program, sys::CUmodule>>,
@@ -88,10 +89,15 @@ impl Context {
             "making a stream",
             result::stream::create(result::stream::StreamKind::NonBlocking),
         )?;
+        let copy_stream = check(
+            "making a stream",
+            result::stream::create(result::stream::StreamKind::NonBlocking),
+        )?;
         Ok(Self {
             device,
             context,
             stream,
+            copy_stream,
             name,
             target,
             modules: Mutex::default(),
@@ -272,6 +278,74 @@ impl Context {
         self.stream
     }
 
+    /// The stream that inputs travel on.
+    pub fn copy_stream(&self) -> sys::CUstream {
+        self.copy_stream
+    }
+
+    /// Makes `stream` wait for `event`, if it was ever recorded.
+    pub fn wait(&self, stream: sys::CUstream, event: &Event) -> Result<(), CudaError> {
+        self.bind()?;
+        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        // SAFETY: a stream and an event of this context.
+        check("ordering streams", unsafe {
+            result::stream::wait_event(stream, event.event, flags)
+        })
+    }
+
+    /// Copies `bytes` bytes on the plan's stream.
+    pub fn copy(&self, to: DevicePtr, from: DevicePtr, bytes: usize) -> Result<(), CudaError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: callers give memory of at least this size.
+        check("moving an input", unsafe {
+            result::memcpy_dtod_async(to.0, from.0, bytes, self.stream)
+        })
+    }
+
+    /// Copies all of `from` on the copy stream.
+    ///
+    /// # Safety
+    /// `from` is neither written nor freed before the copy is done, and `to` has its size.
+    pub unsafe fn upload_pinned(&self, to: DevicePtr, from: &Pinned) -> Result<(), CudaError> {
+        if from.bytes == 0 {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: `from` has this many bytes; the rest is the caller's promise.
+        check("sending an input", unsafe {
+            let bytes = std::slice::from_raw_parts(from.start, from.bytes);
+            result::memcpy_htod_async(to.0, bytes, self.copy_stream)
+        })
+    }
+
+    /// `bytes` bytes of host memory that the GPU copies from by itself.
+    pub fn pinned(self: &Arc<Self>, bytes: usize) -> Result<Pinned, CudaError> {
+        self.bind()?;
+        let start = match bytes {
+            0 => std::ptr::NonNull::dangling().as_ptr(),
+            // SAFETY: freed when the memory is dropped.
+            _ => check("pinning memory", unsafe { result::malloc_host(bytes, 0) })?.cast(),
+        };
+        Ok(Pinned {
+            start,
+            bytes,
+            context: self.clone(),
+        })
+    }
+
+    /// An event that was not recorded yet, without timing.
+    pub fn event(self: &Arc<Self>) -> Result<Event, CudaError> {
+        self.bind()?;
+        let flags = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING;
+        Ok(Event {
+            event: check("making an event", result::event::create(flags))?,
+            context: self.clone(),
+        })
+    }
+
     /// Adds a launch to a stream of this context.
     ///
     /// # Safety
@@ -360,6 +434,7 @@ impl Drop for Context {
                 let _ = result::module::unload(module);
             }
             let _ = result::stream::destroy(self.stream);
+            let _ = result::stream::destroy(self.copy_stream);
             let _ = result::primary_ctx::release(self.device);
         }
     }
@@ -377,6 +452,78 @@ impl Drop for Memory {
         if self.bytes > 0 && self.context.synchronize().is_ok() {
             // SAFETY: allocated by `allocate`, and the stream is done with it.
             let _ = unsafe { result::free_sync(self.at.0) };
+        }
+    }
+}
+
+/// Host memory that the GPU copies from by itself.
+pub(super) struct Pinned {
+    start: *mut u8,
+    bytes: usize,
+    context: Arc<Context>,
+}
+
+// SAFETY: plain memory, owned.
+unsafe impl Send for Pinned {}
+
+impl Pinned {
+    /// Overwrites all of it.
+    ///
+    /// # Panics
+    /// If `bytes` has another length.
+    pub fn fill(&mut self, bytes: &[u8]) {
+        assert_eq!(bytes.len(), self.bytes);
+        // SAFETY: owned memory of this length.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start, bytes.len()) }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if self.bytes > 0 && self.context.bind().is_ok() {
+            // SAFETY: both streams are done with it, and it was allocated by `pinned`.
+            unsafe {
+                let _ = result::stream::synchronize(self.context.copy_stream);
+                let _ = result::free_host(self.start.cast());
+            }
+        }
+    }
+}
+
+/// A point in a stream's work that others wait for.
+pub(super) struct Event {
+    event: sys::CUevent,
+    context: Arc<Context>,
+}
+
+// SAFETY: a driver handle, used through its context alone.
+unsafe impl Send for Event {}
+
+impl Event {
+    /// Marks what `stream` was given so far.
+    pub fn record(&self, stream: sys::CUstream) -> Result<(), CudaError> {
+        self.context.bind()?;
+        // SAFETY: an event and a stream of this context.
+        check("marking a stream", unsafe {
+            result::event::record(self.event, stream)
+        })
+    }
+
+    /// Waits until what was marked is done; returns at once if nothing was.
+    pub fn synchronize(&self) -> Result<(), CudaError> {
+        self.context.bind()?;
+        // SAFETY: an event of this context.
+        check("waiting for a stream", unsafe {
+            result::event::synchronize(self.event)
+        })
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        if self.context.bind().is_ok() {
+            // SAFETY: created by `event`; the driver keeps it until nothing waits for it.
+            let _ = unsafe { result::event::destroy(self.event) };
         }
     }
 }

@@ -7,10 +7,11 @@ use cudarc::driver::sys::{CUfunction, CUstream};
 use super::call::{ConstantPool, CudaCall, CudaOperand};
 use super::context::{CapturedGraph, Memory};
 use super::kernel::{DevicePtr, Launch};
+use super::staging::Staging;
 use super::{CudaDevice, CudaError, WORKSPACE_ALIGNMENT};
 use crate::device::packing::{PackingPlan, parameter, types};
 use crate::device::{DeviceError, Executable, MemoryReport};
-use crate::graph::{Binding, BindingKind, Location, Plan, Step, Value};
+use crate::graph::{BindingKind, Location, Plan, Step, Value};
 use crate::tensor::{DType, TensorMap};
 
 /// What is packed in a plan; sizes in bytes.
@@ -30,6 +31,8 @@ pub(super) fn memory(device: &CudaDevice, plan: &Plan) -> MemoryReport {
         if plain {
             match binding.kind {
                 BindingKind::Parameter => parameter_bytes += binding.ty.bytes(),
+                // Once more on its way: see `Staging`.
+                BindingKind::Input => buffer_bytes += 2 * binding.ty.bytes(),
                 _ => buffer_bytes += binding.ty.bytes(),
             }
         }
@@ -133,6 +136,8 @@ pub struct CudaExecutable {
     addresses: Addresses,
     _constants: Memory,
     by_name: HashMap<String, usize>,
+    /// One per binding that is an input.
+    staging: Vec<Option<Staging>>,
     memory: MemoryReport,
 }
 
@@ -228,6 +233,14 @@ impl CudaDevice {
             }
             bindings.push(Some(buffer));
         }
+        let staging = plan
+            .bindings
+            .iter()
+            .map(|binding| match binding.kind {
+                BindingKind::Input => Staging::new(context, binding.ty.bytes()).map(Some),
+                _ => Ok(None),
+            })
+            .collect::<Result<_, CudaError>>()?;
         let arena = match self.options.isolate {
             false => Arena::Whole(context.allocate("activations", plan.arena_bytes)?),
             true => Arena::Isolated(
@@ -306,6 +319,7 @@ impl CudaDevice {
             addresses,
             _constants: constants.expect("the loop allocates it"),
             by_name,
+            staging,
             memory,
         };
         if self.options.capture && !executable.launches.is_empty() {
@@ -333,31 +347,57 @@ impl CudaExecutable {
         self.launches.len()
     }
 
+    /// The index and address of a binding of this type and, if given, length.
     fn binding(
         &self,
         name: &str,
         dtype: DType,
         found: Option<usize>,
-    ) -> Result<(&Binding, DevicePtr), DeviceError> {
+    ) -> Result<(usize, DevicePtr), DeviceError> {
         let missing = || DeviceError::NoSuchBuffer {
             kind: "input, state or parameter",
             name: name.to_owned(),
         };
         let &index = self.by_name.get(name).ok_or_else(missing)?;
-        let binding = &self.plan.bindings[index];
+        let ty = &self.plan.bindings[index].ty;
         let memory = self.addresses.bindings[index]
             .as_ref()
             .ok_or_else(missing)?;
-        let expected = binding.ty.len();
-        if binding.ty.dtype != dtype || found.is_some_and(|found| found != expected) {
+        if ty.dtype != dtype || found.is_some_and(|found| found != ty.len()) {
             return Err(DeviceError::Length {
                 name: name.to_owned(),
-                dtype: binding.ty.dtype,
-                expected,
-                found: found.unwrap_or(expected),
+                dtype: ty.dtype,
+                expected: ty.len(),
+                found: found.unwrap_or(ty.len()),
             });
         }
-        Ok((binding, memory.at))
+        Ok((index, memory.at))
+    }
+
+    fn send(
+        &mut self,
+        name: &str,
+        dtype: DType,
+        len: usize,
+        bytes: &[u8],
+    ) -> Result<(), DeviceError> {
+        let (index, at) = self.binding(name, dtype, Some(len))?;
+        let context = &self.device.context;
+        match &mut self.staging[index] {
+            Some(staging) => staging.write(context, bytes)?,
+            None => context.upload(at, bytes)?,
+        }
+        Ok(())
+    }
+
+    fn fetch<T: bytemuck::Pod>(&self, name: &str, dtype: DType) -> Result<Vec<T>, DeviceError> {
+        let (index, at) = self.binding(name, dtype, None)?;
+        let pending = match &self.staging[index] {
+            Some(staging) => staging.pending()?,
+            None => None,
+        };
+        let len = self.plan.bindings[index].ty.len();
+        Ok(self.device.context.download(pending.unwrap_or(at), len)?)
     }
 }
 
@@ -377,16 +417,20 @@ impl Executable for CudaExecutable {
     }
 
     fn write(&mut self, name: &str, values: &[f32]) -> Result<(), DeviceError> {
-        let (_, at) = self.binding(name, DType::F32, Some(values.len()))?;
-        Ok(self.device.context.upload(at, values)?)
+        self.send(name, DType::F32, values.len(), bytemuck::cast_slice(values))
     }
 
     fn write_i32(&mut self, name: &str, values: &[i32]) -> Result<(), DeviceError> {
-        let (_, at) = self.binding(name, DType::I32, Some(values.len()))?;
-        Ok(self.device.context.upload(at, values)?)
+        self.send(name, DType::I32, values.len(), bytemuck::cast_slice(values))
     }
 
     fn run(&mut self) -> Result<(), DeviceError> {
+        let context = &self.device.context;
+        for (staging, binding) in self.staging.iter_mut().zip(&self.addresses.bindings) {
+            if let (Some(staging), Some(binding)) = (staging, binding) {
+                staging.deliver(context, binding.at)?;
+            }
+        }
         match &self.graph {
             Some(graph) => graph.replay()?,
             None => self.enqueue(self.device.context.stream())?,
@@ -402,13 +446,11 @@ impl Executable for CudaExecutable {
     }
 
     fn read(&self, name: &str) -> Result<Vec<f32>, DeviceError> {
-        let (binding, at) = self.binding(name, DType::F32, None)?;
-        Ok(self.device.context.download(at, binding.ty.len())?)
+        self.fetch(name, DType::F32)
     }
 
     fn read_i32(&self, name: &str) -> Result<Vec<i32>, DeviceError> {
-        let (binding, at) = self.binding(name, DType::I32, None)?;
-        Ok(self.device.context.download(at, binding.ty.len())?)
+        self.fetch(name, DType::I32)
     }
 
     fn output(&self, name: &str) -> Result<Vec<f32>, DeviceError> {

@@ -13,6 +13,7 @@ mod executable;
 mod kernel;
 mod listing;
 mod nvrtc;
+mod staging;
 
 use std::fmt;
 use std::str::FromStr;

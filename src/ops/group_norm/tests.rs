@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use super::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats};
 use crate::device::Executable as _;
 use crate::device::reference::{Array, Evaluation};
+use crate::device::Executable;
 use crate::graph::{Graph, GraphError, Source, Value};
 use crate::ops::testing::{
     check, check_cuda, check_nan_shows, check_with, emulated_gpu, hashed,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use safetensors::tensor::SafeTensorError;
 use safetensors::{Dtype, SafeTensors, View};
 
-use crate::tensor::{DType, Tensor, TensorMap};
+use crate::tensor::{DType, Storage, Tensor, TensorMap};
 
 /// The types of both sides.
 const TYPES: [(DType, Dtype); 10] = [
@@ -50,7 +50,7 @@ pub(super) fn read(bytes: Vec<u8>) -> Result<TensorMap, String> {
             .find(|(_, stored)| *stored == view.dtype())
             .ok_or_else(|| format!("`{name}` is of type {:?}", view.dtype()))?;
         let start = view.data().as_ptr() as usize - owner.as_ptr() as usize;
-        let shared: Arc<dyn AsRef<[u8]> + Send + Sync> = Arc::clone(&owner) as _;
+        let shared: Arc<dyn Storage> = Arc::clone(&owner) as _;
         let tensor = Tensor::from_shared(*dtype, view.shape(), shared, start, view.data().len())
             .map_err(|e| format!("`{name}`: {e}"))?;
         tensors.insert(name.to_owned(), tensor);

@@ -1,0 +1,35 @@
+//! Launches `kernels/table_gather.cu`.
+
+use super::TableGather;
+use crate::device::DeviceError;
+use crate::device::cuda::{CudaCall, CudaOperator, Kernel, element, params::TableGatherParams};
+
+const THREADS: usize = 256;
+
+impl CudaOperator for TableGather {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+        let (table, samples) = (call.in_type(0).shape.clone(), call.in_type(2).len());
+        // Where each result lies and which of the entry's columns it takes.
+        let mut words = Vec::with_capacity(3 * self.widths.len());
+        let mut first = 0;
+        for (index, &width) in self.widths.iter().enumerate() {
+            words.extend([call.output(index).0, first as u64, width as u64]);
+            first += width;
+        }
+        let params = TableGatherParams {
+            table: call.input(0),
+            counter: call.input(1),
+            label: call.input(2),
+            results: call.table(&words),
+            rows: table[0] as i32,
+            entries: table[1] as i32,
+            width: table[2] as i32,
+            samples: samples as i32,
+        };
+        let kernel = Kernel::new("table_gather.cu", "table_gather").with("T", element(call.out_type(0).dtype));
+        let widest = self.widths.iter().copied().max().unwrap_or(0);
+        let grid = [widest.div_ceil(THREADS), self.widths.len(), samples];
+        call.launch(kernel, grid, [THREADS, 1, 1], 0, &params);
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+use std::collections::HashMap;
+
+use crate::device::reference::{Array, Evaluation};
+use crate::graph::Graph;
+use crate::ops::testing::{check_cuda, hashed};
+use crate::tensor::{DType, TensorMap};
+
+fn arrays(counter: f64) -> HashMap<String, Array> {
+    HashMap::from([
+        ("table".to_owned(), Array::new([4, 3, 300], hashed("table", 3600))),
+        ("counter".to_owned(), Array::new([1], vec![counter])),
+        ("label".to_owned(), Array::new([5], vec![1.0, -1.0, 0.0, 1.0, 0.0])),
+    ])
+}
+
+fn graph() -> Graph {
+    let mut g = Graph::new();
+    let table = g.input("table", [4, 3, 300], DType::F32).unwrap();
+    let counter = g.input("counter", [1], DType::I32).unwrap();
+    let label = g.input("label", [5], DType::I32).unwrap();
+    let parts = g.table_gather(table, counter, label, vec![1, 291, 8]).unwrap();
+    for (index, part) in parts.into_iter().enumerate() {
+        g.output(&format!("part {index}"), part);
+    }
+    g
+}
+
+#[test]
+fn entries_are_cut_and_counters_clamped() {
+    let g = graph();
+    // Row 2, label 1, second column of the entry.
+    let oracle = Evaluation::run(&g, &arrays(2.0));
+    let (_, wide) = &g.outputs()[1];
+    assert_eq!(oracle.get(*wide).data[0], arrays(2.0)["table"].data[(2 * 3 + 2) * 300 + 1]);
+    for counter in [-3.0, 0.0, 2.0, 9.0] {
+        let arrays = arrays(counter);
+        let oracle = Evaluation::run(&g, &arrays);
+        check_cuda(&g, &arrays, &TensorMap::new(), &oracle, 0.0);
+        let device = crate::device::Device::open(crate::device::DeviceChoice::Cpu, Some(1)).unwrap();
+        let mut executable = device.load(device.compile(&g), &TensorMap::new()).unwrap();
+        let table: Vec<f32> = arrays["table"].data.iter().map(|&v| v as f32).collect();
+        executable.write("table", &table).unwrap();
+        executable.write_i32("counter", &[counter as i32]).unwrap();
+        executable.write_i32("label", &[1, -1, 0, 1, 0]).unwrap();
+        executable.run().unwrap();
+        for (name, value) in g.outputs() {
+            let want: Vec<f32> = oracle.get(*value).data.iter().map(|&v| v as f32).collect();
+            assert_eq!(executable.output(name).unwrap(), want);
+        }
+    }
+}
+
+#[test]
+fn errors_say_what_is_expected() {
+    let mut g = Graph::new();
+    let table = g.input("table", [4, 3, 300], DType::F32).unwrap();
+    let counter = g.input("counter", [1], DType::I32).unwrap();
+    let label = g.input("label", [5], DType::I32).unwrap();
+    let error = g.table_gather(table, counter, label, vec![300, 1]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "table_gather at '' expects a table f32[rows, labels + 1, 301], a counter i32[1] and labels i32[N], \
+         found f32[4, 3, 300], i32[1], i32[5]"
+    );
+}
