@@ -10,8 +10,8 @@
 // Takes       outer * width < 2^32.
 // Registers <= 32
 struct CopyParams {
-    const void *x[4];
     void *y;
+    const void *x[4];
     unsigned outer;
     unsigned width;
     unsigned y_stride;

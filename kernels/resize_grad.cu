@@ -5,7 +5,7 @@
 // Traffic     reads dy once, writes dx once; overwrites dx.
 // Order       f32 sums, row by row: repeats to the bit.
 // Takes       below 2^32 elements each; (2 h + 1) H and (2 w + 1) W below 2^32.
-// Registers <= 40
+// Registers <= 48
 #include "common/types.cuh"
 
 struct ResizeGradParams {
