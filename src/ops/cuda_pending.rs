@@ -28,30 +28,3 @@ pending! {
 }
 //
 //
-
-// Family: elementwise and moving.
-//
-// Each op leaves this list when it has a kernel.
-//
-pending! {
-    Concat,
-    Slice,
-    Pad,
-    Upsample,
-    UpsampleGrad,
-    ResizeNearest,
-    ResizeNearestGrad,
-    AdaptiveAvgPool,
-    AdaptiveAvgPoolGrad,
-    AvgPool,
-    AvgPoolGrad,
-    MaxPool,
-    MaxPoolGrad,
-    Increment,
-    TableRow,
-    PhiloxNormal,
-    SamplerStep,
-    Sinusoid,
-}
-//
-//

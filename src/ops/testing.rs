@@ -9,7 +9,9 @@ use crate::device::Executable;
 use crate::device::cpu::CpuDevice;
 use crate::device::cuda::{CudaDevice, CudaOptions, Precision};
 use crate::device::reference::{Array, Evaluation};
-use crate::graph::{Graph, GraphError, Plan, PlanOptions, Source, Value, verify_disjoint};
+use crate::graph::{
+    Graph, GraphError, Plan, PlanOptions, Source, Value, lower_all, verify_disjoint,
+};
 use crate::ops::Binary;
 use crate::tensor::{DType, Tensor, TensorMap};
 
@@ -202,7 +204,10 @@ pub(crate) fn check_cuda(
     ];
     for (options, reuse) in modes {
         let device = gpu.with(options);
-        let lowered = device.lower(graph);
+        let lowered = match options.precision.storage() {
+            DType::F32 => graph.clone(),
+            reduced => lower_all(graph, reduced),
+        };
         let rounded = Evaluation::run(&lowered, arrays);
         let plan_options = PlanOptions {
             reuse,
