@@ -87,10 +87,10 @@ impl Lowering {
             Storage::Follows { inputs, results } => {
                 let follows = self.all
                     || node
-                    .inputs
-                    .iter()
-                    .enumerate()
-                    .any(|(i, &v)| in_mask(inputs, i) && self.is_reduced(v));
+                        .inputs
+                        .iter()
+                        .enumerate()
+                        .any(|(i, &v)| in_mask(inputs, i) && self.is_reduced(v));
                 if follows { (inputs, results) } else { (0, 0) }
             }
         };

@@ -112,7 +112,7 @@ pub fn train(
             run.model, run.train.batch, run.train.accumulate
         ),
     ]);
-    let session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
+    let mut session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
     let parameters: Vec<(String, Vec<usize>)> = training
         .gradients
         .iter()

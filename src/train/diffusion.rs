@@ -193,7 +193,7 @@ pub fn train(
             run.model, run.train.batch, run.train.accumulate
         ),
     ]);
-    let session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
+    let mut session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
     let transform = run.data.transform()?;
     let options = run.data.training_loader(run.train.batch, run.train.seed)?;
     let source = Source {

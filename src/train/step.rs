@@ -287,9 +287,6 @@ const PARTS: [(&str, &str); 4] = [
     ("ema", names::EMA),
 ];
 
-/// Tensors by part, and counters by name.
-pub type StepState = (BTreeMap<String, TensorMap>, Vec<(String, i64)>);
-
 /// Counters of the device.
 const COUNTERS: [&str; 3] = [names::STEP, names::LABEL_STEP, names::EMA_STEP];
 
@@ -389,17 +386,23 @@ impl Trainer {
         })
     }
 
-    /// Everything that the next step depends on: tensors by part, and counters.
+    /// The tensors that the next step depends on, by part. A part is copied when the iterator comes to it: together they
+    /// are as large as the step's own state.
     ///
     /// # Errors
     /// If the device fails.
-    pub fn state(&self) -> Result<StepState, DeviceError> {
-        let mut parts = BTreeMap::new();
-        for (part, prefix) in PARTS {
-            if prefix != names::EMA || self.options.ema.is_some() {
-                parts.insert(part.to_owned(), self.part(prefix)?);
-            }
-        }
+    pub fn parts(&self) -> impl Iterator<Item = Result<(&'static str, TensorMap), DeviceError>> {
+        let kept = PARTS
+            .into_iter()
+            .filter(|(_, prefix)| *prefix != names::EMA || self.options.ema.is_some());
+        kept.map(|(part, prefix)| Ok((part, self.part(prefix)?)))
+    }
+
+    /// The counters that the next step depends on, by name.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn counters(&self) -> Result<Vec<(String, i64)>, DeviceError> {
         let mut counters = Vec::new();
         for name in COUNTERS {
             if self.executable.has(name) {
@@ -414,10 +417,10 @@ impl Trainer {
             counters.push((names::LOSS_SCALE.to_owned(), scale));
             counters.push((names::GOOD_STEPS.to_owned(), good));
         }
-        Ok((parts, counters))
+        Ok(counters)
     }
 
-    /// Puts back what [`Trainer::state`] gave.
+    /// Puts back what [`Trainer::parts`] and [`Trainer::counters`] gave.
     ///
     /// # Errors
     /// If a tensor or counter is missing or of another shape.
@@ -449,6 +452,7 @@ impl Trainer {
                     source,
                 })?;
                 self.executable.write(&format!("{prefix}{name}"), &values)?;
+                tensor.release();
             }
         }
         for name in COUNTERS {

@@ -97,7 +97,7 @@ pub fn train(run: &VaeRun, out: &Path, resume: bool, watch: Watch<'_>) -> Result
             run.model, run.train.batch, run.train.accumulate
         ),
     ]);
-    let session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
+    let mut session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
     let config = run.model.config(run.data.channels);
     let initial = initial_weights(&vae_parameters(&config), run.train.seed);
     let kept = untrained(&initial, &training);
