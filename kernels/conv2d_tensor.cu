@@ -275,17 +275,18 @@ static __device__ __forceinline__ bool combine(Sums &sums, const Conv2dTensorPar
             own[(i * FRAGMENTS_N + j) * THREADS] = make_float4(s[0], s[1], s[2], s[3]);
         }
     }
-    __threadfence();
     __syncthreads();
     int *last = reinterpret_cast<int *>(shared);
     if (threadIdx.x == 0) {
+        // The barrier and this fence publish the block's sums; the fence behind the counter fetches the others'.
+        __threadfence();
         *last = atomicAdd(p.arrived + tile, 1u) == splits - 1;
+        __threadfence();
         // Ready for the next launch.
         if (*last) p.arrived[tile] = 0;
     }
     __syncthreads();
     if (!*last) return false;
-    __threadfence();
     // Nobody reads `last` any more when results are staged over it.
     __syncthreads();
     for (int split = 0; split < splits; ++split, partial += VECTORS) {
@@ -379,7 +380,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor(
 
     const int k = of_phase(p.kernel_height, phase) * of_phase(p.kernel_width, phase) * p.channels;
     const int steps = (k + TILE_K - 1) / TILE_K;
-    const int first = steps * blockIdx.y / gridDim.y, last = steps * (blockIdx.y + 1) / gridDim.y;
+    // Splits part k at multiples of 64 whatever the tile, so that a sum depends on their number alone.
+    const int parts = (k + 63) / 64;
+    const int first = parts * blockIdx.y / gridDim.y * (64 / TILE_K);
+    const int last = min(steps, (int)(parts * (blockIdx.y + 1) / gridDim.y * (64 / TILE_K)));
     const unsigned base = shared_address(shared);
     Windows windows;
     windows.start(p, phase, place.row, first * TILE_K, base);
