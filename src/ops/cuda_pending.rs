@@ -19,9 +19,6 @@ macro_rules! pending {
 // Each op leaves this list when it has a kernel.
 //
 pending! {
-    Conv2d,
-    Conv2dInputGrad,
-    Conv2dWeightGrad,
     Linear,
     LinearInputGrad,
     LinearWeightGrad,

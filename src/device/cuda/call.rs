@@ -147,6 +147,16 @@ impl CudaCall<'_> {
         &self.outputs[index].ty
     }
 
+    /// Types of all inputs.
+    pub fn in_types(&self) -> Vec<TensorType> {
+        self.inputs.iter().map(|x| x.ty.clone()).collect()
+    }
+
+    /// Types of all results.
+    pub fn out_types(&self) -> Vec<TensorType> {
+        self.outputs.iter().map(|y| y.ty.clone()).collect()
+    }
+
     /// Number of inputs.
     pub fn input_count(&self) -> usize {
         self.inputs.len()
