@@ -1,23 +1,15 @@
-// y = act(gamma (x - mean) rstd + beta) (+ residual) (+ embed), act being Swish or the identity.
-//
-// Shapes      x, y, residual [N,P,C] of T; stats [N,G,2] (mean, rstd), gamma, beta [C], embed [N,C] of f32. residual and
-//             embed may be null. y may be the memory of x, of residual, or, where P is 1, of embed.
-// Launch      grid (tiles, slabs, N), block columns lanes rounded up to 32, at most 256; no shared memory.
-// Traffic     reads x and residual once, writes y; 16 bytes at a time where V is 16 bytes. Overwrites.
-// Order       no reduction.
-// Takes       any P and G; V divides C.
-// Registers <= 64
-#include "common/types.cuh"
-#include "common/channel_tile.cuh"
+// y = act(gamma (x - mean) rstd + beta) (+ residual) (+ embed), act being Swish or the identity: with statistics that are
+// there already, or with statistics and all in one launch.
 #include "common/fast_swish.cuh"
+#include "common/group_moments.cuh"
 
 struct GroupNormParams {
     const void *x;
-    const float *stats;
+    float *stats; // group_norm_whole writes them
     const float *gamma;
     const float *beta;
-    const void *residual;
-    const float *embed;
+    const void *residual; // or null
+    const float *embed;   // or null
     void *y;
     int positions;
     int channels;
@@ -28,20 +20,20 @@ struct GroupNormParams {
     int parts;
     int slab;
     int swish;
+    float eps;
 };
 
-extern "C" __global__ void __launch_bounds__(256) group_norm(const GroupNormParams p) {
-    const ChannelTile tile(p.columns, p.lanes, p.span, p.parts, p.slab, p.channels / V, p.positions);
-    if (!tile.active) return;
-    const int channel = tile.column * V, size = p.channels / p.groups;
-    float mean[V], scale[V], shift[V], added[V];
+// Normalises the thread's column at its positions; mean and rstd of each of its channels. y may be the memory of x, of
+// residual, or, where there is one position, of embed: whoever writes an element has read it.
+__device__ __forceinline__ void normalise(const GroupNormParams &p, const ChannelTile &tile, const float (&mean)[V],
+                                          const float (&rstd)[V]) {
+    const int channel = tile.column * V;
+    float scale[V], shift[V], added[V];
     load_channels<V>(p.gamma + channel, scale);
     load_channels<V>(p.beta + channel, shift);
 #pragma unroll
     for (int v = 0; v < V; ++v) {
-        const float *stats = p.stats + 2ll * (blockIdx.z * p.groups + (channel + v) / size);
-        mean[v] = stats[0];
-        scale[v] *= stats[1];
+        scale[v] *= rstd[v];
         added[v] = 0.0f;
     }
     if (p.embed) load_channels<V>(p.embed + static_cast<long long>(blockIdx.z) * p.channels + channel, added);
@@ -65,4 +57,57 @@ extern "C" __global__ void __launch_bounds__(256) group_norm(const GroupNormPara
         }
         store_floats<V>(y + at, value);
     }
+}
+
+// Shapes      x, y, residual [N,P,C] of T; stats [N,G,2] (mean, rstd), gamma, beta [C], embed [N,C] of f32.
+// Launch      grid (tiles, slabs, N), block columns lanes rounded up to 32, at most 256; no shared memory.
+// Traffic     reads x and residual once, writes y; 16 bytes at a time where V is 16 bytes. Overwrites.
+// Order       no reduction.
+// Takes       any P and G; V divides C.
+// Registers <= 64
+extern "C" __global__ void __launch_bounds__(256) group_norm(const GroupNormParams p) {
+    const ChannelTile tile(p.columns, p.lanes, p.span, p.parts, p.slab, p.channels / V, p.positions);
+    if (!tile.active) return;
+    const int channel = tile.column * V, size = p.channels / p.groups;
+    const float2 *stats = reinterpret_cast<const float2 *>(p.stats) + blockIdx.z * p.groups;
+    float mean[V], rstd[V];
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+        const float2 of_group = stats[(channel + v) / size];
+        mean[v] = of_group.x;
+        rstd[v] = of_group.y;
+    }
+    normalise(p, tile, mean, rstd);
+}
+
+// The statistics too: a block owns whole groups.
+//
+// Shapes      as above, stats being a result.
+// Launch      grid (tiles, 1, N), block columns lanes rounded up to 32, at most 256; at most 32 groups in a tile; 3.3 KiB
+//             of static shared memory.
+// Traffic     reads x once from memory and once from the L1 cache, residual once; writes y and stats. Overwrites.
+// Order       as in tile_moments. Independent of N.
+// Takes       any P that a block can walk; V divides C / G; groups no wider than a block.
+// Registers <= 64
+extern "C" __global__ void __launch_bounds__(256) group_norm_whole(const GroupNormParams p) {
+    __shared__ float2 stats[32];
+    const int size = p.channels / p.groups;
+    const ChannelTile tile(p.columns, p.lanes, p.span, 1, p.positions, p.channels / V, p.positions);
+    const TileGroups groups(size / V, p.columns, 1, p.groups);
+    const T *x = static_cast<const T *>(p.x) + static_cast<long long>(blockIdx.z) * p.positions * p.channels;
+    tile_moments<V>(x, tile, groups, p.lanes, p.columns, p.channels, size, [&](int g, Moments moments) {
+        const float2 of_group = mean_and_rstd(moments, p.eps);
+        stats[g] = of_group;
+        reinterpret_cast<float2 *>(p.stats)[static_cast<long long>(blockIdx.z) * p.groups + groups.first + g] = of_group;
+    });
+    __syncthreads();
+    if (!tile.active) return;
+    const float2 of_group = stats[tile.column * V / size - groups.first];
+    float mean[V], rstd[V];
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+        mean[v] = of_group.x;
+        rstd[v] = of_group.y;
+    }
+    normalise(p, tile, mean, rstd);
 }

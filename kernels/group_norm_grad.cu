@@ -1,9 +1,9 @@
 // The gradients of group normalisation, with x̂ = (x - mean) rstd and d = act'(gamma x̂ + beta) dy: one pass over the data
 // for the sums that all of them need, one for the gradient of x.
-#include "common/reduce.cuh"
-#include "common/types.cuh"
 #include "common/channel_tile.cuh"
 #include "common/fast_swish.cuh"
+#include "common/reduce.cuh"
+#include "common/types.cuh"
 
 // plain[n][c] = sum_p d, scaled[n][c] = sum_p d x̂, over the slab's positions.
 //
@@ -108,13 +108,11 @@ struct GroupNormInputGradParams {
 extern "C" __global__ void __launch_bounds__(256) group_norm_input_grad(const GroupNormInputGradParams p) {
     __shared__ float means[2][32];
     const int size = p.channels / p.groups;
-    const int group_columns = min(size / V, p.columns);
-    const int first_group = p.parts > 1 ? blockIdx.x / p.parts : blockIdx.x * (p.columns / group_columns);
-    const int groups = p.parts > 1 ? 1 : min(p.columns / group_columns, p.groups - first_group);
+    const TileGroups groups(size / V, p.columns, p.parts, p.groups);
     const float share = 1.0f / (static_cast<float>(size) * static_cast<float>(p.positions));
-    for (int g = threadIdx.x >> 5; g < groups; g += blockDim.x >> 5) {
-        const float *gamma = p.gamma + (first_group + g) * size;
-        const long long sums = static_cast<long long>(blockIdx.z) * p.channels + (first_group + g) * size;
+    for (int g = threadIdx.x >> 5; g < groups.count; g += blockDim.x >> 5) {
+        const float *gamma = p.gamma + (groups.first + g) * size;
+        const long long sums = static_cast<long long>(blockIdx.z) * p.channels + (groups.first + g) * size;
         float plain = 0.0f, scaled = 0.0f;
         for (int c = threadIdx.x & 31; c < size; c += 32) {
             plain = fmaf(gamma[c], p.plain[sums + c], plain);
@@ -134,7 +132,7 @@ extern "C" __global__ void __launch_bounds__(256) group_norm_input_grad(const Gr
     const int channel = tile.column * V, group = channel / size;
     const float *stats = p.stats + 2ll * (blockIdx.z * p.groups + group);
     const float mean = stats[0], rstd = stats[1];
-    const float plain = means[0][group - first_group], scaled = means[1][group - first_group];
+    const float plain = means[0][group - groups.first], scaled = means[1][group - groups.first];
     float gamma[V], beta[V];
     load_channels<V>(p.gamma + channel, gamma);
     load_channels<V>(p.beta + channel, beta);

@@ -27,6 +27,19 @@ struct ChannelTile {
     __device__ int count(int lanes) const { return active ? max(0, (end - begin - lane + lanes - 1) / lanes) : 0; }
 };
 
+// The groups of a block's tile: whole ones, or a part of one.
+struct TileGroups {
+    int first;
+    int count;
+    int columns; // of each in this tile
+
+    __device__ TileGroups(int group_columns, int tile_columns, int parts, int groups) {
+        columns = min(group_columns, tile_columns);
+        first = parts > 1 ? blockIdx.x / parts : blockIdx.x * (tile_columns / columns);
+        count = parts > 1 ? 1 : min(tile_columns / columns, groups - first);
+    }
+};
+
 // N neighbouring numbers of per-channel data, from an address aligned to N floats or to 16 bytes.
 template <int N> __device__ __forceinline__ void load_channels(const float *p, float (&out)[N]) {
     constexpr int STEP = N < 4 ? N : 4;
