@@ -2,7 +2,6 @@
 //! (`mod.rs`), its naive `f64` definition (`reference.rs`), its CPU kernel (`cpu.rs`) and tests.
 
 mod channel_tiles;
-mod cuda_pending;
 mod partial_sums;
 mod strides;
 mod sums;

@@ -288,6 +288,21 @@ pub(crate) fn check_cuda(
     }
 }
 
+/// [`check_cuda`] for a graph of float parameters alone, with numbers in [-1, 1), within 1e-5: for shapes that are too
+/// large for finite differences.
+pub(crate) fn check_outputs_on_cuda(graph: &Graph) {
+    let (mut arrays, mut tensors) = (HashMap::new(), TensorMap::new());
+    for (name, value) in graph.parameters() {
+        let ty = graph.ty(value);
+        let data = hashed(name, ty.len());
+        let values: Vec<f32> = data.iter().map(|&v| v as f32).collect();
+        tensors.insert(name.to_owned(), Tensor::from_f32(ty.shape.clone(), &values));
+        arrays.insert(name.to_owned(), Array::new(ty.shape.clone(), data));
+    }
+    let oracle = Evaluation::run(graph, &arrays);
+    check_cuda(graph, &arrays, &tensors, &oracle, 1e-5);
+}
+
 /// Checks that NaN in any parameter of `build` shows in the result, and that there is none without.
 pub(crate) fn check_nan_shows(build: impl Fn(&mut Graph) -> Result<Value, GraphError>) {
     let mut graph = Graph::new();
