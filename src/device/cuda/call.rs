@@ -3,6 +3,7 @@
 use super::kernel::{DevicePtr, Kernel, KernelParams, Launch};
 use crate::device::DeviceError;
 use crate::graph::TensorType;
+use crate::ops::Op;
 use crate::tensor::DType;
 
 /// What launches depend on beside shapes.
@@ -73,6 +74,13 @@ pub(crate) trait CudaOperator {
         unreachable!("only ops with a packed operand are asked to pack")
     }
 
+    /// Whether the launches of this op can do the work of `producer` as well. It is asked where this op is the first to
+    /// use a result of `producer`, and has all its inputs; `inputs` are this op's.
+    fn takes_over(&self, producer: &Op, inputs: &[TensorType]) -> bool {
+        let _ = (producer, inputs);
+        false
+    }
+
     /// Launches what computes all results, reading inputs and overwriting outputs, whatever they held.
     ///
     /// # Errors
@@ -112,6 +120,7 @@ pub(crate) struct ConstantPool {
 /// The operands of a step, and the list its launches are added to.
 pub(crate) struct CudaCall<'a> {
     pub(super) name: &'static str,
+    pub(super) taken_over: Option<&'a Op>,
     pub(super) inputs: &'a [CudaOperand],
     pub(super) outputs: &'a [CudaOperand],
     pub(super) workspace: DevicePtr,
@@ -170,6 +179,12 @@ impl CudaCall<'_> {
     /// The packed form of the operand named by `packed_operand`.
     pub fn packed(&self) -> DevicePtr {
         self.packed
+    }
+
+    /// The op whose work these launches do as well, as [`CudaOperator::takes_over`] offered. Its results are among the
+    /// inputs, to be written.
+    pub fn taken_over(&self) -> Option<&Op> {
+        self.taken_over
     }
 
     /// What launches depend on beside shapes.

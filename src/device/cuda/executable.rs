@@ -13,6 +13,7 @@ use super::{CudaDevice, CudaError, WORKSPACE_ALIGNMENT};
 use crate::device::packing::{PackingPlan, parameter, types};
 use crate::device::{DeviceError, Executable, MemoryReport};
 use crate::graph::{BindingKind, Location, Plan, Step, Value};
+use crate::ops::Op;
 use crate::tensor::{DType, TensorMap};
 
 /// What is packed in a plan; sizes in bytes.
@@ -142,6 +143,27 @@ pub struct CudaExecutable {
     memory: MemoryReport,
 }
 
+/// For each step the later one, if any, whose launches do its work as well: the first user of its results. They and its
+/// inputs keep their places until then.
+fn takers(plan: &Plan) -> Vec<Option<usize>> {
+    let mut takers = vec![None; plan.steps.len()];
+    for (index, step) in plan.steps.iter().enumerate() {
+        let uses = |user: &Step| user.inputs.iter().any(|v| step.outputs.contains(v));
+        let Some(distance) = plan.steps[index + 1..].iter().position(uses) else {
+            continue;
+        };
+        let taker = index + 1 + distance;
+        let user = &plan.steps[taker];
+        let has_inputs = step.inputs.iter().all(|v| user.inputs.contains(v));
+        // One step takes over one other.
+        if has_inputs && !takers.contains(&Some(taker)) {
+            let inputs = types(plan, &user.inputs);
+            takers[index] = (user.op.cuda().takes_over(&step.op, &inputs)).then_some(taker);
+        }
+    }
+    takers
+}
+
 /// Collects the launches of a plan.
 pub(super) struct Lowering<'a> {
     pub device: &'a CudaDevice,
@@ -158,9 +180,17 @@ pub(super) struct Lowering<'a> {
 impl Lowering<'_> {
     /// Collects the launches of all steps.
     pub fn run(&mut self) -> Result<(), DeviceError> {
+        let takers = takers(self.plan);
+        let mut taken_over = vec![None; self.plan.steps.len()];
         for group in groups(self.plan, self.device.options.group) {
             match group[..] {
-                [index] => self.step(index, &self.plan.steps[index])?,
+                [index] => {
+                    let step = &self.plan.steps[index];
+                    match takers[index] {
+                        Some(taker) => taken_over[taker] = Some(&step.op),
+                        None => self.step(index, step, taken_over[index])?,
+                    }
+                }
                 _ => self.together(&group)?,
             }
         }
@@ -183,6 +213,7 @@ impl Lowering<'_> {
             outputs: &[],
             workspace: DevicePtr::NULL,
             packed: DevicePtr::NULL,
+            taken_over: None,
             target: &self.device.target,
             constants: &mut self.constants,
             launches: &mut self.each,
@@ -190,7 +221,12 @@ impl Lowering<'_> {
         first.op.cuda().launch_together(&mut call, &inputs)
     }
 
-    fn step(&mut self, index: usize, step: &Step) -> Result<(), DeviceError> {
+    fn step(
+        &mut self,
+        index: usize,
+        step: &Step,
+        taken_over: Option<&Op>,
+    ) -> Result<(), DeviceError> {
         let (plan, target) = (self.plan, &self.device.target);
         let inputs = self.addresses.operands(plan, &step.inputs);
         let outputs = self.addresses.operands(plan, &step.outputs);
@@ -211,6 +247,7 @@ impl Lowering<'_> {
         };
         let mut call = CudaCall {
             name: step.op.operator().name(),
+            taken_over,
             inputs: &inputs,
             outputs: &outputs,
             workspace,

@@ -8,6 +8,7 @@ use crate::device::cuda::params::{
 };
 use crate::device::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, Target, element};
 use crate::graph::TensorType;
+use crate::ops::Op;
 use crate::ops::channel_tiles::{ChannelTiles, SECTOR_BYTES};
 use crate::ops::partial_sums::partial_sums;
 
@@ -73,10 +74,28 @@ impl CudaOperator for GroupNormStats {
 }
 
 impl CudaOperator for GroupNorm {
+    /// The statistics, where a block sees whole groups.
+    fn takes_over(&self, producer: &Op, inputs: &[TensorType]) -> bool {
+        let tiles = group_tiles(&inputs[0], self.groups);
+        let whole = tiles.slabs * tiles.parts == 1;
+        matches!(producer, Op::GroupNormStats(stats) if stats.groups == self.groups && whole)
+    }
+
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
         let x = call.in_type(0);
-        let tiles = ChannelTiles::of_rows(x).for_each_element(call.target().multiprocessors);
-        let kernel = kernel("group_norm.cu", "group_norm", x, &tiles);
+        let (entry, tiles, eps) = match call.taken_over() {
+            Some(Op::GroupNormStats(stats)) => (
+                "group_norm_whole",
+                group_tiles(x, self.groups),
+                stats.eps,
+            ),
+            _ => {
+                let multiprocessors = call.target().multiprocessors;
+                let tiles = ChannelTiles::of_rows(x).for_each_element(multiprocessors);
+                ("group_norm", tiles, 0.0)
+            }
+        };
+        let kernel = kernel("group_norm.cu", entry, x, &tiles);
         let optional =
             |index: Option<usize>| index.map_or(DevicePtr::NULL, |index| call.input(index));
         let params = GroupNormParams {
@@ -96,6 +115,7 @@ impl CudaOperator for GroupNorm {
             parts: tiles.parts as i32,
             slab: tiles.slab as i32,
             swish: i32::from(self.swish),
+            eps,
         };
         call.launch(kernel, tiles.grid(), tiles.block(), 0, &params);
         Ok(())
