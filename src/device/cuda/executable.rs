@@ -184,10 +184,13 @@ impl Lowering<'_> {
         let mut taken_over = vec![None; self.plan.steps.len()];
         for group in groups(self.plan, self.device.options.group) {
             match group[..] {
-                [index] => match takers[index] {
-                    Some(taker) => taken_over[taker] = Some(&self.plan.steps[index].op),
-                    None => self.step(index, &self.plan.steps[index], taken_over[index])?,
-                },
+                [index] => {
+                    let step = &self.plan.steps[index];
+                    match takers[index] {
+                        Some(taker) => taken_over[taker] = Some(&step.op),
+                        None => self.step(index, step, taken_over[index])?,
+                    }
+                }
                 _ => self.together(&group)?,
             }
         }
@@ -210,6 +213,7 @@ impl Lowering<'_> {
             outputs: &[],
             workspace: DevicePtr::NULL,
             packed: DevicePtr::NULL,
+            taken_over: None,
             target: &self.device.target,
             constants: &mut self.constants,
             launches: &mut self.each,

@@ -71,6 +71,15 @@ fn step(trainer: &mut Trainer) -> StepReport {
     trainer.report().unwrap()
 }
 
+/// Everything that the next step depends on.
+fn state(trainer: &Trainer) -> (BTreeMap<String, TensorMap>, Vec<(String, i64)>) {
+    let owned = |part: Result<(&'static str, TensorMap), DeviceError>| {
+        let (part, tensors) = part.unwrap();
+        (part.to_owned(), tensors)
+    };
+    (trainer.parts().map(owned).collect(), trainer.counters().unwrap())
+}
+
 fn scale(trainer: &Trainer) -> f32 {
     trainer.executable.read(names::LOSS_SCALE).unwrap()[0]
 }
