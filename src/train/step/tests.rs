@@ -69,7 +69,10 @@ fn state(trainer: &Trainer) -> (BTreeMap<String, TensorMap>, Vec<(String, i64)>)
         let (part, tensors) = part.unwrap();
         (part.to_owned(), tensors)
     };
-    (trainer.parts().map(owned).collect(), trainer.counters().unwrap())
+    (
+        trainer.parts().map(owned).collect(),
+        trainer.counters().unwrap(),
+    )
 }
 
 fn scale(trainer: &Trainer) -> f32 {
