@@ -168,6 +168,8 @@ pub(super) struct Block {
 /// How far a block got.
 pub(super) enum BlockOutcome {
     Done,
+    /// It can't go on: whether its fault is a race is up to other blocks.
+    Parked,
     /// It may be waiting for other blocks.
     Yield,
 }
@@ -304,7 +306,7 @@ impl Block {
                 // Only another block can still be the writer.
                 if runnable == 0 {
                     return if trouble.elsewhere {
-                        Ok(BlockOutcome::Yield)
+                        Ok(BlockOutcome::Parked)
                     } else {
                         Err(self.fault(launch, *first, trouble))
                     };

@@ -349,19 +349,25 @@ fn work(
                     none => *none = Some(block),
                 }
             }
-            Ok(BlockOutcome::Yield) => {
+            Ok(outcome @ (BlockOutcome::Yield | BlockOutcome::Parked)) => {
                 if std::mem::take(&mut block.state.changes) > 0 {
                     q.generation += 1;
                     q.stuck = 0;
                 }
-                if block.generation == q.generation {
+                let parked = matches!(outcome, BlockOutcome::Parked);
+                if block.generation != q.generation {
+                    block.generation = q.generation;
+                    block.yields = 0;
+                } else if !parked {
                     block.yields += 1;
                     if block.yields == STUCK_YIELDS {
                         q.stuck += 1;
                     }
-                } else {
-                    block.generation = q.generation;
-                    block.yields = 0;
+                }
+                // Another try would change nothing.
+                if parked && block.yields < STUCK_YIELDS {
+                    block.yields = STUCK_YIELDS;
+                    q.stuck += 1;
                 }
                 // After a fault no block beyond it starts any more.
                 let to_start = q.total.min(first_fault.load(SeqCst));

@@ -1640,11 +1640,10 @@ impl Lowering<'_> {
                     if let Operand::Name { name, offset: 0 } = a
                         && self.register(name).is_none()
                         && let Some((special, wide)) = Self::special(name)
+                        && wide.bytes() == 4
                     {
-                        if wide.bytes() == 4 {
-                            self.push(Op::Special(Reg::W(d), special));
-                            return Ok(Class::Move);
-                        }
+                        self.push(Op::Special(Reg::W(d), special));
+                        return Ok(Class::Move);
                     }
                     let a = self.s32(a, ty)?;
                     self.alu(map1(d, a, |a: u32| a));
