@@ -1,7 +1,7 @@
 //! Packs `kernels/` into the binary and writes the Rust twin of every kernel's parameter struct.
 //!
-//! A struct whose name ends in `Params` is declared once, in CUDA, with one field per line: pointers, `float`, `int`,
-//! `unsigned`, `long long`, `unsigned long long`, and arrays of them. Its twin has the same fields; its size is
+//! A struct whose name ends in `Params` is declared once, in CUDA, with one field per line: pointers, `float`, `double`,
+//! `int`, `unsigned`, `long long`, `unsigned long long`, and arrays of them. Its twin has the same fields; its size is
 //! asserted by the CUDA compiler too, so the two sides cannot drift.
 
 use std::fmt::Write as _;
@@ -138,13 +138,14 @@ impl Field {
         } else {
             match ty {
                 "float" => ("f32", 4),
+                "double" => ("f64", 8),
                 "int" => ("i32", 4),
                 "unsigned" => ("u32", 4),
                 "long long" => ("i64", 8),
                 "unsigned long long" => ("u64", 8),
                 _ => {
                     return Err(
-                        "the type is none of pointer, float, int, unsigned, (unsigned) long long",
+                        "the type is none of pointer, float, double, int, unsigned, (unsigned) long long",
                     );
                 }
             }

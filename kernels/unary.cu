@@ -5,7 +5,7 @@
 // Traffic     16-byte accesses: reads x (and dy) once, writes y once; overwrites y.
 // In place    y may be x or dy: each thread reads its elements before it writes them.
 // Takes       any count.
-// Registers <= 40
+// Registers <= 48
 #include "common/functions.cuh"
 #include "common/types.cuh"
 

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use medfusion::data::png::{Image8, write};
 use medfusion::tensor::TensorMap;
-use medfusion::tensor::philox::{Purpose, fill_normal, fill_uniform, stream_key};
+use medfusion::tensor::philox::{Purpose, fill_normal, stream_key};
 use medfusion::train::run_file::{ClassifierRun, DiffusionRun, Override, Run, VaeRun, parse};
 use medfusion::train::state::newest;
 use medfusion::train::step::Trainer;
@@ -16,40 +15,9 @@ use medfusion::train::{Event, TrainError, Watch, classifier, diffusion, names, v
 use medfusion::{Device, DeviceChoice, Model, Sampler};
 use tempfile::TempDir;
 
-const SIDE: usize = 16;
+mod made_up;
 
-/// Class folders `bright` and `dark` below `train/` and `test/`: a blob of either kind on noise.
-fn images(folder: &Path, per_class: usize) {
-    let key = stream_key(3, Purpose::Test);
-    for (split, offset) in [("train", 0), ("test", 1000)] {
-        for (class, level) in [("bright", 220.0), ("dark", 40.0)] {
-            let target = folder.join(split).join(class);
-            fs::create_dir_all(&target).unwrap();
-            for k in 0..per_class {
-                let mut noise = vec![0.0; SIDE * SIDE * 3];
-                let number = (offset + k) as u64 + if class == "dark" { 500 } else { 0 };
-                fill_uniform(key, number, 0, &mut noise);
-                let values = noise
-                    .iter()
-                    .enumerate()
-                    .map(|(i, v)| {
-                        let (y, x) = (i / 3 / SIDE, i / 3 % SIDE);
-                        let inside = y.abs_diff(SIDE / 2) + x.abs_diff(4 + k % 8) < 6;
-                        let value = if inside { level } else { 128.0 };
-                        (value + 20.0 * (v - 0.5)) as u8
-                    })
-                    .collect();
-                let image = Image8 {
-                    width: SIDE,
-                    height: SIDE,
-                    channels: 3,
-                    values,
-                };
-                write(&target.join(format!("{k:03}.png")), &image, &[]).unwrap();
-            }
-        }
-    }
-}
+use made_up::{SIDE, images};
 
 struct Fixture {
     _dir: TempDir,

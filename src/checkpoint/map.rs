@@ -10,7 +10,7 @@ use super::Problem;
 use crate::tensor::Storage;
 
 /// A shared, read-only view of a whole file.
-pub(super) type SharedBytes = Arc<dyn Storage>;
+pub(crate) type SharedBytes = Arc<dyn Storage>;
 
 /// A mapped file.
 struct MappedFile(Mmap);
@@ -36,7 +36,7 @@ impl Storage for MappedFile {
 }
 
 /// Maps the regular file at `path`.
-pub(super) fn map_file(path: &Path) -> Result<SharedBytes, Problem> {
+pub(crate) fn map_file(path: &Path) -> Result<SharedBytes, Problem> {
     let file = File::open(path).map_err(Problem::io("open"))?;
     let metadata = file.metadata().map_err(Problem::io("read"))?;
     if !metadata.is_file() {

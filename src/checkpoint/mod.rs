@@ -23,6 +23,7 @@ mod hashed;
 mod infer;
 mod inspect;
 mod map;
+pub(crate) use map::map_file;
 mod names;
 mod open;
 pub mod pickle;

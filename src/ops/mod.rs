@@ -2,9 +2,9 @@
 //! (`mod.rs`), its naive `f64` definition (`reference.rs`), its CPU kernel (`cpu.rs`) and tests.
 
 mod channel_tiles;
-mod cuda_pending;
 mod partial_sums;
 mod strides;
+mod sums;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -119,6 +119,7 @@ ops! {
     group_norm::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats},
     layer_norm::{LayerNorm, LayerNormInputGrad, LayerNormParamGrad},
     linear::{Linear, LinearInputGrad, LinearWeightGrad},
+    loss_scale::{LossScale},
     optimizer::{Adam, Ema},
     philox_normal::{PhiloxNormal},
     pixel_loss::{PixelLoss, PixelLossGrad},

@@ -68,12 +68,25 @@ pub(crate) fn check_len(call: &CudaCall<'_>, len: usize) -> Result<(), DeviceErr
     }
 }
 
+/// The largest unit, in bytes, that divides all `extents` (in bytes): 16, 8, 4 or 2.
+pub(crate) fn common_unit(extents: impl IntoIterator<Item = usize>) -> usize {
+    let bits = extents.into_iter().fold(16, |bits, extent| bits | extent);
+    1 << bits.trailing_zeros()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn axis<const N: usize>(extent: usize, strides: [usize; N]) -> Axis<N> {
         Axis { extent, strides }
+    }
+
+    #[test]
+    fn units_divide_all_extents() {
+        assert_eq!(common_unit([32, 0, 160]), 16);
+        assert_eq!(common_unit([32, 40]), 8);
+        assert_eq!(common_unit([6, 32]), 2);
     }
 
     #[test]

@@ -71,7 +71,7 @@ fn prepare(
     let labels = g.input(names::LABELS, [batch], DType::I32)?;
     let loss = g.cross_entropy(logits, labels)?;
     g.output(names::LOSS, loss);
-    let options = step_options(&run.optimizer, &run.ema, &run.train);
+    let options = step_options(&run.optimizer, &run.ema, &run.train, &run.device);
     let training = TrainingGraph::new(g, loss, options)?;
     let compiled = training.compile(&device, budget_bytes(&run.device))?;
     Ok((training, compiled, device))
@@ -112,7 +112,7 @@ pub fn train(
             run.model, run.train.batch, run.train.accumulate
         ),
     ]);
-    let session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
+    let mut session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
     let parameters: Vec<(String, Vec<usize>)> = training
         .gradients
         .iter()

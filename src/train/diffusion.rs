@@ -110,6 +110,19 @@ fn loss_graph(
     Ok((g, loss))
 }
 
+/// The step of a run that noises images themselves.
+#[cfg(test)]
+pub(super) fn training_graph(
+    run: &DiffusionRun,
+    classes: usize,
+) -> Result<TrainingGraph, TrainError> {
+    let space = Space::new(run, None);
+    let unet = run.model.config(space.shape[2], classes, &run.diffusion);
+    let (graph, loss) = loss_graph(run, &unet, &space, run.train.batch)?;
+    let options = step_options(&run.optimizer, &run.ema, &run.train, &run.device);
+    Ok(TrainingGraph::new(graph, loss.total, options)?)
+}
+
 /// A planned run.
 struct Planned {
     training: TrainingGraph,
@@ -130,7 +143,7 @@ fn prepare(run: &DiffusionRun, classes: usize) -> Result<Planned, TrainError> {
     let unet = run.model.config(space.shape[2], classes, &run.diffusion);
     unet.validate()?;
     let (graph, loss) = loss_graph(run, &unet, &space, run.train.batch)?;
-    let options = step_options(&run.optimizer, &run.ema, &run.train);
+    let options = step_options(&run.optimizer, &run.ema, &run.train, &run.device);
     let training = TrainingGraph::new(graph, loss.total, options)?;
     let compiled = training.compile(&device, budget_bytes(&run.device))?;
     Ok(Planned {
@@ -180,7 +193,7 @@ pub fn train(
             run.model, run.train.batch, run.train.accumulate
         ),
     ]);
-    let session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
+    let mut session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
     let transform = run.data.transform()?;
     let options = run.data.training_loader(run.train.batch, run.train.seed)?;
     let source = Source {

@@ -28,6 +28,10 @@ pub const STEP: &str = "step";
 pub const LABEL_STEP: &str = "label_step";
 /// State: averages done.
 pub const EMA_STEP: &str = "ema_step";
+/// State: factor on the loss of an f16 step, a scalar.
+pub const LOSS_SCALE: &str = "loss_scale";
+/// State: steps since that factor changed, `i32[1]`.
+pub const GOOD_STEPS: &str = "loss_scale.good_steps";
 /// State: prefix of first moments.
 pub const ADAM_M: &str = "adam.m.";
 /// State: prefix of second moments.
@@ -42,5 +46,7 @@ pub const GRAD_NORM: &str = "grad_norm";
 pub const GRAD_NORMS: &str = "grad_norms";
 /// Output: 1 if the gradient is finite.
 pub const FINITE: &str = "finite";
+/// Output: 1 if the gradient overflowed because of the factor on the loss, so that the step was skipped.
+pub const OVERFLOW: &str = "overflow";
 /// Output: the loss.
 pub const LOSS: &str = "loss";

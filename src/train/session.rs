@@ -1,5 +1,6 @@
 //! The loop around a training step: data in, losses out, measurements, pictures, checkpoints, and the way back.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -9,7 +10,7 @@ use serde_json::json;
 use super::error::TrainError;
 use super::names;
 use super::run_file::sections::{Optimizer, Train};
-use super::state::{CheckpointFolder, Progress, TrainState};
+use super::state::{CheckpointFolder, Progress, StateError, TrainState};
 use super::step::{Trainer, TrainingGraph};
 use super::tensorboard::EventWriter;
 use crate::data::Position;
@@ -193,7 +194,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Also [`TrainError::Interrupted`], after saving, if the watcher breaks.
     pub fn run(
-        &self,
+        &mut self,
         task: &mut dyn Task,
         training: &TrainingGraph,
         compiled: Compiled,
@@ -213,9 +214,11 @@ impl<'a> Session<'a> {
             elapsed_s: 0.0,
             best: None,
         };
-        if let Some(state) = &self.resumed {
+        if let Some(state) = &mut self.resumed {
             trainer.restore(&state.parts, |name| state.extra["counters"][name].as_i64())?;
             progress = state.progress.clone();
+            // The step has its own copy; mapped files that are rotated away would hold their place on the disk.
+            state.parts.clear();
         }
         let executable = trainer.executable();
         if executable.has(names::SEED) {
@@ -342,6 +345,9 @@ impl<'a> Session<'a> {
             }
             let loss = trainer.executable().output(names::LOSS)?[0];
             let report = trainer.report()?;
+            if report.overflow {
+                tracing::debug!("step {}: the scaled gradient overflowed", step + 1);
+            }
             if !loss.is_finite() || report.not_finite.is_some() {
                 let what = match report.not_finite {
                     Some(name) => format!("the gradient of `{name}`"),
@@ -390,7 +396,7 @@ impl<'a> Session<'a> {
         is_best: bool,
         watch: Watch<'_>,
     ) -> Result<(), TrainError> {
-        let (parts, counters) = trainer.state()?;
+        let counters = trainer.counters()?;
         let mut progress = progress.clone();
         let counter = |name: &str| counters.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
         progress.ema_updates = counter(names::EMA_STEP).unwrap_or(0) as u64;
@@ -399,12 +405,14 @@ impl<'a> Session<'a> {
             .map(|(name, value)| (name, value.into()))
             .collect();
         let step = progress.step;
-        let state = TrainState {
-            progress,
-            parts,
-            extra: json!({ "counters": counters, "identity": self.identity }),
-        };
-        let folder = self.checkpoints.save(&state, is_best)?;
+        let extra = json!({ "counters": counters, "identity": self.identity });
+        let parts = trainer.parts().map(|part| match part {
+            Ok((name, tensors)) => Ok((name.to_owned(), Cow::Owned(tensors))),
+            Err(error) => Err(StateError::Unstorable(error.to_string())),
+        });
+        let folder = self
+            .checkpoints
+            .save_parts(&progress, &extra, parts, is_best)?;
         let _ = watch(&Event::Saved { step, folder });
         Ok(())
     }

@@ -5,11 +5,14 @@
 //!
 //! ```text
 //! inputs   what the loss reads, learning_rate, [first_pass, apply] with accumulation, [labels_kept]
-//! state    weights, adam.m.*, adam.v.*, [ema.*], [sum.*] with accumulation, step, [label_step], [ema_step]
-//! outputs  what the loss says, grad_norm, grad_norms, finite
+//! state    weights, adam.m.*, adam.v.*, [ema.*], [sum.*] with accumulation, step, [label_step], [ema_step],
+//!          [loss_scale, loss_scale.good_steps] with loss scaling
+//! outputs  what the loss says, grad_norm, grad_norms, finite, [overflow] with loss scaling
 //! ```
 //!
-//! If a gradient is not finite, nothing is updated: the state stays that of the step before.
+//! If a gradient is not finite, nothing is updated: the state stays that of the step before. With loss scaling, for
+//! activations in f16, the backward pass starts at a power of two that is taken off the gradients before anything else is
+//! done with them; a step whose gradient overflows lowers it and is skipped, without the host.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +22,7 @@ use super::names;
 use crate::device::{Compiled, Device, DeviceError, Executable, MemoryReport, OverBudget};
 use crate::graph::{Graph, GraphError, Value};
 use crate::model::lpips;
+use crate::ops::LossScale;
 use crate::ops::optimizer::{AdamConfig, AdamOperands};
 use crate::tensor::{DType, Tensor, TensorMap};
 
@@ -32,6 +36,8 @@ pub struct StepOptions {
     pub ema: Option<EmaOptions>,
     /// Passes whose gradients are averaged into one update.
     pub accumulate: usize,
+    /// Keep gradients in the range of f16 by a factor on the loss that adapts, see [`LossScale`].
+    pub loss_scaling: bool,
 }
 
 /// See [`crate::ops::Ema`].
@@ -69,7 +75,15 @@ impl TrainingGraph {
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
         let values: Vec<Value> = parameters.iter().map(|&(_, value)| value).collect();
-        let grads = g.gradients(loss, &values)?;
+        let scale = match options.loss_scaling {
+            true => Some(g.state(names::LOSS_SCALE, [], DType::F32)?),
+            false => None,
+        };
+        let scaled_loss = match scale {
+            Some(scale) => g.mul(loss, scale)?,
+            None => loss,
+        };
+        let grads = g.gradients(scaled_loss, &values)?;
         let (mut trained, mut gradients) = (Vec::new(), Vec::new());
         for ((name, parameter), grad) in parameters.into_iter().zip(grads) {
             if let Some(grad) = grad {
@@ -98,15 +112,21 @@ impl TrainingGraph {
                 *grad = sum;
             }
         }
-        let norms = g.global_norm(&grads, options.max_norm)?;
+        let norms = match scale {
+            Some(scale) => g.scaled_global_norm(&grads, scale, options.max_norm)?,
+            None => g.global_norm(&grads, options.max_norm)?,
+        };
         g.output(names::GRAD_NORM, norms.total);
         g.output(names::GRAD_NORMS, norms.each);
         g.output(names::FINITE, norms.finite);
         let mut gate = norms.finite;
+        let mut last_pass = None;
         if accumulates {
             let apply = g.input(names::APPLY, [], DType::F32)?;
             gate = g.mul(gate, apply)?;
+            last_pass = Some(apply);
         }
+        let has_factor = scale.is_some() || options.max_norm.is_finite();
 
         let learning_rate = g.input(names::LEARNING_RATE, [], DType::F32)?;
         let step = g.state(names::STEP, [1], DType::I32)?;
@@ -136,7 +156,7 @@ impl TrainingGraph {
                 moments,
                 learning_rate,
                 step,
-                clip: options.max_norm.is_finite().then_some(norms.clip_factor),
+                clip: has_factor.then_some(norms.clip_factor),
                 gate: Some(own_gate),
             };
             g.adam(options.adam, operands)?;
@@ -152,6 +172,11 @@ impl TrainingGraph {
         }
         if let Some(counter) = ema_step {
             g.increment_if(counter, gate)?;
+        }
+        if let Some(scale) = scale {
+            let good = g.state(names::GOOD_STEPS, [1], DType::I32)?;
+            let overflow = g.loss_scale(scale, good, norms.finite, last_pass)?;
+            g.output(names::OVERFLOW, overflow);
         }
         Ok(Self {
             graph: g,
@@ -198,6 +223,10 @@ impl TrainingGraph {
             parameters,
             options: self.options,
         };
+        if self.options.loss_scaling {
+            let first = [LossScale::FIRST];
+            trainer.executable.write(names::LOSS_SCALE, &first)?;
+        }
         if self.options.ema.is_some() {
             for (name, _) in trainer.parameters.clone() {
                 let values = trainer.executable.read(&name)?;
@@ -237,8 +266,10 @@ pub enum StepError {
 pub struct StepReport {
     /// Norm of the whole gradient before clipping.
     pub grad_norm: f32,
-    /// The first parameter whose gradient is not finite.
+    /// The first parameter whose gradient is not finite, if that is no overflow.
     pub not_finite: Option<String>,
+    /// The gradient overflowed because of the factor on the loss. The factor is lower now and the update was skipped.
+    pub overflow: bool,
 }
 
 /// A training step with its memory: weights, moments, averages, counters.
@@ -255,9 +286,6 @@ const PARTS: [(&str, &str); 4] = [
     ("adam-v", names::ADAM_V),
     ("ema", names::EMA),
 ];
-
-/// Tensors by part, and counters by name.
-pub type StepState = (BTreeMap<String, TensorMap>, Vec<(String, i64)>);
 
 /// Counters of the device.
 const COUNTERS: [&str; 3] = [names::STEP, names::LABEL_STEP, names::EMA_STEP];
@@ -313,7 +341,9 @@ impl Trainer {
     /// If the device fails.
     pub fn report(&self) -> Result<StepReport, DeviceError> {
         let grad_norm = self.executable.output(names::GRAD_NORM)?[0];
-        let not_finite = if grad_norm.is_finite() {
+        let overflow =
+            self.options.loss_scaling && self.executable.output(names::OVERFLOW)?[0] != 0.0;
+        let not_finite = if grad_norm.is_finite() || overflow {
             None
         } else {
             let each = self.executable.output(names::GRAD_NORMS)?;
@@ -323,6 +353,7 @@ impl Trainer {
         Ok(StepReport {
             grad_norm,
             not_finite,
+            overflow,
         })
     }
 
@@ -355,17 +386,23 @@ impl Trainer {
         })
     }
 
-    /// Everything that the next step depends on: tensors by part, and counters.
+    /// The tensors that the next step depends on, by part. A part is copied when the iterator comes to it: together they
+    /// are as large as the step's own state.
     ///
     /// # Errors
     /// If the device fails.
-    pub fn state(&self) -> Result<StepState, DeviceError> {
-        let mut parts = BTreeMap::new();
-        for (part, prefix) in PARTS {
-            if prefix != names::EMA || self.options.ema.is_some() {
-                parts.insert(part.to_owned(), self.part(prefix)?);
-            }
-        }
+    pub fn parts(&self) -> impl Iterator<Item = Result<(&'static str, TensorMap), DeviceError>> {
+        let kept = PARTS
+            .into_iter()
+            .filter(|(_, prefix)| *prefix != names::EMA || self.options.ema.is_some());
+        kept.map(|(part, prefix)| Ok((part, self.part(prefix)?)))
+    }
+
+    /// The counters that the next step depends on, by name.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn counters(&self) -> Result<Vec<(String, i64)>, DeviceError> {
         let mut counters = Vec::new();
         for name in COUNTERS {
             if self.executable.has(name) {
@@ -373,10 +410,17 @@ impl Trainer {
                 counters.push((name.to_owned(), value));
             }
         }
-        Ok((parts, counters))
+        if self.options.loss_scaling {
+            // Powers of two from 1 to 2^24.
+            let scale = self.executable.read(names::LOSS_SCALE)?[0] as i64;
+            let good = i64::from(self.executable.read_i32(names::GOOD_STEPS)?[0]);
+            counters.push((names::LOSS_SCALE.to_owned(), scale));
+            counters.push((names::GOOD_STEPS.to_owned(), good));
+        }
+        Ok(counters)
     }
 
-    /// Puts back what [`Trainer::state`] gave.
+    /// Puts back what [`Trainer::parts`] and [`Trainer::counters`] gave.
     ///
     /// # Errors
     /// If a tensor or counter is missing or of another shape.
@@ -408,6 +452,7 @@ impl Trainer {
                     source,
                 })?;
                 self.executable.write(&format!("{prefix}{name}"), &values)?;
+                tensor.release();
             }
         }
         for name in COUNTERS {
@@ -418,6 +463,19 @@ impl Trainer {
                 self.executable.write_i32(name, &[value])?;
             }
         }
+        // A run that had no scale finds its own.
+        if self.options.loss_scaling
+            && let (Some(scale), Some(good)) =
+                (counter(names::LOSS_SCALE), counter(names::GOOD_STEPS))
+        {
+            let missing = |_| StepError::Missing(names::GOOD_STEPS.to_owned());
+            let good = i32::try_from(good).map_err(missing)?;
+            self.executable.write(names::LOSS_SCALE, &[scale as f32])?;
+            self.executable.write_i32(names::GOOD_STEPS, &[good])?;
+        }
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,7 +40,9 @@ pub(super) fn step_options(
     optimizer: &sections::Optimizer,
     ema: &sections::Ema,
     train: &sections::Train,
+    device: &sections::Device,
 ) -> StepOptions {
+    let precision = device.precision.parse();
     StepOptions {
         adam: AdamConfig {
             beta1: optimizer.betas[0],
@@ -57,6 +59,8 @@ pub(super) fn step_options(
             power: ema.power,
         }),
         accumulate: train.accumulate,
+        // The range of bf16 is that of f32.
+        loss_scaling: matches!(precision, Ok(Precision::F16 | Precision::F16Fast)),
     }
 }
 

@@ -68,7 +68,7 @@ pub fn training_graph(run: &VaeRun) -> Result<TrainingGraph, TrainError> {
     if let Some([term, _]) = loss.outputs[0].perceptual {
         g.output("loss/perceptual", term);
     }
-    let options = step_options(&run.optimizer, &run.ema, &run.train);
+    let options = step_options(&run.optimizer, &run.ema, &run.train, &run.device);
     Ok(TrainingGraph::new(g, loss.total, options)?)
 }
 
@@ -97,7 +97,7 @@ pub fn train(run: &VaeRun, out: &Path, resume: bool, watch: Watch<'_>) -> Result
             run.model, run.train.batch, run.train.accumulate
         ),
     ]);
-    let session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
+    let mut session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
     let config = run.model.config(run.data.channels);
     let initial = initial_weights(&vae_parameters(&config), run.train.seed);
     let kept = untrained(&initial, &training);

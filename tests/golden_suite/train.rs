@@ -279,6 +279,7 @@ fn diffusion_steps(case: &Case, report: &mut Report) -> Result<(), Failed> {
                 power: Ema::POWER,
             }),
             accumulate: 1,
+            loss_scaling: false,
         };
         let mut training = TrainingGraph::new(graph, loss.total, options)?;
         if gradients {
@@ -447,6 +448,7 @@ pub fn run_vae_steps(case: &Case) -> Result<(), Failed> {
         max_norm: f32::INFINITY,
         ema: None,
         accumulate: 1,
+        loss_scaling: false,
     };
     let mut training = TrainingGraph::new(g, loss.total, options)?;
     for (name, grad) in training.gradients.clone() {

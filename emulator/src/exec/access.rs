@@ -55,6 +55,8 @@ impl Run<'_, '_> {
     ) -> Box<Trouble> {
         let mut t = self.trouble(g, kind, lane as u32, message);
         t.address = Some(address);
+        t.early = kind == FaultKind::Uninitialized && !matches!(space, Space::Local | Space::Param);
+        t.elsewhere = t.early && space != Space::Shared && self.launch.race.is_some();
         t.allocation = match space {
             Space::Shared => Some(self.shared_variable(address)),
             Space::Local => Some(format!(
@@ -87,7 +89,7 @@ impl Run<'_, '_> {
         let used = self.launch.module.shared().iter().zip(&k.shared_offsets);
         for (v, at) in used {
             let (start, size) = (u64::from(*at), v.size);
-            if !v.dynamic && offset >= start && offset < start + size {
+            if !v.dynamic && *at != crate::ir::UNUSED && offset >= start && offset < start + size {
                 return format!(
                     "shared `{}` of {} bytes, offset {}",
                     v.name,
@@ -229,6 +231,15 @@ impl Run<'_, '_> {
                         {
                             let message =
                                 format!("{bytes} bytes read, of which some were never written");
+                            if let Some(race) = &self.launch.race {
+                                // Whoever writes them without order meets this read.
+                                let who = Who {
+                                    clocks: &self.block.clocks,
+                                    warp: self.warp.index as usize,
+                                    lane: lane as u32,
+                                };
+                                race.read(a[lane], bytes, who, Access::default());
+                            }
                             return Err(self.bad_access(
                                 g,
                                 FaultKind::Uninitialized,

@@ -8,7 +8,7 @@ use super::run::{Result, Run, classify};
 use super::warp::Group;
 use crate::arith::float::{self, HalfMode, Mode, Round};
 use crate::check::FaultKind;
-use crate::check::race::{Access, Gathered};
+use crate::check::race::{Access, Gathered, Verdict};
 use crate::ir::code::{Address, Atomic, AtomicOp, Mbarrier, Space};
 use crate::memory::SHARED_WINDOW;
 use crate::ptx::ast::Type;
@@ -156,6 +156,7 @@ impl Run<'_, '_> {
                         if this.launch.shadow_shared {
                             let access = Access { strong: true, swap };
                             let block = &mut *this.block;
+                            let mut early = Verdict::Fine;
                             if reads {
                                 let v = block.shadow.read(
                                     &block.clocks,
@@ -165,7 +166,12 @@ impl Run<'_, '_> {
                                     Some(lane as u32),
                                     access,
                                 );
-                                this.judge(g, v, lane, at[lane], "updated")?;
+                                // Whoever writes it without order meets this update.
+                                if v == Verdict::Uninit {
+                                    early = v;
+                                } else {
+                                    this.judge(g, v, lane, at[lane], "updated")?;
+                                }
                             }
                             let block = &mut *this.block;
                             let clocks = &block.clocks;
@@ -180,6 +186,7 @@ impl Run<'_, '_> {
                                 || false,
                             );
                             this.judge(g, v, lane, at[lane], "updated")?;
+                            this.judge(g, early, lane, at[lane], "updated")?;
                         }
                         let memory = this.block.shared_slice_mut();
                         let mut raw = [0u8; 8];

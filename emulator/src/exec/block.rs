@@ -118,6 +118,8 @@ impl BlockState {
             address: None,
             allocation: None,
             message,
+            early: false,
+            elsewhere: false,
         }))
     }
 
@@ -147,11 +149,16 @@ impl BlockState {
     }
 }
 
+/// Warp instructions of a block within which a read of unwritten memory waits for a writer to show up.
+const LOOK_FOR_WRITER: u64 = 1 << 18;
+
 /// A block in flight.
 pub(super) struct Block {
     pub state: BlockState,
     pub warps: Vec<Warp>,
     random: Random,
+    /// Warps that read what nobody had written, in their order, and the instructions run by then.
+    parked: Vec<(usize, Box<Trouble>, u64)>,
     /// Times that it gave way to other blocks since anything changed.
     pub yields: u64,
     /// The generation of changes that `yields` belongs to.
@@ -229,6 +236,7 @@ impl Block {
                     pc: 0,
                     base: Base::default(),
                     frame: 0,
+                    dynamic: 0,
                     callers: Vec::new(),
                     state: State::Ready,
                     spins: 0,
@@ -271,6 +279,7 @@ impl Block {
             },
             warps,
             random,
+            parked: Vec::new(),
             yields: 0,
             generation: 0,
         }
@@ -281,9 +290,25 @@ impl Block {
         self.state.polls = 0;
         let mut blocked = 0u32;
         loop {
-            let runnable = self.state.live_warps & !blocked;
             if self.state.live_warps == 0 {
                 return Ok(BlockOutcome::Done);
+            }
+            let mut runnable = self.state.live_warps & !blocked;
+            if let Some((first, trouble, since)) = self.parked.first() {
+                for (at, ..) in &self.parked {
+                    runnable &= !(1 << at);
+                }
+                if self.state.instructions - since > LOOK_FOR_WRITER {
+                    return Err(self.fault(launch, *first, trouble));
+                }
+                // Only another block can still be the writer.
+                if runnable == 0 {
+                    return if trouble.elsewhere {
+                        Ok(BlockOutcome::Yield)
+                    } else {
+                        Err(self.fault(launch, *first, trouble))
+                    };
+                }
             }
             if runnable == 0 {
                 return Err(self.deadlock(launch));
@@ -310,7 +335,20 @@ impl Block {
             };
             let outcome = match run.run(budget as i64) {
                 Ok(outcome) => outcome,
-                Err(trouble) => return Err(self.fault(launch, at, *trouble)),
+                // The missing order is the fault, if there is a writer: the others go on until they meet this read.
+                Err(trouble) if trouble.early => {
+                    let now = self.state.instructions;
+                    self.parked.push((at, trouble, now));
+                    continue;
+                }
+                Err(trouble) => {
+                    return Err(match self.parked.first() {
+                        Some((first, early, _)) if trouble.kind != FaultKind::Race => {
+                            self.fault(launch, *first, early)
+                        }
+                        _ => self.fault(launch, at, &trouble),
+                    });
+                }
             };
             // Much work without a look at anything that others write: that is progress.
             let ran = self.state.instructions - ran;
@@ -324,7 +362,7 @@ impl Block {
                     self.state.live_warps &= !(1 << at);
                     self.state.clocks.exit(at);
                     if let Err(trouble) = self.left(launch, at) {
-                        return Err(self.fault(launch, at, *trouble));
+                        return Err(self.fault(launch, at, &trouble));
                     }
                     for id in 0..16 {
                         self.state.try_complete(id);
@@ -345,7 +383,7 @@ impl Block {
                     self.state.instructions
                 );
                 let trouble = Trouble::at_warp(&self.warps[at], FaultKind::Deadlock, message);
-                return Err(self.fault(launch, at, trouble));
+                return Err(self.fault(launch, at, &trouble));
             }
         }
     }
@@ -417,18 +455,28 @@ impl Block {
             } else {
                 FaultKind::Deadlock
             };
-            return self.fault(launch, at, Trouble::at_warp(&self.warps[at], kind, message));
+            return self.fault(
+                launch,
+                at,
+                &Trouble::at_warp(&self.warps[at], kind, message),
+            );
         }
         let at = self.state.live_warps.trailing_zeros() as usize % self.warps.len();
         let message = String::from("no warp of the block can go on");
         self.fault(
             launch,
             at,
-            Trouble::at_warp(&self.warps[at], FaultKind::Deadlock, message),
+            &Trouble::at_warp(&self.warps[at], FaultKind::Deadlock, message),
         )
     }
 
-    pub fn fault(&self, launch: &Launch<'_>, warp: usize, trouble: Trouble) -> Box<Fault> {
+    /// The read of unwritten memory that no writer has met so far.
+    pub fn early_fault(&self, launch: &Launch<'_>) -> Option<Box<Fault>> {
+        let (at, trouble, _) = self.parked.first()?;
+        Some(self.fault(launch, *at, trouble))
+    }
+
+    pub fn fault(&self, launch: &Launch<'_>, warp: usize, trouble: &Trouble) -> Box<Fault> {
         let f = &launch.functions[trouble.function as usize];
         let site = f
             .insts
@@ -446,8 +494,8 @@ impl Block {
             block: self.state.coordinates,
             thread,
             address: trouble.address,
-            allocation: trouble.allocation,
-            message: trouble.message,
+            allocation: trouble.allocation.clone(),
+            message: trouble.message.clone(),
             seed: launch.options.seed,
         })
     }

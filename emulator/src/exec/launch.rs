@@ -363,7 +363,9 @@ fn work(
                     block.generation = q.generation;
                     block.yields = 0;
                 }
-                let all_started = q.next >= q.total || q.in_flight >= resident;
+                // After a fault no block beyond it starts any more.
+                let to_start = q.total.min(first_fault.load(SeqCst));
+                let all_started = q.next >= to_start || q.in_flight >= resident;
                 if q.stuck > 0 && q.stuck >= q.in_flight && all_started {
                     let warp = block
                         .warps
@@ -376,7 +378,9 @@ fn work(
                     );
                     let trouble =
                         Trouble::at_warp(&block.warps[warp], FaultKind::Deadlock, message);
-                    let fault = block.fault(launch, warp, trouble);
+                    let fault = block
+                        .early_fault(launch)
+                        .unwrap_or_else(|| block.fault(launch, warp, &trouble));
                     q.fault.get_or_insert((block.state.linear, fault));
                     first_fault.store(0, SeqCst);
                     q.in_flight -= 1;

@@ -132,6 +132,7 @@ impl Run<'_, '_> {
         match &m.kind {
             MmaKind::Plain(mma) => mma.apply(a, b, c, d),
             MmaKind::QuadPair(mma) => mma.apply(a, b, c, d),
+            MmaKind::Sparse(mma, metadata) => mma.apply(a, b, c, regs.get32(*metadata), d),
             MmaKind::F64(_) => {}
         }
         for (reg, value) in m.d.iter().zip(d.iter()) {

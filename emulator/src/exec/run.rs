@@ -108,6 +108,7 @@ impl Run<'_, '_> {
                 if joins && groups[a].same_place(&groups[b]) {
                     let other = groups.swap_remove(b);
                     groups[a].mask |= other.mask;
+                    groups[a].dynamic = groups[a].dynamic.max(other.dynamic);
                     groups[a].last = groups[a].last.max(other.last);
                 } else {
                     b += 1;
@@ -180,6 +181,8 @@ impl Run<'_, '_> {
             address: None,
             allocation: None,
             message,
+            early: false,
+            elsewhere: false,
         })
     }
 
@@ -472,6 +475,22 @@ impl Run<'_, '_> {
                         return Ok(End::Stays);
                     }
                 }
+                Op::StackAllocate(d, size, align) => self.allocate(g, *d, *size, *align, active)?,
+                Op::StackSave(d) => {
+                    let top = u64::from(g.dynamic);
+                    d.store_wide(&mut self.warp.regs, &[top; 32], active);
+                }
+                Op::StackRestore(a) => {
+                    // Lanes that don't restore still have what they took.
+                    if active == g.mask {
+                        let tops = a.fetch_wide(&self.warp.regs);
+                        let most = (0..32)
+                            .filter(|l| active >> l & 1 != 0)
+                            .map(|l| tops[l])
+                            .max();
+                        g.dynamic = g.dynamic.min(most.unwrap_or(0) as u32);
+                    }
+                }
                 Op::Hint => {}
                 Op::Jump(_) => {}
             }
@@ -604,17 +623,8 @@ impl Run<'_, '_> {
         }
         let caller = &self.launch.functions[g.function as usize];
         let callee = &self.launch.functions[target as usize];
-        let frame = (g.frame + caller.frame_bytes).next_multiple_of(16);
-        let end = u64::from(frame) + u64::from(callee.frame_bytes);
-        if end > u64::from(local::MAX_BYTES) {
-            let message = format!(
-                "the stack needs {end} bytes per thread, the limit is {}",
-                local::MAX_BYTES
-            );
-            return Err(self.trouble(g, FaultKind::StackOverflow, mask.trailing_zeros(), message));
-        }
-        self.warp.local.reserve(end as u32);
-        self.warp.local.forget(mask, frame, callee.frame_bytes);
+        let frame = (g.frame + caller.frame_bytes + g.dynamic).next_multiple_of(16);
+        self.grow_stack(g, mask, frame, callee.frame_bytes)?;
         let base = Base {
             r32: g.base.r32 + caller.n32,
             r64: g.base.r64 + caller.n64,
@@ -637,11 +647,52 @@ impl Run<'_, '_> {
             back: g.pc + 1,
             base: g.base,
             frame: g.frame,
+            dynamic: g.dynamic,
         });
-        (g.function, g.pc, g.base, g.frame) = (target, 0, base, frame);
+        (g.function, g.pc, g.base, g.frame, g.dynamic) = (target, 0, base, frame, 0);
         self.warp.regs.base = base;
         self.launch
             .fill_constants(&mut self.warp.regs, target, frame, mask);
+        Ok(())
+    }
+
+    /// Takes so many bytes of local memory, which nobody has written yet.
+    fn grow_stack(&mut self, g: &Group, mask: u32, at: u32, bytes: u32) -> Result<()> {
+        let end = u64::from(at) + u64::from(bytes);
+        if end > u64::from(local::MAX_BYTES) {
+            let message = format!(
+                "the stack needs {end} bytes per thread, the limit is {}",
+                local::MAX_BYTES
+            );
+            return Err(self.trouble(g, FaultKind::StackOverflow, mask.trailing_zeros(), message));
+        }
+        self.warp.local.reserve(end as u32);
+        self.warp.local.forget(mask, at, bytes);
+        Ok(())
+    }
+
+    /// `alloca`: all lanes get the same address, with room for the one that asks for most.
+    fn allocate(
+        &mut self,
+        g: &mut Group,
+        d: Reg,
+        size: Reg,
+        align: u32,
+        active: u32,
+    ) -> Result<()> {
+        let sizes = size.fetch_wide(&self.warp.regs);
+        let most = (0..32)
+            .filter(|l| active >> l & 1 != 0)
+            .map(|l| sizes[l])
+            .max()
+            .unwrap_or(0);
+        let top = g.frame + self.launch.functions[g.function as usize].frame_bytes + g.dynamic;
+        let at = top.next_multiple_of(align.max(8));
+        // More than the limit is too much in any case.
+        let bytes = most.min(u64::from(local::MAX_BYTES) + 1) as u32;
+        self.grow_stack(g, active, at, bytes)?;
+        g.dynamic += at + bytes - top;
+        d.store_wide(&mut self.warp.regs, &[u64::from(at); 32], active);
         Ok(())
     }
 
@@ -667,6 +718,7 @@ impl Run<'_, '_> {
         }
         (g.function, g.pc, g.base, g.frame) =
             (caller.function, caller.back, caller.base, caller.frame);
+        g.dynamic = caller.dynamic;
         g.last = None;
         self.warp.regs.base = g.base;
         Ok(())

@@ -12,6 +12,11 @@ pub(super) struct Trouble {
     pub address: Option<u64>,
     pub allocation: Option<String>,
     pub message: String,
+    /// A read of memory that nobody wrote so far: if a thread that isn't ordered with it writes there later, the two
+    /// race.
+    pub early: bool,
+    /// Such a read of memory that other blocks reach.
+    pub elsewhere: bool,
 }
 
 impl Trouble {
@@ -26,6 +31,8 @@ impl Trouble {
             address: None,
             allocation: None,
             message,
+            early: false,
+            elsewhere: false,
         }
     }
 }

@@ -12,6 +12,8 @@ pub(super) struct Caller {
     pub base: Base,
     /// Its frame in local memory.
     pub frame: u32,
+    /// Bytes that `alloca` took above the frame.
+    pub dynamic: u32,
 }
 
 /// What a group of lanes waits for.
@@ -35,6 +37,8 @@ pub(super) struct Group {
     pub base: Base,
     /// Its frame in local memory.
     pub frame: u32,
+    /// Bytes that `alloca` took above the frame: what the lane that needs most has.
+    pub dynamic: u32,
     pub callers: Vec<Caller>,
     pub state: State,
     /// Jumps back since it last had to yield.

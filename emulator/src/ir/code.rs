@@ -2,7 +2,7 @@
 
 use super::regs::{AluFn, S32, S64, SP};
 use crate::arith::float::Round;
-use crate::arith::matrix::{Fragment, Mma, QuadPairMma};
+use crate::arith::matrix::{Fragment, Mma, QuadPairMma, SparseMma};
 use crate::ptx::ast::{Location, Type};
 
 /// A register of either width.
@@ -221,6 +221,8 @@ pub enum MmaKind {
     QuadPair(QuadPairMma),
     /// `mma.m8n8k4.f64`
     F64(Round),
+    /// `mma.sp`, with its metadata.
+    Sparse(SparseMma, S32),
 }
 
 /// `mma` and `wmma.mma`
@@ -464,6 +466,12 @@ pub enum Op {
     Barrier(Box<Barrier>),
     /// Warp collectives: the member mask and what they do.
     Collective(S32, Box<Collective>),
+    /// `alloca`: bytes, and the alignment of the address.
+    StackAllocate(Reg, Reg, u32),
+    /// `stacksave`
+    StackSave(Reg),
+    /// `stackrestore`
+    StackRestore(Reg),
     /// `nanosleep`: lets others run.
     Sleep,
     /// `prefetch` and other hints.

@@ -110,6 +110,9 @@ pub(crate) struct SharedVariable {
     pub dynamic: bool,
 }
 
+/// The place of a shared variable that a kernel doesn't use.
+pub(crate) const UNUSED: u32 = u32::MAX;
+
 /// What depends on all functions that a kernel may call: the layout of shared memory, the narrowest
 /// accesses, the stack.
 fn finish_kernel(
@@ -145,7 +148,7 @@ fn finish_kernel(
         }
     }
     let mut end = 0u64;
-    k.shared_offsets = vec![0; shared.len()];
+    k.shared_offsets = vec![UNUSED; shared.len()];
     let mut dynamic_align = 16u64;
     for (n, v) in shared.iter().enumerate() {
         if !used[n] {

@@ -21,6 +21,7 @@ pub fn parse(text: &str, name: &str) -> Result<SyntaxTree, LoadError> {
         at: 0,
         name,
         depth: 0,
+        lists: false,
     }
     .module()
 }
@@ -30,6 +31,8 @@ struct Parser<'t, 'a> {
     at: usize,
     name: &'t str,
     depth: u32,
+    /// Whether parentheses hold operands, as those of a call do, or an expression.
+    lists: bool,
 }
 
 type Result<T, E = LoadError> = std::result::Result<T, E>;
@@ -492,27 +495,142 @@ impl<'a> Parser<'_, 'a> {
         }
     }
 
-    /// `+4`, `-4`, `+-4`, or nothing.
+    /// `+4`, `-4`, `+-4`, `+4*2`, or nothing.
     fn addend(&mut self) -> Result<i64> {
         let mut total = 0i64;
         loop {
-            let mut sign = match self.peek() {
+            let sign = match self.peek() {
                 Token::Punct(b'+') => 1i64,
                 Token::Punct(b'-') => -1,
                 _ => return Ok(total),
             };
             self.next();
-            if self.eat(b'-') {
-                sign = -sign;
-            }
-            let value = self.unsigned("an offset")? as i64;
-            total = total.wrapping_add(value.wrapping_mul(sign));
+            // What binds tighter than the sign belongs to it.
+            let Number::Int(value) = self.expression(10)? else {
+                return self.error("an offset is an integer");
+            };
+            total = total.wrapping_add((value as i64).wrapping_mul(sign));
         }
     }
 
+    /// A literal or a constant expression.
     fn number(&mut self) -> Result<Number> {
-        let negative = self.eat(b'-');
-        self.magnitude(negative)
+        let condition = self.expression(1)?;
+        if !self.eat(b'?') {
+            return Ok(condition);
+        }
+        self.deeper()?;
+        let yes = self.number()?;
+        self.expect(b':')?;
+        let no = self.number()?;
+        self.depth -= 1;
+        Ok(match condition {
+            Number::Int(0) => no,
+            _ => yes,
+        })
+    }
+
+    /// The operator that comes next, how tightly it binds, and its tokens.
+    fn operator(&self) -> Option<(&'static str, u32, usize)> {
+        let Token::Punct(first) = self.peek() else {
+            return None;
+        };
+        // Two characters make one operator where nothing lies between them.
+        let adjoining = self.tokens.get(self.at + 1).is_some_and(|(_, pos)| {
+            pos.line == self.pos().line && pos.column == self.pos().column + 1
+        });
+        let second = match self.peek_at(1) {
+            Token::Punct(c) if adjoining => c,
+            _ => 0,
+        };
+        Some(match (first, second) {
+            (b'|', b'|') => ("||", 1, 2),
+            (b'&', b'&') => ("&&", 2, 2),
+            (b'=', b'=') => ("==", 6, 2),
+            (b'!', b'=') => ("!=", 6, 2),
+            (b'<', b'=') => ("<=", 7, 2),
+            (b'>', b'=') => (">=", 7, 2),
+            (b'<', b'<') => ("<<", 8, 2),
+            (b'>', b'>') => (">>", 8, 2),
+            (b'|', _) => ("|", 3, 1),
+            (b'^', _) => ("^", 4, 1),
+            (b'&', _) => ("&", 5, 1),
+            (b'<', _) => ("<", 7, 1),
+            (b'>', _) => (">", 7, 1),
+            (b'+', _) => ("+", 9, 1),
+            (b'-', _) => ("-", 9, 1),
+            (b'*', _) => ("*", 10, 1),
+            (b'/', _) => ("/", 10, 1),
+            _ => return None,
+        })
+    }
+
+    /// A constant expression whose operators bind at least as tightly as `least`. Integers have 64 bits.
+    fn expression(&mut self, least: u32) -> Result<Number> {
+        let mut left = self.unary()?;
+        while let Some((operator, tightness, tokens)) = self.operator() {
+            if tightness < least {
+                break;
+            }
+            self.at += tokens;
+            self.deeper()?;
+            let right = self.expression(tightness + 1)?;
+            self.depth -= 1;
+            left = match (left, right) {
+                (Number::Int(a), Number::Int(b)) => match integer_operation(operator, a, b) {
+                    Some(v) => Number::Int(v),
+                    None => return self.error("a division by zero in a constant expression"),
+                },
+                (Number::F64(a), Number::F64(b)) => Number::F64(match operator {
+                    "+" => a + b,
+                    "-" => a - b,
+                    "*" => a * b,
+                    "/" => a / b,
+                    _ => return self.error(format!("`{operator}` between floating-point numbers")),
+                }),
+                _ => return self.error("a constant expression of different kinds of numbers"),
+            };
+        }
+        Ok(left)
+    }
+
+    fn unary(&mut self) -> Result<Number> {
+        let operator = match self.peek() {
+            Token::Punct(c @ (b'-' | b'+' | b'!' | b'~' | b'(')) => c,
+            _ => return self.magnitude(false),
+        };
+        self.next();
+        self.deeper()?;
+        let value = match operator {
+            b'(' => {
+                // A cast changes how a value is read only where it would be ambiguous.
+                if let Token::Dot("u64" | "s64") = self.peek() {
+                    self.next();
+                    self.expect(b')')?;
+                    self.unary()?
+                } else {
+                    let value = self.number()?;
+                    self.expect(b')')?;
+                    value
+                }
+            }
+            b'-' => match self.peek() {
+                Token::Punct(_) => match self.unary()? {
+                    Number::Int(v) => Number::Int(v.wrapping_neg()),
+                    Number::F32(v) => Number::F32(v ^ 0x8000_0000),
+                    Number::F64(v) => Number::F64(-v),
+                },
+                _ => self.magnitude(true)?,
+            },
+            b'+' => self.unary()?,
+            _ => match (operator, self.unary()?) {
+                (b'!', Number::Int(v)) => Number::Int(i128::from(v == 0)),
+                (_, Number::Int(v)) => Number::Int(i128::from(!(v as i64))),
+                _ => return self.error("a bit operation on a floating-point number"),
+            },
+        };
+        self.depth -= 1;
+        Ok(value)
     }
 
     fn magnitude(&mut self, negative: bool) -> Result<Number> {
@@ -732,9 +850,16 @@ impl<'a> Parser<'_, 'a> {
             modifiers.push(word.to_owned());
         }
         let mut operands = Vec::new();
+        self.lists = opcode == "call";
         if self.peek() != Token::Punct(b';') {
             loop {
-                operands.push(self.operand()?);
+                operands.push(self.operand().map_err(|e| match e.kind {
+                    LoadErrorKind::Unsupported => LoadError {
+                        message: format!("`{opcode}.{}`: {}", modifiers.join("."), e.message),
+                        ..e
+                    },
+                    _ => e,
+                })?);
                 if !self.eat(b',') {
                     break;
                 }
@@ -777,14 +902,15 @@ impl<'a> Parser<'_, 'a> {
                 let offset = self.addend()?;
                 Ok(Operand::Name { name, offset })
             }
-            Token::Punct(b'!') => {
+            Token::Punct(b'!') if matches!(self.peek_at(1), Token::Ident(_)) => {
                 self.next();
                 Ok(Operand::Not(self.ident("a predicate register")?.to_owned()))
             }
             Token::Punct(b'-') => {
                 self.next();
                 let Token::Ident(name) = self.peek() else {
-                    return Ok(Operand::Number(self.magnitude(true)?));
+                    self.at -= 1;
+                    return Ok(Operand::Number(self.number()?));
                 };
                 if name == "WARP_SZ" {
                     return Ok(Operand::Number(self.magnitude(true)?));
@@ -803,7 +929,7 @@ impl<'a> Parser<'_, 'a> {
                 let list = self.list(b'}')?;
                 Ok(Operand::Vector(list))
             }
-            Token::Punct(b'(') => {
+            Token::Punct(b'(') if self.lists => {
                 self.next();
                 let list = self.list(b')')?;
                 Ok(Operand::List(list))
@@ -830,6 +956,12 @@ impl<'a> Parser<'_, 'a> {
                     }
                     _ => self.addend()?,
                 };
+                if self.peek() == Token::Punct(b',') {
+                    return self.unsupported(
+                        self.pos(),
+                        "addresses with coordinates belong to textures, surfaces and tensor maps",
+                    );
+                }
                 self.expect(b']')?;
                 Ok(Operand::Address { base, offset })
             }
@@ -852,4 +984,30 @@ impl<'a> Parser<'_, 'a> {
         self.depth -= 1;
         Ok(out)
     }
+}
+
+/// An operator on two 64-bit integers; none for a division by zero.
+fn integer_operation(operator: &str, a: i128, b: i128) -> Option<i128> {
+    let (x, y) = (a as i64, b as i64);
+    Some(i128::from(match operator {
+        "+" => x.wrapping_add(y),
+        "-" => x.wrapping_sub(y),
+        "*" => x.wrapping_mul(y),
+        "/" => x.checked_div(y)?,
+        "<<" => x.checked_shl(b as u32).unwrap_or(0),
+        ">>" => x
+            .checked_shr(b as u32)
+            .unwrap_or(if x < 0 { -1 } else { 0 }),
+        "&" => x & y,
+        "|" => x | y,
+        "^" => x ^ y,
+        "&&" => i64::from(x != 0 && y != 0),
+        "||" => i64::from(x != 0 || y != 0),
+        "==" => i64::from(a == b),
+        "!=" => i64::from(a != b),
+        "<" => i64::from(a < b),
+        "<=" => i64::from(a <= b),
+        ">" => i64::from(a > b),
+        _ => i64::from(a >= b),
+    }))
 }

@@ -38,8 +38,8 @@ fn what_is_not_known_is_named_with_its_line() {
         ("bra NOWHERE;", LoadErrorKind::Unresolved, "NOWHERE"),
         (
             "tex.2d.v4.f32.f32 {%f1,%f2,%f3,%f4}, [%d1, {%f1,%f2}];",
-            LoadErrorKind::Syntax,
-            "",
+            LoadErrorKind::Unsupported,
+            "tex.2d.v4.f32.f32",
         ),
         (
             "wgmma.fence.sync.aligned;",

@@ -5,5 +5,6 @@
 mod checkers;
 mod counting;
 mod frontend;
+mod isa;
 mod lab;
 mod results;

@@ -86,6 +86,27 @@ pub(crate) trait CudaOperator {
     /// # Errors
     /// If no kernel takes these types.
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError>;
+
+    /// Inputs that steps of this op must have in common to be launched together by
+    /// [`CudaOperator::launch_together`]; `None` for an op that is launched step by step. Only ops that have no
+    /// results, workspace or packed operand say so: updates.
+    fn common_inputs(&self) -> Option<Vec<usize>> {
+        None
+    }
+
+    /// Launches what computes several steps that differ in nothing but the inputs outside
+    /// [`CudaOperator::common_inputs`]; `steps` holds the inputs of each, `call` is the first.
+    ///
+    /// # Errors
+    /// If no kernel takes these types.
+    fn launch_together(
+        &self,
+        call: &mut CudaCall<'_>,
+        steps: &[Vec<CudaOperand>],
+    ) -> Result<(), DeviceError> {
+        let _ = (call, steps);
+        unreachable!("only ops with common inputs are launched together")
+    }
 }
 
 /// Read-only data that launches point at: tables of addresses and the like.
@@ -115,6 +136,11 @@ impl CudaCall<'_> {
         self.inputs[index].at
     }
 
+    /// All inputs.
+    pub fn inputs(&self) -> &[CudaOperand] {
+        self.inputs
+    }
+
     /// Address of result `index`.
     pub fn output(&self, index: usize) -> DevicePtr {
         self.outputs[index].at
@@ -128,6 +154,16 @@ impl CudaCall<'_> {
     /// Type of result `index`.
     pub fn out_type(&self, index: usize) -> &TensorType {
         &self.outputs[index].ty
+    }
+
+    /// Types of all inputs.
+    pub fn in_types(&self) -> Vec<TensorType> {
+        self.inputs.iter().map(|x| x.ty.clone()).collect()
+    }
+
+    /// Types of all results.
+    pub fn out_types(&self) -> Vec<TensorType> {
+        self.outputs.iter().map(|y| y.ty.clone()).collect()
     }
 
     /// Number of inputs.
@@ -200,6 +236,57 @@ impl CudaCall<'_> {
             device: "cuda",
             why: why.into(),
         }
+    }
+}
+
+/// Work for a kernel that takes any number of arrays: rows for `kernels/common/chunks.cuh`, one per block.
+pub(crate) struct Pieces {
+    /// Addresses of the piece and its number of elements, row after row.
+    pub words: Vec<u64>,
+    /// First row of every entry, and the number of rows.
+    pub first: Vec<u64>,
+}
+
+impl Pieces {
+    /// Elements of the largest piece: 128 for each of a block's threads.
+    const LARGEST: usize = 32 * 1024;
+    const SMALLEST: usize = 1024;
+    /// Pieces per multiprocessor that suffice for an even load: six blocks at a time, four times over.
+    const PER_MULTIPROCESSOR: usize = 24;
+
+    /// Elements of a piece where there are `total` in all.
+    fn size(total: usize, target: &Target) -> usize {
+        let wanted = Self::PER_MULTIPROCESSOR * target.multiprocessors as usize;
+        total
+            .div_ceil(wanted.max(1))
+            .next_multiple_of(Self::SMALLEST)
+            .clamp(Self::SMALLEST, Self::LARGEST)
+    }
+
+    /// Rows for entries of `counts` elements.
+    pub fn count(counts: impl Iterator<Item = usize> + Clone, target: &Target) -> usize {
+        let size = Self::size(counts.clone().sum(), target);
+        counts.map(|count| count.div_ceil(size)).sum()
+    }
+
+    /// Splits entries, each some `f32` arrays of one length.
+    pub fn new(entries: &[(Vec<DevicePtr>, usize)], target: &Target) -> Self {
+        let size = Self::size(entries.iter().map(|(_, count)| count).sum(), target);
+        let (mut words, mut first, mut rows) = (Vec::new(), vec![0], 0);
+        for (arrays, count) in entries {
+            for start in (0..*count).step_by(size) {
+                words.extend(arrays.iter().map(|array| array.add(4 * start).0));
+                words.push(size.min(count - start) as u64);
+                rows += 1;
+            }
+            first.push(rows);
+        }
+        Self { words, first }
+    }
+
+    /// Number of rows, which is the number of blocks.
+    pub fn rows(&self) -> usize {
+        self.first.last().map_or(0, |&rows| rows as usize)
     }
 }
 

@@ -6,6 +6,7 @@ use cudarc::driver::sys::{CUfunction, CUstream};
 
 use super::call::{ConstantPool, CudaCall, CudaOperand};
 use super::context::{CapturedGraph, Memory};
+use super::grouping::groups;
 use super::kernel::{DevicePtr, Launch};
 use super::staging::Staging;
 use super::{CudaDevice, CudaError, WORKSPACE_ALIGNMENT};
@@ -181,13 +182,43 @@ impl Lowering<'_> {
     pub fn run(&mut self) -> Result<(), DeviceError> {
         let takers = takers(self.plan);
         let mut taken_over = vec![None; self.plan.steps.len()];
-        for (index, step) in self.plan.steps.iter().enumerate() {
-            match takers[index] {
-                Some(taker) => taken_over[taker] = Some(&step.op),
-                None => self.step(index, step, taken_over[index])?,
+        for group in groups(self.plan, self.device.options.group) {
+            match group[..] {
+                [index] => {
+                    let step = &self.plan.steps[index];
+                    match takers[index] {
+                        Some(taker) => taken_over[taker] = Some(&step.op),
+                        None => self.step(index, step, taken_over[index])?,
+                    }
+                }
+                _ => self.together(&group)?,
             }
         }
         Ok(())
+    }
+
+    /// Steps that one launch computes.
+    fn together(&mut self, group: &[usize]) -> Result<(), DeviceError> {
+        let first = &self.plan.steps[group[0]];
+        let inputs: Vec<Vec<CudaOperand>> = group
+            .iter()
+            .map(|&index| {
+                self.addresses
+                    .operands(self.plan, &self.plan.steps[index].inputs)
+            })
+            .collect();
+        let mut call = CudaCall {
+            name: first.op.operator().name(),
+            inputs: &inputs[0],
+            outputs: &[],
+            workspace: DevicePtr::NULL,
+            packed: DevicePtr::NULL,
+            taken_over: None,
+            target: &self.device.target,
+            constants: &mut self.constants,
+            launches: &mut self.each,
+        };
+        first.op.cuda().launch_together(&mut call, &inputs)
     }
 
     fn step(

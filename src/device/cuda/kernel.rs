@@ -79,6 +79,7 @@ pub(crate) struct Launch {
 }
 
 /// The parameter structs of all kernels.
+#[allow(clippy::identity_op, reason = "the first field lies at offset 0")]
 pub(crate) mod params {
     use super::{DevicePtr, KernelParams};
     include!(concat!(env!("OUT_DIR"), "/params.rs"));

@@ -10,6 +10,7 @@ mod doctor;
 mod driver;
 mod error;
 mod executable;
+mod grouping;
 mod kernel;
 mod listing;
 mod nvrtc;
@@ -24,7 +25,9 @@ pub use error::CudaError;
 pub use executable::CudaExecutable;
 pub use listing::PlannedLaunch;
 
-pub(crate) use call::{CudaCall, CudaOperator, CudaPackedOperand, Target, element};
+pub(crate) use call::{
+    CudaCall, CudaOperand, CudaOperator, CudaPackedOperand, Pieces, Target, element,
+};
 pub(crate) use kernel::{DevicePtr, Kernel, params};
 
 use super::{DeviceError, MemoryReport};
@@ -93,6 +96,8 @@ pub struct CudaOptions {
     pub deterministic: bool,
     /// Capture each plan into a graph and replay it; otherwise every run launches its kernels one by one.
     pub capture: bool,
+    /// Launch updates of many weights together.
+    pub group: bool,
     /// Give every value of a plan its own allocation, so that a checker sees an access beyond it. For tests.
     pub isolate: bool,
 }
@@ -103,6 +108,7 @@ impl Default for CudaOptions {
             precision: Precision::F32,
             deterministic: false,
             capture: true,
+            group: true,
             isolate: false,
         }
     }
@@ -173,6 +179,21 @@ impl CudaDevice {
             DType::F32 => graph.clone(),
             reduced => lower(graph, reduced),
         }
+    }
+
+    /// The input, if any, that the kernels of `op` read in a packed form.
+    #[cfg(test)]
+    pub(crate) fn packed_input(
+        &self,
+        op: &Op,
+        inputs: &[TensorType],
+        outputs: &[TensorType],
+    ) -> Option<usize> {
+        Some(
+            op.cuda()
+                .packed_operand(inputs, outputs, &self.target)?
+                .index,
+        )
     }
 
     /// Memory that `plan` will take.

@@ -1,5 +1,6 @@
 //! Sums that live on the device from run to run: gradients of several passes before one update.
 
+mod cuda;
 #[cfg(test)]
 mod tests;
 

@@ -83,7 +83,7 @@ impl Extents {
     fn side(&self) -> usize {
         match self.padded {
             ..=64 => 64,
-            ..=128 => 32,
+            65..=128 => 32,
             _ => 16,
         }
     }

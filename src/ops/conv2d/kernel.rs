@@ -7,7 +7,7 @@ use crate::graph::TensorType;
 
 impl Windows {
     /// The convolution of `x` `[N,H,W,I]` with `w` `[O,I,kH,kW]`.
-    fn geometry(self, x: &[usize], w: &[usize]) -> ConvGeometry {
+    pub(super) fn geometry(self, x: &[usize], w: &[usize]) -> ConvGeometry {
         ConvGeometry {
             batch: x[0],
             height: x[1],

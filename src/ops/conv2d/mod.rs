@@ -1,12 +1,13 @@
 //! Two-dimensional convolution and its two gradients.
 
 pub mod cpu;
+pub(crate) mod cuda;
 mod kernel;
 mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, nhwc};
+use super::{Operator, Storage, nhwc};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// Largest kernel side that devices take.
@@ -143,6 +144,15 @@ impl Operator for Conv2d {
         text
     }
 
+    /// Filter and bias stay f32.
+    fn storage(&self) -> Storage {
+        let residual = self.residual_input().map_or(0, |index| 1 << index);
+        Storage::Reduced {
+            inputs: 1 | residual,
+            results: 1,
+        }
+    }
+
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         let y = || {
             let [x, w, rest @ ..] = inputs else {
@@ -231,6 +241,14 @@ impl Operator for Conv2dInputGrad {
         format!("conv2d_input_grad {}", self.windows().describe())
     }
 
+    /// The filter stays f32.
+    fn storage(&self) -> Storage {
+        Storage::Reduced {
+            inputs: 1,
+            results: 1,
+        }
+    }
+
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         let dx = || {
             let [dy, w] = inputs else { return None };
@@ -266,6 +284,14 @@ impl Operator for Conv2dWeightGrad {
 
     fn describe(&self) -> String {
         format!("conv2d_weight_grad {}", self.windows().describe())
+    }
+
+    /// The filter's gradient stays f32.
+    fn storage(&self) -> Storage {
+        Storage::Reduced {
+            inputs: 0b11,
+            results: 0,
+        }
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {

@@ -1,6 +1,7 @@
 //! Cross-entropy of class scores.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;

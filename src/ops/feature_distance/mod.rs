@@ -5,6 +5,7 @@
 //! Metric", CVPR 2018, eq. 1 with unit weights.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;

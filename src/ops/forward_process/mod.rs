@@ -4,6 +4,7 @@
 //! Probabilistic Models", ICML 2021, eq. 15 and 16.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;

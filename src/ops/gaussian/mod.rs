@@ -2,6 +2,7 @@
 //! standard normal.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;

@@ -29,18 +29,23 @@ impl CpuOperator for GlobalNorm {
 
     fn run(&self, call: &CpuCall<'_>) {
         let workspace = call.workspace();
+        let scale = match self.scaled {
+            true => f64::from(call.f32(call.input_count() - 1)[0]),
+            false => 1.0,
+        };
         let mut total = 0.0;
         for (index, norm) in call.out(3).iter_mut().enumerate() {
             let x = call.f32(index);
             let sum = sum_blocks(workspace, x.len(), |range| squares(&x[range]));
             total += sum;
-            *norm = sum.sqrt() as f32;
+            *norm = (sum.sqrt() / scale) as f32;
         }
-        let norm = total.sqrt();
+        let norm = total.sqrt() / scale;
         let factor = f64::from(self.max_norm) / (norm + EPSILON);
-        call.out(0)[0] = norm as f32;
         // A comparison, so that NaN stays NaN.
-        call.out(1)[0] = if factor > 1.0 { 1.0 } else { factor as f32 };
+        let factor = if factor > 1.0 { 1.0 } else { factor };
+        call.out(0)[0] = norm as f32;
+        call.out(1)[0] = (factor / scale) as f32;
         call.out(2)[0] = f32::from(u8::from(norm.is_finite()));
     }
 }

@@ -1,6 +1,7 @@
 //! Norm of all gradients together: clipping, and the check that they are finite.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
@@ -13,10 +14,15 @@ use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 /// 1. the factor that clips it, `min(1, max_norm / (norm + 1e-6))`, a scalar,
 /// 2. 1 if the norm is finite, else 0, a scalar: a gate for updates,
 /// 3. the norm of each, `[K]`: it tells which array is not finite.
+///
+/// If `scaled`, the last input is a scalar by which the arrays are too large: norms are divided by it, and so is the
+/// factor, which then both clips and takes the scale off.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GlobalNorm {
     /// Infinity for no clipping.
     pub max_norm: f32,
+    /// The scale of the arrays follows them.
+    pub scaled: bool,
 }
 
 /// Results of [`Graph::global_norm`], see [`GlobalNorm`].
@@ -46,15 +52,19 @@ impl Operator for GlobalNorm {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         let floats = |ty: &TensorType| *ty == TensorType::f32(ty.shape.clone());
-        if inputs.is_empty() || !inputs.iter().all(floats) {
-            return Err(Mismatch::inputs("one or more f32 arrays", inputs));
-        }
         let scalar = TensorType::f32([]);
+        let arrays = inputs.len().saturating_sub(usize::from(self.scaled));
+        let scale_fits = !self.scaled || inputs.last() == Some(&scalar);
+        if arrays == 0 || !inputs.iter().all(floats) || !scale_fits {
+            let scale = if self.scaled { " and a scale f32[]" } else { "" };
+            let expected = format!("one or more f32 arrays{scale}");
+            return Err(Mismatch::inputs(expected, inputs));
+        }
         Ok(vec![
             scalar.clone(),
             scalar.clone(),
             scalar,
-            TensorType::f32([inputs.len()]),
+            TensorType::f32([arrays]),
         ])
     }
 
@@ -74,7 +84,35 @@ impl Graph {
     /// # Errors
     /// If there is none.
     pub fn global_norm(&mut self, arrays: &[Value], max_norm: f32) -> Result<Norms, GraphError> {
-        let results = self.node(GlobalNorm { max_norm }, arrays)?;
+        self.norms(arrays.to_vec(), None, max_norm)
+    }
+
+    /// As [`Graph::global_norm`] for `arrays` that are too large by the scalar `scale`: the norms are those without it,
+    /// and the factor takes it off.
+    ///
+    /// # Errors
+    /// If there is none, or the scale is no scalar.
+    pub fn scaled_global_norm(
+        &mut self,
+        arrays: &[Value],
+        scale: Value,
+        max_norm: f32,
+    ) -> Result<Norms, GraphError> {
+        self.norms(arrays.to_vec(), Some(scale), max_norm)
+    }
+
+    fn norms(
+        &mut self,
+        mut inputs: Vec<Value>,
+        scale: Option<Value>,
+        max_norm: f32,
+    ) -> Result<Norms, GraphError> {
+        inputs.extend(scale);
+        let op = GlobalNorm {
+            max_norm,
+            scaled: scale.is_some(),
+        };
+        let results = self.node(op, &inputs)?;
         Ok(Norms {
             total: results[0],
             clip_factor: results[1],

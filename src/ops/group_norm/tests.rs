@@ -1,7 +1,6 @@
 use std::collections::HashMap;
 
 use super::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats};
-use crate::device::Executable as _;
 use crate::device::reference::{Array, Evaluation};
 use crate::device::Executable;
 use crate::graph::{Graph, GraphError, Source, Value};

@@ -4,6 +4,7 @@
 //! Decay Regularization", ICLR 2019, algorithm 2.
 
 mod cpu;
+pub(crate) mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Absolute and squared differences, summed to a scalar.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! Similarity", IEEE TIP 2004, eq. 13.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;

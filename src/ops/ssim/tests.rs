@@ -1,5 +1,8 @@
+use std::collections::HashMap;
+
+use crate::device::reference::Array;
 use crate::graph::{Graph, GraphError};
-use crate::ops::testing::{check, check_nan_shows};
+use crate::ops::testing::{check, check_nan_shows, check_with, hashed};
 use crate::tensor::DType;
 
 fn correlated(
@@ -46,6 +49,33 @@ fn similarities_and_gradients() {
 #[test]
 fn larger_images_match_in_all_blocks() {
     check(|g| correlated(g, &[2, 43, 29, 3], 1.0, false));
+}
+
+/// A bright, smooth image and a nearly equal one: variances of 1e-5 beside squares of 0.8.
+#[test]
+fn smooth_bright_images_keep_their_digits() {
+    let shape = [1, 37, 45, 1];
+    let (height, width) = (shape[1], shape[2]);
+    let smooth = |k: usize| {
+        let (y, x) = ((k / width) as f64 / height as f64, (k % width) as f64 / width as f64);
+        0.75 + 0.05 * (3.0 * x).sin() * (2.0 * y).cos()
+    };
+    let image = |noise: &str| {
+        let noise = hashed(noise, height * width);
+        let values = noise.iter().enumerate();
+        let values = values.map(|(k, v)| f64::from((smooth(k) + 0.004 * v) as f32));
+        Array::new(shape, values.collect())
+    };
+    let leaves = HashMap::from([("a".to_owned(), image("a")), ("b".to_owned(), image("b"))]);
+    check_with(
+        |g| {
+            let a = g.parameter("a", shape)?;
+            let b = g.input("b", shape, DType::F32)?;
+            g.ssim(a, b)
+        },
+        &leaves,
+        2e-5,
+    );
 }
 
 #[test]

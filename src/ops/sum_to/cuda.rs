@@ -95,7 +95,11 @@ impl Walk {
             let height = THREADS / lanes;
             let per_split = height * PER_THREAD.max(self.rows.count.div_ceil(height * MAX_SPLITS));
             return Geometry {
-                entry: if aligned { "sum_columns" } else { "sum_columns_any" },
+                entry: if aligned {
+                    "sum_columns"
+                } else {
+                    "sum_columns_any"
+                },
                 lanes,
                 blocks: self.outer.count * accesses.div_ceil(lanes),
                 per_split,

@@ -2,7 +2,9 @@
 
 use super::{Unary, UnaryGrad};
 use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, element, params::UnaryParams};
+use crate::device::cuda::{
+    CudaCall, CudaOperator, DevicePtr, Kernel, element, params::UnaryParams,
+};
 
 const THREADS: usize = 256;
 

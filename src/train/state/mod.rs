@@ -17,6 +17,7 @@
 
 mod part;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::checkpoint::map_file;
 use crate::data::Position;
 use crate::files::{remove_folder, sync_folder};
 use crate::tensor::TensorMap;
@@ -168,13 +170,30 @@ impl CheckpointFolder {
     /// # Errors
     /// If the state cannot be stored or the disk refuses; earlier checkpoints are then as they were.
     pub fn save(&self, state: &TrainState, is_best: bool) -> Result<PathBuf, StateError> {
-        let name = format!("step-{:09}", state.progress.step);
+        let parts = state.parts.iter();
+        let parts = parts.map(|(name, tensors)| Ok((name.clone(), Cow::Borrowed(tensors))));
+        self.save_parts(&state.progress, &state.extra, parts, is_best)
+    }
+
+    /// [`CheckpointFolder::save`] of a state whose parts are fetched one after the other: each is written and let go of
+    /// before the next, so that saving takes the memory of one part.
+    ///
+    /// # Errors
+    /// As [`CheckpointFolder::save`], or what `parts` fails with.
+    pub fn save_parts<'a>(
+        &self,
+        progress: &Progress,
+        extra: &serde_json::Value,
+        parts: impl Iterator<Item = Result<(String, Cow<'a, TensorMap>), StateError>>,
+        is_best: bool,
+    ) -> Result<PathBuf, StateError> {
+        let name = format!("step-{:09}", progress.step);
         let target = self.path.join(&name);
         let temporary = self.path.join(format!(".tmp-{name}"));
         if temporary.exists() {
             fs::remove_dir_all(&temporary).map_err(io_error("remove", &temporary))?;
         }
-        if let Err(error) = write_checkpoint(&temporary, state) {
+        if let Err(error) = write_checkpoint(&temporary, progress, extra, parts) {
             // What cannot be removed now is removed when the folder is next opened.
             let _ = fs::remove_dir_all(&temporary);
             return Err(error);
@@ -290,11 +309,10 @@ pub fn load(folder: &Path) -> Result<TrainState, StateError> {
         path: folder.to_owned(),
         problem,
     };
-    let read = |name: &str| {
-        fs::read(folder.join(name)).map_err(|e| damaged(format!("cannot read {name}: {e}")))
-    };
-    let sums = String::from_utf8(read(CHECKSUMS)?)
-        .map_err(|_| damaged(format!("{CHECKSUMS} is not text")))?;
+    let unread =
+        |name: &str, error: &dyn std::fmt::Display| damaged(format!("cannot read {name}: {error}"));
+    let sums = fs::read(folder.join(CHECKSUMS)).map_err(|e| unread(CHECKSUMS, &e))?;
+    let sums = String::from_utf8(sums).map_err(|_| damaged(format!("{CHECKSUMS} is not text")))?;
     let mut state: Option<StateFile> = None;
     let mut parts = BTreeMap::new();
     for line in sums.lines() {
@@ -304,15 +322,19 @@ pub fn load(folder: &Path) -> Result<TrainState, StateError> {
         if !is_file_name(name) {
             return Err(damaged(format!("{CHECKSUMS} names the file `{name}`")));
         }
-        let bytes = read(name)?;
-        if blake3::hash(&bytes).to_hex().as_str() != sum {
+        // Mapped: a large state is not in memory a second time until its tensors are asked for.
+        let bytes = map_file(&folder.join(name)).map_err(|e| unread(name, &e))?;
+        let content = (*bytes).as_ref();
+        let sum_found = blake3::hash(content);
+        if sum_found.to_hex().as_str() != sum {
             return Err(damaged(format!("{name} does not have its checksum")));
         }
         if name == STATE {
-            let parsed = serde_json::from_slice(&bytes);
+            let parsed = serde_json::from_slice(content);
             state = Some(parsed.map_err(|e| damaged(format!("{STATE}: {e}")))?);
         } else if let Some(part) = name.strip_suffix(".safetensors") {
-            let tensors = part::read(bytes).map_err(|e| damaged(format!("{name}: {e}")))?;
+            bytes.release(0, content.len());
+            let tensors = part::read(&bytes).map_err(|e| damaged(format!("{name}: {e}")))?;
             parts.insert(part.to_owned(), tensors);
         }
     }
@@ -330,10 +352,16 @@ pub fn load(folder: &Path) -> Result<TrainState, StateError> {
     })
 }
 
-fn write_checkpoint(folder: &Path, state: &TrainState) -> Result<(), StateError> {
+fn write_checkpoint<'a>(
+    folder: &Path,
+    progress: &Progress,
+    extra: &serde_json::Value,
+    parts: impl Iterator<Item = Result<(String, Cow<'a, TensorMap>), StateError>>,
+) -> Result<(), StateError> {
     fs::create_dir(folder).map_err(io_error("make", folder))?;
     let mut sums = String::new();
-    for (part, tensors) in &state.parts {
+    for part in parts {
+        let (part, tensors) = part?;
         let name = format!("{part}.safetensors");
         if !is_file_name(&name) || part.is_empty() {
             return Err(StateError::Unstorable(format!(
@@ -341,13 +369,13 @@ fn write_checkpoint(folder: &Path, state: &TrainState) -> Result<(), StateError>
             )));
         }
         let path = folder.join(&name);
-        part::write(&path, tensors).map_err(io_error("write", &path))?;
+        part::write(&path, &tensors).map_err(io_error("write", &path))?;
         sums += &flush_and_sum(&path, &name)?;
     }
     let file = StateFile {
         format: FORMAT,
-        progress: state.progress.clone(),
-        extra: state.extra.clone(),
+        progress: progress.clone(),
+        extra: extra.clone(),
     };
     let json =
         serde_json::to_vec_pretty(&file).map_err(|e| StateError::Unstorable(e.to_string()))?;

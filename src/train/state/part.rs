@@ -40,17 +40,17 @@ pub(super) fn write(path: &Path, tensors: &TensorMap) -> io::Result<()> {
 }
 
 /// The tensors of a safetensors file, as windows into its bytes.
-pub(super) fn read(bytes: Vec<u8>) -> Result<TensorMap, String> {
-    let owner = Arc::new(bytes);
-    let file = SafeTensors::deserialize(&owner).map_err(|e| e.to_string())?;
+pub(super) fn read(bytes: &Arc<dyn Storage>) -> Result<TensorMap, String> {
+    let content = (**bytes).as_ref();
+    let file = SafeTensors::deserialize(content).map_err(|e| e.to_string())?;
     let mut tensors = TensorMap::new();
     for (name, view) in file.iter() {
         let (dtype, _) = TYPES
             .iter()
             .find(|(_, stored)| *stored == view.dtype())
             .ok_or_else(|| format!("`{name}` is of type {:?}", view.dtype()))?;
-        let start = view.data().as_ptr() as usize - owner.as_ptr() as usize;
-        let shared: Arc<dyn Storage> = Arc::clone(&owner) as _;
+        let start = view.data().as_ptr() as usize - content.as_ptr() as usize;
+        let shared = Arc::clone(bytes);
         let tensor = Tensor::from_shared(*dtype, view.shape(), shared, start, view.data().len())
             .map_err(|e| format!("`{name}`: {e}"))?;
         tensors.insert(name.to_owned(), tensor);

@@ -14,6 +14,7 @@ mod half_product;
 mod load;
 mod product;
 mod quad_pair;
+mod sparse;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ pub use fragment::{Fragment, Role};
 pub use load::{ldmatrix, ldmatrix_row_lane, movmatrix};
 pub use product::mma_f64;
 pub use quad_pair::{QuadPairMma, quad_pair_element};
+pub use sparse::SparseMma;
 
 use super::Lanes;
 

@@ -619,7 +619,7 @@ impl Lowering<'_> {
                         "global" | "const" => 0,
                         "shared" | "shared::cta" => SHARED_WINDOW,
                         "local" => LOCAL_WINDOW,
-                        "param" => PARAM_WINDOW,
+                        "param" | "param::entry" => PARAM_WINDOW,
                         _ => return None,
                     })
                 });
@@ -941,7 +941,7 @@ impl Lowering<'_> {
             _ => ty,
         };
         if uses_carry || sets_carry {
-            if wide || bits < 32 {
+            if wide || (bits < 32 && sets_carry) {
                 return self.bad_type(i, ty);
             }
             let (d, [a, b, c]) = self.same::<3>(i, ty)?;
@@ -1313,13 +1313,15 @@ impl Lowering<'_> {
                     return self
                         .operand_error(format!("`{}` exists with `.approx` only", i.text()));
                 }
+                if bf16 {
+                    // Came with sm_90.
+                    return self.bad_type(i, ty);
+                }
                 let ftz = m.flag("ftz");
                 let (d, [a]) = self.same32::<1>(i, ty)?;
-                self.alu(match (op, bf16) {
-                    ("ex2", false) => unary!(d, a, move |a| approx::ex2_f16(a, ftz)),
-                    ("ex2", true) => unary!(d, a, approx::ex2_bf16),
-                    (_, false) => unary!(d, a, approx::tanh_f16),
-                    _ => unary!(d, a, approx::tanh_bf16),
+                self.alu(match op {
+                    "ex2" => unary!(d, a, move |a| approx::ex2_f16(a, ftz)),
+                    _ => unary!(d, a, approx::tanh_f16),
                 });
                 return Ok(Class::Special);
             }
@@ -1332,24 +1334,21 @@ impl Lowering<'_> {
             relu: m.flag("relu"),
         };
         let ftz = mode.ftz;
-        if bf16 && (ftz || mode.sat) {
+        // bf16 sums and products of their own came with sm_90; `fma` does their work.
+        if bf16 && (ftz || mode.sat || matches!(op, "add" | "sub" | "mul")) {
             return self.bad_type(i, ty);
         }
         match op {
-            // On sm_86 the bf16 sums and products are the fused multiply-add with 1 or −0: rounded once all the same.
             "add" | "sub" | "mul" => {
                 let (d, [a, b]) = self.same32::<2>(i, ty)?;
                 let plain = mode == HalfMode::PLAIN;
-                self.alu(match (op, bf16, plain) {
-                    ("add", false, true) if packed => warp2(d, a, b, warp::add_f16x2),
-                    ("sub", false, true) if packed => warp2(d, a, b, warp::sub_f16x2),
-                    ("mul", false, true) if packed => warp2(d, a, b, warp::mul_f16x2),
-                    ("add", false, _) => binary!(d, a, b, move |a, b| float::add_f16(a, b, mode)),
-                    ("sub", false, _) => binary!(d, a, b, move |a, b| float::sub_f16(a, b, mode)),
-                    (_, false, _) => binary!(d, a, b, move |a, b| float::mul_f16(a, b, mode)),
-                    ("add", true, _) => binary!(d, a, b, move |a, b| float::add_bf16(a, b, mode)),
-                    ("sub", true, _) => binary!(d, a, b, move |a, b| float::sub_bf16(a, b, mode)),
-                    _ => binary!(d, a, b, move |a, b| float::mul_bf16(a, b, mode)),
+                self.alu(match (op, plain) {
+                    ("add", true) if packed => warp2(d, a, b, warp::add_f16x2),
+                    ("sub", true) if packed => warp2(d, a, b, warp::sub_f16x2),
+                    ("mul", true) if packed => warp2(d, a, b, warp::mul_f16x2),
+                    ("add", _) => binary!(d, a, b, move |a, b| float::add_f16(a, b, mode)),
+                    ("sub", _) => binary!(d, a, b, move |a, b| float::sub_f16(a, b, mode)),
+                    _ => binary!(d, a, b, move |a, b| float::mul_f16(a, b, mode)),
                 });
             }
             "fma" => {
@@ -1435,15 +1434,7 @@ impl Lowering<'_> {
                     };
                     (at(0), at(16))
                 }),
-                (Type::BF16 | Type::BF16x2, Reg::W(a), Reg::W(b)) => Box::new(move |r: &Regs| {
-                    let (a, b) = (r.get32(a), r.get32(b));
-                    let at = |s: u32| {
-                        reduce_bits(|l| {
-                            float::compare_bf16(op, (a[l] >> s) as u16, (b[l] >> s) as u16)
-                        })
-                    };
-                    (at(0), at(16))
-                }),
+                // Comparisons of bf16 came with sm_90.
                 _ => return self.bad_type(i, ty),
             });
         }
@@ -1495,9 +1486,6 @@ impl Lowering<'_> {
             _ => None,
         };
         let packed = matches!(ty, Type::F16x2 | Type::BF16x2);
-        if packed && q.is_none() {
-            return self.operand_error("a packed comparison writes two predicates `p|q`");
-        }
         self.alu(Box::new(move |r: &mut Regs, mask| {
             let (low, high) = test(r);
             let second = if packed { high } else { !low };
@@ -1527,7 +1515,6 @@ impl Lowering<'_> {
             Type::F32 if !packed => (1f32.to_bits(), 0),
             Type::U16 | Type::S16 if !packed => (0xffff, 0),
             Type::F16 | Type::F16x2 => (0x3c00, 0),
-            Type::BF16 | Type::BF16x2 => (0x3f80, 0),
             Type::U32 | Type::S32 => (0xffff, 0),
             _ => return self.bad_type(i, to),
         };
@@ -1560,6 +1547,7 @@ impl Lowering<'_> {
     }
 
     fn mov(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+        let vector = m.flag("v4");
         let ty = self.one_type(m, i)?;
         self.operands(i, 2)?;
         if ty == Type::Pred {
@@ -1576,6 +1564,20 @@ impl Lowering<'_> {
             return self.mov128(i);
         }
         match (&i.operands[0], &i.operands[1]) {
+            (Operand::Vector(d), Operand::Name { name, offset: 0 }) if vector => {
+                if d.len() != 4 || ty.bytes() != 4 {
+                    return self.operand_error("`mov.v4` reads the four 32-bit parts of a name");
+                }
+                for (target, axis) in d.iter().zip(["x", "y", "z", "w"]) {
+                    let d = self.d32(target, ty)?;
+                    let part = Operand::Name {
+                        name: format!("{name}.{axis}"),
+                        offset: 0,
+                    };
+                    let a = self.s32(&part, ty)?;
+                    self.alu(map1(d, a, |a: u32| a));
+                }
+            }
             (Operand::Vector(d), source) => {
                 let part = self.element(ty, d.len())?;
                 let a = self.source(source, ty, false)?;
@@ -1639,11 +1641,10 @@ impl Lowering<'_> {
                         && self.register(name).is_none()
                         && let Some((special, wide)) = Self::special(name)
                     {
-                        if wide.bytes() == 8 {
-                            return self.operand_error(format!("`{name}` is 64 bits wide"));
+                        if wide.bytes() == 4 {
+                            self.push(Op::Special(Reg::W(d), special));
+                            return Ok(Class::Move);
                         }
-                        self.push(Op::Special(Reg::W(d), special));
-                        return Ok(Class::Move);
                     }
                     let a = self.s32(a, ty)?;
                     self.alu(map1(d, a, |a: u32| a));
@@ -1653,20 +1654,48 @@ impl Lowering<'_> {
         Ok(Class::Move)
     }
 
-    /// `mov.b128` between a pair of 64-bit registers and another: the only form that needs no
-    /// 128-bit register.
+    /// `mov.b128` between `.b128` registers and vectors of two or four narrower ones.
     fn mov128(&mut self, i: &Instruction) -> Result<Class> {
-        let (Operand::Vector(d), Operand::Vector(a)) = (&i.operands[0], &i.operands[1]) else {
-            return self.fail(
-                LoadErrorKind::Unsupported,
-                "`mov.b128` with a `.b128` register",
-            );
+        let a = match &i.operands[1] {
+            Operand::Vector(parts) if parts.len() == 2 => [
+                self.s64(&parts[0], Type::B64)?,
+                self.s64(&parts[1], Type::B64)?,
+            ],
+            Operand::Vector(parts) if parts.len() == 4 => {
+                let mut halves = [self.temp64(), self.temp64()];
+                for (half, pair) in halves.iter_mut().zip(parts.chunks_exact(2)) {
+                    let (low, high) = (
+                        self.s32(&pair[0], Type::B32)?,
+                        self.s32(&pair[1], Type::B32)?,
+                    );
+                    self.alu(map2(*half, low, high, |low: u32, high: u32| {
+                        u64::from(high) << 32 | u64::from(low)
+                    }));
+                }
+                halves
+            }
+            whole => self.quad(whole)?,
         };
-        if d.len() != 2 || a.len() != 2 {
-            return self.operand_error("`mov.b128` takes vectors of two 64-bit registers");
-        }
-        let d = [self.d64(&d[0], Type::B64)?, self.d64(&d[1], Type::B64)?];
-        let a = [self.s64(&a[0], Type::B64)?, self.s64(&a[1], Type::B64)?];
+        let d = match &i.operands[0] {
+            Operand::Vector(parts) if parts.len() == 2 => [
+                self.d64(&parts[0], Type::B64)?,
+                self.d64(&parts[1], Type::B64)?,
+            ],
+            Operand::Vector(parts) if parts.len() == 4 => {
+                // Sources are read whole before the first part is written.
+                let halves = [self.temp64(), self.temp64()];
+                for (copy, half) in halves.iter().zip(a) {
+                    self.alu(map1(*copy, half, |v: u64| v));
+                }
+                for (n, part) in parts.iter().enumerate() {
+                    let d = self.d32(part, Type::B32)?;
+                    let shift = 32 * (n % 2);
+                    self.alu(map1(d, halves[n / 2], move |v: u64| (v >> shift) as u32));
+                }
+                return Ok(Class::Move);
+            }
+            whole => self.quad(whole)?,
+        };
         self.alu(Box::new(move |r: &mut Regs, mask| {
             let v = a.map(|s| *r.get64(s));
             r.put64(d[0], &v[0], mask);
@@ -1746,13 +1775,18 @@ impl Lowering<'_> {
         }
         self.operands(i, 2)?;
         if to == Type::TF32 {
-            if from != Type::F32 {
+            // The other roundings came with sm_90.
+            if from != Type::F32 || how.round != Round::NearestAway {
                 return self.bad_type(i, from);
             }
             let d = self.d32(&i.operands[0], Type::B32)?;
             let a = self.s32(&i.operands[1], from)?;
             self.alu(map1(d, a, move |a| float::f32_to_tf32(a, how)));
             return Ok(Class::Convert);
+        }
+        // bf16 converts from and to f32 only; the rest came with sm_90.
+        if (to == Type::BF16 && from != Type::F32) || (from == Type::BF16 && to != Type::F32) {
+            return self.bad_type(i, if to == Type::BF16 { from } else { to });
         }
         let (d, d_bits) = self.dest(&i.operands[0], to, true)?;
         let a = self.source(&i.operands[1], from, true)?;

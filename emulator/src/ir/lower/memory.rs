@@ -5,6 +5,7 @@ use crate::ir::code::{
     Address, Atomic, AtomicOp, Barrier, BarrierKind, Class, CopyAsync, Load, Mbarrier, Op, Order,
     Reg, Space, Store, Target,
 };
+use crate::ir::regs::S64;
 use crate::ptx::LoadErrorKind;
 use crate::ptx::ast::{Instruction, Number, Operand, Type};
 
@@ -47,8 +48,9 @@ fn hints(m: &mut Modifiers<'_>) -> bool {
     m.flag("L2::cache_hint")
 }
 
+/// `.cluster` came with sm_90.
 fn scope(m: &mut Modifiers<'_>) -> bool {
-    m.pick(|m| matches!(m, "cta" | "cluster" | "gpu" | "sys").then_some(()))
+    m.pick(|m| matches!(m, "cta" | "gpu" | "sys").then_some(()))
         .is_some()
 }
 
@@ -138,7 +140,7 @@ impl Lowering<'_> {
         }
         match self.symbol(name, 0)? {
             Some(constant @ crate::ir::code::Constant::Shared(..)) => {
-                if !matches!(space, Space::Shared) {
+                if !matches!(space, Space::Shared | Space::Generic) {
                     return self
                         .operand_error(format!("`{name}` is in shared memory; the access is not"));
                 }
@@ -218,6 +220,35 @@ impl Lowering<'_> {
         Ok(list)
     }
 
+    /// The two halves of a `.b128` operand.
+    pub(super) fn quad(&mut self, operand: &Operand) -> Result<[S64; 2]> {
+        match operand {
+            Operand::Number(Number::Int(v)) => {
+                let bits = *v as u128;
+                Ok([self.bits64(bits as u64), self.bits64((bits >> 64) as u64)])
+            }
+            Operand::Name { name, offset: 0 } => match self.register(name) {
+                Some((_, Place::Quad(low))) => {
+                    let high = S64(low.0 + 1);
+                    self.note_use(Reg::D(low));
+                    self.note_use(Reg::D(high));
+                    Ok([low, high])
+                }
+                Some((have, _)) => self.operand_error(format!(
+                    "`{name}` is a {have:?}, a `.b128` register is expected"
+                )),
+                None => self.fail(
+                    LoadErrorKind::Unresolved,
+                    format!("register `{name}` is not declared"),
+                ),
+            },
+            other => self.operand_error(format!(
+                "expected a `.b128` register, found {}",
+                describe(other)
+            )),
+        }
+    }
+
     fn policy(&mut self, i: &Instruction, hinted: bool, at: usize) -> Result<()> {
         let expected = at + usize::from(hinted);
         if i.operands.len() != expected {
@@ -245,10 +276,7 @@ impl Lowering<'_> {
             "cp" => self.copy_async(i, m)?,
             "prefetch" | "prefetchu" | "discard" | "applypriority" => {
                 space(m);
-                while m
-                    .pick(|m| (m.starts_with('L') || m == "tensormap").then_some(()))
-                    .is_some()
-                {}
+                while m.pick(|m| m.starts_with('L').then_some(())).is_some() {}
                 self.push(Op::Hint);
                 Class::Other
             }
@@ -304,7 +332,7 @@ impl Lowering<'_> {
         let [ty] = types[..] else {
             return self.operand_error(format!("`{}` takes one type", i.text()));
         };
-        if matches!(ty, Type::Pred | Type::B128) {
+        if ty == Type::Pred || (ty == Type::B128 && count > 1) {
             return self.fail(
                 LoadErrorKind::Unsupported,
                 format!("`{}`: loads of type {ty:?}", i.text()),
@@ -313,14 +341,23 @@ impl Lowering<'_> {
         self.policy(i, hinted, 2)?;
         let (address, space) = self.address(&i.operands[1], asked)?;
         let mut targets = Vec::new();
-        for o in self.elements(&i.operands[0], count, ty)? {
-            targets.push(match o {
-                Operand::Sink => Target::Sink,
-                o => {
-                    let (reg, bits) = self.dest(&o, ty, true)?;
-                    Target::Reg(reg, bits)
-                }
-            });
+        // 128 bits are one access of two halves.
+        let (ty, whole) = match ty {
+            Type::B128 => (Type::B64, Some(self.quad(&i.operands[0])?)),
+            ty => (ty, None),
+        };
+        if let Some(halves) = whole {
+            targets.extend(halves.map(|half| Target::Reg(Reg::D(half), 64)));
+        } else {
+            for o in self.elements(&i.operands[0], count, ty)? {
+                targets.push(match o {
+                    Operand::Sink => Target::Sink,
+                    o => {
+                        let (reg, bits) = self.dest(&o, ty, true)?;
+                        Target::Reg(reg, bits)
+                    }
+                });
+            }
         }
         self.note_width(space, ty.bytes());
         self.push(Op::Load(Box::new(Load {
@@ -350,7 +387,7 @@ impl Lowering<'_> {
         let [ty] = types[..] else {
             return self.operand_error(format!("`{}` takes one type", i.text()));
         };
-        if matches!(ty, Type::Pred | Type::B128) {
+        if ty == Type::Pred || (ty == Type::B128 && count > 1) {
             return self.fail(
                 LoadErrorKind::Unsupported,
                 format!("`{}`: stores of type {ty:?}", i.text()),
@@ -362,8 +399,16 @@ impl Lowering<'_> {
             return self.operand_error("constant memory and kernel parameters can't be written");
         }
         let mut sources = Vec::new();
-        for o in self.elements(&i.operands[1], count, ty)? {
-            sources.push(self.source(&o, ty, true)?);
+        let (ty, whole) = match ty {
+            Type::B128 => (Type::B64, Some(self.quad(&i.operands[1])?)),
+            ty => (ty, None),
+        };
+        if let Some(halves) = whole {
+            sources.extend(halves.map(Reg::D));
+        } else {
+            for o in self.elements(&i.operands[1], count, ty)? {
+                sources.push(self.source(&o, ty, true)?);
+            }
         }
         self.note_width(space, ty.bytes());
         self.push(Op::Store(Box::new(Store {
@@ -678,7 +723,7 @@ impl Lowering<'_> {
         };
         let complete = m.flag("noComplete");
         let parity = m.flag("parity");
-        m.pick(|m| matches!(m, "release" | "acquire" | "relaxed").then_some(()));
+        m.pick(|m| matches!(m, "release" | "acquire").then_some(()));
         scope(m);
         let space = space(m).unwrap_or(Space::Generic);
         m.types();
@@ -714,6 +759,13 @@ impl Lowering<'_> {
                     Some(c) => Some(self.s32(c, Type::U32)?),
                     None => None,
                 };
+                // A count of its own needs `.noComplete` before sm_90.
+                if count.is_some() != complete {
+                    return self.fail(
+                        LoadErrorKind::Unsupported,
+                        format!("`{}` with this count doesn't exist on sm_86", i.text()),
+                    );
+                }
                 let drop = what == "arrive_drop";
                 Mbarrier::Arrive {
                     address: self.address(&o[1], space)?.0,

@@ -11,6 +11,7 @@ pub(super) use names::Flat;
 use names::{Binding, Lowering, Modifiers, ModuleNames, Place, Result, error};
 
 use super::code::{Builtin, Call, CallTarget, Class, Function, Op, Passed, Reg, Site};
+use super::regs::map1;
 use super::{Global, GlobalSpace, Kernel, Parameter, Relocation, SharedVariable, layout};
 use crate::ptx::LoadErrorKind;
 use crate::ptx::ast::{
@@ -594,7 +595,9 @@ fn formal(l: &mut Lowering<'_>, p: &Variable, size: u64, align: u64) -> Result<P
         l.scopes[0].insert(p.name.clone(), Binding::Register(p.ty, place));
         return match place {
             Place::Reg(reg) => Ok(Passed::Register(reg, p.ty.bytes())),
-            Place::Pred(_) => l.operand_error("a predicate can't be a parameter"),
+            Place::Pred(_) | Place::Quad(_) => {
+                l.operand_error(format!("a {:?} can't be a parameter in a register", p.ty))
+            }
         };
     }
     let passed = l.passed_frame(size, align)?;
@@ -831,21 +834,68 @@ fn control(l: &mut Lowering<'_>, i: &Instruction, m: &mut Modifiers<'_>) -> Resu
                     "shared" | "shared::cta" => super::code::Space::Shared,
                     "local" => super::code::Space::Local,
                     "const" => super::code::Space::Const,
-                    "param" => super::code::Space::Param,
+                    "param" | "param::entry" => super::code::Space::Param,
                     _ => return None,
                 })
             });
             let (Some(space), [d, a]) = (space, &i.operands[..]) else {
                 return l.operand_error("`isspacep` needs a state space and two operands");
             };
-            let (d, a) = (l.dpred(d)?, l.s64(a, Type::U64)?);
+            let narrow = matches!(a, Operand::Name { name, .. }
+                if matches!(l.register(name), Some((_, Place::Reg(Reg::W(_))))));
+            let d = l.dpred(d)?;
+            let a = if narrow {
+                let (low, wide) = (l.s32(a, Type::U32)?, l.temp64());
+                l.push(Op::Alu(map1(wide, low, |a: u32| u64::from(a))));
+                wide
+            } else {
+                l.s64(a, Type::U64)?
+            };
             l.push(Op::IsSpace { d, a, space });
             return Ok(Some(Class::Predicate));
+        }
+        "alloca" => {
+            let ty = stack_type(l, i, m)?;
+            let (d, size, align) = match &i.operands[..] {
+                [d, size] => (d, size, 8),
+                [d, size, Operand::Number(Number::Int(align))]
+                    if matches!(align, 1..=128) && align.count_ones() == 1 =>
+                {
+                    (d, size, *align as u32)
+                }
+                _ => return l.operand_error("`alloca` takes an address, a size and an alignment"),
+            };
+            let size = l.source(size, ty, false)?;
+            let d = l.dest(d, ty, false)?.0;
+            l.push(Op::StackAllocate(d, size, align));
+        }
+        "stacksave" | "stackrestore" => {
+            let ty = stack_type(l, i, m)?;
+            let [place] = &i.operands[..] else {
+                return l.operand_error(format!("`{}` takes one operand", i.opcode));
+            };
+            if i.opcode == "stacksave" {
+                let d = l.dest(place, ty, false)?.0;
+                l.push(Op::StackSave(d));
+            } else {
+                let a = l.source(place, ty, false)?;
+                l.push(Op::StackRestore(a));
+            }
         }
         "call" => call(l, i, m)?,
         _ => return Ok(None),
     }
     Ok(Some(Class::Control))
+}
+
+fn stack_type(l: &Lowering<'_>, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Type> {
+    match m.types()[..] {
+        [ty @ (Type::U32 | Type::U64)] => Ok(ty),
+        _ => l.fail(
+            LoadErrorKind::Unsupported,
+            format!("`{}` has the types `.u32` and `.u64`", i.text()),
+        ),
+    }
 }
 
 fn call(l: &mut Lowering<'_>, i: &Instruction, m: &mut Modifiers<'_>) -> Result<()> {

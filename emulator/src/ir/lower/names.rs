@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::ir::code::{CallTarget, Constant, Function, Inst, Op, Passed, Reg, Site, Special};
-use crate::ir::regs::{S32, S64, SP};
+use crate::ir::regs::{S32, S64, SP, map1};
 use crate::ptx::ast::{Location, Number, Operand, Type};
 use crate::ptx::lexer::Pos;
 use crate::ptx::{LoadError, LoadErrorKind};
@@ -29,6 +29,8 @@ pub(super) struct ModuleNames {
 pub(super) enum Place {
     Reg(Reg),
     Pred(SP),
+    /// A `.b128`: this slot holds its low half, the next one its high half.
+    Quad(S64),
 }
 
 #[derive(Clone, Debug)]
@@ -184,7 +186,9 @@ impl<'m> Lowering<'m> {
         Ok(match ty {
             Type::Pred => Place::Pred(self.temp_pred()),
             Type::B128 => {
-                return self.fail(LoadErrorKind::Unsupported, "registers of type `.b128`");
+                let low = self.temp64();
+                self.temp64();
+                Place::Quad(low)
             }
             _ if ty.bytes() == 8 => Place::Reg(Reg::D(self.temp64())),
             _ => Place::Reg(Reg::W(self.temp32())),
@@ -198,6 +202,7 @@ impl<'m> Lowering<'m> {
             Place::Reg(Reg::W(_)) => self.f.n32 += more,
             Place::Reg(Reg::D(_)) => self.f.n64 += more,
             Place::Pred(_) => self.f.npred += more,
+            Place::Quad(_) => self.f.n64 += 2 * more,
         }
         Ok(first)
     }
@@ -243,6 +248,7 @@ impl<'m> Lowering<'m> {
                         Place::Reg(Reg::W(s)) => Place::Reg(Reg::W(S32(s.0 + index))),
                         Place::Reg(Reg::D(s)) => Place::Reg(Reg::D(S64(s.0 + index))),
                         Place::Pred(s) => Place::Pred(SP(s.0 + index)),
+                        Place::Quad(s) => Place::Quad(S64(s.0 + 2 * index)),
                     };
                     return Some((*ty, place));
                 }
@@ -394,8 +400,20 @@ impl<'m> Lowering<'m> {
             "%total_smem_size" => (Special::TotalSharedSize, Type::U32),
             "%reserved_smem_offset_begin"
             | "%reserved_smem_offset_end"
-            | "%reserved_smem_offset_cap" => (Special::Zero, Type::U32),
-            _ => return None,
+            | "%reserved_smem_offset_cap"
+            | "%reserved_smem_offset_0"
+            | "%reserved_smem_offset_1" => (Special::Zero, Type::U32),
+            // No graph launches from the device, no performance monitor counts.
+            "%current_graph_exec" => (Special::Zero, Type::U64),
+            _ => {
+                let number = name.strip_prefix("%pm")?;
+                let (number, ty) = match number.strip_suffix("_64") {
+                    Some(number) => (number, Type::U64),
+                    None => (number, Type::U32),
+                };
+                matches!(number.as_bytes(), [b'0'..=b'7']).then_some(())?;
+                (Special::Zero, ty)
+            }
         })
     }
 
@@ -455,7 +473,7 @@ impl<'m> Lowering<'m> {
                 if let Some((have, place)) = self.register(name) {
                     let Place::Reg(reg) = place else {
                         return self.operand_error(format!(
-                            "`{name}` is a predicate, a `{ty:?}` value is expected"
+                            "`{name}` is a {have:?}, a `{ty:?}` value is expected"
                         ));
                     };
                     let fits = if wider {
@@ -486,8 +504,11 @@ impl<'m> Lowering<'m> {
                         Reg::W(self.temp32())
                     };
                     self.push_unguarded(Op::Special(reg, special));
-                    if wide && ty.bytes() < 8 {
-                        return self.operand_error(format!("`{name}` is 64 bits wide"));
+                    if let (Reg::D(whole), true) = (reg, ty.bytes() < 8) {
+                        // The low half, as the assembler reads it.
+                        let low = self.temp32();
+                        self.push_unguarded(Op::Alu(map1(low, whole, |v: u64| v as u32)));
+                        return Ok(Reg::W(low));
                     }
                     return Ok(reg);
                 }
@@ -574,8 +595,8 @@ impl<'m> Lowering<'m> {
                         ))
                     }
                 }
-                Some(_) => self.operand_error(format!(
-                    "`{name}` is a predicate, a `{ty:?}` register is expected"
+                Some((have, _)) => self.operand_error(format!(
+                    "`{name}` is a {have:?}, a `{ty:?}` register is expected"
                 )),
                 None => self.fail(
                     LoadErrorKind::Unresolved,

@@ -2,13 +2,13 @@
 
 use super::names::{Lowering, Modifiers, Result};
 use crate::arith::float::Round;
-use crate::arith::matrix::{BitOp, Element, Fragment, Mma, QuadPairMma, Role};
+use crate::arith::matrix::{BitOp, Element, Fragment, Mma, QuadPairMma, Role, SparseMma};
 use crate::ir::code::{
     AtomicOp, Class, Collective, FragmentMove, LoadMatrix, MatrixMultiply, MmaKind, Op, Reg,
     ShuffleMode, Space, VoteMode,
 };
 use crate::ptx::LoadErrorKind;
-use crate::ptx::ast::{Instruction, Operand, Type};
+use crate::ptx::ast::{Instruction, Number, Operand, Type};
 
 fn element(text: &str) -> Option<Element> {
     Some(match text {
@@ -184,6 +184,21 @@ impl Lowering<'_> {
                 ));
                 Class::Warp
             }
+            // The assembler wants sm_90 for it; what it means needs nothing that sm_86 lacks.
+            "elect" => {
+                m.flag("sync");
+                let [Operand::Pair(d, p), mask] = &i.operands[..] else {
+                    return self.operand_error("`elect.sync` takes `d|p` and a member mask");
+                };
+                let d = match &**d {
+                    Operand::Sink => None,
+                    d => Some(self.d32(d, Type::B32)?),
+                };
+                let p = self.dpred(p)?;
+                let mask = self.s32(mask, Type::B32)?;
+                self.push(Op::Collective(mask, Box::new(Collective::Elect { d, p })));
+                Class::Warp
+            }
             "activemask" => {
                 m.types();
                 let [d] = &i.operands[..] else {
@@ -324,6 +339,7 @@ impl Lowering<'_> {
     }
 
     fn mma(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+        let sparse = m.flag("sp") || m.flag("sp::ordered_metadata");
         if !(m.flag("sync") && m.flag("aligned")) {
             return self.no_such(i);
         }
@@ -343,10 +359,13 @@ impl Lowering<'_> {
         let popc = m.flag("popc");
         let round = rounding(m);
         let types = elements(m);
-        let ([d, a, b, c], [od, oa, ob, oc]) = (&types[..], &i.operands[..]) else {
+        let ([d, a, b, c], [od, oa, ob, oc, more @ ..]) = (&types[..], &i.operands[..]) else {
             return self.no_such(i);
         };
         let (d, a, b, c) = (*d, *a, *b, *c);
+        if more.len() != if sparse { 2 } else { 0 } {
+            return self.operand_error(format!("`{}`: the wrong number of operands", i.text()));
+        }
         if popc != (a == Element::B1) {
             return self.no_such(i);
         }
@@ -361,6 +380,28 @@ impl Lowering<'_> {
             satfinite,
             bit_op,
         };
+        if let [metadata, selector] = more {
+            let Operand::Number(Number::Int(selector)) = selector else {
+                return self.operand_error("the sparsity selector is a constant");
+            };
+            let sparse = SparseMma {
+                mma,
+                selector: *selector as u32,
+            };
+            if a_col || !b_col || popc || round != Round::Nearest || !sparse.exists() {
+                return self.no_such(i);
+            }
+            let counts = [
+                mma.d_fragment().registers(),
+                sparse.packed_a().registers(),
+                mma.fragment(Role::B).registers(),
+                mma.fragment(Role::C).registers(),
+            ];
+            let metadata = self.s32(metadata, Type::B32)?;
+            let fma = u64::from(rows * cols * depth / 2);
+            let kind = MmaKind::Sparse(sparse, metadata);
+            return self.product(i, kind, fma, [od, oa, ob, oc], [d, a, b, c], counts);
+        }
         let kind = if (rows, cols, depth) == (8, 8, 4) && (a, b) == (Element::F16, Element::F16) {
             let ok = |e| matches!(e, Element::F16 | Element::F32);
             if !ok(c) || !ok(d) || satfinite {

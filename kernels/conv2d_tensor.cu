@@ -1,0 +1,400 @@
+// Convolution as implicit GEMM on tensor cores:
+//   y[m, o] = sum_{tap, i} x[window(m) + tap, i] w[o, tap, i] (+ bias[o]) (+ residual[m, o])
+// with rows m = pixels of the result, columns o = its channels, and k = (tap, i) running over the window. It computes
+// Conv2d, and Conv2dInputGrad as a convolution of dy with a filter packed the other way round. What folds into several
+// small windows (an upsampled input, the gradient of a stride of 2) is up to four phases: the pixels of one parity of y,
+// with a filter each, side by side in one grid.
+//
+// Shapes      x [batch, height, width, channels] of T, channels % 8 == 0; y and residual
+//             [batch, out_height, out_width, out_channels] of T; w packed by conv2d_tensor_pack: per phase
+//             [out_channels, k rounded up to 64] of T; bias f32. At most 32 taps; fewer than 2^31 elements each.
+// Launch      grid (tiles of the largest phase, splits, phases), block 32 WARPS_M WARPS_N,
+//             shared STAGES * (TILE_M + TILE_N) * TILE_K * 2 bytes.
+// Pipeline    cp.async of 16 bytes into STAGES stages, zeros for what lies outside x; ldmatrix; mma.m16n8k16 with f32
+//             sums. FAST: f16 sums over FAST_K of k, then added to f32 registers.
+// Splits      With several, each sums a fixed range of k and stores its sums in `partial`; the block that is last at a
+//             tile adds them in the order of k, whichever it is, and resets the tile's counter in `arrived`, which
+//             starts at 0. No order of events changes a bit.
+// Traffic     reads w once per row of tiles, x once per column of tiles and tap (from L2 but for the first time),
+//             writes y once; with splits 4 * splits * y's elements both ways through L2.
+// Overwrites  y.
+// Registers   <= 128 for two blocks of 256 threads per multiprocessor; FAST <= 168.
+#include "common/types.cuh"
+#include "common/mma.cuh"
+#include "common/tile.cuh"
+
+struct Conv2dTensorParams {
+    const void *x;
+    const void *w;
+    const float *bias;     // null for none
+    const void *residual;  // null for none
+    void *y;
+    float *partial;     // [tile, split, TILE_M * TILE_N]
+    unsigned *arrived;  // [tile]
+    int batch;
+    int height;
+    int width;
+    int channels;
+    int out_height;
+    int out_width;
+    int out_channels;
+    int stride;   // pixels of x from one window to the next
+    int scatter;  // pixels of y from one row of the GEMM to the next
+    // For each phase: its pixels per sample, its window, and where its filter starts in w.
+    int rows[4];
+    int columns[4];
+    int kernel_height[4];
+    int kernel_width[4];
+    int pad_top[4];
+    int pad_left[4];
+    int filter_at[4];
+};
+
+constexpr int WARPS = WARPS_M * WARPS_N;
+constexpr int THREADS = 32 * WARPS;
+constexpr int WARP_M = TILE_M / WARPS_M;
+constexpr int WARP_N = TILE_N / WARPS_N;
+constexpr int FRAGMENTS_M = WARP_M / 16;
+constexpr int FRAGMENTS_N = WARP_N / 8;
+constexpr int CHUNKS = TILE_K / 8;
+constexpr int A_BYTES = TILE_M * TILE_K * 2;
+constexpr int STAGE_BYTES = (TILE_M + TILE_N) * TILE_K * 2;
+// Rows that all threads together load at once.
+constexpr int PASS = THREADS / CHUNKS;
+constexpr int A_PASSES = TILE_M / PASS;
+constexpr int B_PASSES = TILE_N / PASS;
+// f16 sums are promoted each FAST_K: long enough to hide the additions, short enough for 11 bits.
+constexpr int FAST_K = 64;
+// Room for 16 rows of a warp's results on their way to 16-byte stores; the pitch spreads fragments over the banks.
+constexpr int STAGING_PITCH = WARP_N + 8;
+using KTile = Tile<CHUNKS>;
+
+static_assert(TILE_K == 32 || TILE_K == 64, "swizzled rows of 64 or 128 bytes; filters are padded to 64");
+static_assert(WARP_M % 16 == 0 && WARP_N % 16 == 0, "ldmatrix.x4 takes 16 rows of A and 16 of B");
+static_assert(TILE_M % PASS == 0 && TILE_N % PASS == 0 && PASS % 8 == 0, "every pass is full and keeps its swizzle");
+static_assert(STAGES >= 2 && FAST_K % TILE_K == 0, "pipeline");
+static_assert(WARPS * 16 * STAGING_PITCH * 4 <= STAGES * STAGE_BYTES, "results are staged where the operands were");
+
+static __device__ __forceinline__ int of_phase(const int (&values)[4], int phase) {
+    const int even = phase & 2 ? values[2] : values[0];
+    const int odd = phase & 2 ? values[3] : values[1];
+    return phase & 1 ? odd : even;
+}
+
+// This block's tile: its number, first pixel and first channel. Read anew where it is used, for a value kept from the
+// start to the end of the kernel would cost the main loop its last register.
+struct Place {
+    int tile;
+    int row;
+    int channel;
+
+    __device__ __forceinline__ Place(int out_channels) {
+        asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(tile));
+        const int tiles_n = (out_channels + TILE_N - 1) / TILE_N;
+        row = tile / tiles_n * TILE_M;
+        channel = tile % tiles_n * TILE_N;
+    }
+};
+
+// Copies windows of x to shared memory: thread t the chunk t % CHUNKS of rows t / CHUNKS + j PASS. It walks along k, and
+// a row's mask tells which taps lie inside x.
+struct Windows {
+    const T *x;
+    int at[A_PASSES];         // first element of the window
+    unsigned inside[A_PASSES];
+    int offset;               // of this thread's chunk, from the window's first element
+    int channel;
+    int tap;
+    int tap_x;
+    int channels;
+    int kernel_width;
+    int row_skip;
+    unsigned target;
+
+    __device__ __forceinline__ void start(const Conv2dTensorParams &p, int phase, int first_row, int k, unsigned shared) {
+        const int rows = of_phase(p.rows, phase), columns = of_phase(p.columns, phase);
+        const int kernel_height = of_phase(p.kernel_height, phase);
+        const int pad_top = of_phase(p.pad_top, phase), pad_left = of_phase(p.pad_left, phase);
+        kernel_width = of_phase(p.kernel_width, phase);
+        channels = p.channels;
+        row_skip = (p.width - kernel_width) * channels;
+        const int row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
+        target = shared + KTile::at(row, chunk);
+        x = static_cast<const T *>(p.x);
+#pragma unroll
+        for (int j = 0; j < A_PASSES; ++j) {
+            const int m = first_row + row + j * PASS;
+            const int line = m / columns;
+            const int left = (m - line * columns) * p.stride - pad_left;
+            const int n = line / rows;
+            const int top = (line - n * rows) * p.stride - pad_top;
+            at[j] = ((n * p.height + top) * p.width + left) * channels;
+            inside[j] = 0;
+            if (n < p.batch) {
+                unsigned bit = 1;
+                for (int ty = 0; ty < kernel_height; ++ty)
+                    for (int tx = 0; tx < kernel_width; ++tx, bit <<= 1)
+                        if ((unsigned)(top + ty) < (unsigned)p.height && (unsigned)(left + tx) < (unsigned)p.width)
+                            inside[j] |= bit;
+            }
+        }
+        k += chunk * 8;
+        tap = k / channels;
+        channel = k - tap * channels;
+        const int tap_y = kernel_width > 0 ? tap / kernel_width : 0;
+        tap_x = tap - tap_y * kernel_width;
+        offset = k + tap_y * row_skip;
+    }
+
+    // Loads the next TILE_K of k into the stage at `stage` bytes.
+    __device__ __forceinline__ void load(unsigned stage) {
+#pragma unroll
+        for (int j = 0; j < A_PASSES; ++j) {
+            cp_async_16(target + stage + j * (PASS * KTile::ROW_BYTES), x + (at[j] + offset), inside[j] >> tap & 1);
+        }
+        // The pixel to the right follows in memory, so only the end of a window's row makes a step.
+        offset += TILE_K;
+        channel += TILE_K;
+        while (channel >= channels) {
+            channel -= channels;
+            ++tap;
+            if (++tap_x == kernel_width) {
+                tap_x = 0;
+                offset += row_skip;
+            }
+        }
+    }
+};
+
+// Copies rows of the packed filter likewise; rows past the last channel are zeros.
+struct Filter {
+    const T *w;
+    int pass_length;
+    unsigned present;
+    unsigned target;
+
+    __device__ __forceinline__ void start(const T *filter, int row_length, int first, int count, int k, unsigned shared) {
+        const int row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
+        target = shared + KTile::at(row, chunk);
+        w = filter + (size_t)(first + row) * row_length + k + chunk * 8;
+        pass_length = PASS * row_length;
+        present = 0;
+#pragma unroll
+        for (int j = 0; j < B_PASSES; ++j)
+            if (first + row + j * PASS < count) present |= 1u << j;
+    }
+
+    __device__ __forceinline__ void load(unsigned stage) {
+#pragma unroll
+        for (int j = 0; j < B_PASSES; ++j)
+            cp_async_16(target + stage + j * (PASS * KTile::ROW_BYTES), w + j * pass_length, present >> j & 1);
+        w += TILE_K;
+    }
+};
+
+typedef float Sums[FRAGMENTS_M][FRAGMENTS_N][4];
+
+// sums += the tile's products over k steps `first` to `last`.
+static __device__ __forceinline__ void multiply(Sums &sums, Windows &windows, Filter &filter, unsigned shared, int steps) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    const int warp_m = warp / WARPS_N, warp_n = warp % WARPS_N;
+    // Addresses of the first 16 columns of k; those that follow differ in bits 5 and 6, where the swizzle acts alone.
+    const unsigned a_at = shared + KTile::at(warp_m * WARP_M + (lane & 15), lane >> 4);
+    const unsigned b_at = shared + A_BYTES + KTile::at(warp_n * WARP_N + (lane & 7) + (lane >> 4 << 3), lane >> 3 & 1);
+#if FAST
+    unsigned halves[FRAGMENTS_M][FRAGMENTS_N][2] = {};
+#endif
+    unsigned load_stage = 0, stage = 0;
+    const auto next = [](unsigned s) { return s == (STAGES - 1) * STAGE_BYTES ? 0 : s + STAGE_BYTES; };
+#pragma unroll
+    for (int ahead = 0; ahead < STAGES - 1; ++ahead) {
+        if (ahead < steps) {
+            windows.load(load_stage);
+            filter.load(load_stage);
+        }
+        cp_async_commit();
+        load_stage = next(load_stage);
+    }
+    for (int step = 0; step < steps; ++step) {
+        cp_async_wait<STAGES - 2>();
+        // Behind it the stage read in the step before may be overwritten.
+        __syncthreads();
+        if (step + STAGES - 1 < steps) {
+            windows.load(load_stage);
+            filter.load(load_stage);
+        }
+        cp_async_commit();
+        load_stage = next(load_stage);
+#pragma unroll
+        for (int k = 0; k < TILE_K / 16; ++k) {
+            unsigned b[FRAGMENTS_N / 2][4];
+#pragma unroll
+            for (int j = 0; j < FRAGMENTS_N / 2; ++j)
+                ldmatrix(b[j], ((b_at + stage) ^ (k * 32)) + j * (16 * KTile::ROW_BYTES));
+#pragma unroll
+            for (int i = 0; i < FRAGMENTS_M; ++i) {
+                unsigned a[4];
+                ldmatrix(a, ((a_at + stage) ^ (k * 32)) + i * (16 * KTile::ROW_BYTES));
+#pragma unroll
+                for (int j = 0; j < FRAGMENTS_N; ++j) {
+                    const unsigned b0 = b[j / 2][j % 2 * 2], b1 = b[j / 2][j % 2 * 2 + 1];
+#if FAST
+                    mma_half(halves[i][j], a, b0, b1);
+#else
+                    mma<T>(sums[i][j], a, b0, b1);
+#endif
+                }
+            }
+        }
+        stage = next(stage);
+#if FAST
+        if ((step + 1) % (FAST_K / TILE_K) == 0 || step + 1 == steps) {
+#pragma unroll
+            for (int i = 0; i < FRAGMENTS_M; ++i) {
+#pragma unroll
+                for (int j = 0; j < FRAGMENTS_N; ++j) promote(sums[i][j], halves[i][j]);
+            }
+        }
+#endif
+    }
+}
+
+// Stores this split's sums, and for the block that comes last at its tile replaces them by the sums over all splits.
+// False for the others.
+static __device__ __forceinline__ bool combine(Sums &sums, const Conv2dTensorParams &p, unsigned char *shared) {
+    const int tile = blockIdx.z * gridDim.x + Place(p.out_channels).tile;
+    const int splits = gridDim.y;
+    constexpr int VECTORS = TILE_M * TILE_N / 4;
+    float4 *partial = reinterpret_cast<float4 *>(p.partial) + (size_t)tile * splits * VECTORS + threadIdx.x;
+    float4 *own = partial + (size_t)blockIdx.y * VECTORS;
+#pragma unroll
+    for (int i = 0; i < FRAGMENTS_M; ++i) {
+#pragma unroll
+        for (int j = 0; j < FRAGMENTS_N; ++j) {
+            const float(&s)[4] = sums[i][j];
+            own[(i * FRAGMENTS_N + j) * THREADS] = make_float4(s[0], s[1], s[2], s[3]);
+        }
+    }
+    __syncthreads();
+    int *last = reinterpret_cast<int *>(shared);
+    if (threadIdx.x == 0) {
+        // The barrier and this fence publish the block's sums; the fence behind the counter fetches the others'.
+        __threadfence();
+        *last = atomicAdd(p.arrived + tile, 1u) == splits - 1;
+        __threadfence();
+        // Ready for the next launch.
+        if (*last) p.arrived[tile] = 0;
+    }
+    __syncthreads();
+    if (!*last) return false;
+    // Nobody reads `last` any more when results are staged over it.
+    __syncthreads();
+    for (int split = 0; split < splits; ++split, partial += VECTORS) {
+#pragma unroll
+        for (int i = 0; i < FRAGMENTS_M; ++i) {
+#pragma unroll
+            for (int j = 0; j < FRAGMENTS_N; ++j) {
+                const float4 v = __ldcg(partial + (i * FRAGMENTS_N + j) * THREADS);
+                float(&s)[4] = sums[i][j];
+                s[0] = split ? s[0] + v.x : v.x;
+                s[1] = split ? s[1] + v.y : v.y;
+                s[2] = split ? s[2] + v.z : v.z;
+                s[3] = split ? s[3] + v.w : v.w;
+            }
+        }
+    }
+    return true;
+}
+
+// Adds bias and residual, rounds and stores: 16 rows of a warp at a time through its own piece of shared memory.
+static __device__ __forceinline__ void store(const Sums &sums, const Conv2dTensorParams &p, unsigned char *shared) {
+    constexpr int LANES_PER_ROW = WARP_N / 8;
+    constexpr int ROWS = 32 / LANES_PER_ROW;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    const int warp_m = warp / WARPS_N, warp_n = warp % WARPS_N;
+    float *staging = reinterpret_cast<float *>(shared) + warp * (16 * STAGING_PITCH);
+    const Place place(p.out_channels);
+    const int phase = blockIdx.z;
+    const int columns = of_phase(p.columns, phase), rows = of_phase(p.rows, phase);
+    const int pixels = p.batch * rows * columns;
+    const int channel = place.channel + warp_n * WARP_N + lane % LANES_PER_ROW * 8;
+    const int count = p.out_channels - channel < 8 ? p.out_channels - channel : 8;
+    const bool vectors = p.out_channels % 8 == 0;
+    float bias[8];
+#pragma unroll
+    for (int e = 0; e < 8; ++e) bias[e] = p.bias && e < count ? p.bias[channel + e] : 0.0f;
+#pragma unroll
+    for (int i = 0; i < FRAGMENTS_M; ++i) {
+        __syncwarp();
+#pragma unroll
+        for (int j = 0; j < FRAGMENTS_N; ++j) {
+            float *to = staging + (lane >> 2) * STAGING_PITCH + j * 8 + (lane & 3) * 2;
+            *reinterpret_cast<float2 *>(to) = make_float2(sums[i][j][0], sums[i][j][1]);
+            *reinterpret_cast<float2 *>(to + 8 * STAGING_PITCH) = make_float2(sums[i][j][2], sums[i][j][3]);
+        }
+        __syncwarp();
+#pragma unroll
+        for (int first = 0; first < 16; first += ROWS) {
+            const int row = first + lane / LANES_PER_ROW;
+            if (row >= 16) continue;
+            const int m = place.row + warp_m * WARP_M + i * 16 + row;
+            if (m >= pixels || count <= 0) continue;
+            size_t pixel = m;
+            if (p.scatter > 1) {
+                const int line = m / columns, n = line / rows;
+                const int y = (line - n * rows) * p.scatter + phase / 2, x = (m - line * columns) * p.scatter + phase % 2;
+                pixel = ((size_t)n * p.out_height + y) * p.out_width + x;
+            }
+            const size_t at = pixel * p.out_channels + channel;
+            T *y = static_cast<T *>(p.y) + at;
+            const T *residual = static_cast<const T *>(p.residual) + at;
+            float v[8];
+            const float4 *from = reinterpret_cast<const float4 *>(staging + row * STAGING_PITCH + lane % LANES_PER_ROW * 8);
+            const float4 low = from[0], high = from[1];
+            v[0] = low.x, v[1] = low.y, v[2] = low.z, v[3] = low.w;
+            v[4] = high.x, v[5] = high.y, v[6] = high.z, v[7] = high.w;
+#pragma unroll
+            for (int e = 0; e < 8; ++e) v[e] += bias[e];
+            if (vectors) {
+                if (p.residual) {
+                    float r[8];
+                    load_floats<8>(residual, r);
+#pragma unroll
+                    for (int e = 0; e < 8; ++e) v[e] += r[e];
+                }
+                store_floats<8>(y, v);
+            } else {
+#pragma unroll
+                for (int e = 0; e < 8; ++e)
+                    if (e < count) y[e] = from_float<T>(p.residual ? v[e] + to_float(residual[e]) : v[e]);
+            }
+        }
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor(const Conv2dTensorParams p) {
+    extern __shared__ __align__(128) unsigned char shared[];
+    const int phase = blockIdx.z;
+    const Place place(p.out_channels);
+    if (place.row >= p.batch * of_phase(p.rows, phase) * of_phase(p.columns, phase)) return;
+
+    const int k = of_phase(p.kernel_height, phase) * of_phase(p.kernel_width, phase) * p.channels;
+    const int steps = (k + TILE_K - 1) / TILE_K;
+    // Splits part k at multiples of 64 whatever the tile, so that a sum depends on their number alone.
+    const int parts = (k + 63) / 64;
+    const int first = parts * blockIdx.y / gridDim.y * (64 / TILE_K);
+    const int last = min(steps, (int)(parts * (blockIdx.y + 1) / gridDim.y * (64 / TILE_K)));
+    const unsigned base = shared_address(shared);
+    Windows windows;
+    windows.start(p, phase, place.row, first * TILE_K, base);
+    Filter filter;
+    filter.start(static_cast<const T *>(p.w) + of_phase(p.filter_at, phase), (k + 63) / 64 * 64, place.channel,
+                 p.out_channels, first * TILE_K, base + A_BYTES);
+    Sums sums = {};
+    multiply(sums, windows, filter, base, last - first);
+    // The stages are free for other uses.
+    cp_async_wait<0>();
+    __syncthreads();
+    if (gridDim.y > 1 && !combine(sums, p, shared)) return;
+    store(sums, p, shared);
+}

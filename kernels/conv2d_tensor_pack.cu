@@ -1,0 +1,78 @@
+// Packs the filter of a convolution for conv2d_tensor:
+//   packed[phase][n, tap, c] = sum over the filter's taps (ky, kx) that `tap` stands for of w[o, i, ky, kx]
+// summed in f32 and rounded once, with n = o and c = i for Conv2d, n = i and c = o for its input gradient; behind a row's
+// last channel zeros up to a multiple of 64.
+//
+// Shapes      w [out_channels, in_channels, kernel_height, kernel_width] f32, at most 25 taps; per phase
+//             [rows, row_length] of T.
+// Launch      grid (ceil(columns / 32), ceil(rows / 8)), block 256,
+//             shared 4 * max(8 * (32 * taps + 1), 32 * (8 * taps + 1)) bytes.
+// Traffic     reads w once in runs of 32 or 8 channels' taps, writes packed once in runs of 32 elements.
+// Overwrites  packed; zeroes `counters`.
+// Registers   <= 64
+#include "common/types.cuh"
+
+struct Conv2dTensorPackParams {
+    const float *w;
+    void *packed;
+    unsigned *counters;  // conv2d_tensor's, which start at zero
+    int counter_count;
+    int rows;     // n
+    int columns;  // c
+    int kernel_taps;
+    int kernel_width;
+    int transposed;  // n are the filter's inputs
+    int phases;
+    // For each phase: its window and where its filter starts.
+    int heights[4];
+    int widths[4];
+    int filter_at[4];
+    // What row (column) t of a window of phases of parity a stands for, at 8 a + t: the first row (column) of the filter
+    // plus 16 times the last.
+    int source_rows[16];
+    int source_columns[16];
+};
+
+constexpr int COLUMNS = 32;
+constexpr int ROWS = 8;
+
+extern "C" __global__ void __launch_bounds__(256) conv2d_tensor_pack(const Conv2dTensorPackParams p) {
+    extern __shared__ float filter[];
+    const int first_column = blockIdx.x * COLUMNS, first_row = blockIdx.y * ROWS;
+    const int taps = p.kernel_taps;
+    // The filter's outer channel is the packed row, or column if transposed; the odd pitch spreads it over the banks.
+    const int outers = p.transposed ? COLUMNS : ROWS, inners = p.transposed ? ROWS : COLUMNS;
+    const int first_outer = p.transposed ? first_column : first_row, first_inner = p.transposed ? first_row : first_column;
+    const int outer_count = p.transposed ? p.columns : p.rows, inner_count = p.transposed ? p.rows : p.columns;
+    const int pitch = inners * taps | 1;
+    const int run = min(inners, inner_count - first_inner) * taps;
+    for (int outer = threadIdx.x >> 5; outer < outers && first_outer + outer < outer_count; outer += 8) {
+        const float *from = p.w + ((size_t)(first_outer + outer) * inner_count + first_inner) * taps;
+        for (int e = threadIdx.x & 31; e < run; e += 32) filter[outer * pitch + e] = from[e];
+    }
+    const unsigned block = blockIdx.y * gridDim.x + blockIdx.x;
+    for (unsigned i = block * 256 + threadIdx.x; i < p.counter_count; i += gridDim.x * gridDim.y * 256) p.counters[i] = 0;
+    __syncthreads();
+
+    const int column = threadIdx.x & 31, row = threadIdx.x >> 5;
+    if (first_row + row >= p.rows) return;
+    const float *own = filter + (p.transposed ? column * pitch + row * taps : row * pitch + column * taps);
+#pragma unroll
+    for (int phase = 0; phase < 4; ++phase) {
+        if (phase >= p.phases) break;
+        const int height = p.heights[phase], width = p.widths[phase];
+        const int length = height * width * p.columns, row_length = (length + 63) / 64 * 64;
+        T *to = static_cast<T *>(p.packed) + p.filter_at[phase] + (size_t)(first_row + row) * row_length;
+        if (first_column == 0)
+            for (int k = length + column; k < row_length; k += 32) to[k] = from_float<T>(0.0f);
+        if (first_column + column >= p.columns) continue;
+        for (int tap = 0; tap < height * width; ++tap) {
+            const int rows = p.source_rows[phase / 2 * 8 + tap / width];
+            const int columns = p.source_columns[phase % 2 * 8 + tap % width];
+            float sum = 0.0f;
+            for (int ky = rows & 15; ky <= rows >> 4; ++ky)
+                for (int kx = columns & 15; kx <= columns >> 4; ++kx) sum += own[ky * p.kernel_width + kx];
+            to[tap * p.columns + first_column + column] = from_float<T>(sum);
+        }
+    }
+}

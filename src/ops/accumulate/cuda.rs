@@ -1,0 +1,37 @@
+//! Launches `kernels/accumulate.cu`: one launch for all sums of a pass.
+
+use super::Accumulate;
+use crate::device::DeviceError;
+use crate::device::cuda::{CudaCall, CudaOperand, CudaOperator, Kernel, params::AccumulateParams};
+use crate::ops::optimizer::cuda::table;
+
+const THREADS: usize = 256;
+/// Sum and addend.
+const ARRAYS: usize = 2;
+
+impl CudaOperator for Accumulate {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+        let step = call.inputs().to_vec();
+        self.launch_together(call, &[step])
+    }
+
+    fn common_inputs(&self) -> Option<Vec<usize>> {
+        Some(vec![ARRAYS])
+    }
+
+    fn launch_together(
+        &self,
+        call: &mut CudaCall<'_>,
+        steps: &[Vec<CudaOperand>],
+    ) -> Result<(), DeviceError> {
+        let (pieces, rows) = table(call, steps, ARRAYS);
+        let params = AccumulateParams {
+            pieces,
+            keep: call.input(ARRAYS),
+            factor: self.factor,
+        };
+        let kernel = Kernel::new("accumulate.cu", "accumulate");
+        call.launch(kernel, [rows, 1, 1], [THREADS, 1, 1], 0, &params);
+        Ok(())
+    }
+}

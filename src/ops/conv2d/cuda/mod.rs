@@ -1,0 +1,187 @@
+//! The convolution and its gradients on CUDA: what is to be computed, and which algorithm computes it.
+//!
+//! [`tensor`] takes the f16 and bf16 problems that tensor cores are quick at, [`simt`] takes every problem.
+
+mod simt;
+mod tensor;
+
+use super::cpu::ConvGeometry;
+use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
+use crate::device::DeviceError;
+use crate::device::cuda::{CudaCall, CudaOperator, CudaPackedOperand, Target};
+use crate::graph::TensorType;
+use crate::tensor::DType;
+
+/// A convolution `y = w * x (+ bias) (+ residual)`, or the gradient of one. A linear map is the convolution of one row
+/// of pixels with a kernel of one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Problem {
+    pub geometry: ConvGeometry,
+    /// Type of `x`, `y`, the residual and their gradients; filters, their gradients and the bias are f32.
+    pub dtype: DType,
+    /// Input 2 of the forward op is the bias.
+    pub bias: bool,
+    /// The last input of the forward op is the residual.
+    pub residual: bool,
+    pub target: Target,
+}
+
+/// A chosen way to compute a problem, with tiles and splits decided.
+///
+/// Operands of the call: forward `x`, `w` (read packed), bias, residual → `y`; input gradient `dy`, `w` (read packed) →
+/// `dx`; weight gradient `x`, `dy` → `dw`.
+pub(crate) trait Algorithm {
+    /// Scratch memory.
+    fn workspace_bytes(&self) -> usize;
+
+    /// Size of the packed filter; 0 for the weight gradient, which reads none.
+    fn packed_bytes(&self) -> usize;
+
+    /// Launches what fills `call.packed()` from the filter, input 1.
+    fn pack(&self, call: &mut CudaCall<'_>);
+
+    /// Launches what computes the result.
+    fn launch(&self, call: &mut CudaCall<'_>);
+}
+
+/// The algorithm for the convolution itself.
+pub(crate) fn forward(problem: &Problem) -> Box<dyn Algorithm> {
+    tensor::forward(problem).unwrap_or_else(|| Box::new(simt::Gather::forward(problem)))
+}
+
+/// The algorithm for the gradient of the input.
+pub(crate) fn input_grad(problem: &Problem) -> Box<dyn Algorithm> {
+    tensor::input_grad(problem).unwrap_or_else(|| Box::new(simt::Gather::input_grad(problem)))
+}
+
+/// The algorithm for the gradient of the filter.
+pub(crate) fn weight_grad(problem: &Problem) -> Box<dyn Algorithm> {
+    tensor::weight_grad(problem).unwrap_or_else(|| Box::new(simt::WeightGrad::new(problem)))
+}
+
+impl Conv2d {
+    fn algorithm(&self, inputs: &[TensorType], target: &Target) -> Box<dyn Algorithm> {
+        forward(&Problem {
+            geometry: self.windows().geometry(&inputs[0].shape, &inputs[1].shape),
+            dtype: inputs[0].dtype,
+            bias: self.bias,
+            residual: self.residual,
+            target: *target,
+        })
+    }
+}
+
+impl Conv2dInputGrad {
+    fn algorithm(
+        &self,
+        inputs: &[TensorType],
+        outputs: &[TensorType],
+        target: &Target,
+    ) -> Box<dyn Algorithm> {
+        input_grad(&Problem {
+            geometry: self.windows().geometry(&outputs[0].shape, &inputs[1].shape),
+            dtype: inputs[0].dtype,
+            bias: false,
+            residual: false,
+            target: *target,
+        })
+    }
+}
+
+impl Conv2dWeightGrad {
+    fn algorithm(
+        &self,
+        inputs: &[TensorType],
+        outputs: &[TensorType],
+        target: &Target,
+    ) -> Box<dyn Algorithm> {
+        weight_grad(&Problem {
+            geometry: self.windows().geometry(&inputs[0].shape, &outputs[0].shape),
+            dtype: inputs[0].dtype,
+            bias: false,
+            residual: false,
+            target: *target,
+        })
+    }
+}
+
+impl CudaOperator for Conv2d {
+    fn workspace_bytes(
+        &self,
+        inputs: &[TensorType],
+        _: &[TensorType],
+        target: &Target,
+    ) -> usize {
+        self.algorithm(inputs, target).workspace_bytes()
+    }
+
+    fn packed_operand(
+        &self,
+        inputs: &[TensorType],
+        _: &[TensorType],
+        target: &Target,
+    ) -> Option<CudaPackedOperand> {
+        let bytes = self.algorithm(inputs, target).packed_bytes();
+        Some(CudaPackedOperand { index: 1, bytes })
+    }
+
+    fn pack(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+        self.algorithm(&call.in_types(), call.target()).pack(call);
+        Ok(())
+    }
+
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+        self.algorithm(&call.in_types(), call.target()).launch(call);
+        Ok(())
+    }
+}
+
+impl CudaOperator for Conv2dInputGrad {
+    fn workspace_bytes(
+        &self,
+        inputs: &[TensorType],
+        outputs: &[TensorType],
+        target: &Target,
+    ) -> usize {
+        self.algorithm(inputs, outputs, target).workspace_bytes()
+    }
+
+    fn packed_operand(
+        &self,
+        inputs: &[TensorType],
+        outputs: &[TensorType],
+        target: &Target,
+    ) -> Option<CudaPackedOperand> {
+        let bytes = self.algorithm(inputs, outputs, target).packed_bytes();
+        Some(CudaPackedOperand { index: 1, bytes })
+    }
+
+    fn pack(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+        self.algorithm(&call.in_types(), &call.out_types(), call.target())
+            .pack(call);
+        Ok(())
+    }
+
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+        self.algorithm(&call.in_types(), &call.out_types(), call.target())
+            .launch(call);
+        Ok(())
+    }
+}
+
+impl CudaOperator for Conv2dWeightGrad {
+    fn workspace_bytes(
+        &self,
+        inputs: &[TensorType],
+        outputs: &[TensorType],
+        target: &Target,
+    ) -> usize {
+        self.algorithm(inputs, outputs, target).workspace_bytes()
+    }
+
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+        self.algorithm(&call.in_types(), &call.out_types(), call.target())
+            .launch(call);
+        Ok(())
+    }
+}

@@ -1,0 +1,103 @@
+//! Launches `kernels/optimizer.cu`: one launch for all weights that share a learning rate, a counter and a gate.
+
+use super::{Adam, Ema};
+use crate::device::DeviceError;
+use crate::device::cuda::{
+    CudaCall, CudaOperand, CudaOperator, DevicePtr, Kernel, Pieces,
+    params::{AdamParams, EmaParams},
+};
+
+const THREADS: usize = 256;
+/// Arrays of a step: weight, gradient and two moments; average and weight.
+const ADAM_ARRAYS: usize = 4;
+const EMA_ARRAYS: usize = 2;
+
+/// The table of the first `arrays` inputs of every step, and its number of rows.
+pub(crate) fn table(
+    call: &mut CudaCall<'_>,
+    steps: &[Vec<CudaOperand>],
+    arrays: usize,
+) -> (DevicePtr, usize) {
+    let entries: Vec<(Vec<DevicePtr>, usize)> = steps
+        .iter()
+        .map(|inputs| {
+            let addresses = inputs[..arrays].iter().map(|operand| operand.at).collect();
+            (addresses, inputs[0].ty.len())
+        })
+        .collect();
+    let pieces = Pieces::new(&entries, call.target());
+    (call.table(&pieces.words), pieces.rows())
+}
+
+impl CudaOperator for Adam {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+        let step = call.inputs().to_vec();
+        self.launch_together(call, &[step])
+    }
+
+    fn common_inputs(&self) -> Option<Vec<usize>> {
+        let scalars = 2 + usize::from(self.clipped) + usize::from(self.gated);
+        Some((ADAM_ARRAYS..ADAM_ARRAYS + scalars).collect())
+    }
+
+    fn launch_together(
+        &self,
+        call: &mut CudaCall<'_>,
+        steps: &[Vec<CudaOperand>],
+    ) -> Result<(), DeviceError> {
+        let (pieces, rows) = table(call, steps, ADAM_ARRAYS);
+        let params = AdamParams {
+            pieces,
+            learning_rate: call.input(4),
+            step: call.input(5),
+            clip: match self.clipped {
+                true => call.input(6),
+                false => DevicePtr::NULL,
+            },
+            gate: match self.gated {
+                true => call.input(call.input_count() - 1),
+                false => DevicePtr::NULL,
+            },
+            beta1: self.config.beta1,
+            beta2: self.config.beta2,
+            weight_decay: self.config.weight_decay,
+            eps: self.config.eps as f32,
+            decoupled: self.config.decoupled.into(),
+        };
+        let kernel = Kernel::new("optimizer.cu", "adam");
+        call.launch(kernel, [rows, 1, 1], [THREADS, 1, 1], 0, &params);
+        Ok(())
+    }
+}
+
+impl CudaOperator for Ema {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+        let step = call.inputs().to_vec();
+        self.launch_together(call, &[step])
+    }
+
+    fn common_inputs(&self) -> Option<Vec<usize>> {
+        Some((EMA_ARRAYS..EMA_ARRAYS + 1 + usize::from(self.gated)).collect())
+    }
+
+    fn launch_together(
+        &self,
+        call: &mut CudaCall<'_>,
+        steps: &[Vec<CudaOperand>],
+    ) -> Result<(), DeviceError> {
+        let (pieces, rows) = table(call, steps, EMA_ARRAYS);
+        let params = EmaParams {
+            pieces,
+            step: call.input(2),
+            gate: match self.gated {
+                true => call.input(3),
+                false => DevicePtr::NULL,
+            },
+            max_decay: self.max_decay,
+            power: self.power,
+        };
+        let kernel = Kernel::new("optimizer.cu", "ema");
+        call.launch(kernel, [rows, 1, 1], [THREADS, 1, 1], 0, &params);
+        Ok(())
+    }
+}
