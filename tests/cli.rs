@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use medfusion::checkpoint::{Overrides, StoredModel, open, save_folder, write_safetensors};
 use medfusion::data::Pixels;
-use medfusion::data::png::read_text;
+use medfusion::data::png::{Image8, read_text, write};
 use medfusion::tensor::{Tensor, TensorMap};
 
 fn root() -> &'static Path {
@@ -195,6 +195,45 @@ fn images_are_reconstructed() {
     ]);
     assert!(text.contains("psnr") && text.contains("3 images"), "{text}");
     pixels(&grid);
+}
+
+/// A mirrored copy of a training image is at distance 0 from it once mirrored images are searched too, and the
+/// distance of two images that differ by 51 of 255 everywhere is 0.2, whatever their size.
+#[test]
+fn copies_of_training_images_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = |name: &str, value: &dyn Fn(usize, usize) -> u8| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let values = (0..8 * 8).map(|i| value(i % 8, i / 8)).collect();
+        let image = Image8 {
+            width: 8,
+            height: 8,
+            channels: 1,
+            values,
+        };
+        write(&path, &image, &[]).unwrap();
+    };
+    let ramp = |x: usize, y: usize| (20 * x + 3 * y) as u8;
+    image("train/a/ramp.png", &ramp);
+    image("train/b/grey.png", &|_, _| 100);
+    image("samples/a/mirrored.png", &|x, y| ramp(7 - x, y));
+    image("samples/b/brighter.png", &|_, _| 151);
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (samples, train, out) = (path("samples"), path("train"), path("pairs.png"));
+    let nearest = |more: &[&str]| {
+        let arguments = [
+            "nearest", &samples, "--data", &train, "--out", &out, "--each",
+        ];
+        succeed(&[&arguments[..], more].concat())
+    };
+    let turned = nearest(&["--turned"]);
+    assert!(turned.contains("a/mirrored  0.0000  a/ramp"), "{turned}");
+    assert!(turned.contains("b/brighter  0.2000  b/grey"), "{turned}");
+    let upright = nearest(&[]);
+    assert!(!upright.contains("a/mirrored  0.0000"), "{upright}");
+    pixels(folder.path().join("pairs.png").as_path());
+    fail(&["nearest", &samples, "--data", "no/such"], &["no/such"]);
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn one_evaluation_in_f16() {
 #[ignore = "minutes: see the head of this file"]
 fn one_training_step_in_f16() {
     let config = ModelConfig::published(2);
-    let training = paper_plans::train_unet(&config, 1);
+    let training = paper_plans::train_unet(&config, 1, true);
     let [want, got] = both(&training.graph, &weights(&config), Precision::F16);
     let loss = |executable: &dyn Executable| executable.output(names::LOSS).unwrap()[0];
     let norms = |executable: &dyn Executable| executable.output(names::GRAD_NORMS).unwrap();

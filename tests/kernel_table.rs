@@ -35,8 +35,8 @@ fn kernels(
         paper_plans::decode(&config, 1),
         paper_plans::decode(&config, 8),
         paper_plans::encode(&config, 1),
-        paper_plans::train_unet(&config, 1).graph,
-        paper_plans::train_unet(&config, 8).graph,
+        paper_plans::train_unet(&config, 1, true).graph,
+        paper_plans::train_unet(&config, 8, false).graph,
         paper_plans::train_vae(2).graph,
     ];
     let mut found: BTreeMap<_, (PlannedLaunch, BTreeSet<Precision>)> = BTreeMap::new();

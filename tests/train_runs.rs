@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use medfusion::data::{Dataset, OpenOptions, Split};
 use medfusion::tensor::TensorMap;
 use medfusion::tensor::philox::{Purpose, fill_normal, stream_key};
+use medfusion::train::classifier::Classifier;
 use medfusion::train::run_file::{ClassifierRun, DiffusionRun, Override, Run, VaeRun, parse};
 use medfusion::train::state::newest;
 use medfusion::train::step::Trainer;
@@ -266,7 +268,26 @@ fn a_classifier_tells_bright_from_dark() {
     let get = |name: &str| measured.iter().find(|(n, _)| *n == name).unwrap().1;
     assert!(get("accuracy") > 0.9, "{measured:?}");
     assert!(get("auroc") > 0.95, "{measured:?}");
-    assert!(fixture.out("run/model/classifier.safetensors").exists());
+
+    // The exported classifier, opened again, does what the run measured.
+    let opened = Classifier::open(&fixture.out("run/model")).unwrap();
+    let device = Device::open(DeviceChoice::Cpu, Some(2)).unwrap();
+    let set = Dataset::open(&fixture.out("data"), &OpenOptions::default()).unwrap();
+    let scores = opened
+        .score(&set.select(Split::Test).unwrap(), &device)
+        .unwrap();
+    assert_eq!(scores.accuracy, get("accuracy"));
+    assert_eq!(scores.auroc, Some(get("auroc")));
+
+    fs::rename(fixture.out("data/test/dark"), fixture.out("data/test/dim")).unwrap();
+    fs::rename(
+        fixture.out("data/train/dark"),
+        fixture.out("data/train/dim"),
+    )
+    .unwrap();
+    let other = Dataset::open(&fixture.out("data"), &OpenOptions::default()).unwrap();
+    let error = opened.score(&other, &device).unwrap_err().to_string();
+    assert!(error.contains("dark") && error.contains("dim"), "{error}");
 }
 
 #[test]
@@ -436,4 +457,39 @@ fn ctrl_c_saves_and_resume_goes_on() {
     let again = command(&["--data"]).arg(&data).output().unwrap();
     assert_eq!(again.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&again.stderr).contains("--resume"));
+}
+
+/// The README's second command names the folder of the first one's run, which has a `best` model only where something
+/// was held out to measure on.
+#[test]
+fn the_second_phase_takes_the_folder_of_the_first_ones_run() {
+    let fixture = Fixture::new();
+    let data = fixture.out("data/train");
+    let train = |task: &str, out: &str, more: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_medfusion"))
+            .args(["train", task, "--data"])
+            .arg(&data)
+            .arg("--out")
+            .arg(fixture.out(out))
+            .args(["--set", "model.hidden_channels=[8,16]"])
+            .args(["--set", "model.norm_groups=4"])
+            .args(["--set", "train.batch=4", "--set", "train.steps=2"])
+            .args(["--set", "train.sample_every=0"])
+            .args(more)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{task}: {text}");
+    };
+    train("vae", "vae", &["--set", "data.image_size=[16,16]"]);
+    assert!(!fixture.out("vae/best").exists(), "nothing is held out");
+    let vae = fixture.out("vae").display().to_string();
+    train(
+        "diffusion",
+        "unet",
+        &["--vae", &vae, "--set", "model.embedding_dim=16"],
+    );
+    let run = fs::read_to_string(fixture.out("unet/run.toml")).unwrap();
+    assert!(run.contains("vae/model\""), "{run}");
+    assert!(fixture.out("unet/model/vae.safetensors").exists());
 }

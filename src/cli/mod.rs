@@ -1,9 +1,11 @@
 //! The command line: a thin shell over the library, one file per subcommand.
 
+mod classify;
 mod convert;
 mod data;
 mod doctor;
 mod inspect;
+mod nearest;
 mod options;
 mod reconstruct;
 mod sample;
@@ -39,6 +41,10 @@ enum Command {
     Train(Box<train::Args>),
     /// Show what a data set holds: counts, sizes, classes, unreadable files, a contact sheet
     Data(Box<data::Args>),
+    /// Test a trained classifier on labelled images
+    Classify(Box<classify::Args>),
+    /// Measure how far images are from the nearest ones of another set, to find copies
+    Nearest(Box<nearest::Args>),
     /// Show what this machine offers and what is missing
     Doctor(doctor::Args),
 }
@@ -81,6 +87,8 @@ pub fn run() -> ExitCode {
         Command::Convert(args) => convert::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Data(args) => data::run(&args),
+        Command::Classify(args) => classify::run(&args),
+        Command::Nearest(args) => nearest::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     match result {

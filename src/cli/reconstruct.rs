@@ -2,19 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::options::{DeviceOptions, ModelOptions, parse_size};
 use super::{CliError, print};
 use crate::data::grid::{GridOptions, compose};
 use crate::data::png::{self, Image8};
-use crate::data::{Pixels, Transform};
+use crate::data::{Dataset, OpenOptions, Pixels, Split, Transform};
 use crate::pipeline::{Reconstructor, psnr_db};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Image files, or folders that are searched for images
+    /// Image files, folders that are searched for images, or MedMNIST .npz files
     #[arg(required = true)]
     images: Vec<PathBuf>,
+    /// The part of an .npz file
+    #[arg(long, value_name = "SPLIT", value_enum, default_value = "test")]
+    split: Split,
     /// Model folder, safetensors file or PyTorch checkpoint
     #[arg(long, value_name = "PATH", default_value = "weights/cells64")]
     model: PathBuf,
@@ -41,12 +45,70 @@ pub(super) struct Args {
 
 const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "tif", "tiff", "bmp"];
 
-/// Image files under `path`, in name order.
-fn find_images(path: &Path, found: &mut Vec<PathBuf>) -> Result<(), CliError> {
+/// An image to reconstruct.
+enum Input {
+    File(PathBuf),
+    /// Image `index` of an array file.
+    Element {
+        set: Arc<Dataset>,
+        index: usize,
+    },
+}
+
+impl Input {
+    fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Element { set, index } => {
+                format!("{}: {}", set.root().display(), set.samples()[*index].id)
+            }
+        }
+    }
+
+    /// What the summary groups by: the folder of a file, the class of an element.
+    fn group(&self) -> String {
+        match self {
+            Self::File(path) => {
+                let folder = path.parent().and_then(Path::file_name);
+                folder.map_or_else(String::new, |f| f.to_string_lossy().into_owned())
+            }
+            Self::Element { set, index } => set.classes()[set.samples()[*index].class].clone(),
+        }
+    }
+
+    fn pixels(&self) -> Result<Pixels, CliError> {
+        let error = |error: String| CliError::new(format!("{}: {error}", self.name()));
+        match self {
+            Self::File(path) => {
+                let bytes = std::fs::read(path).map_err(|e| error(e.to_string()))?;
+                Pixels::decode(&bytes).map_err(error)
+            }
+            Self::Element { set, index } => set.pixels(*index).map_err(CliError::new),
+        }
+    }
+}
+
+/// Images under `path`, in name order.
+fn find_images(path: &Path, split: Split, found: &mut Vec<Input>) -> Result<(), CliError> {
     let error = |error| CliError::new(format!("{}: cannot read: {error}", path.display()));
     if !path.is_dir() {
         std::fs::metadata(path).map_err(error)?;
-        found.push(path.to_owned());
+        if path
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("npz"))
+        {
+            let set = Dataset::open(path, &OpenOptions::default())
+                .and_then(|set| set.select(split))
+                .map_err(CliError::new)?;
+            let set = Arc::new(set);
+            let elements = (0..set.len()).map(|index| Input::Element {
+                set: set.clone(),
+                index,
+            });
+            found.extend(elements);
+            return Ok(());
+        }
+        found.push(Input::File(path.to_owned()));
         return Ok(());
     }
     let entries = std::fs::read_dir(path).map_err(error)?;
@@ -61,7 +123,7 @@ fn find_images(path: &Path, found: &mut Vec<PathBuf>) -> Result<(), CliError> {
             .iter()
             .any(|known| known.eq_ignore_ascii_case(extension));
         if entry.is_dir() || is_image {
-            find_images(&entry, found)?;
+            find_images(&entry, split, found)?;
         }
     }
     Ok(())
@@ -71,7 +133,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let model = args.model_options.open(&args.model)?;
     let mut files = Vec::new();
     for path in &args.images {
-        find_images(path, &mut files)?;
+        find_images(path, args.split, &mut files)?;
     }
     if files.is_empty() {
         return Err(CliError::new(format!(
@@ -100,12 +162,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     for (number, group) in files.chunks(batch).enumerate() {
         let images = group
             .iter()
-            .map(|file| {
-                let error = |error: String| CliError::new(format!("{}: {error}", file.display()));
-                let bytes = std::fs::read(file).map_err(|e| error(e.to_string()))?;
-                let pixels = Pixels::decode(&bytes).map_err(error)?;
-                Ok(transform.apply(pixels))
-            })
+            .map(|file| Ok(transform.apply(file.pixels()?)))
             .collect::<Result<Vec<_>, CliError>>()?;
         let slices: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
         let results = reconstructor.run(&slices).map_err(CliError::new)?;
@@ -114,20 +171,18 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             if !result.mse.is_finite() {
                 return Err(CliError::new(format!(
                     "{}: the reconstruction is NaN or infinite; the weights are damaged",
-                    file.display()
+                    file.name()
                 )));
             }
             if args.each {
                 print(format!(
                     "{}  mse {:.3e}  psnr {:.2} dB",
-                    file.display(),
+                    file.name(),
                     result.mse,
                     result.psnr_db()
                 ))?;
             }
-            let folder = file.parent().and_then(Path::file_name);
-            let folder = folder.map_or_else(String::new, |f| f.to_string_lossy().into_owned());
-            errors.entry(folder).or_default().push(result.mse);
+            errors.entry(file.group()).or_default().push(result.mse);
             if (number * batch + offset) % every == 0 {
                 tiles.push(Image8::from_f32(image, shape));
                 tiles.push(Image8::from_f32(&result.pixels, shape));
@@ -152,8 +207,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         ))
     })?;
     if errors.len() > 1 {
-        for (folder, mses) in &errors {
-            print(summary(folder, mses))?;
+        for (group, mses) in &errors {
+            print(summary(group, mses))?;
         }
     }
     let all: Vec<f64> = errors.into_values().flatten().collect();

@@ -33,7 +33,8 @@ enum TaskArgs {
     Diffusion {
         #[command(flatten)]
         common: Common,
-        /// The autoencoder: a model folder or checkpoint (latents.vae); without one the network works on pixels
+        /// The autoencoder: the folder of its run, a model folder or a checkpoint (latents.vae); without one the
+        /// network works on pixels
         #[arg(long, value_name = "PATH")]
         vae: Option<PathBuf>,
     },
@@ -187,6 +188,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         TaskArgs::Diffusion { common, vae } => {
             let mut overrides = Vec::new();
             if let Some(path) = vae {
+                let path = &model_of_run(path);
                 let text = path.to_string_lossy().into_owned();
                 overrides.push(Override::new("latents.vae", text));
                 overrides.extend(settings_of_vae(common, path)?);
@@ -207,6 +209,16 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             )
         }
     }
+}
+
+/// The model of a run's folder: the best one where the run measured, else the last one. Other paths stay as they are.
+fn model_of_run(path: &Path) -> PathBuf {
+    let models = ["best", "model"].map(|name| path.join(name));
+    match path.join(RUN_FILE).exists() {
+        true => models.into_iter().find(|folder| folder.exists()),
+        false => None,
+    }
+    .unwrap_or_else(|| path.to_owned())
 }
 
 /// Image size and channels that an autoencoder was trained with, unless the user says others.

@@ -14,9 +14,9 @@ use super::scores::Scores;
 use super::session::{Measured, Pass, Session, Task, Watch};
 use super::step::TrainingGraph;
 use super::tasks::{budget_bytes, identity, next_batch, open_device, report_skipped, step_options};
-use crate::checkpoint::write_safetensors;
+use crate::checkpoint::{read_safetensors, write_safetensors};
 use crate::data::png::Image8;
-use crate::data::{Dataset, Loader, LoaderOptions, Position};
+use crate::data::{Dataset, Loader, LoaderOptions, Position, Transform};
 use crate::device::{Compiled, Device, Executable};
 use crate::files::write_bytes_atomically;
 use crate::graph::Graph;
@@ -26,10 +26,16 @@ use crate::tensor::{DType, TensorMap};
 /// Images per pass when measuring.
 const BATCH: usize = 32;
 
+/// The files of an exported classifier.
+const JSON: &str = "classifier.json";
+const WEIGHTS: &str = "classifier.safetensors";
+/// The version that [`ClassifierFile::format`] states.
+const FORMAT: u32 = 1;
+
 /// The content of `classifier.json`, beside `classifier.safetensors`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassifierFile {
-    /// Format version, 1.
+    /// Format version, 1 so far.
     pub format: u32,
     pub network: ClassifierConfig,
     /// Height and width of the images.
@@ -49,16 +55,108 @@ fn config(run: &ClassifierRun, classes: usize) -> ClassifierConfig {
 }
 
 fn logits_graph(
-    run: &ClassifierRun,
-    classes: usize,
+    network: &ClassifierConfig,
+    [height, width]: [usize; 2],
     batch: usize,
 ) -> Result<(Graph, crate::graph::Value), TrainError> {
-    let [height, width] = run.data.image_size;
     let mut g = Graph::new();
-    let shape = [batch, height, width, run.data.channels];
+    let shape = [batch, height, width, network.in_channels];
     let images = g.input(names::IMAGES, shape, DType::F32)?;
-    let logits = build_classifier(&mut g, &config(run, classes), images)?;
+    let logits = build_classifier(&mut g, network, images)?;
     Ok((g, logits))
+}
+
+/// A trained classifier, ready to be measured on labelled images.
+#[derive(Clone, Debug)]
+pub struct Classifier {
+    file: ClassifierFile,
+    weights: TensorMap,
+}
+
+impl Classifier {
+    /// Opens a folder that a run exported.
+    ///
+    /// # Errors
+    /// If a file is missing, is not what it should be, or the weights do not fit the network.
+    pub fn open(folder: &Path) -> Result<Self, TrainError> {
+        let path = folder.join(JSON);
+        let text = std::fs::read(&path).map_err(TrainError::io("read", &path))?;
+        let file: ClassifierFile = serde_json::from_slice(&text)
+            .map_err(|error| TrainError::io("read", &path)(error.into()))?;
+        if file.format != FORMAT || file.network.classes != file.class_names.len() {
+            return Err(TrainError::Setting(format!(
+                "`{}`: format {} with {} classes and {} names, expected format {FORMAT} and a name for each class",
+                path.display(),
+                file.format,
+                file.network.classes,
+                file.class_names.len()
+            )));
+        }
+        let weights = read_safetensors(folder.join(WEIGHTS))?.tensors;
+        Ok(Self { file, weights })
+    }
+
+    /// Names of the classes by index.
+    pub fn class_names(&self) -> &[String] {
+        &self.file.class_names
+    }
+
+    /// How well it tells the images of a labelled set apart. Unreadable images are left out with a warning.
+    ///
+    /// # Errors
+    /// If the set has other classes or no readable image, or the weights do not fit the network.
+    pub fn score(&self, set: &Dataset, device: &Device) -> Result<Scores, TrainError> {
+        if set.classes() != self.class_names() {
+            return Err(TrainError::Setting(format!(
+                "the classifier knows the classes {:?}, `{}` has {:?}: expected the same",
+                self.class_names(),
+                set.root().display(),
+                set.classes()
+            )));
+        }
+        let transform = Transform::new(self.file.image_size, self.file.network.in_channels)?;
+        let options = LoaderOptions::one_pass(BATCH, transform);
+        score(
+            &self.file,
+            &self.weights,
+            Arc::new(set.clone()),
+            options,
+            device,
+        )?
+        .ok_or_else(|| {
+            TrainError::Setting(format!(
+                "`{}` holds no readable image",
+                set.root().display()
+            ))
+        })
+    }
+}
+
+/// The scores of a classifier on a set; `None` where nothing could be read.
+fn score(
+    file: &ClassifierFile,
+    weights: &TensorMap,
+    set: Arc<Dataset>,
+    options: LoaderOptions,
+    device: &Device,
+) -> Result<Option<Scores>, TrainError> {
+    let classes = file.class_names.len();
+    let (mut graph, logits) = logits_graph(&file.network, file.image_size, BATCH)?;
+    graph.output("logits", logits);
+    let mut executable = device.load(device.compile(&graph), weights)?;
+    let len = options.transform.len();
+    let (mut all, mut labels) = (Vec::new(), Vec::new());
+    for batch in Loader::new(set, options, Position::default())? {
+        let batch = batch?;
+        let mut images = batch.images;
+        images.resize(BATCH * len, 0.0);
+        executable.write(names::IMAGES, &images)?;
+        executable.run()?;
+        let logits = executable.output("logits")?;
+        all.extend_from_slice(&logits[..batch.labels.len() * classes]);
+        labels.extend(batch.labels.iter().map(|&label| label as i32));
+    }
+    Ok((!labels.is_empty()).then(|| Scores::new(&all, &labels, classes)))
 }
 
 fn prepare(
@@ -67,7 +165,7 @@ fn prepare(
 ) -> Result<(TrainingGraph, Compiled, Device), TrainError> {
     let device = open_device(&run.device)?;
     let batch = run.train.batch;
-    let (mut g, logits) = logits_graph(run, classes, batch)?;
+    let (mut g, logits) = logits_graph(&config(run, classes), run.data.image_size, batch)?;
     let labels = g.input(names::LABELS, [batch], DType::I32)?;
     let loss = g.cross_entropy(logits, labels)?;
     g.output(names::LOSS, loss);
@@ -140,6 +238,17 @@ struct ClassifierTask {
     device: Device,
 }
 
+impl ClassifierTask {
+    fn file(&self) -> ClassifierFile {
+        ClassifierFile {
+            format: FORMAT,
+            network: config(&self.run, self.class_names.len()),
+            image_size: self.run.data.image_size,
+            class_names: self.class_names.clone(),
+        }
+    }
+}
+
 impl Task for ClassifierTask {
     fn feed(&mut self, executable: &mut dyn Executable, _: Pass) -> Result<bool, TrainError> {
         let batch = next_batch(&mut self.loader)?;
@@ -165,27 +274,17 @@ impl Task for ClassifierTask {
         let Some(holdout) = &self.holdout else {
             return Ok(None);
         };
-        let classes = self.class_names.len();
-        let (mut graph, logits) = logits_graph(&self.run, classes, BATCH)?;
-        graph.output("logits", logits);
-        let mut executable = self.device.load(self.device.compile(&graph), weights)?;
-        let options: LoaderOptions = self.run.data.one_pass_loader(BATCH)?;
-        let len = options.transform.len();
-        let (mut all, mut labels) = (Vec::new(), Vec::new());
-        for batch in Loader::new(holdout.clone(), options, Position::default())? {
-            let batch = batch?;
-            let mut images = batch.images;
-            images.resize(BATCH * len, 0.0);
-            executable.write(names::IMAGES, &images)?;
-            executable.run()?;
-            let logits = executable.output("logits")?;
-            all.extend_from_slice(&logits[..batch.labels.len() * classes]);
-            labels.extend(batch.labels.iter().map(|&label| label as i32));
-        }
-        if labels.is_empty() {
+        let options = self.run.data.one_pass_loader(BATCH)?;
+        let Some(scores) = score(
+            &self.file(),
+            weights,
+            holdout.clone(),
+            options,
+            &self.device,
+        )?
+        else {
             return Ok(None);
-        }
-        let scores = Scores::new(&all, &labels, classes);
+        };
         let mut values = vec![("accuracy", scores.accuracy), ("loss", scores.loss)];
         values.extend(scores.auroc.map(|auroc| ("auroc", auroc)));
         for (name, recall) in self.class_names.iter().zip(&scores.recall) {
@@ -205,19 +304,9 @@ impl Task for ClassifierTask {
 
     fn export(&self, weights: &TensorMap, folder: &Path) -> Result<(), TrainError> {
         std::fs::create_dir_all(folder).map_err(TrainError::io("make", folder))?;
-        write_safetensors(
-            folder.join("classifier.safetensors"),
-            weights,
-            &BTreeMap::new(),
-        )?;
-        let file = ClassifierFile {
-            format: 1,
-            network: config(&self.run, self.class_names.len()),
-            image_size: self.run.data.image_size,
-            class_names: self.class_names.clone(),
-        };
-        let path = folder.join("classifier.json");
-        let json = serde_json::to_vec_pretty(&file)
+        write_safetensors(folder.join(WEIGHTS), weights, &BTreeMap::new())?;
+        let path = folder.join(JSON);
+        let json = serde_json::to_vec_pretty(&self.file())
             .map_err(|error| TrainError::io("write", &path)(error.into()))?;
         write_bytes_atomically(&path, &json).map_err(TrainError::io("write", &path))
     }

@@ -64,8 +64,8 @@ pub fn encode(config: &ModelConfig, batch: usize) -> Graph {
     g
 }
 
-/// A training step of the noise estimator: L1 on the noise, AdamW, EMA, gradient clipping.
-pub fn train_unet(config: &ModelConfig, batch: usize) -> TrainingGraph {
+/// A training step of the noise estimator: L1 on the noise, AdamW, EMA, gradient clipping; for f16 with loss scaling.
+pub fn train_unet(config: &ModelConfig, batch: usize, loss_scaling: bool) -> TrainingGraph {
     let unet = config.unet.as_ref().expect("a UNet");
     let schedule = NoiseSchedule::new(config.noise.as_ref().expect("a noise schedule"))
         .expect("the published schedule");
@@ -95,6 +95,7 @@ pub fn train_unet(config: &ModelConfig, batch: usize) -> TrainingGraph {
             power: 2.0 / 3.0,
         }),
         accumulate: 1,
+        loss_scaling,
     };
     TrainingGraph::new(g, loss.total, options).expect("a differentiable loss")
 }

@@ -6,14 +6,6 @@ use crate::ops::pixel_loss::Distance;
 use crate::ops::testing::{emulated_gpu, hashed};
 use crate::train::run_file::{DiffusionRun, parse};
 
-/// Everything that the next step depends on.
-fn state(trainer: &Trainer) -> (BTreeMap<String, TensorMap>, Vec<(String, i64)>) {
-    let named =
-        |part: Result<(&str, TensorMap), _>| part.map(|(name, tensors)| (name.to_owned(), tensors));
-    let parts: Result<_, DeviceError> = trainer.parts().map(named).collect();
-    (parts.unwrap(), trainer.counters().unwrap())
-}
-
 const LEN: usize = 300;
 
 fn options(accumulate: usize, loss_scaling: bool) -> StepOptions {
@@ -77,7 +69,10 @@ fn state(trainer: &Trainer) -> (BTreeMap<String, TensorMap>, Vec<(String, i64)>)
         let (part, tensors) = part.unwrap();
         (part.to_owned(), tensors)
     };
-    (trainer.parts().map(owned).collect(), trainer.counters().unwrap())
+    (
+        trainer.parts().map(owned).collect(),
+        trainer.counters().unwrap(),
+    )
 }
 
 fn scale(trainer: &Trainer) -> f32 {
