@@ -8,10 +8,13 @@
 // A block is 16 x 16 threads on tiles of SIDE rows of a head in shared memory, as f32, zero where there is no row or
 // channel. Thread (ty, tx) owns rows ty + 16 i and columns tx + 16 j of every product, so a row belongs to 16 neighbouring
 // lanes. Rows are D + 4 floats apart: 8 lanes that read 16 bytes of 8 rows meet every bank once.
+#include "common/attention_params.cuh"
 #include "common/types.cuh"
 
 constexpr int THREADS = 256;
 constexpr int STRIDE = D + 4;
+
+extern __shared__ float4 shared_memory[];
 
 // SIDE rows of a head, of which `rows` exist, times `scale`.
 template <int SIDE>
@@ -122,22 +125,7 @@ __device__ __forceinline__ float row_max(float v) {
 // Order       keys in order, blocks of SIDE; within a block, sums as in row_sum and add_weighted. Independent of N.
 // Takes       any Tq, Tk >= 1; d <= 256.
 // Registers <= 128
-struct AttentionParams {
-    const void *q;
-    const void *k;
-    const void *v;
-    void *y;
-    float *lse;
-    int queries;
-    int keys;
-    int heads;
-    int d;
-    float scale;
-};
-
-extern __shared__ float4 shared_memory[];
-
-extern "C" __global__ void __launch_bounds__(256) attention(const AttentionParams p) {
+extern "C" __global__ void __launch_bounds__(256, 2) attention(const AttentionParams p) {
     constexpr int SIDE = D <= 64 ? 64 : D <= 128 ? 32 : 16;
     constexpr int M = SIDE / 16;
     float *queries = reinterpret_cast<float *>(shared_memory);
@@ -215,23 +203,6 @@ extern "C" __global__ void __launch_bounds__(256) attention(const AttentionParam
 //     dv_j = sum_i p_ij dy_i,              dk_j = scale sum_i ds_ij q_i.
 // One kernel owns rows of dq, the other rows of dk and dv: seven products instead of five, but no atomics and no matrix of
 // all pairs.
-struct AttentionGradParams {
-    const void *q;
-    const void *k;
-    const void *v;
-    const void *y;
-    const float *lse;
-    const void *dy;
-    float *means; // [N,heads,Tq], from attention_grad_queries to attention_grad_keys
-    void *dq;
-    void *dk;
-    void *dv;
-    int queries;
-    int keys;
-    int heads;
-    int d;
-    float scale;
-};
 
 constexpr int GRAD_SIDE = D <= 128 ? 32 : 16;
 
@@ -243,7 +214,7 @@ constexpr int GRAD_SIDE = D <= 128 ? 32 : 16;
 // Order       keys in order. Independent of N.
 // Takes       any Tq, Tk >= 1; d <= 256.
 // Registers <= 128
-extern "C" __global__ void __launch_bounds__(256) attention_grad_queries(const AttentionGradParams p) {
+extern "C" __global__ void __launch_bounds__(256, 2) attention_grad_queries(const AttentionGradParams p) {
     constexpr int SIDE = GRAD_SIDE, M = SIDE / 16;
     float *queries = reinterpret_cast<float *>(shared_memory);
     float *dys = queries + SIDE * STRIDE;
@@ -316,7 +287,7 @@ extern "C" __global__ void __launch_bounds__(256) attention_grad_queries(const A
 // Order       queries in order. Independent of N.
 // Takes       any Tq, Tk >= 1; d <= 256.
 // Registers <= 128
-extern "C" __global__ void __launch_bounds__(256) attention_grad_keys(const AttentionGradParams p) {
+extern "C" __global__ void __launch_bounds__(256, 2) attention_grad_keys(const AttentionGradParams p) {
     constexpr int SIDE = GRAD_SIDE, M = SIDE / 16;
     float *queries = reinterpret_cast<float *>(shared_memory);
     float *dys = queries + SIDE * STRIDE;

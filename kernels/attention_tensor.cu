@@ -8,69 +8,19 @@
 // Traffic     reads q once, k and v once per block of queries, 16 bytes at a time; writes y and lse. Overwrites.
 // Order       keys in order, blocks of 64; products sum as mma does, f32 accumulators. Independent of N.
 // Takes       any Tq, Tk >= 1; d a multiple of 8, at most 128.
-// Registers <= 255
+// Registers <= 176
 //
 // A warp owns 16 queries; their fragments, the running maxima and sums and the result stay in registers, and the scores'
 // accumulators become the left fragments of the second product without leaving them. Keys and values come by cp.async,
-// each into one buffer: values land while scores are computed, the next keys while values are weighted. Rows in shared
-// memory are D + 8 elements apart, an odd number of 16 bytes, so that the 8 rows of an ldmatrix meet every bank once.
-#include "common/mma.cuh"
-#include "common/types.cuh"
+// each into one buffer: values land while scores are computed, the next keys while values are weighted.
+#include "common/attention_params.cuh"
+#include "common/attention_tensor.cuh"
 
-constexpr int ROWS = 64;   // queries of a block, and keys of a block of keys
-constexpr int STRIDE = D + 8;
-constexpr int PIECES = D / 8; // of 16 bytes in a row
-
-struct AttentionTensorParams {
-    const void *q;
-    const void *k;
-    const void *v;
-    void *y;
-    float *lse;
-    int queries;
-    int keys;
-    int heads;
-    int d;
-    float scale;
-};
-
-// Starts the copy of 64 rows of a head, of which `rows` exist; zeros elsewhere.
-__device__ __forceinline__ void copy_rows(T *tile, const T *from, int rows, int channels, int d) {
-#pragma unroll
-    for (int i = threadIdx.x; i < ROWS * PIECES; i += 128) {
-        const int row = i / PIECES, c = i % PIECES * 8;
-        const bool present = row < rows && c < d;
-        const T *source = present ? from + static_cast<long long>(row) * channels + c : from;
-        cp_async_16(shared_address(tile + row * STRIDE + c), source, present);
-    }
-    cp_async_commit();
-}
-
-// Two neighbours of a row as one register of a fragment.
-__device__ __forceinline__ unsigned packed(float low, float high) {
-    return static_cast<unsigned>(from_float<T>(low).bits) | static_cast<unsigned>(from_float<T>(high).bits) << 16;
-}
-
-__device__ __forceinline__ float exp2_approx(float v) {
-    float r;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
-    return r;
-}
-
-// Over the four lanes that share the rows of an accumulator.
-__device__ __forceinline__ float quad_sum(float v) {
-    v += __shfl_xor_sync(0xffffffffu, v, 1);
-    return v + __shfl_xor_sync(0xffffffffu, v, 2);
-}
-
-__device__ __forceinline__ float quad_max(float v) {
-    v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, 1));
-    return fmaxf(v, __shfl_xor_sync(0xffffffffu, v, 2));
-}
+constexpr int ROWS = 64; // queries of a block, and keys of a block of keys
 
 extern __shared__ uint4 shared_memory[];
 
-extern "C" __global__ void __launch_bounds__(128) attention_tensor(const AttentionTensorParams p) {
+extern "C" __global__ void __launch_bounds__(128) attention_tensor(const AttentionParams p) {
     T *keys = reinterpret_cast<T *>(shared_memory);
     T *values = keys + ROWS * STRIDE;
     const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
@@ -83,42 +33,35 @@ extern "C" __global__ void __launch_bounds__(128) attention_tensor(const Attenti
     const T *v = static_cast<const T *>(p.v) + key_start;
 
     // The queries pass through the buffer of the values.
-    copy_rows(values, static_cast<const T *>(p.q) + query_start, p.queries - first_query, channels, p.d);
-    copy_rows(keys, k, p.keys, channels, p.d);
+    copy_rows<ROWS>(values, static_cast<const T *>(p.q) + query_start, p.queries - first_query, channels, p.d);
+    copy_rows<ROWS>(keys, k, p.keys, channels, p.d);
     cp_async_wait<1>();
     __syncthreads();
     unsigned queries[D / 16][4];
-    // Matrices 0 to 3 of an ldmatrix: rows 0-7 and 8-15 of the low 8 columns, then of the high ones.
-    const int row_of_lane = lane & 15, column_of_lane = (lane >> 4) * 8;
 #pragma unroll
     for (int c = 0; c < D / 16; ++c)
-        ldmatrix(queries[c], shared_address(values + (warp * 16 + row_of_lane) * STRIDE + c * 16 + column_of_lane));
+        ldmatrix(queries[c], fragment_address(values, warp * 16, c * 16));
 
     // Scores in units of log 2, so that the exponential is the hardware's.
-    const float unit = p.scale * 1.4426950408889634f;
+    const float unit = p.scale * LOG2_E;
     const float lowest = __uint_as_float(0xff800000u);
     float sums[D / 8][4], largest[2] = {lowest, lowest}, total[2] = {0.0f, 0.0f};
-#pragma unroll
-    for (int c = 0; c < D / 8; ++c) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) sums[c][e] = 0.0f;
-    }
+    clear(sums);
     for (int first = 0; first < p.keys; first += ROWS) {
         const int count = p.keys - first;
         // Keys have landed; all warps are done with the values, or with the queries in their place.
         cp_async_wait<0>();
         __syncthreads();
-        copy_rows(values, v + static_cast<long long>(first) * channels, count, channels, p.d);
+        copy_rows<ROWS>(values, v + static_cast<long long>(first) * channels, count, channels, p.d);
 
         float scores[ROWS / 8][4];
+        clear(scores);
 #pragma unroll
         for (int n = 0; n < ROWS / 16; ++n) {
 #pragma unroll
-            for (int e = 0; e < 4; ++e) scores[2 * n][e] = scores[2 * n + 1][e] = 0.0f;
-#pragma unroll
             for (int c = 0; c < D / 16; ++c) {
                 unsigned b[4];
-                ldmatrix(b, shared_address(keys + (n * 16 + row_of_lane) * STRIDE + c * 16 + column_of_lane));
+                ldmatrix(b, fragment_address(keys, n * 16, c * 16));
                 mma<T>(scores[2 * n], queries[c], b[0], b[2]);
                 mma<T>(scores[2 * n + 1], queries[c], b[1], b[3]);
             }
@@ -163,14 +106,13 @@ extern "C" __global__ void __launch_bounds__(128) attention_tensor(const Attenti
         cp_async_wait<0>();
         __syncthreads();
         if (first + ROWS < p.keys)
-            copy_rows(keys, k + static_cast<long long>(first + ROWS) * channels, count - ROWS, channels, p.d);
+            copy_rows<ROWS>(keys, k + static_cast<long long>(first + ROWS) * channels, count - ROWS, channels, p.d);
 #pragma unroll
         for (int n = 0; n < ROWS / 16; ++n) {
 #pragma unroll
             for (int c = 0; c < D / 16; ++c) {
                 unsigned b[4];
-                ldmatrix_transposed(
-                    b, shared_address(values + (n * 16 + row_of_lane) * STRIDE + c * 16 + column_of_lane));
+                ldmatrix_transposed(b, fragment_address(values, n * 16, c * 16));
                 mma<T>(sums[2 * c], weights[n], b[0], b[1]);
                 mma<T>(sums[2 * c + 1], weights[n], b[2], b[3]);
             }

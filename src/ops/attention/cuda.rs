@@ -1,8 +1,9 @@
-//! Launches `kernels/attention.cu`, or, for f16 and bf16 where heads suit them, `kernels/attention_tensor.cu`.
+//! Launches `kernels/attention.cu`, or, for f16 and bf16 where heads suit them, `attention_tensor.cu` and
+//! `attention_tensor_grad.cu`.
 
 use super::{Attention, AttentionGrad};
 use crate::device::DeviceError;
-use crate::device::cuda::params::{AttentionGradParams, AttentionParams, AttentionTensorParams};
+use crate::device::cuda::params::{AttentionGradParams, AttentionParams};
 use crate::device::cuda::{CudaCall, CudaOperator, Kernel, Target, element};
 use crate::graph::TensorType;
 use crate::ops::channel_tiles::vector;
@@ -10,8 +11,11 @@ use crate::tensor::DType;
 
 const THREADS: usize = 256;
 const TENSOR_THREADS: usize = 128;
-/// Queries of a block on tensor cores, and keys of a block of keys.
+/// Rows that a block on tensor cores owns.
 const TENSOR_ROWS: usize = 64;
+/// Queries of a step of `attention_tensor_grad_keys`.
+const TENSOR_STEP: usize = 32;
+const TENSOR_ELEMENT_BYTES: usize = 2;
 /// Widest head that keeps a warp's results in registers.
 const TENSOR_WIDEST_HEAD: usize = 128;
 /// Widest head whose tiles fit shared memory.
@@ -64,6 +68,17 @@ impl Extents {
         q.dtype != DType::F32 && self.d.is_multiple_of(8) && self.d <= TENSOR_WIDEST_HEAD
     }
 
+    fn tensor_kernel(&self, file: &'static str, entry: &'static str, q: &TensorType) -> Kernel {
+        Kernel::new(file, entry)
+            .with("T", element(q.dtype))
+            .with("D", self.padded)
+    }
+
+    /// Bytes of `rows` rows in the shared memory of a kernel on tensor cores, which pads each by 16 bytes.
+    fn tensor_bytes(&self, rows: usize) -> usize {
+        rows * (self.padded * TENSOR_ELEMENT_BYTES + 16)
+    }
+
     /// Rows of a tile of the forward kernel.
     fn side(&self) -> usize {
         match self.padded {
@@ -88,37 +103,9 @@ impl Extents {
     }
 }
 
-impl Attention {
-    fn launch_tensor(&self, call: &mut CudaCall<'_>, e: &Extents) {
-        let params = AttentionTensorParams {
-            q: call.input(0),
-            k: call.input(1),
-            v: call.input(2),
-            y: call.output(0),
-            lse: call.output(1),
-            queries: e.queries as i32,
-            keys: e.keys as i32,
-            heads: e.heads as i32,
-            d: e.d as i32,
-            scale: self.scale,
-        };
-        let kernel = Kernel::new("attention_tensor.cu", "attention_tensor")
-            .with("T", element(call.in_type(0).dtype))
-            .with("D", e.padded);
-        // A block of keys and one of values; see the kernel for the distance between rows.
-        let shared = 2 * TENSOR_ROWS * (e.padded + 8) * call.in_type(0).dtype.size_bytes();
-        let grid = e.grid(e.queries, TENSOR_ROWS);
-        call.launch(kernel, grid, [TENSOR_THREADS, 1, 1], shared, &params);
-    }
-}
-
 impl CudaOperator for Attention {
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
         let e = Extents::call(call, self.heads)?;
-        if e.for_tensor_cores(call.in_type(0)) {
-            self.launch_tensor(call, &e);
-            return Ok(());
-        }
         let params = AttentionParams {
             q: call.input(0),
             k: call.input(1),
@@ -131,9 +118,16 @@ impl CudaOperator for Attention {
             d: e.d as i32,
             scale: self.scale,
         };
+        let q = call.in_type(0);
+        if e.for_tensor_cores(q) {
+            let kernel = e.tensor_kernel("attention_tensor.cu", "attention_tensor", q);
+            let (grid, block) = (e.grid(e.queries, TENSOR_ROWS), [TENSOR_THREADS, 1, 1]);
+            // A block of keys and one of values.
+            call.launch(kernel, grid, block, e.tensor_bytes(2 * TENSOR_ROWS), &params);
+            return Ok(());
+        }
         let side = e.side();
-        let kernel = e.kernel("attention", call.in_type(0));
-        let shared = e.shared_bytes(side, 2, 1);
+        let (kernel, shared) = (e.kernel("attention", q), e.shared_bytes(side, 2, 1));
         call.launch(kernel, e.grid(e.queries, side), [THREADS, 1, 1], shared, &params);
         Ok(())
     }
@@ -164,6 +158,18 @@ impl CudaOperator for AttentionGrad {
             d: e.d as i32,
             scale: self.scale,
         };
+        if e.for_tensor_cores(call.in_type(0)) {
+            // Keys and values; in the second kernel the queries and dy of a step too.
+            for (entry, rows, tile_rows) in [
+                ("attention_tensor_grad_queries", e.queries, 2 * TENSOR_ROWS),
+                ("attention_tensor_grad_keys", e.keys, 2 * TENSOR_ROWS + 2 * TENSOR_STEP),
+            ] {
+                let kernel = e.tensor_kernel("attention_tensor_grad.cu", entry, call.in_type(0));
+                let (grid, block) = (e.grid(rows, TENSOR_ROWS), [TENSOR_THREADS, 1, 1]);
+                call.launch(kernel, grid, block, e.tensor_bytes(tile_rows), &params);
+            }
+            return Ok(());
+        }
         let side = e.grad_side();
         for (entry, rows, squares) in [
             ("attention_grad_queries", e.queries, 1),
