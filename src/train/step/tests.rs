@@ -69,7 +69,10 @@ fn state(trainer: &Trainer) -> (BTreeMap<String, TensorMap>, Vec<(String, i64)>)
         let (part, tensors) = part.unwrap();
         (part.to_owned(), tensors)
     };
-    (trainer.parts().map(owned).collect(), trainer.counters().unwrap())
+    (
+        trainer.parts().map(owned).collect(),
+        trainer.counters().unwrap(),
+    )
 }
 
 fn scale(trainer: &Trainer) -> f32 {
@@ -222,7 +225,7 @@ fn scaled_steps_run_on_the_gpu() {
 fn updates_of_a_network_are_a_few_launches() {
     let Some(gpu) = emulated_gpu() else { return };
     let text = "[data]\npath = \"unused\"\nimage_size = [32, 32]\n[model]\nhidden_channels = [16, 32]\n\
-                norm_groups = 8\nembedding_dim = 32\n[train]\nsteps = 1\nbatch = 2\n";
+                norm_groups = 8\nembedding_dim = 32\n[train]\nsteps = 1\nbatch = 2\n[ema]\nenabled = true\n";
     let run: DiffusionRun = parse(text, &[]).unwrap();
     let training = crate::train::diffusion::training_graph(&run, 2).unwrap();
     let launches = |group: bool| {
