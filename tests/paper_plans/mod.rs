@@ -95,6 +95,7 @@ pub fn train_unet(config: &ModelConfig, batch: usize) -> TrainingGraph {
             power: 2.0 / 3.0,
         }),
         accumulate: 1,
+        loss_scaling: false,
     };
     TrainingGraph::new(g, loss.total, options).expect("a differentiable loss")
 }
