@@ -207,7 +207,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) ssim_mean(const SsimParams
 //
 // Shapes      a, b, dx: [N, height, width, channels] f32.
 // Launch      grid (channels tiles, N), tiles = ceil(height / 16) ceil(width / 16), channels fastest; block 256;
-//             shared 33.6 KiB at most, static: two blocks per multiprocessor.
+//             shared 33.1 KiB at most, static: two blocks per multiprocessor.
 // Traffic     reads 8 N height width channels bytes, and 5.1 times that from the cache for the borders of tiles; writes
 //             4 N height width channels; overwrites dx.
 // Order       taps in order, in f32.
