@@ -31,11 +31,23 @@ impl Storage {
 
 /// `graph` with activations of type `reduced`, and casts where an operand has another type than its op takes.
 pub fn lower(graph: &Graph, reduced: DType) -> Graph {
+    rewrite(graph, reduced, false)
+}
+
+/// As [`lower`], but ops that follow their operands are reduced whatever those are, so that a test of such an op alone
+/// reaches its kernels.
+#[cfg(test)]
+pub(crate) fn lower_all(graph: &Graph, reduced: DType) -> Graph {
+    rewrite(graph, reduced, true)
+}
+
+fn rewrite(graph: &Graph, reduced: DType, all: bool) -> Graph {
     let mut lowered = Lowering {
         graph: graph.clone(),
         casts: HashMap::new(),
         nodes: Vec::with_capacity(graph.nodes.len()),
         reduced,
+        all,
     };
     for node in &graph.nodes {
         lowered.node(node);
@@ -54,6 +66,8 @@ struct Lowering {
     casts: HashMap<Value, Value>,
     nodes: Vec<Node>,
     reduced: DType,
+    /// Ops that follow need not wait for a reduced operand.
+    all: bool,
 }
 
 fn in_mask(mask: u64, position: usize) -> bool {
@@ -71,7 +85,8 @@ impl Lowering {
             Storage::Full => (0, 0),
             Storage::Reduced { inputs, results } => (inputs, results),
             Storage::Follows { inputs, results } => {
-                let follows = node
+                let follows = self.all
+                    || node
                     .inputs
                     .iter()
                     .enumerate()

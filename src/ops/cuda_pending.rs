@@ -14,18 +14,6 @@ macro_rules! pending {
     };
 }
 
-// Family: convolutions and products.
-//
-// Each op leaves this list when it has a kernel.
-//
-pending! {
-    Linear,
-    LinearInputGrad,
-    LinearWeightGrad,
-}
-//
-//
-
 // Family: norms and attention.
 //
 // Each op leaves this list when it has a kernel.
@@ -44,38 +32,6 @@ pending! {
     SoftmaxGrad,
     Embedding,
     EmbeddingGrad,
-}
-//
-//
-
-// Family: elementwise and moving.
-//
-// Each op leaves this list when it has a kernel.
-//
-pending! {
-    Binary,
-    Unary,
-    UnaryGrad,
-    SumTo,
-    Concat,
-    Slice,
-    Pad,
-    Reshape,
-    Upsample,
-    UpsampleGrad,
-    ResizeNearest,
-    ResizeNearestGrad,
-    AdaptiveAvgPool,
-    AdaptiveAvgPoolGrad,
-    AvgPool,
-    AvgPoolGrad,
-    MaxPool,
-    MaxPoolGrad,
-    Increment,
-    TableRow,
-    PhiloxNormal,
-    SamplerStep,
-    Sinusoid,
 }
 //
 //

@@ -2,6 +2,7 @@
 //! (`mod.rs`), its naive `f64` definition (`reference.rs`), its CPU kernel (`cpu.rs`) and tests.
 
 mod cuda_pending;
+mod strides;
 #[cfg(test)]
 pub(crate) mod testing;
 

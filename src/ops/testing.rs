@@ -9,7 +9,9 @@ use crate::device::Executable;
 use crate::device::cpu::CpuDevice;
 use crate::device::cuda::{CudaDevice, CudaOptions, Precision};
 use crate::device::reference::{Array, Evaluation};
-use crate::graph::{Graph, GraphError, Plan, PlanOptions, Source, Value, verify_disjoint};
+use crate::graph::{
+    Graph, GraphError, Plan, PlanOptions, Source, Value, lower_all, verify_disjoint,
+};
 use crate::ops::Binary;
 use crate::tensor::{DType, Tensor, TensorMap};
 
@@ -202,7 +204,10 @@ pub(crate) fn check_cuda(
     ];
     for (options, reuse) in modes {
         let device = gpu.with(options);
-        let lowered = device.lower(graph);
+        let lowered = match options.precision.storage() {
+            DType::F32 => graph.clone(),
+            reduced => lower_all(graph, reduced),
+        };
         let rounded = Evaluation::run(&lowered, arrays);
         let plan_options = PlanOptions {
             reuse,
@@ -281,6 +286,21 @@ pub(crate) fn check_cuda(
             executable.poison().unwrap();
         }
     }
+}
+
+/// [`check_cuda`] for a graph of float parameters alone, with numbers in [-1, 1), within 1e-5: for shapes that are too
+/// large for finite differences.
+pub(crate) fn check_outputs_on_cuda(graph: &Graph) {
+    let (mut arrays, mut tensors) = (HashMap::new(), TensorMap::new());
+    for (name, value) in graph.parameters() {
+        let ty = graph.ty(value);
+        let data = hashed(name, ty.len());
+        let values: Vec<f32> = data.iter().map(|&v| v as f32).collect();
+        tensors.insert(name.to_owned(), Tensor::from_f32(ty.shape.clone(), &values));
+        arrays.insert(name.to_owned(), Array::new(ty.shape.clone(), data));
+    }
+    let oracle = Evaluation::run(graph, &arrays);
+    check_cuda(graph, &arrays, &tensors, &oracle, 1e-5);
 }
 
 /// Checks that NaN in any parameter of `build` shows in the result, and that there is none without.

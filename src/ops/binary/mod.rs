@@ -1,11 +1,12 @@
 //! Elementwise operations of two arrays with broadcasting.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Reshape, SumTo, Unary};
+use super::{Operator, Reshape, Storage, SumTo, Unary};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// `a ∘ b`. Shapes are aligned at the innermost axis; an extent of 1 (or a missing outer axis)
@@ -114,6 +115,10 @@ impl Operator for Binary {
 
     fn in_place(&self) -> &'static [(usize, usize)] {
         &[(0, 0), (0, 1)]
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::FOLLOWS
     }
 }
 

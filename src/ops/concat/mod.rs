@@ -1,11 +1,12 @@
 //! Joins arrays along one axis.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Slice};
+use super::{Operator, Slice, Storage};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// Any number of arrays that agree in all axes but `axis`, one after another along `axis`.
@@ -63,6 +64,10 @@ impl Operator for Concat {
             start += len;
         }
         Ok(Some(grads))
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::FOLLOWS
     }
 }
 

@@ -1,6 +1,9 @@
-use super::Conv2d;
-use crate::graph::{Graph, GraphError, Value};
-use crate::ops::testing::{check, check_nan_shows};
+use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
+use crate::device::Executable;
+use crate::device::cuda::CudaOptions;
+use crate::graph::{Graph, GraphError, Plan, PlanOptions, Value};
+use crate::ops::testing::{check, check_nan_shows, check_outputs_on_cuda, emulated_gpu, hashed};
+use crate::tensor::Tensor;
 
 struct Case {
     x: [usize; 4],
@@ -107,5 +110,135 @@ fn nan_is_not_hidden() {
             let bias = g.parameter("bias", [33])?;
             g.conv2d(x, w, Some(bias), 1, kernel / 2)
         });
+    }
+}
+
+/// Checks the convolution and its gradients on the emulated GPU, each as an output of its own, so that sizes are not
+/// bounded by what finite differences take.
+fn check_on_cuda(case: &Case, upsample: bool) {
+    let build = || -> Result<Graph, GraphError> {
+        let mut g = Graph::new();
+        let y = convolution(&mut g, case, upsample, true, true)?;
+        let dy = g.parameter("dy", g.shape(y).to_vec())?;
+        let named = |g: &Graph, name| g.leaf_named(name).unwrap();
+        let (x, w) = (named(&g, "x"), named(&g, "w"));
+        let Case {
+            x: [_, height, width, _],
+            kernel,
+            stride,
+            padding,
+            ..
+        } = *case;
+        let input_grad = Conv2dInputGrad {
+            stride,
+            padding,
+            upsample,
+            height,
+            width,
+        };
+        let weight_grad = Conv2dWeightGrad {
+            stride,
+            padding,
+            upsample,
+            kernel,
+        };
+        let dx = g.apply(input_grad, &[dy, w])?;
+        let dw = g.apply(weight_grad, &[x, dy])?;
+        for (name, value) in [("y", y), ("dx", dx), ("dw", dw)] {
+            g.output(name, value);
+        }
+        Ok(g)
+    };
+    check_outputs_on_cuda(&build().unwrap());
+}
+
+#[test]
+fn cuda_takes_every_geometry() {
+    let case = |x, outputs, kernel, stride, padding| Case {
+        x,
+        outputs,
+        kernel,
+        stride,
+        padding,
+    };
+    for case in [
+        // Several tiles of rows, columns and depth, none of them full.
+        case([2, 9, 11, 36], 68, [3, 3], 1, [1, 1]),
+        case([1, 13, 12, 70], 65, [3, 3], 1, [1, 1]),
+        // Few pixels and a long sum: split along the depth.
+        case([1, 2, 2, 128], 40, [3, 3], 1, [1, 1]),
+        case([1, 5, 5, 132], 72, [3, 3], 1, [1, 1]),
+        case([1, 1, 1, 260], 100, [1, 1], 1, [0, 0]),
+        // Many pixels and a small filter: its gradient is split.
+        case([3, 31, 33, 3], 8, [3, 3], 1, [1, 1]),
+        case([2, 24, 24, 8], 3, [3, 3], 1, [1, 1]),
+        case([1, 17, 19, 64], 2, [3, 3], 2, [1, 1]),
+        // Strides beyond the kernel, and kernels of many strides.
+        case([1, 9, 10, 8], 12, [1, 1], 3, [0, 0]),
+        case([1, 13, 11, 4], 12, [2, 3], 4, [1, 0]),
+        case([2, 12, 13, 4], 6, [7, 5], 3, [3, 2]),
+        case([1, 16, 16, 12], 20, [7, 7], 4, [3, 3]),
+        case([1, 1, 1, 1000], 20, [1, 1], 1, [0, 0]),
+    ] {
+        check_on_cuda(&case, false);
+    }
+    for case in [
+        case([2, 7, 5, 36], 40, [3, 3], 1, [1, 1]),
+        case([1, 2, 2, 128], 72, [3, 3], 1, [1, 1]),
+        case([1, 6, 7, 4], 5, [3, 3], 2, [1, 1]),
+        case([1, 6, 7, 4], 8, [3, 2], 3, [1, 1]),
+        case([1, 6, 7, 3], 8, [5, 4], 4, [2, 1]),
+        case([1, 5, 4, 4], 8, [7, 7], 1, [3, 3]),
+    ] {
+        check_on_cuda(&case, true);
+    }
+}
+
+#[test]
+fn cuda_gives_an_image_the_same_bits_in_any_batch() {
+    let Some(gpu) = emulated_gpu() else { return };
+    let device = gpu.with(CudaOptions {
+        deterministic: true,
+        ..gpu.options()
+    });
+    let (extents, channels, outputs) = ([4, 5], 132, 72);
+    let image = extents[0] * extents[1] * channels;
+    let run = |batch: usize| -> Vec<f32> {
+        let mut g = Graph::new();
+        let case = Case {
+            x: [batch, extents[0], extents[1], channels],
+            outputs,
+            kernel: [3, 3],
+            stride: 1,
+            padding: [1, 1],
+        };
+        let y = convolution(&mut g, &case, false, true, false).unwrap();
+        g.output("y", y);
+        let tensors = g
+            .parameters()
+            .map(|(name, value)| {
+                let ty = g.ty(value);
+                let values = hashed(name, ty.len()).into_iter().map(|v| v as f32);
+                // The last image is the same in every batch.
+                let mut values: Vec<f32> = values.collect();
+                if name == "x" {
+                    let last = hashed("last image", image);
+                    for (value, last) in values[image * (batch - 1)..].iter_mut().zip(last) {
+                        *value = last as f32;
+                    }
+                }
+                (name.to_owned(), Tensor::from_f32(ty.shape.clone(), &values))
+            })
+            .collect();
+        let plan = Plan::new(&g, &device, PlanOptions::default());
+        let mut executable = device.load(plan, &tensors).unwrap();
+        executable.run().unwrap();
+        let y = executable.output("y").unwrap();
+        y[y.len() / batch * (batch - 1)..].to_vec()
+    };
+    let alone = run(1);
+    for batch in [3, 8] {
+        let bits = |values: &[f32]| -> Vec<u32> { values.iter().map(|v| v.to_bits()).collect() };
+        assert_eq!(bits(&run(batch)), bits(&alone), "batch {batch}");
     }
 }

@@ -1,5 +1,6 @@
 //! Counters that live on the device: steps of a sampler, of an optimizer, of a moving average.
 
+mod cuda;
 #[cfg(test)]
 mod tests;
 

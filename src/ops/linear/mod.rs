@@ -1,12 +1,13 @@
 //! Affine maps of the innermost axis and their gradients.
 
 pub mod cpu;
+mod cuda;
 mod kernel;
 mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::Operator;
+use super::{Operator, Storage};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// `y[…,o] = sum_i x[…,i] w[o,i] (+ bias[o]) (+ residual[…,o])`.
@@ -67,6 +68,15 @@ impl Operator for Linear {
         std::iter::once("linear").chain(flags).collect()
     }
 
+    /// Matrix and bias stay f32.
+    fn storage(&self) -> Storage {
+        let residual = self.residual_input().map_or(0, |index| 1 << index);
+        Storage::Reduced {
+            inputs: 1 | residual,
+            results: 1,
+        }
+    }
+
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         let y = || {
             let [x, w, rest @ ..] = inputs else {
@@ -123,6 +133,14 @@ impl Operator for LinearInputGrad {
         "linear_input_grad"
     }
 
+    /// The matrix stays f32.
+    fn storage(&self) -> Storage {
+        Storage::Reduced {
+            inputs: 1,
+            results: 1,
+        }
+    }
+
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         let dx = || {
             let [dy, w] = inputs else { return None };
@@ -145,6 +163,14 @@ impl Operator for LinearInputGrad {
 impl Operator for LinearWeightGrad {
     fn name(&self) -> &'static str {
         "linear_weight_grad"
+    }
+
+    /// The matrix's gradient stays f32.
+    fn storage(&self) -> Storage {
+        Storage::Reduced {
+            inputs: 0b11,
+            results: 0,
+        }
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {

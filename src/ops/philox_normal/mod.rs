@@ -2,6 +2,7 @@
 //! in any batch.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;

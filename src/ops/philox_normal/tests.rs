@@ -1,10 +1,11 @@
 use std::collections::HashMap;
 
 use super::seed_words;
+use crate::device::Executable;
 use crate::device::cpu::CpuDevice;
 use crate::device::reference::Array;
 use crate::graph::{Graph, Plan, PlanOptions};
-use crate::ops::testing::check_updates;
+use crate::ops::testing::{check_updates, emulated_gpu};
 use crate::tensor::philox::{Purpose, fill_normal, stream_key};
 use crate::tensor::{DType, TensorMap};
 
@@ -62,4 +63,26 @@ fn an_image_does_not_depend_on_its_batch() {
     let mut host = vec![0.0; len];
     fill_normal(stream_key(SEED, Purpose::SamplerNoise), 9, 6, &mut host);
     assert_eq!(many[len..2 * len], host);
+}
+
+#[test]
+fn a_gpu_gives_the_bits_of_the_host() {
+    let Some(gpu) = emulated_gpu() else { return };
+    for shape in [vec![1], vec![5], vec![33, 40, 3], vec![64, 64, 4]] {
+        let g = graph(2, &shape);
+        let plan = Plan::new(&g, gpu, PlanOptions::default());
+        let mut exe = gpu.load(plan, &TensorMap::new()).unwrap();
+        exe.write_i32("seed", &seed_words(SEED)).unwrap();
+        exe.write_i32("images", &[9, -2]).unwrap();
+        exe.write_i32("step", &[6]).unwrap();
+        exe.run().unwrap();
+        let got = exe.output("y").unwrap();
+        let len: usize = shape.iter().product();
+        let key = stream_key(SEED, Purpose::SamplerNoise);
+        for (image, got) in [9u64, 0xffff_fffe].into_iter().zip(got.chunks(len)) {
+            let mut host = vec![0.0; len];
+            fill_normal(key, image, 6, &mut host);
+            assert!(got.iter().zip(&host).all(|(a, b)| a.to_bits() == b.to_bits()));
+        }
+    }
 }

@@ -1,13 +1,14 @@
 //! Average and maximum over windows, and their gradients.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
-use super::{Operator, nhwc};
+use super::{Operator, Storage, nhwc};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// Mean over `kernel`×`kernel` windows of `x` `[N,H,W,C]`, `stride` apart, with `padding` zeros on
@@ -201,6 +202,10 @@ impl Operator for AvgPool {
         let dy = cx.dy();
         Ok(Some(vec![Some(cx.graph.apply(op, &[dy])?)]))
     }
+
+    fn storage(&self) -> Storage {
+        Storage::FOLLOWS
+    }
 }
 
 impl Operator for AvgPoolGrad {
@@ -224,6 +229,10 @@ impl Operator for AvgPoolGrad {
 
     fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
         Ok(None)
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::FOLLOWS
     }
 }
 
@@ -257,6 +266,10 @@ impl Operator for AdaptiveAvgPool {
             .apply(AdaptiveAvgPoolGrad { height, width }, &[dy])?;
         Ok(Some(vec![Some(dx)]))
     }
+
+    fn storage(&self) -> Storage {
+        Storage::FOLLOWS
+    }
 }
 
 impl Operator for AdaptiveAvgPoolGrad {
@@ -283,6 +296,10 @@ impl Operator for AdaptiveAvgPoolGrad {
 
     fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
         Ok(None)
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::FOLLOWS
     }
 }
 
@@ -317,6 +334,10 @@ impl Operator for MaxPool {
             .apply(MaxPoolGrad { pool: *self }, &[cx.inputs[0], dy])?;
         Ok(Some(vec![Some(dx)]))
     }
+
+    fn storage(&self) -> Storage {
+        Storage::FOLLOWS
+    }
 }
 
 impl Operator for MaxPoolGrad {
@@ -341,6 +362,10 @@ impl Operator for MaxPoolGrad {
 
     fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
         Ok(None)
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::FOLLOWS
     }
 }
 

@@ -1,7 +1,9 @@
 //! The same elements under another shape.
 
-use super::Operator;
+use super::{Operator, Storage};
+use crate::device::DeviceError;
 use crate::device::cpu::{CpuCall, CpuOperator};
+use crate::device::cuda::{CudaCall, CudaOperator};
 use crate::device::reference::{Array, ReferenceOperator};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
@@ -41,6 +43,10 @@ impl Operator for Reshape {
         Ok(Some(vec![Some(cx.graph.reshape(dy, shape)?)]))
     }
 
+    fn storage(&self) -> Storage {
+        Storage::FOLLOWS
+    }
+
     fn is_view(&self) -> bool {
         true
     }
@@ -69,6 +75,12 @@ impl ReferenceOperator for Reshape {
 
 impl CpuOperator for Reshape {
     fn run(&self, _: &CpuCall<'_>) {
+        unreachable!("views are no steps")
+    }
+}
+
+impl CudaOperator for Reshape {
+    fn launch(&self, _: &mut CudaCall<'_>) -> Result<(), DeviceError> {
         unreachable!("views are no steps")
     }
 }

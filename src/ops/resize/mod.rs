@@ -1,11 +1,12 @@
 //! Nearest-neighbour resizing and its gradients.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, nhwc};
+use super::{Operator, Storage, nhwc};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// Every pixel of `x` `[N,H,W,C]` becomes `factor`×`factor` pixels.
@@ -76,6 +77,10 @@ impl Operator for Upsample {
             cx.graph.apply(UpsampleGrad { factor }, &[dy])?,
         )]))
     }
+
+    fn storage(&self) -> Storage {
+        Storage::FOLLOWS
+    }
 }
 
 impl Operator for UpsampleGrad {
@@ -106,6 +111,10 @@ impl Operator for UpsampleGrad {
 
     fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
         Ok(None)
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::FOLLOWS
     }
 }
 
@@ -139,6 +148,10 @@ impl Operator for ResizeNearest {
         let dy = cx.dy();
         Ok(Some(vec![Some(cx.graph.apply(op, &[dy])?)]))
     }
+
+    fn storage(&self) -> Storage {
+        Storage::FOLLOWS
+    }
 }
 
 impl Operator for ResizeNearestGrad {
@@ -160,6 +173,10 @@ impl Operator for ResizeNearestGrad {
 
     fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
         Ok(None)
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::FOLLOWS
     }
 }
 

@@ -2,11 +2,12 @@
 //! ancestral update and its noise, with every coefficient read from a table at a device counter.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::Operator;
+use super::{Operator, Storage};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 use crate::tensor::DType;
 
@@ -163,6 +164,14 @@ impl Operator for SamplerStep {
 
     fn updates(&self) -> &'static [usize] {
         &[0]
+    }
+
+    /// The prediction may be an activation of the network; the walk itself is `f32`.
+    fn storage(&self) -> Storage {
+        Storage::Follows {
+            inputs: 1 << 1,
+            results: 0,
+        }
     }
 }
 

@@ -9,12 +9,12 @@ impl CpuOperator for Sinusoid {
         let half = self.dim / 2;
         // The reference rounds every intermediate to f32, and at t = 1000 the rounding of the
         // frequency shows, so this does too.
-        let spacing = 10_000f64.ln() / (half - 1) as f64;
+        let spacing = self.spacing();
         for (row, &t) in y.chunks_exact_mut(self.dim).zip(t) {
             let (sines, rest) = row.split_at_mut(half);
             let (cosines, rest) = rest.split_at_mut(half);
             for (k, (sine, cosine)) in sines.iter_mut().zip(cosines).enumerate() {
-                let frequency = libm::expf(k as f32 * -(spacing as f32));
+                let frequency = libm::expf(k as f32 * -spacing);
                 let angle = t as f32 * frequency;
                 (*sine, *cosine) = libm::sincosf(angle);
             }

@@ -1,6 +1,7 @@
 //! Sinusoidal embedding of time steps.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,13 @@ use crate::tensor::DType;
 pub struct Sinusoid {
     /// At least 4: with fewer the spacing of the frequencies divides by zero.
     pub dim: usize,
+}
+
+impl Sinusoid {
+    /// `ln(10000) / (half - 1)`.
+    fn spacing(&self) -> f32 {
+        (10_000f64.ln() / (self.dim / 2 - 1) as f64) as f32
+    }
 }
 
 impl Operator for Sinusoid {

@@ -1,11 +1,14 @@
 //! A part of an array along one axis, and its reverse, zeros around an array.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::Operator;
+pub(crate) use cuda::{Part, copy_parts};
+
+use super::{Operator, Storage};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// Elements `start..start + len` along `axis`.
@@ -75,6 +78,10 @@ impl Operator for Slice {
         let dy = cx.dy();
         Ok(Some(vec![Some(cx.graph.apply(pad, &[dy])?)]))
     }
+
+    fn storage(&self) -> Storage {
+        Storage::FOLLOWS
+    }
 }
 
 impl Operator for Pad {
@@ -112,6 +119,10 @@ impl Operator for Pad {
         };
         let dy = cx.dy();
         Ok(Some(vec![Some(cx.graph.apply(slice, &[dy])?)]))
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::FOLLOWS
     }
 }
 

@@ -1,11 +1,12 @@
 //! Sums over axes: the reverse of broadcasting.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Binary, Operator};
+use super::{Binary, Operator, Storage};
 use crate::graph::{Gradient, GraphError, Mismatch, TensorType, Value};
 
 /// Sums the operand over every axis in which `shape` has extent 1, or which `shape` lacks on the
@@ -49,5 +50,13 @@ impl Operator for SumTo {
         let zeros = vec![0.0; shape.iter().product()];
         let zeros = cx.graph.constant(shape, &zeros)?;
         Ok(Some(vec![Some(cx.graph.apply(Binary::Add, &[zeros, dy])?)]))
+    }
+
+    /// Sums are gradients of weights and losses, and stay `f32`.
+    fn storage(&self) -> Storage {
+        Storage::Follows {
+            inputs: u64::MAX,
+            results: 0,
+        }
     }
 }

@@ -19,4 +19,13 @@ fn sums_over_any_axes() {
     to(&[1, 1, 1, 1], &[]);
     to(&[3, 40, 33, 3], &[3]);
     to(&[3, 40, 33, 3], &[]);
+    // Sums that are split over blocks, columns that fill several, and rows for threads, warps and blocks.
+    to(&[2, 40, 33, 24], &[24]);
+    to(&[2, 40, 33, 24], &[2, 1, 1, 24]);
+    to(&[3, 9, 7, 160], &[3, 1, 1, 160]);
+    to(&[30, 5], &[30, 1]);
+    to(&[6, 1000], &[6, 1]);
+    to(&[2, 5000], &[2, 1]);
+    to(&[4, 5, 2, 16], &[5, 1, 1]);
+    to(&[1, 4], &[4]);
 }

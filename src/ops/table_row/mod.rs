@@ -1,6 +1,7 @@
 //! Lookup of one row of a table at a device counter: time steps, recorded noise.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;

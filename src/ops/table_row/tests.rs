@@ -1,9 +1,10 @@
 use std::collections::HashMap;
 
+use crate::device::Executable;
 use crate::device::cpu::CpuDevice;
 use crate::device::reference::Array;
 use crate::graph::{Graph, Plan, PlanOptions};
-use crate::ops::testing::check_updates;
+use crate::ops::testing::{check_updates, emulated_gpu};
 use crate::tensor::{DType, TensorMap};
 
 #[test]
@@ -36,14 +37,20 @@ fn integer_rows_feed_integer_inputs() {
     let row = g.table_row(values, at).unwrap();
     g.output("row", row);
     g.increment(k).unwrap();
+    let check = |exe: &mut dyn Executable| {
+        let table: Vec<f32> = (0..20).map(|v| v as f32).collect();
+        exe.write("values", &table).unwrap();
+        exe.write_i32("steps", &[9, 4, 0]).unwrap();
+        for first in [18.0, 8.0, 0.0] {
+            exe.run().unwrap();
+            assert_eq!(exe.output("row").unwrap(), &[first, first + 1.0]);
+        }
+    };
     let device = CpuDevice::new(Some(1)).unwrap();
     let plan = Plan::new(&g, &device, PlanOptions::default());
-    let mut exe = device.load(plan, &TensorMap::new()).unwrap();
-    let table: Vec<f32> = (0..20).map(|v| v as f32).collect();
-    exe.write("values", &table).unwrap();
-    exe.write_i32("steps", &[9, 4, 0]).unwrap();
-    for first in [18.0, 8.0, 0.0] {
-        exe.run();
-        assert_eq!(exe.output("row").unwrap(), &[first, first + 1.0]);
+    check(&mut device.load(plan, &TensorMap::new()).unwrap());
+    if let Some(gpu) = emulated_gpu() {
+        let plan = Plan::new(&g, gpu, PlanOptions::default());
+        check(&mut gpu.load(plan, &TensorMap::new()).unwrap());
     }
 }

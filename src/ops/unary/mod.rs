@@ -1,11 +1,12 @@
 //! Elementwise functions of one array.
 
 mod cpu;
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::Operator;
+use super::{Operator, Storage};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// `f(x)`, element by element.
@@ -83,6 +84,10 @@ impl Operator for Unary {
     fn in_place(&self) -> &'static [(usize, usize)] {
         &[(0, 0)]
     }
+
+    fn storage(&self) -> Storage {
+        Storage::FOLLOWS
+    }
 }
 
 impl Operator for UnaryGrad {
@@ -111,6 +116,10 @@ impl Operator for UnaryGrad {
 
     fn in_place(&self) -> &'static [(usize, usize)] {
         &[(0, 1), (0, 0)]
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::FOLLOWS
     }
 }
 

@@ -18,7 +18,7 @@ mod tiles;
 mod winograd;
 mod winograd_wgrad;
 
-pub(in crate::ops::conv2d) use geometry::{Axis, Phase, Tap};
+pub(in crate::ops::conv2d) use geometry::Axis;
 pub use geometry::{ConvGeometry, MAX_KERNEL, MAX_STRIDE};
 
 use crate::device::cpu::gemm::Isa;

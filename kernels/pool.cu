@@ -1,0 +1,184 @@
+// Averages and maxima over windows of an image, and their gradients; T (-DT) is the type of all arrays, sums are f32.
+//
+// Windows     of `kernel` pixels, `stride` apart, from `padding` before the image on, cut to the image; or, with kernel 0,
+//             the regions floor(o H / OH) to ceil((o + 1) H / OH), which cover it.
+// Shapes      image [N,H,W,C], result [N,OH,OW,C], NHWC, densely packed, aligned to 16 bytes.
+// Launch      one thread for V elements of the array that is written: grid ceil(elements / (256 V)), block 256, no shared
+//             memory. V is 16 / sizeof(T) where it divides C, else 1 (the entries that end in `_any`).
+// Traffic     reads its operands once from DRAM, as often as windows overlap from L1; writes once, overwriting.
+// Order       windows, and pixels in a window, row by row: repeats to the bit.
+// Takes       below 2^32 elements; H OH and W OW too.
+// Registers <= 64
+#include "common/types.cuh"
+
+struct PoolParams {
+    const void *x;
+    // For gradients alone.
+    const void *dy;
+    void *y;
+    unsigned batch;
+    unsigned height;
+    unsigned width;
+    unsigned out_height;
+    unsigned out_width;
+    // Accesses of V elements per pixel.
+    unsigned channels;
+    unsigned kernel;
+    unsigned stride;
+    unsigned padding;
+    // 1: the divisor is kernel^2 also where a window is cut.
+    int count_padding;
+};
+
+struct Span {
+    unsigned begin;
+    unsigned end;
+};
+
+// The pixels of window `o`.
+static __device__ __forceinline__ Span window(const PoolParams &p, unsigned o, unsigned length, unsigned windows) {
+    if (p.kernel == 0) return {o * length / windows, ((o + 1) * length + windows - 1) / windows};
+    const unsigned start = o * p.stride;
+    return {start > p.padding ? start - p.padding : 0, min(start + p.kernel - p.padding, length)};
+}
+
+// The windows that hold pixel `i`.
+static __device__ __forceinline__ Span windows_of(const PoolParams &p, unsigned i, unsigned length, unsigned windows) {
+    if (p.kernel == 0) return {i * windows / length, ((i + 1) * windows + length - 1) / length};
+    const unsigned at = i + p.padding;
+    return {at >= p.kernel ? (at - p.kernel) / p.stride + 1 : 0, min(at / p.stride + 1, windows)};
+}
+
+static __device__ __forceinline__ float divisor(const PoolParams &p, Span rows, Span columns) {
+    return p.count_padding ? (float)(p.kernel * p.kernel) : (float)((rows.end - rows.begin) * (columns.end - columns.begin));
+}
+
+struct Place {
+    unsigned n;
+    unsigned row;
+    unsigned column;
+    unsigned channel;
+};
+
+// Where access `flat` of an array [N,height,width,channels] lies.
+static __device__ __forceinline__ Place place(unsigned flat, unsigned height, unsigned width, unsigned channels) {
+    const unsigned pixel = flat / channels, line = pixel / width;
+    return {line / height, line % height, pixel - line * width, flat - pixel * channels};
+}
+
+template <int N> static __device__ __forceinline__ void load(const void *x, unsigned row, unsigned width, unsigned column, unsigned channels, unsigned channel, float (&v)[N]) {
+    const unsigned long long at = (unsigned long long)(row * width + column) * channels + channel;
+    load_floats<N>(static_cast<const T *>(x) + at * N, v);
+}
+
+// y[n,o,q,c] = sum over the window of x / divisor
+template <int N> static __device__ __forceinline__ void average(const PoolParams &p) {
+    const unsigned long long flat = blockIdx.x * 256ull + threadIdx.x;
+    if (flat >= (unsigned long long)p.batch * p.out_height * p.out_width * p.channels) return;
+    const Place at = place((unsigned)flat, p.out_height, p.out_width, p.channels);
+    const Span rows = window(p, at.row, p.height, p.out_height), columns = window(p, at.column, p.width, p.out_width);
+    float sum[N] = {};
+    for (unsigned i = rows.begin; i < rows.end; ++i) {
+        for (unsigned j = columns.begin; j < columns.end; ++j) {
+            float v[N];
+            load<N>(p.x, at.n * p.height + i, p.width, j, p.channels, at.channel, v);
+#pragma unroll
+            for (int k = 0; k < N; ++k) sum[k] += v[k];
+        }
+    }
+    const float count = divisor(p, rows, columns);
+#pragma unroll
+    for (int k = 0; k < N; ++k) sum[k] /= count;
+    store_floats<N>(static_cast<T *>(p.y) + flat * N, sum);
+}
+
+// dx[n,i,j,c] = sum over the windows that hold the pixel of dy / divisor
+template <int N> static __device__ __forceinline__ void average_grad(const PoolParams &p) {
+    const unsigned long long flat = blockIdx.x * 256ull + threadIdx.x;
+    if (flat >= (unsigned long long)p.batch * p.height * p.width * p.channels) return;
+    const Place at = place((unsigned)flat, p.height, p.width, p.channels);
+    const Span os = windows_of(p, at.row, p.height, p.out_height), qs = windows_of(p, at.column, p.width, p.out_width);
+    float sum[N] = {};
+    for (unsigned o = os.begin; o < os.end; ++o) {
+        const Span rows = window(p, o, p.height, p.out_height);
+        for (unsigned q = qs.begin; q < qs.end; ++q) {
+            const float count = divisor(p, rows, window(p, q, p.width, p.out_width));
+            float v[N];
+            load<N>(p.dy, at.n * p.out_height + o, p.out_width, q, p.channels, at.channel, v);
+#pragma unroll
+            for (int k = 0; k < N; ++k) sum[k] += v[k] / count;
+        }
+    }
+    store_floats<N>(static_cast<T *>(p.y) + flat * N, sum);
+}
+
+// Whether `a` wins over `b` that stands before it: the first largest does, and NaN over all.
+static __device__ __forceinline__ bool wins(float a, float b) { return a > b || (a != a && b == b); }
+
+// y[n,o,q,c] = maximum over the window of x
+template <int N> static __device__ __forceinline__ void maximum(const PoolParams &p) {
+    const unsigned long long flat = blockIdx.x * 256ull + threadIdx.x;
+    if (flat >= (unsigned long long)p.batch * p.out_height * p.out_width * p.channels) return;
+    const Place at = place((unsigned)flat, p.out_height, p.out_width, p.channels);
+    const Span rows = window(p, at.row, p.height, p.out_height), columns = window(p, at.column, p.width, p.out_width);
+    float best[N];
+#pragma unroll
+    for (int k = 0; k < N; ++k) best[k] = __int_as_float(0xff800000);
+    for (unsigned i = rows.begin; i < rows.end; ++i) {
+        for (unsigned j = columns.begin; j < columns.end; ++j) {
+            float v[N];
+            load<N>(p.x, at.n * p.height + i, p.width, j, p.channels, at.channel, v);
+#pragma unroll
+            for (int k = 0; k < N; ++k) best[k] = wins(v[k], best[k]) ? v[k] : best[k];
+        }
+    }
+    store_floats<N>(static_cast<T *>(p.y) + flat * N, best);
+}
+
+// dx[n,i,j,c] = sum of dy over the windows that hold the pixel and whose first largest it is. Each thread looks through
+// the windows of its own pixel, so that nothing is scattered.
+template <int N> static __device__ __forceinline__ void maximum_grad(const PoolParams &p) {
+    const unsigned long long flat = blockIdx.x * 256ull + threadIdx.x;
+    if (flat >= (unsigned long long)p.batch * p.height * p.width * p.channels) return;
+    const Place at = place((unsigned)flat, p.height, p.width, p.channels);
+    const Span os = windows_of(p, at.row, p.height, p.out_height), qs = windows_of(p, at.column, p.width, p.out_width);
+    float own[N], sum[N] = {};
+    load<N>(p.x, at.n * p.height + at.row, p.width, at.column, p.channels, at.channel, own);
+    for (unsigned o = os.begin; o < os.end; ++o) {
+        const Span rows = window(p, o, p.height, p.out_height);
+        for (unsigned q = qs.begin; q < qs.end; ++q) {
+            const Span columns = window(p, q, p.width, p.out_width);
+            // Bit k: element k is still its window's largest.
+            unsigned largest = (1u << N) - 1;
+            for (unsigned i = rows.begin; i < rows.end; ++i) {
+                for (unsigned j = columns.begin; j < columns.end; ++j) {
+                    if (i == at.row && j == at.column) continue;
+                    const bool before = i < at.row || (i == at.row && j < at.column);
+                    float v[N];
+                    load<N>(p.x, at.n * p.height + i, p.width, j, p.channels, at.channel, v);
+#pragma unroll
+                    for (int k = 0; k < N; ++k) {
+                        const bool beaten = before ? !wins(own[k], v[k]) : wins(v[k], own[k]);
+                        largest &= ~((unsigned)beaten << k);
+                    }
+                }
+            }
+            float v[N];
+            load<N>(p.dy, at.n * p.out_height + o, p.out_width, q, p.channels, at.channel, v);
+#pragma unroll
+            for (int k = 0; k < N; ++k) sum[k] += (largest >> k & 1) ? v[k] : 0.0f;
+        }
+    }
+    store_floats<N>(static_cast<T *>(p.y) + flat * N, sum);
+}
+
+static constexpr int VECTOR = 16 / sizeof(T);
+
+extern "C" __global__ void __launch_bounds__(256) avg_pool(const PoolParams p) { average<VECTOR>(p); }
+extern "C" __global__ void __launch_bounds__(256) avg_pool_any(const PoolParams p) { average<1>(p); }
+extern "C" __global__ void __launch_bounds__(256) avg_pool_grad(const PoolParams p) { average_grad<VECTOR>(p); }
+extern "C" __global__ void __launch_bounds__(256) avg_pool_grad_any(const PoolParams p) { average_grad<1>(p); }
+extern "C" __global__ void __launch_bounds__(256) max_pool(const PoolParams p) { maximum<VECTOR>(p); }
+extern "C" __global__ void __launch_bounds__(256) max_pool_any(const PoolParams p) { maximum<1>(p); }
+extern "C" __global__ void __launch_bounds__(256) max_pool_grad(const PoolParams p) { maximum_grad<VECTOR>(p); }
+extern "C" __global__ void __launch_bounds__(256) max_pool_grad_any(const PoolParams p) { maximum_grad<1>(p); }

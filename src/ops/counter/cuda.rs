@@ -1,0 +1,20 @@
+//! Launches `kernels/counter.cu`.
+
+use super::Increment;
+use crate::device::DeviceError;
+use crate::device::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, params::IncrementParams};
+
+impl CudaOperator for Increment {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+        let params = IncrementParams {
+            counter: call.input(0),
+            gate: match self.gated {
+                true => call.input(1),
+                false => DevicePtr::NULL,
+            },
+        };
+        let kernel = Kernel::new("counter.cu", "increment");
+        call.launch(kernel, [1, 1, 1], [1, 1, 1], 0, &params);
+        Ok(())
+    }
+}

@@ -1,0 +1,26 @@
+//! Launches `kernels/sinusoid.cu`.
+
+use super::Sinusoid;
+use crate::device::DeviceError;
+use crate::device::cuda::{CudaCall, CudaOperator, Kernel, params::SinusoidParams};
+use crate::ops::strides::{check_len, narrow};
+
+const THREADS: usize = 256;
+
+impl CudaOperator for Sinusoid {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+        let y = call.out_type(0);
+        check_len(call, y.len())?;
+        let blocks = y.len().div_ceil(THREADS);
+        let params = SinusoidParams {
+            t: call.input(0),
+            y: call.output(0),
+            batch: narrow(y.shape[0]),
+            dim: narrow(self.dim),
+            spacing: self.spacing(),
+        };
+        let kernel = Kernel::new("sinusoid.cu", "sinusoid");
+        call.launch(kernel, [blocks, 1, 1], [THREADS, 1, 1], 0, &params);
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! Launches `kernels/sum_to.cu`: one pass, or two where a sum is long enough to be split over blocks.
+
+use super::SumTo;
+use crate::device::DeviceError;
+use crate::device::cuda::{CudaCall, CudaOperator, Kernel, Target, element, params::SumToParams};
+use crate::graph::TensorType;
+use crate::ops::strides::{Axis, broadcast_strides, check_len, merged_axes, narrow};
+use crate::tensor::DType;
+
+const THREADS: usize = 256;
+/// A thread adds up at least this many accesses before its sum is split further.
+const PER_THREAD: usize = 8;
+/// Partial sums of one result.
+const MAX_SPLITS: usize = 128;
+
+/// Rows of one kind: how many, how many along the inner axis, and strides in elements.
+#[derive(Clone, Copy)]
+struct Rows {
+    count: usize,
+    inner: usize,
+    strides: [usize; 2],
+}
+
+impl Rows {
+    /// `None` for more than two axes.
+    fn new(axes: &[Axis<2>]) -> Option<Self> {
+        let (count, inner, strides) = match axes {
+            [] => (1, 1, [0, 0]),
+            [axis] => (axis.extent, axis.extent, [axis.strides[0], 0]),
+            [inner, outer] => (
+                inner.extent * outer.extent,
+                inner.extent,
+                [inner.strides[0], outer.strides[0]],
+            ),
+            _ => return None,
+        };
+        Some(Self {
+            count,
+            inner,
+            strides,
+        })
+    }
+}
+
+/// A sum as the kernels see it.
+struct Walk {
+    /// Neighbouring elements, and whether they are kept apart.
+    inner: usize,
+    keeps_inner: bool,
+    outer: Rows,
+    rows: Rows,
+    outputs: usize,
+}
+
+impl Walk {
+    fn new(x: &[usize], y: &[usize]) -> Option<Self> {
+        let dense = broadcast_strides(x, x);
+        let mut axes = merged_axes(x, [&dense, &broadcast_strides(y, x)]);
+        let inner = axes.remove(0);
+        // An only element is kept.
+        let keeps_inner = inner.strides[1] != 0 || inner.extent == 1;
+        let (kept, summed): (Vec<_>, Vec<_>) = axes.iter().partition(|axis| axis.strides[1] != 0);
+        Some(Self {
+            inner: inner.extent,
+            keeps_inner,
+            outer: Rows::new(&kept)?,
+            rows: Rows::new(&summed)?,
+            outputs: y.iter().product(),
+        })
+    }
+
+    /// How partial sums in rows of `outputs` are added up.
+    fn of_partial_sums(splits: usize, outputs: usize) -> Self {
+        let only = |count, stride| Rows {
+            count,
+            inner: count,
+            strides: [stride, 0],
+        };
+        Self {
+            inner: outputs,
+            keeps_inner: true,
+            outer: only(1, 0),
+            rows: only(splits, outputs),
+            outputs,
+        }
+    }
+
+    fn geometry(&self, dtype: DType) -> Geometry {
+        let vector = 16 / dtype.size_bytes();
+        let aligned = self.inner.is_multiple_of(vector);
+        if self.keeps_inner {
+            let width = if aligned { vector } else { 1 };
+            let accesses = self.inner.div_ceil(width);
+            let lanes = accesses.next_power_of_two().min(32);
+            let height = THREADS / lanes;
+            let per_split = height * PER_THREAD.max(self.rows.count.div_ceil(height * MAX_SPLITS));
+            return Geometry {
+                entry: if aligned { "sum_columns" } else { "sum_columns_any" },
+                lanes,
+                blocks: self.outer.count * accesses.div_ceil(lanes),
+                per_split,
+                splits: self.rows.count.div_ceil(per_split).max(1),
+            };
+        }
+        // Only the last access of a single row may be short.
+        let aligned = aligned || self.rows.count * self.outer.count == 1;
+        let accesses = self.rows.count * self.inner.div_ceil(if aligned { vector } else { 1 });
+        let whole_block = accesses >= THREADS;
+        let lanes = match whole_block {
+            true => THREADS,
+            false => accesses.div_ceil(PER_THREAD).next_power_of_two().min(32),
+        };
+        let per_split = match whole_block {
+            true => THREADS * PER_THREAD.max(accesses.div_ceil(THREADS * MAX_SPLITS)),
+            false => accesses,
+        };
+        Geometry {
+            entry: if aligned { "sum_rows" } else { "sum_rows_any" },
+            lanes,
+            blocks: self.outputs.div_ceil(THREADS / lanes),
+            per_split,
+            splits: accesses.div_ceil(per_split.max(1)).max(1),
+        }
+    }
+}
+
+struct Geometry {
+    entry: &'static str,
+    lanes: usize,
+    blocks: usize,
+    per_split: usize,
+    splits: usize,
+}
+
+impl SumTo {
+    /// Partial sums of each result; 1 where no second pass is needed.
+    fn splits(&self, x: &TensorType) -> usize {
+        Walk::new(&x.shape, &self.shape).map_or(1, |walk| walk.geometry(x.dtype).splits)
+    }
+}
+
+impl CudaOperator for SumTo {
+    fn workspace_bytes(&self, inputs: &[TensorType], outputs: &[TensorType], _: &Target) -> usize {
+        match self.splits(&inputs[0]) {
+            1 => 0,
+            splits => splits * outputs[0].len() * DType::F32.size_bytes(),
+        }
+    }
+
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+        let x = call.in_type(0).clone();
+        check_len(call, x.len())?;
+        let Some(walk) = Walk::new(&x.shape, &self.shape) else {
+            return Err(call.unsupported(format!(
+                "from {:?} to {:?} takes too many different axes",
+                x.shape, self.shape
+            )));
+        };
+        let splits = self.splits(&x);
+        let (x_at, y_at) = (call.input(0), call.output(0));
+        let partial = if splits == 1 { y_at } else { call.workspace() };
+        let mut pass = |walk: &Walk, dtype, x, y| {
+            let geometry = walk.geometry(dtype);
+            let params = SumToParams {
+                x,
+                y,
+                inner: narrow(walk.inner),
+                outer: narrow(walk.outer.count),
+                outer_inner: narrow(walk.outer.inner.max(1)),
+                outer_strides: walk.outer.strides.map(narrow),
+                rows: narrow(walk.rows.count),
+                rows_inner: narrow(walk.rows.inner.max(1)),
+                row_strides: walk.rows.strides.map(narrow),
+                per_split: narrow(geometry.per_split),
+                outputs: narrow(walk.outputs),
+                lanes: narrow(geometry.lanes),
+            };
+            let kernel = Kernel::new("sum_to.cu", geometry.entry).with("T", element(dtype));
+            let grid = [geometry.blocks, geometry.splits, 1];
+            call.launch(kernel, grid, [THREADS, 1, 1], 0, &params);
+        };
+        pass(&walk, x.dtype, x_at, partial);
+        if splits > 1 {
+            let walk = Walk::of_partial_sums(splits, walk.outputs);
+            pass(&walk, DType::F32, partial, y_at);
+        }
+        Ok(())
+    }
+}
