@@ -1,13 +1,13 @@
 // Convolution and its input gradient as an implicit matrix product on ordinary lanes, for every geometry.
 //
-// Both are gathers. Results fall into `phases` x `phases` classes by their place modulo `phases`; all results of a class
-// read the source at the same taps:
+// Both are gathers. Results fall into `phases` x `phases` classes by their place modulo `phases`; all results of a
+// class read the source at the same taps:
 //   result[n, P g + a, P h + b, j] =
 //       sum_{t, u, c} source[n, S g + offset_y[a] + t, S h + offset_x[b] + u, c] filter_ab[t, u, c, j]
 // with zeros outside the source. A convolution has one class; through an upsample it has 2 x 2, whose taps sum the
 // filter's entries that fall on the same stored pixel (4 instead of 9 products for a 3 x 3 kernel). The input gradient
 // has one class per place modulo the stride, so that no product with a zero of the dilated gradient is computed.
-// conv2d_pack writes the filter in this order.
+// conv2d_pack writes the filter in this order, in f32 whatever T is: here reading it is not what takes the time.
 //
 // Compiled with T; ROWS, COLUMNS: tile of pixels and channels of a block; VEC: 4 where 4 divides the source's channels,
 // else 1.
@@ -15,7 +15,7 @@
 
 struct Conv2dGatherParams {
     const void *source;    // T [images, source_height, source_width, channels]
-    const void *filter;    // T [sum over classes of taps * channels rounded up to DEPTH, columns_padded]
+    const float *filter;   // f32 [sum over classes of taps * channels rounded up to DEPTH, columns_padded]
     const float *bias;     // f32 [columns] or null
     const void *residual;  // T like the result, or null
     void *result;          // T [images, height, width, columns]
@@ -45,7 +45,8 @@ struct Walk {
     bool inside;
 
     // Goes on by `count` products.
-    __device__ __forceinline__ void advance(const Conv2dGatherParams &p, int taps_y, int taps_x, bool exists, int count) {
+    __device__ __forceinline__ void advance(const Conv2dGatherParams &p, int taps_y, int taps_x, bool exists,
+                                            int count) {
         at += count;
         channel += count;
         while (channel >= p.channels) {
@@ -159,12 +160,12 @@ extern "C" __global__ void __launch_bounds__(THREADS) conv2d_gather(const Conv2d
             const int taps = pick(p.taps_y, before / p.phases) * pick(p.taps_x, before % p.phases);
             filter_row += (taps * p.channels + DEPTH - 1) / DEPTH * DEPTH;
         }
-        const T *filter = static_cast<const T *>(p.filter) + filter_row * p.columns_padded + blockIdx.y * COLUMNS +
-                          FilterQuads::column();
+        const float *filter =
+            p.filter + filter_row * p.columns_padded + blockIdx.y * COLUMNS + FilterQuads::column();
 
         // The next chunk travels to registers while the current one is multiplied.
         Pack<T, VEC> source_groups[SEGMENT / VEC];
-        Pack<T, 4> filter_quads[FilterQuads::COUNT];
+        Pack<float, 4> filter_quads[FilterQuads::COUNT];
         for (int chunk = first; chunk <= end; ++chunk) {
             const int buffer = chunk & 1;
             if (chunk > first) {
@@ -184,8 +185,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) conv2d_gather(const Conv2d
 #pragma unroll
                 for (int j = 0; j < FilterQuads::COUNT; ++j)
                     if (FilterQuads::has(j))
-                        filter_quads[j] =
-                            *reinterpret_cast<const Pack<T, 4> *>(filter + j * FilterQuads::STEP * p.columns_padded);
+                        filter_quads[j] = *reinterpret_cast<const Pack<float, 4> *>(
+                            filter + j * FilterQuads::STEP * p.columns_padded);
                 filter += DEPTH * p.columns_padded;
             }
             if (chunk > first) sums.add(a[buffer], b[buffer]);

@@ -1,13 +1,12 @@
 // The filter of conv2d_gather from the model's: rows in the order in which a result pixel walks its products.
 //
 //   packed[class row + (t taps_x + u) channels + c][j] = sum of w over the kernel entries (ky, kx) of tap (t, u),
-// where w[o,i,ky,kx] has (j, c) = (o, i) for the convolution and (i, o) for its input gradient. Rows from a class's last
-// to the next multiple of 16 and columns from the last to `columns_padded` are zeros, so that products need no check.
-#include "common/types.cuh"
-
+// where w[o,i,ky,kx] has (j, c) = (o, i) for the convolution and (i, o) for its input gradient. Rows from a class's
+// last to the next multiple of 16 and columns from the last to `columns_padded` are zeros, so that products need no
+// check.
 struct Conv2dPackParams {
     const float *filter;  // f32 [O, I, kernel_height, kernel_width]
-    void *packed;         // T
+    float *packed;        // f32
     int kernel_height;
     int kernel_width;
     int channels;
@@ -29,7 +28,7 @@ constexpr int CHUNK = 16;
 // Launch      grid (columns_padded / 16, ceil(channels / 16)), block 256, dynamic shared memory
 //             16 * (16 * kernel_height * kernel_width + 1) floats.
 // Traffic     reads the filter once, writes the packed filter once; overwrites.
-// Order       a tap's entries are added in f32 by row, then column, and rounded once.
+// Order       a tap's entries are added in f32 by row, then column.
 // Budget      Registers <= 64
 extern "C" __global__ void __launch_bounds__(SIDE *SIDE) conv2d_pack(const Conv2dPackParams p) {
     extern __shared__ float tile[];  // [16 outputs][16 inputs][kernel_height][kernel_width], and one float per output
@@ -52,7 +51,7 @@ extern "C" __global__ void __launch_bounds__(SIDE *SIDE) conv2d_pack(const Conv2
 
     const int j = threadIdx.x % SIDE, c = threadIdx.x / SIDE;
     const float *entry = p.input_grad ? tile + c * pitch + j * entries : tile + j * pitch + c * entries;
-    T *packed = static_cast<T *>(p.packed) + first_column + j;
+    float *packed = p.packed + first_column + j;
     long long class_row = 0;
     for (int phase_y = 0; phase_y < p.phases; ++phase_y) {
         for (int phase_x = 0; phase_x < p.phases; ++phase_x) {
@@ -66,14 +65,14 @@ extern "C" __global__ void __launch_bounds__(SIDE *SIDE) conv2d_pack(const Conv2
                             if ((rows >> ky & 1) && (columns >> kx & 1)) sum += entry[ky * p.kernel_width + kx];
                     if (first_channel + c < p.channels) {
                         const long long row = class_row + (t * taps_x + u) * (long long)p.channels + first_channel + c;
-                        packed[row * p.columns_padded] = from_float<T>(sum);
+                        packed[row * p.columns_padded] = sum;
                     }
                 }
             }
             const long long depth = (long long)taps_y * taps_x * p.channels;
             const long long padded = (depth + CHUNK - 1) / CHUNK * CHUNK;
             if (blockIdx.y == 0 && depth + c < padded)
-                packed[(class_row + depth + c) * p.columns_padded] = from_float<T>(0.0f);
+                packed[(class_row + depth + c) * p.columns_padded] = 0.0f;
             class_row += padded;
         }
     }

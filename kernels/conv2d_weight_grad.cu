@@ -142,8 +142,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) conv2d_weight_grad(const C
                     const int y = pixel.y * p.source_step + offset_y[i], left = pixel.x * p.source_step + offset_x[i];
                     const bool inside = SourceQuads::has(j) && pixel.exists && is_column[i] &&
                                         (unsigned)y < (unsigned)p.height && (unsigned)left < (unsigned)p.width;
-                    const T *at = x + (long long)((pixel.image * p.height + y) * p.width + left) * p.channels + channel[i];
                     if (!inside) continue;
+                    const long long source = (pixel.image * p.height + y) * p.width + left;
+                    const T *at = x + source * p.channels + channel[i];
                     if (VEC == 4)
                         source_quads[j] = *reinterpret_cast<const Pack<T, 4> *>(at);
                     else
@@ -202,8 +203,9 @@ extern "C" __global__ void __launch_bounds__(FINISH_THREADS)
                 for (int split = 0; split < p.splits; ++split) {
                     for (int phase_y = 0; phase_y < p.phases; ++phase_y) {
                         for (int phase_x = 0; phase_x < p.phases; ++phase_x) {
-                            const int tap = p.tap_of_y[phase_y * 8 + ky] * p.taps_x[phase_x] + p.tap_of_x[phase_x * 8 + kx];
-                            const long long part = (long long)split * p.phases * p.phases + phase_y * p.phases + phase_x;
+                            const int tap_y = p.tap_of_y[phase_y * 8 + ky], tap_x = p.tap_of_x[phase_x * 8 + kx];
+                            const int tap = tap_y * p.taps_x[phase_x] + tap_x;
+                            const long long part = (split * p.phases + phase_y) * p.phases + phase_x;
                             sum += p.partial[(part * p.outputs + output) * p.pitch + tap * p.channels + channel];
                         }
                     }
@@ -214,5 +216,6 @@ extern "C" __global__ void __launch_bounds__(FINISH_THREADS)
     }
     __syncthreads();
     const long long last = min(first + FINISH_THREADS, count) * entries;
-    for (long long i = first * entries + threadIdx.x; i < last; i += FINISH_THREADS) p.dw[i] = tile[i - first * entries];
+    for (long long i = first * entries + threadIdx.x; i < last; i += FINISH_THREADS)
+        p.dw[i] = tile[i - first * entries];
 }

@@ -10,7 +10,8 @@ constexpr int THREADS = 64;
 constexpr int DEPTH = 16;
 
 // Place along a tile side of SPAN of the i-th of the COUNT elements that thread t of SPAN / COUNT keeps: runs of up to
-// four, so that one read brings four; neighbouring threads have neighbouring runs, so that a warp's reads do not collide.
+// four, so that one read brings four; neighbouring threads have neighbouring runs, so that a warp's reads do not
+// collide.
 template <int COUNT, int SPAN> __device__ __forceinline__ constexpr int place(int t, int i) {
     constexpr int RUN = COUNT < 4 ? COUNT : 4;
     return i / RUN * (SPAN / (COUNT / RUN)) + t * RUN + i % RUN;
@@ -59,9 +60,7 @@ template <int M, int N> struct Product {
 
     // Row and column in the tile of sum[i][j]; columns come in two runs of four.
     static __device__ __forceinline__ int row(int i) { return place<THREAD_ROWS, M>(threadIdx.x / ACROSS, i); }
-    static __device__ __forceinline__ int column(int j) {
-        return place<THREAD_COLUMNS, N>(threadIdx.x % ACROSS, j);
-    }
+    static __device__ __forceinline__ int column(int j) { return place<THREAD_COLUMNS, N>(threadIdx.x % ACROSS, j); }
 };
 
 // How the block loads a tile of [DEPTH][WIDTH] whose rows are contiguous in memory: thread by thread four neighbours.
@@ -75,7 +74,8 @@ template <int WIDTH> struct Quads {
     // Narrow tiles leave some threads without a row.
     static __device__ __forceinline__ bool has(int j) { return DEPTH % STEP == 0 || row(j) < DEPTH; }
 
-    static __device__ __forceinline__ void store(const Pack<T, 4> (&quads)[COUNT], float (&tile)[DEPTH][WIDTH]) {
+    template <typename E>
+    static __device__ __forceinline__ void store(const Pack<E, 4> (&quads)[COUNT], float (&tile)[DEPTH][WIDTH]) {
 #pragma unroll
         for (int j = 0; j < COUNT; ++j) {
             if (!has(j)) continue;

@@ -217,7 +217,7 @@ impl Algorithm for Gather {
     }
 
     fn packed_bytes(&self) -> usize {
-        self.packed_rows() * self.columns_padded() * self.problem.dtype.size_bytes()
+        4 * self.packed_rows() * self.columns_padded()
     }
 
     fn pack(&self, call: &mut CudaCall<'_>) {
@@ -239,7 +239,7 @@ impl Algorithm for Gather {
             members_x: x.members,
         };
         let kernel =
-            Kernel::new("conv2d_pack.cu", "conv2d_pack").with("T", element(self.problem.dtype));
+            Kernel::new("conv2d_pack.cu", "conv2d_pack");
         let grid = [
             self.columns_padded() / PACK_SIDE,
             self.source[2].div_ceil(PACK_SIDE),
