@@ -98,7 +98,7 @@ impl Layer {
     ) {
         let kernel = Kernel::new("linear.cu", entry)
             .with("T", element(self.dtype))
-            .with("VEC", if self.inputs % 4 == 0 { 4 } else { 1 });
+            .with("VEC", if self.inputs.is_multiple_of(4) { 4 } else { 1 });
         let grid = [columns, (self.samples * self.rows).div_ceil(ROWS), 1];
         call.launch(kernel, grid, [WARPS * WARP, 1, 1], 0, params);
     }

@@ -290,7 +290,7 @@ impl Algorithm for Gather {
         let kernel = |entry| {
             Kernel::new("conv2d.cu", entry)
                 .with("T", element(dtype))
-                .with("VEC", if channels % 4 == 0 { 4 } else { 1 })
+                .with("VEC", if channels.is_multiple_of(4) { 4 } else { 1 })
                 .with("ROWS", self.tile.rows)
                 .with("COLUMNS", self.tile.columns)
         };
@@ -443,7 +443,7 @@ impl Algorithm for WeightGrad {
             tap_of_y: y.tap_of(),
             tap_of_x: x.tap_of(),
         };
-        let in_fours = g.in_channels % 4 == 0 && g.out_channels % 4 == 0;
+        let in_fours = g.in_channels.is_multiple_of(4) && g.out_channels.is_multiple_of(4);
         let kernel = |entry| {
             Kernel::new("conv2d_weight_grad.cu", entry)
                 .with("T", element(self.problem.dtype))
