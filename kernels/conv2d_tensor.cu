@@ -18,7 +18,11 @@
 // Traffic     reads w once per row of tiles, x once per column of tiles and tap (from L2 but for the first time),
 //             writes y once; with splits 4 * splits * y's elements both ways through L2.
 // Overwrites  y.
-// Registers   <= 128 for two blocks of 256 threads per multiprocessor; FAST <= 168.
+// Registers   <= 176 (tiles of 128 x 64, and FAST; 128 x 128 without it keeps to 128 for two blocks per multiprocessor)
+// Main loop   of 128 x 128 x 32, per warp and step, as nvdisasm shows it: 32 HMMA.16816.F32, 12 LDSM.16.M88.4,
+//             4 LDGSTS.E.BYPASS.128, 1 BAR, 49 for addresses, predicates and branches, 3 idle; no local memory. At 32
+//             clocks an HMMA, four warps of a sub-core fill its tensor unit for 4096 clocks and issue for 410.
+//             FAST, per two steps: 64 HMMA.16816.F16 of 16 clocks, and 64 HADD2.F32 + 64 FADD for the promotion.
 #include "common/types.cuh"
 #include "common/mma.cuh"
 #include "common/tile.cuh"
@@ -73,6 +77,7 @@ static_assert(TILE_K == 32 || TILE_K == 64, "swizzled rows of 64 or 128 bytes; f
 static_assert(WARP_M % 16 == 0 && WARP_N % 16 == 0, "ldmatrix.x4 takes 16 rows of A and 16 of B");
 static_assert(TILE_M % PASS == 0 && TILE_N % PASS == 0 && PASS % 8 == 0, "every pass is full and keeps its swizzle");
 static_assert(STAGES >= 2 && FAST_K % TILE_K == 0, "pipeline");
+static_assert(WARP_N == 16 || WARP_N == 32, "an even number of rows, at most 16, at once from staging");
 static_assert(WARPS * 16 * STAGING_PITCH * 4 <= STAGES * STAGE_BYTES, "results are staged where the operands were");
 
 static __device__ __forceinline__ int of_phase(const int (&values)[4], int phase) {
@@ -320,15 +325,28 @@ static __device__ __forceinline__ void store(const Sums &sums, const Conv2dTenso
     const int channel = place.channel + warp_n * WARP_N + lane % LANES_PER_ROW * 8;
     const int count = p.out_channels - channel < 8 ? p.out_channels - channel : 8;
     const bool vectors = p.out_channels % 8 == 0;
-    float bias[8];
+    // Odd rows have the halves of each eight columns exchanged, so that neighbouring rows of eight lanes' loads lie in
+    // different banks.
+    const int put = (lane >> 2) * STAGING_PITCH + ((lane & 3) * 2 ^ (lane >> 2 & 1) * 4);
+    const int exchanged = lane / LANES_PER_ROW & 1;
+    float bias[8] = {};
+    if (p.bias && vectors && count > 0) {
+        float low[4], high[4];
+        load_floats<4>(p.bias + channel, low);
+        load_floats<4>(p.bias + channel + 4, high);
 #pragma unroll
-    for (int e = 0; e < 8; ++e) bias[e] = p.bias && e < count ? p.bias[channel + e] : 0.0f;
+        for (int e = 0; e < 8; ++e) bias[e] = e < 4 ? low[e] : high[e - 4];
+    } else if (p.bias) {
+#pragma unroll
+        for (int e = 0; e < 8; ++e)
+            if (e < count) bias[e] = p.bias[channel + e];
+    }
 #pragma unroll
     for (int i = 0; i < FRAGMENTS_M; ++i) {
         __syncwarp();
 #pragma unroll
         for (int j = 0; j < FRAGMENTS_N; ++j) {
-            float *to = staging + (lane >> 2) * STAGING_PITCH + j * 8 + (lane & 3) * 2;
+            float *to = staging + put + j * 8;
             *reinterpret_cast<float2 *>(to) = make_float2(sums[i][j][0], sums[i][j][1]);
             *reinterpret_cast<float2 *>(to + 8 * STAGING_PITCH) = make_float2(sums[i][j][2], sums[i][j][3]);
         }
@@ -336,7 +354,6 @@ static __device__ __forceinline__ void store(const Sums &sums, const Conv2dTenso
 #pragma unroll
         for (int first = 0; first < 16; first += ROWS) {
             const int row = first + lane / LANES_PER_ROW;
-            if (row >= 16) continue;
             const int m = place.row + warp_m * WARP_M + i * 16 + row;
             if (m >= pixels || count <= 0) continue;
             size_t pixel = m;
@@ -350,7 +367,7 @@ static __device__ __forceinline__ void store(const Sums &sums, const Conv2dTenso
             const T *residual = static_cast<const T *>(p.residual) + at;
             float v[8];
             const float4 *from = reinterpret_cast<const float4 *>(staging + row * STAGING_PITCH + lane % LANES_PER_ROW * 8);
-            const float4 low = from[0], high = from[1];
+            const float4 low = from[exchanged], high = from[exchanged ^ 1];
             v[0] = low.x, v[1] = low.y, v[2] = low.z, v[3] = low.w;
             v[4] = high.x, v[5] = high.y, v[6] = high.z, v[7] = high.w;
 #pragma unroll

@@ -1,12 +1,15 @@
 // Gradient of a convolution's filter as GEMM over pixels on tensor cores:
-//   partial[split][o, tap, i] = sum over the split's pixels m of dy[m, o] x[window(m) + tap, i]
-//   dw[o, i, tap] = sum over splits of partial[split][o, tap, i]
+//   sums[split][o, i, tap] = sum over the split's pixels m of dy[m, o] x[window(m) + tap, i]
+//   dw[o, i, tap] = sum over splits of sums[split][o, i, tap]
+// One split's sums are dw itself.
 //
 // Both operands lie in memory with the sum's index m outermost, so tiles are [pixel, channel] and ldmatrix transposes.
+// The product's columns run over groups of 16 channels, in a group over the taps, in a tap over its channels: 32 bytes of
+// x are loaded together, and a tile of whole groups is a row of consecutive elements of dw for each o.
 //
 // Shapes      x [batch, height, width, channels], dy [batch, out_height, out_width, out_channels] of T, both channel
-//             counts multiples of 8; partial and dw [out_channels, channels, taps] f32. Fewer than 2^31 elements each.
-// Overwrites  partial, dw.
+//             counts multiples of 8; sums and dw [out_channels, channels, TAPS] f32. Fewer than 2^31 elements each.
+// Overwrites  sums, dw.
 #include "common/types.cuh"
 #include "common/mma.cuh"
 #include "common/tile.cuh"
@@ -14,8 +17,7 @@
 struct Conv2dTensorWgradParams {
     const void *x;
     const void *dy;
-    float *partial;
-    float *dw;
+    float *sums;  // dw itself without splits
     int batch;
     int height;  // of x, before the upsample
     int width;
@@ -23,12 +25,17 @@ struct Conv2dTensorWgradParams {
     int out_height;
     int out_width;
     int out_channels;
-    int taps;
     int kernel_width;
     int stride;
     int pad_top;
     int pad_left;
     int upsample;  // 1 if every pixel of x stands for 2 x 2
+};
+
+struct Conv2dTensorWgradSumParams {
+    const float *sums;
+    float *dw;
+    unsigned long long count;  // of dw, a multiple of 4
     int splits;
 };
 
@@ -38,93 +45,111 @@ constexpr int WARP_M = TILE_M / WARPS_M;
 constexpr int WARP_N = TILE_N / WARPS_N;
 constexpr int FRAGMENTS_M = WARP_M / 16;
 constexpr int FRAGMENTS_N = WARP_N / 8;
+constexpr int A_CHUNKS = TILE_M / 8;
+constexpr int B_CHUNKS = TILE_N / 8;
 constexpr int A_BYTES = TILE_M * TILE_K * 2;
 constexpr int STAGE_BYTES = (TILE_M + TILE_N) * TILE_K * 2;
-using ATile = Tile<TILE_M / 8>;
-using BTile = Tile<TILE_N / 8>;
-// Pixels that all threads together load at once.
-constexpr int A_PASS = THREADS / (TILE_M / 8);
-constexpr int B_PASS = THREADS / (TILE_N / 8);
-constexpr int A_PASSES = TILE_K / A_PASS;
-constexpr int B_PASSES = TILE_K / B_PASS;
-// Channels whose taps a block of the last sum gathers.
-constexpr int SUM_CHANNELS = 64;
-constexpr int SUM_TAPS = 32;
+using ATile = Tile<A_CHUNKS>;
+using BTile = Tile<B_CHUNKS>;
+// Chunks that a thread copies in each step, the last of them perhaps only in some threads.
+constexpr int A_COPIES = (A_CHUNKS * TILE_K + THREADS - 1) / THREADS;
+constexpr int B_COPIES = (B_CHUNKS * TILE_K + THREADS - 1) / THREADS;
+constexpr int GROUP = 16 * TAPS;
+// A tile's columns are whole groups, so that it writes dw in one piece per row.
+constexpr bool WHOLE = TILE_N % GROUP == 0;
+// Sums of 16 rows per warp on their way out. 17 floats from tap to tap spread a group's taps over the banks.
+constexpr int STAGING_PITCH = TILE_N / 16 * 17 + 4;
+
+// Rows of warps whose sums are staged at once.
+constexpr int ROOM = STAGES * STAGE_BYTES / (16 * STAGING_PITCH * 4);
+constexpr int STAGED = ROOM >= WARPS_M ? WARPS_M : ROOM >= 4 ? 4 : ROOM >= 2 ? 2 : 1;
 
 static_assert(WARP_M % 16 == 0 && WARP_N % 16 == 0, "ldmatrix.x4 takes 16 columns of A and 16 of B");
-static_assert(TILE_M >= 64 && TILE_N >= 64, "rows of at least 128 bytes");
-static_assert(TILE_K % A_PASS == 0 && TILE_K % B_PASS == 0 && A_PASS % 8 == 0 && B_PASS % 8 == 0, "full passes");
 static_assert(TILE_K % 16 == 0 && STAGES >= 2, "pipeline");
+static_assert(ROOM >= 1 && WARPS_M % STAGED == 0, "sums are staged where the operands were");
 
-// Copies the pixels of one channel chunk, thread t the chunk t % CHUNKS of pixels t / CHUNKS + j PASS.
+// Element of dw within a filter [channels, TAPS] that column n of the product is.
+static __device__ __forceinline__ int element_of(int n) {
+    const int group = n / GROUP, rest = n % GROUP;
+    return (group * 16 + rest % 16) * TAPS + rest / 16;
+}
+
+// Copies TILE_K pixels of the tile's channels of dy.
 struct Gradients {
     const T *dy;
-    bool present;
-    unsigned target;
+    int channels;
+    int first;
+    unsigned shared;
 
-    __device__ __forceinline__ void load(int stage, int pixel, int end, int channels) const {
+    __device__ __forceinline__ void load(unsigned stage, int pixel, int end) const {
 #pragma unroll
-        for (int j = 0; j < A_PASSES; ++j) {
-            const int m = pixel + threadIdx.x / (TILE_M / 8) + j * A_PASS;
-            cp_async_16(target + stage + j * (A_PASS * ATile::ROW_BYTES), dy + m * channels, present && m < end);
+        for (int j = 0; j < A_COPIES; ++j) {
+            const int e = threadIdx.x + j * THREADS, row = e / A_CHUNKS, chunk = e % A_CHUNKS;
+            if ((j + 1) * THREADS > A_CHUNKS * TILE_K && row >= TILE_K) break;
+            const int m = pixel + row, o = first + chunk * 8;
+            cp_async_16(shared + stage + ATile::at(row, chunk), dy + m * channels + o, o < channels && m < end);
         }
     }
 };
 
+// Copies what the windows of TILE_K pixels have at the tile's taps and channels of x.
 struct Windows {
-    const T *x;
-    bool present;
-    int tap_y;  // less the padding
-    int tap_x;
-    unsigned target;
+    // Of each copy: the tap's place less the padding, and its first channel, beyond the last for columns past the end.
+    int top[B_COPIES];
+    int left[B_COPIES];
+    int channel[B_COPIES];
+    unsigned shared;
 
-    __device__ __forceinline__ void load(int stage, int pixel, int end, const Conv2dTensorWgradParams &p) const {
+    __device__ __forceinline__ void start(const Conv2dTensorWgradParams &p, int first, unsigned at) {
+        shared = at;
 #pragma unroll
-        for (int j = 0; j < B_PASSES; ++j) {
-            const int m = pixel + threadIdx.x / (TILE_N / 8) + j * B_PASS;
+        for (int j = 0; j < B_COPIES; ++j) {
+            const int n = first + (threadIdx.x + j * THREADS) % B_CHUNKS * 8;
+            const int group = n / GROUP, rest = n % GROUP, tap = rest / 16;
+            channel[j] = group * 16 + rest % 16;
+            top[j] = tap / p.kernel_width - p.pad_top;
+            left[j] = tap % p.kernel_width - p.pad_left;
+        }
+    }
+
+    __device__ __forceinline__ void load(unsigned stage, int pixel, int end, const Conv2dTensorWgradParams &p) const {
+#pragma unroll
+        for (int j = 0; j < B_COPIES; ++j) {
+            const int e = threadIdx.x + j * THREADS, row = e / B_CHUNKS, chunk = e % B_CHUNKS;
+            if ((j + 1) * THREADS > B_CHUNKS * TILE_K && row >= TILE_K) break;
+            const int m = pixel + row;
             const int line = m / p.out_width, n = line / p.out_height;
-            const int left = (m - line * p.out_width) * p.stride + tap_x, top = (line - n * p.out_height) * p.stride + tap_y;
-            const bool inside = (unsigned)top < (unsigned)(p.height << p.upsample) &&
-                                (unsigned)left < (unsigned)(p.width << p.upsample);
-            const int at = ((n * p.height + (top >> p.upsample)) * p.width + (left >> p.upsample)) * p.channels;
-            cp_async_16(target + stage + j * (B_PASS * BTile::ROW_BYTES), x + at, present && inside && m < end);
+            const int x = (m - line * p.out_width) * p.stride + left[j], y = (line - n * p.out_height) * p.stride + top[j];
+            const bool inside = (unsigned)y < (unsigned)(p.height << p.upsample) &&
+                                (unsigned)x < (unsigned)(p.width << p.upsample);
+            const int at = ((n * p.height + (y >> p.upsample)) * p.width + (x >> p.upsample)) * p.channels + channel[j];
+            cp_async_16(shared + stage + BTile::at(row, chunk), static_cast<const T *>(p.x) + at,
+                        inside && channel[j] < p.channels && m < end);
         }
     }
 };
 
-// Launch      grid (ceil(out_channels / TILE_M) * ceil(taps * channels / TILE_N), splits), block 32 WARPS_M WARPS_N,
-//             shared STAGES * (TILE_M + TILE_N) * TILE_K * 2 bytes.
+// Launch      grid (ceil(out_channels / TILE_M) * ceil(columns / TILE_N), splits), columns = ceil(channels / 16) * 16 TAPS,
+//             block 32 WARPS_M WARPS_N, shared STAGES * (TILE_M + TILE_N) * TILE_K * 2 bytes.
 // Traffic     reads dy once per column of tiles and x once per row of tiles and tap, from L2 but for the first time;
-//             writes partial once.
-// Registers   <= 128 for two blocks of 256 threads per multiprocessor.
+//             writes sums once, in runs of TILE_N floats where the tile's columns are whole groups.
+// Registers   <= 200 (64 x 144; the tiles of 256 threads keep to 128 for two blocks per multiprocessor)
+// Main loop   of 128 x 144 x 16, per warp and step: 18 HMMA.16816.F32, 10 LDSM.16.MT88.4, 3 LDGSTS.E.BYPASS.128, 1 BAR,
+//             the rest of 190 for the pixels' places. Four warps of a sub-core fill its tensor unit for 2304 clocks and
+//             issue for 760.
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor_wgrad(const Conv2dTensorWgradParams p) {
     extern __shared__ __align__(128) unsigned char shared[];
-    const int length = p.taps * p.channels;
-    const int tiles_n = (length + TILE_N - 1) / TILE_N;
+    const int columns = (p.channels + 15) / 16 * GROUP;
+    const int tiles_n = (columns + TILE_N - 1) / TILE_N;
     const int first_row = blockIdx.x / tiles_n * TILE_M, first_column = blockIdx.x % tiles_n * TILE_N;
     const int pixels = p.batch * p.out_height * p.out_width;
     const int steps = (pixels + TILE_K - 1) / TILE_K;
     const int first = steps * blockIdx.y / gridDim.y, last = steps * (blockIdx.y + 1) / gridDim.y;
+    const int end = min(last * TILE_K, pixels);
     const unsigned base = shared_address(shared);
-
-    Gradients gradients;
-    {
-        const int chunk = threadIdx.x % (TILE_M / 8), o = first_row + chunk * 8;
-        gradients.present = o < p.out_channels;
-        gradients.dy = static_cast<const T *>(p.dy) + o;
-        gradients.target = base + ATile::at(threadIdx.x / (TILE_M / 8), chunk);
-    }
+    const Gradients gradients = {static_cast<const T *>(p.dy), p.out_channels, first_row, base};
     Windows windows;
-    {
-        const int chunk = threadIdx.x % (TILE_N / 8), column = first_column + chunk * 8;
-        const int tap = column / p.channels;
-        windows.present = column < length;
-        windows.x = static_cast<const T *>(p.x) + (column - tap * p.channels);
-        windows.tap_y = tap / p.kernel_width;
-        windows.tap_x = tap - windows.tap_y * p.kernel_width - p.pad_left;
-        windows.tap_y -= p.pad_top;
-        windows.target = base + A_BYTES + BTile::at(threadIdx.x / (TILE_N / 8), chunk);
-    }
+    windows.start(p, first_column, base + A_BYTES);
 
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int warp_m = warp / WARPS_N, warp_n = warp % WARPS_N;
@@ -132,14 +157,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor_
     // Row and chunk of this lane's address within a 16 x 16 piece; the swizzle depends on the row alone.
     const int a_row = (lane & 7) + (lane >> 4 << 3), a_chunk = warp_m * (WARP_M / 8) + (lane >> 3 & 1);
     const int b_row = lane & 15, b_chunk = warp_n * (WARP_N / 8) + (lane >> 4);
-    int load_stage = 0, stage = 0;
-    const auto next = [](int s) { return s == (STAGES - 1) * STAGE_BYTES ? 0 : s + STAGE_BYTES; };
-    const int end = min(last * TILE_K, pixels);
+    unsigned load_stage = 0, stage = 0;
+    const auto next = [](unsigned s) { return s == (STAGES - 1) * STAGE_BYTES ? 0 : s + STAGE_BYTES; };
     int pixel = first * TILE_K;
 #pragma unroll
     for (int ahead = 0; ahead < STAGES - 1; ++ahead) {
         if (pixel < end) {
-            gradients.load(load_stage, pixel, end, p.out_channels);
+            gradients.load(load_stage, pixel, end);
             windows.load(load_stage, pixel, end, p);
         }
         pixel += TILE_K;
@@ -151,7 +175,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor_
         // Behind it the stage read in the step before may be overwritten.
         __syncthreads();
         if (pixel < end) {
-            gradients.load(load_stage, pixel, end, p.out_channels);
+            gradients.load(load_stage, pixel, end);
             windows.load(load_stage, pixel, end, p);
         }
         pixel += TILE_K;
@@ -159,58 +183,70 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor_
         load_stage = next(load_stage);
 #pragma unroll
         for (int k = 0; k < TILE_K; k += 16) {
-            unsigned b[FRAGMENTS_N / 2][4];
+            unsigned a[FRAGMENTS_M][4];
 #pragma unroll
-            for (int j = 0; j < FRAGMENTS_N / 2; ++j)
-                ldmatrix_transposed(b[j], base + stage + A_BYTES + k * BTile::ROW_BYTES + BTile::at(b_row, b_chunk + 2 * j));
+            for (int i = 0; i < FRAGMENTS_M; ++i)
+                ldmatrix_transposed(a[i], base + stage + k * ATile::ROW_BYTES + ATile::at(a_row, a_chunk + 2 * i));
 #pragma unroll
-            for (int i = 0; i < FRAGMENTS_M; ++i) {
-                unsigned a[4];
-                ldmatrix_transposed(a, base + stage + k * ATile::ROW_BYTES + ATile::at(a_row, a_chunk + 2 * i));
+            for (int j = 0; j < FRAGMENTS_N; j += 2) {
+                unsigned b[4];
+                ldmatrix_transposed(b, base + stage + A_BYTES + k * BTile::ROW_BYTES + BTile::at(b_row, b_chunk + j));
 #pragma unroll
-                for (int j = 0; j < FRAGMENTS_N; ++j) mma<T>(sums[i][j], a, b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+                for (int i = 0; i < FRAGMENTS_M; ++i) {
+                    mma<T>(sums[i][j], a[i], b[0], b[1]);
+                    mma<T>(sums[i][j + 1], a[i], b[2], b[3]);
+                }
             }
         }
         stage = next(stage);
     }
     cp_async_wait<0>();
 
-    float *partial = p.partial + (size_t)blockIdx.y * p.out_channels * length;
+    float *staging = reinterpret_cast<float *>(shared);
+    const int length = p.channels * TAPS;
+    float *out = p.sums + (size_t)blockIdx.y * p.out_channels * length;
 #pragma unroll
     for (int i = 0; i < FRAGMENTS_M; ++i) {
+        for (int first_warp = 0; first_warp < WARPS_M; first_warp += STAGED) {
+            __syncthreads();
+            if (warp_m / STAGED * STAGED == first_warp) {
 #pragma unroll
-        for (int j = 0; j < FRAGMENTS_N; ++j) {
-            const int column = first_column + warp_n * WARP_N + j * 8 + (lane & 3) * 2;
+                for (int j = 0; j < FRAGMENTS_N; ++j) {
+                    const int row = warp_m % STAGED * 16 + (lane >> 2), column = warp_n * WARP_N + j * 8 + (lane & 3) * 2;
+                    float *to = staging + row * STAGING_PITCH + column / 16 * 17 + column % 16;
 #pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                const int o = first_row + warp_m * WARP_M + i * 16 + half * 8 + (lane >> 2);
-                if (o < p.out_channels && column < length)
-                    *reinterpret_cast<float2 *>(partial + (size_t)o * length + column) =
-                        make_float2(sums[i][j][half * 2], sums[i][j][half * 2 + 1]);
+                    for (int e = 0; e < 4; ++e) to[(e >> 1) * 8 * STAGING_PITCH + (e & 1)] = sums[i][j][e];
+                }
+            }
+            __syncthreads();
+            for (int e = threadIdx.x; e < 16 * STAGED * TILE_N; e += THREADS) {
+                const int row = e / TILE_N, n = e % TILE_N;
+                // Consecutive elements of dw where the tile has them.
+                const int rest = n % GROUP;
+                const int column = WHOLE ? n - rest + rest % TAPS * 16 + rest / TAPS : n;
+                const int o = first_row + (first_warp + row / 16) * WARP_M + i * 16 + row % 16;
+                const int at = element_of(first_column + column);
+                if (o < p.out_channels && at < length)
+                    out[(size_t)o * length + at] = staging[row * STAGING_PITCH + column / 16 * 17 + column % 16];
             }
         }
     }
 }
 
-// dw[o, i, tap] = sum over splits, in their order, of partial[split][o, tap, i].
+// dw[e] = sum over splits, in their order, of sums[split][e].
 //
-// Launch      grid (ceil(channels / 64), out_channels), block 256, no dynamic shared memory; at most 32 taps.
-// Traffic     reads partial once, writes dw once, both in runs of at least 64 floats.
-// Registers   <= 32
-extern "C" __global__ void __launch_bounds__(256) conv2d_tensor_wgrad_sum(const Conv2dTensorWgradParams p) {
-    __shared__ float sums[SUM_CHANNELS * SUM_TAPS];
-    const int first = blockIdx.x * SUM_CHANNELS, count = min(SUM_CHANNELS, p.channels - first);
-    const size_t row = (size_t)blockIdx.y * p.taps * p.channels;
-    const size_t stride = (size_t)p.out_channels * p.taps * p.channels;
-    for (int e = threadIdx.x; e < p.taps * SUM_CHANNELS; e += 256) {
-        const int tap = e / SUM_CHANNELS, i = e % SUM_CHANNELS;
-        if (i >= count) continue;
-        const float *partial = p.partial + row + tap * p.channels + first + i;
-        float sum = 0.0f;
-        for (int split = 0; split < p.splits; ++split) sum += partial[split * stride];
-        sums[i * p.taps + tap] = sum;
+// Launch      grid ceil(count / 1024), block 256, no shared memory.
+// Traffic     reads sums once, writes dw once.
+// Registers   <= 40
+extern "C" __global__ void __launch_bounds__(256) conv2d_tensor_wgrad_sum(const Conv2dTensorWgradSumParams p) {
+    const unsigned long long e = (blockIdx.x * 256ull + threadIdx.x) * 4;
+    if (e >= p.count) return;
+    float sum[4] = {};
+    for (int split = 0; split < p.splits; ++split) {
+        float v[4];
+        load_floats<4>(p.sums + split * p.count + e, v);
+#pragma unroll
+        for (int k = 0; k < 4; ++k) sum[k] += v[k];
     }
-    __syncthreads();
-    float *dw = p.dw + row + (size_t)first * p.taps;
-    for (int e = threadIdx.x; e < count * p.taps; e += 256) dw[e] = sums[e];
+    store_floats<4>(p.dw + e, sum);
 }

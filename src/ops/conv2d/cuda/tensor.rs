@@ -5,7 +5,7 @@
 
 use super::{Algorithm, Problem};
 use crate::device::cuda::params::{
-    Conv2dTensorPackParams, Conv2dTensorParams, Conv2dTensorWgradParams,
+    Conv2dTensorPackParams, Conv2dTensorParams, Conv2dTensorWgradParams, Conv2dTensorWgradSumParams,
 };
 use crate::device::cuda::{CudaCall, DevicePtr, Kernel, Target, element};
 use crate::ops::conv2d::cpu::ConvGeometry;
@@ -48,7 +48,7 @@ const LARGE: Tile = Tile {
     stages: 3,
     resident: 2,
 };
-/// For filters of 64 outputs, and where `LARGE` leaves the last round of blocks half empty.
+/// 140 registers. For filters of 64 outputs, and where `LARGE` leaves the last round of blocks half empty.
 const TALL: Tile = Tile {
     m: 128,
     n: 64,
@@ -57,7 +57,7 @@ const TALL: Tile = Tile {
     stages: 4,
     resident: 2,
 };
-/// For maps of 8² at batch 1, which have 64 pixels. 64 of k per barrier, because four warps hide little else.
+/// 95 registers. For maps of 8² at batch 1, which have 64 pixels. 64 of k per barrier, because four warps hide little else.
 const SMALL: Tile = Tile {
     m: 64,
     n: 64,
@@ -66,7 +66,7 @@ const SMALL: Tile = Tile {
     stages: 3,
     resident: 2,
 };
-/// For the layers back to 3 or 8 channels.
+/// 54 registers. For the layers back to 3 or 8 channels.
 const NARROW: Tile = Tile {
     m: 64,
     n: 16,
@@ -76,19 +76,45 @@ const NARROW: Tile = Tile {
     resident: 2,
 };
 const TILES: [Tile; 4] = [LARGE, TALL, SMALL, NARROW];
-/// Those of the filter's gradient, whose rows of 64 channels or more are transposed by `ldmatrix`.
+/// The filter's gradient, for one tap per channel: rows of channels that `ldmatrix` transposes.
 const GRADIENT_TILES: [Tile; 2] = [LARGE, SMALL];
+/// The filter's gradient for 3x3 windows: a tile's columns are all taps of 16 channels, which lie together in the result.
+/// Eight warps side by side read a filter's row each and all windows: 10 `ldmatrix` for 18 products keep shared memory
+/// busy for a third of the products' time, and 72 sums in 126 registers leave room for a second block.
+const GRADIENT_TILES_3X3: [Tile; 2] = [
+    Tile {
+        m: 128,
+        n: 144,
+        k: 16,
+        warps: [8, 1],
+        stages: 5,
+        resident: 2,
+    },
+    Tile {
+        m: 64,
+        n: 144,
+        k: 32,
+        warps: [4, 1],
+        stages: 3,
+        resident: 2,
+    },
+];
 
 /// Ranges of k that splits are made of: the widest tile's step, so that no tile moves a boundary.
 const SPLIT_UNIT: usize = 64;
 const MAX_TAPS: usize = 32;
 /// What a block of the packing kernel has shared memory for.
 const MAX_KERNEL_TAPS: usize = 25;
-/// Bytes that a multiprocessor gets from L2 per clock.
-const L2_BYTES_PER_CLOCK: usize = 64;
+/// Bytes per clock that a multiprocessor gets from L2 while all ask for some: about 2.5 TB/s in all.
+const L2_BYTES_PER_CLOCK: usize = 18;
+/// Bytes per clock that one gets alone, as the last block of a split tile does.
+const LONE_BYTES_PER_CLOCK: usize = 64;
+/// Bytes per clock of DRAM, 936 GB/s. Partial sums are charged at it, though small ones stay in L2: they displace what
+/// others have there.
+const DRAM_BYTES_PER_CLOCK: usize = 552;
 /// Clocks before a block's first product and after its last one, about: two latencies of DRAM and its results' way out.
 const BLOCK_CLOCKS: usize = 2500;
-/// Sums over splits: a pass over L2 for the counter and for each split's first bytes.
+/// Of a sum over splits, beside its bytes: a way to L2 and back for the counter and for the first of them.
 const SPLIT_CLOCKS: usize = 1500;
 const MAX_SPLITS: usize = 32;
 
@@ -113,11 +139,13 @@ impl Tile {
             .with("MIN_BLOCKS", self.resident)
     }
 
-    /// Clocks of one step over k: of the tensor cores, or of L2 where that is slower.
+    /// Clocks of one step over k: of the tensor cores, or of L2 where that is slower, and an eighth of L2's that the
+    /// products don't hide.
     fn step_clocks(&self, target: &Target) -> usize {
         let products_per_clock = if target.fast_accumulate { 512 } else { 256 };
         let products = self.m * self.n * self.k / products_per_clock;
-        products.max((self.m + self.n) * self.k * 2 / L2_BYTES_PER_CLOCK)
+        let copies = (self.m + self.n) * self.k * 2 / L2_BYTES_PER_CLOCK;
+        products.max(copies) + copies / 8
     }
 }
 
@@ -141,7 +169,12 @@ fn clocks(tile: &Tile, splits: usize, products: &[Extents], target: &Target) -> 
     let block = steps * tile.step_clocks(target) + BLOCK_CLOCKS;
     let sums = match splits {
         1 => 0,
-        _ => SPLIT_CLOCKS + (splits + 1) * tile.m * tile.n * 4 / L2_BYTES_PER_CLOCK,
+        _ => {
+            let tile_bytes = tile.m * tile.n * 4;
+            SPLIT_CLOCKS
+                + (splits + 1) * tile_bytes / LONE_BYTES_PER_CLOCK
+                + 2 * blocks * tile_bytes / DRAM_BYTES_PER_CLOCK
+        }
     };
     rounds * block + sums
 }
@@ -156,7 +189,10 @@ fn choose(
 ) -> (Tile, usize) {
     #[cfg(test)]
     if let Some((tile, splits)) = tests::FORCED.get() {
-        return (*tiles.iter().find(|t| **t == tile).unwrap_or(&tiles[0]), splits);
+        return (
+            *tiles.iter().find(|t| **t == tile).unwrap_or(&tiles[0]),
+            splits,
+        );
     }
     let longest = products.iter().map(|e| e.k).max().unwrap_or(0);
     let most = longest.div_ceil(SPLIT_UNIT).clamp(1, MAX_SPLITS);
@@ -179,7 +215,8 @@ fn takes(problem: &Problem) -> bool {
     let g = &problem.geometry;
     let taps = g.kernel[0] * g.kernel[1];
     let fold = if g.upsample { 2 } else { 1 };
-    let pixels = g.batch * (fold * g.height + 2 * g.padding[0]) * (fold * g.width + 2 * g.padding[1]);
+    let pixels =
+        g.batch * (fold * g.height + 2 * g.padding[0]) * (fold * g.width + 2 * g.padding[1]);
     let elements = (pixels * g.in_channels.max(g.out_channels))
         .max(4 * MAX_TAPS * g.in_channels * g.out_channels);
     matches!(problem.dtype, DType::F16 | DType::BF16)
@@ -241,7 +278,7 @@ impl Direction {
             let place = move |k: usize| ((first * stride + k) as isize - pad).div_euclid(2);
             Axis::new(pixels, (0..kernel).map(|k| (place(k), k)))
         };
-        if stride % 2 == 0 {
+        if stride.is_multiple_of(2) {
             Self {
                 stride: stride / 2,
                 parities: vec![parity(0, pixels)],
@@ -260,7 +297,7 @@ impl Direction {
         match (g.upsample, stride) {
             (false, 1 | 2) => {
                 let parity = |first: usize| {
-                    let taps = (0..kernel).filter(|k| (first + pad + k) % stride == 0);
+                    let taps = (0..kernel).filter(|k| (first + pad + k).is_multiple_of(stride));
                     let place = |k: usize| (first + pad) as isize - k as isize;
                     let places = taps.map(|k| (place(k) / stride as isize, k));
                     Axis::new((pixels + stride - 1 - first) / stride, places)
@@ -302,7 +339,10 @@ impl Gemm {
     fn forward(problem: &Problem) -> Option<Self> {
         let g = &problem.geometry;
         let [height, width] = [g.output_height(), g.output_width()];
-        let directions = [Direction::forward(g, 0, height), Direction::forward(g, 1, width)];
+        let directions = [
+            Direction::forward(g, 0, height),
+            Direction::forward(g, 1, width),
+        ];
         Self::new(
             problem,
             [g.height, g.width, g.in_channels],
@@ -343,8 +383,10 @@ impl Gemm {
             tile: LARGE,
             splits: 1,
         };
-        let windows_fit = gemm.phases().all(|[y, x]| y.taps.len() * x.taps.len() <= MAX_TAPS);
-        if !takes(problem) || source[2] % 8 != 0 || !windows_fit {
+        let windows_fit = gemm
+            .phases()
+            .all(|[y, x]| y.taps.len() * x.taps.len() <= MAX_TAPS);
+        if !takes(problem) || !source[2].is_multiple_of(8) || !windows_fit {
             return None;
         }
         let products = |batch: usize| -> Vec<Extents> {
@@ -400,7 +442,11 @@ impl Gemm {
 
     /// Tiles of the largest phase.
     fn tiles(&self) -> usize {
-        let pixels = self.phases().map(|[y, x]| y.pixels * x.pixels).max().unwrap_or(0);
+        let pixels = self
+            .phases()
+            .map(|[y, x]| y.pixels * x.pixels)
+            .max()
+            .unwrap_or(0);
         (self.problem.geometry.batch * pixels).div_ceil(self.tile.m)
             * self.result[2].div_ceil(self.tile.n)
     }
@@ -526,13 +572,19 @@ struct WeightGrad {
 impl WeightGrad {
     fn new(problem: &Problem) -> Option<Self> {
         let g = &problem.geometry;
-        if !takes(problem) || g.in_channels % 8 != 0 || g.out_channels % 8 != 0 {
+        if !takes(problem) || !g.in_channels.is_multiple_of(8) || !g.out_channels.is_multiple_of(8)
+        {
             return None;
         }
+        let taps = g.kernel[0] * g.kernel[1];
         let product = Extents {
             m: g.out_channels,
-            n: g.kernel[0] * g.kernel[1] * g.in_channels,
+            n: taps * g.in_channels.next_multiple_of(16),
             k: g.batch * g.output_height() * g.output_width(),
+        };
+        let tiles = match taps {
+            9 => &GRADIENT_TILES_3X3,
+            _ => &GRADIENT_TILES,
         };
         // f16 sums would lose what a whole batch's pixels add up to.
         let target = Target {
@@ -540,7 +592,7 @@ impl WeightGrad {
             deterministic: false,
             ..problem.target
         };
-        let (tile, splits) = choose(&GRADIENT_TILES, &[product], &[], &target);
+        let (tile, splits) = choose(tiles, &[product], &[], &target);
         Some(Self {
             problem: *problem,
             tile,
@@ -556,7 +608,10 @@ impl WeightGrad {
 
 impl Algorithm for WeightGrad {
     fn workspace_bytes(&self) -> usize {
-        self.splits * self.filter_length() * 4
+        match self.splits {
+            1 => 0,
+            splits => splits * self.filter_length() * 4,
+        }
     }
 
     fn packed_bytes(&self) -> usize {
@@ -573,8 +628,10 @@ impl Algorithm for WeightGrad {
         let params = Conv2dTensorWgradParams {
             x: call.input(0),
             dy: call.input(1),
-            partial: call.workspace(),
-            dw: call.output(0),
+            sums: match self.splits {
+                1 => call.output(0),
+                _ => call.workspace(),
+            },
             batch: g.batch as i32,
             height: g.height as i32,
             width: g.width as i32,
@@ -582,20 +639,19 @@ impl Algorithm for WeightGrad {
             out_height: g.output_height() as i32,
             out_width: g.output_width() as i32,
             out_channels: g.out_channels as i32,
-            taps: taps as i32,
             kernel_width: g.kernel[1] as i32,
             stride: g.stride as i32,
             pad_top: g.padding[0] as i32,
             pad_left: g.padding[1] as i32,
             upsample: i32::from(g.upsample),
-            splits: self.splits as i32,
         };
         let kernel = |entry| {
             self.tile
                 .kernel("conv2d_tensor_wgrad.cu", entry, self.problem.dtype)
+                .with("TAPS", taps)
         };
-        let tiles =
-            g.out_channels.div_ceil(self.tile.m) * (taps * g.in_channels).div_ceil(self.tile.n);
+        let columns = taps * g.in_channels.next_multiple_of(16);
+        let tiles = g.out_channels.div_ceil(self.tile.m) * columns.div_ceil(self.tile.n);
         call.launch(
             kernel("conv2d_tensor_wgrad"),
             [tiles, self.splits, 1],
@@ -603,13 +659,22 @@ impl Algorithm for WeightGrad {
             self.tile.shared_bytes(),
             &params,
         );
-        call.launch(
-            kernel("conv2d_tensor_wgrad_sum"),
-            [g.in_channels.div_ceil(64), g.out_channels, 1],
-            [256, 1, 1],
-            0,
-            &params,
-        );
+        if self.splits > 1 {
+            let params = Conv2dTensorWgradSumParams {
+                sums: call.workspace(),
+                dw: call.output(0),
+                count: self.filter_length() as u64,
+                splits: self.splits as i32,
+            };
+            let grid = [self.filter_length().div_ceil(1024), 1, 1];
+            call.launch(
+                kernel("conv2d_tensor_wgrad_sum"),
+                grid,
+                [256, 1, 1],
+                0,
+                &params,
+            );
+        }
     }
 }
 
@@ -623,8 +688,8 @@ mod tests {
     use crate::device::cuda::{CudaOptions, Precision};
     use crate::device::reference::{Array, Evaluation};
     use crate::graph::{Graph, Plan, PlanOptions};
-    use crate::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
     use crate::ops::cast::rounded as round;
+    use crate::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
     use crate::ops::testing::{emulated_gpu, hashed, relative_error};
     use crate::tensor::{Tensor, TensorMap};
 
@@ -660,8 +725,86 @@ mod tests {
         }
     }
 
+    fn target(deterministic: bool) -> Target {
+        Target {
+            multiprocessors: 82,
+            capability: (8, 6),
+            shared_bytes_per_block: 99 << 10,
+            fast_accumulate: false,
+            deterministic,
+        }
+    }
+
+    fn layer(batch: usize, side: usize, channels: [usize; 2], deterministic: bool) -> Gemm {
+        let geometry = ConvGeometry {
+            batch,
+            height: side,
+            width: side,
+            in_channels: channels[0],
+            out_channels: channels[1],
+            kernel: [3, 3],
+            stride: 1,
+            padding: [1, 1],
+            upsample: false,
+        };
+        let problem = Problem {
+            geometry,
+            dtype: DType::F16,
+            bias: true,
+            residual: false,
+            target: target(deterministic),
+        };
+        Gemm::forward(&problem).unwrap()
+    }
+
+    const PAPER_LAYERS: [(usize, [usize; 2]); 7] = [
+        (32, [256, 256]),
+        (32, [512, 256]),
+        (16, [512, 512]),
+        (16, [1024, 512]),
+        (8, [512, 1024]),
+        (8, [1024, 1024]),
+        (8, [2048, 1024]),
+    ];
+
+    #[test]
+    fn splits_do_not_depend_on_the_batch_if_bits_may_not() {
+        for (side, channels) in PAPER_LAYERS {
+            let splits = |batch| layer(batch, side, channels, true).splits;
+            assert_eq!(splits(1), splits(3), "{side} {channels:?}");
+            assert_eq!(splits(1), splits(8), "{side} {channels:?}");
+        }
+    }
+
+    /// The products of the paper's layers alone take at least half the clocks that a choice is expected to take.
+    #[test]
+    fn the_papers_layers_fill_the_gpu() {
+        let target = target(false);
+        for (side, channels) in PAPER_LAYERS {
+            for (batch, least) in [(1, 0.5), (8, 0.7)] {
+                let gemm = layer(batch, side, channels, false);
+                let product = Extents {
+                    m: batch * side * side,
+                    n: channels[1],
+                    k: 9 * channels[0],
+                };
+                let products = product.m * product.n * product.k;
+                let least_clocks = products / 256 / target.multiprocessors as usize;
+                let share = least_clocks as f64
+                    / clocks(&gemm.tile, gemm.splits, &[product], &target) as f64;
+                assert!(
+                    share >= least,
+                    "batch {batch}, {side}x{side}, {channels:?}: {share:.2} by {:?} and {} splits",
+                    gemm.tile,
+                    gemm.splits
+                );
+            }
+        }
+    }
+
     /// Runs the convolution and both gradients, in memory of their own, and compares them with the `f64` oracle: within
-    /// twice what the oracle loses by rounding activations and filter, and for sums in f16 what four roundings per 64 products lose.
+    /// twice what the oracle loses by rounding activations and filter, and for sums in f16 two of the roundings to 2^-11
+    /// that each of a chunk's four products may add.
     fn check(case: &Case, precision: Precision) {
         let Some(gpu) = emulated_gpu() else { return };
         let device = gpu.with(CudaOptions {
@@ -719,7 +862,10 @@ mod tests {
         let mut arrays = HashMap::new();
         let mut tensors = TensorMap::new();
         for (name, value) in graph.parameters() {
-            let (shape, values) = (graph.shape(value).to_vec(), hashed(name, graph.ty(value).len()));
+            let (shape, values) = (
+                graph.shape(value).to_vec(),
+                hashed(name, graph.ty(value).len()),
+            );
             let narrow: Vec<f32> = values.iter().map(|&v| v as f32).collect();
             tensors.insert(name.to_owned(), Tensor::from_f32(shape.clone(), &narrow));
             arrays.insert(name.to_owned(), Array::new(shape, values));
@@ -743,14 +889,16 @@ mod tests {
         let mut executable = device.load(plan, &tensors).unwrap();
         // Twice, because counters of splits have to be ready again.
         for _ in 0..2 {
-            executable.run().unwrap_or_else(|error| panic!("{case:?} {precision}: {error}"));
+            executable
+                .run()
+                .unwrap_or_else(|error| panic!("{case:?} {precision}: {error}"));
             for ((name, value), (_, lowered)) in graph.outputs().iter().zip(lowered.outputs()) {
                 let got = executable.output(name).unwrap();
                 let got: Vec<f64> = got.iter().map(|&v| f64::from(v)).collect();
                 let want = &oracle.get(*value).data;
                 let error = relative_error(&got, want);
                 let fast = match precision {
-                    Precision::F16Fast => f64::from(f32::EPSILON) * 8192.0,
+                    Precision::F16Fast => 2.0 * 2f64.powi(-11),
                     _ => 0.0,
                 };
                 let bound = 1e-5 + fast + 2.0 * relative_error(&rounded.get(*lowered).data, want);
@@ -796,7 +944,11 @@ mod tests {
             up(case([2, 3, 4, 16], 24, [3, 3], 1, [1, 1])),
             up(case([1, 1, 1, 8], 8, [3, 3], 1, [1, 1])),
         ];
-        check_all(&cases, &[Precision::F16, Precision::BF16, Precision::F16Fast], None);
+        check_all(
+            &cases,
+            &[Precision::F16, Precision::BF16, Precision::F16Fast],
+            None,
+        );
     }
 
     #[test]
