@@ -135,6 +135,13 @@ template <int N> static __device__ __forceinline__ void maximum(const PoolParams
     store_floats<N>(static_cast<T *>(p.y) + flat * N, best);
 }
 
+// An integer for each float, in their order: zeros are one, NaN is above all. Comparing these takes no test for NaN, whose
+// results for all elements of a thread would be kept in more predicates than there are.
+static __device__ __forceinline__ int rank(float v) {
+    const int bits = __float_as_int(v + 0.0f);
+    return v != v ? 0x7fffffff : bits >= 0 ? bits : bits ^ 0x7fffffff;
+}
+
 // dx[n,i,j,c] = sum of dy over the windows that hold the pixel and whose first largest it is. Each thread looks through
 // the windows of its own pixel, so that nothing is scattered.
 template <int N> static __device__ __forceinline__ void maximum_grad(const PoolParams &p) {
@@ -142,8 +149,11 @@ template <int N> static __device__ __forceinline__ void maximum_grad(const PoolP
     if (flat >= (unsigned long long)p.batch * p.height * p.width * p.channels) return;
     const Place at = place((unsigned)flat, p.height, p.width, p.channels);
     const Span os = windows_of(p, at.row, p.height, p.out_height), qs = windows_of(p, at.column, p.width, p.out_width);
-    float own[N], sum[N] = {};
-    load<N>(p.x, at.n * p.height + at.row, p.width, at.column, p.channels, at.channel, own);
+    float value[N], sum[N] = {};
+    load<N>(p.x, at.n * p.height + at.row, p.width, at.column, p.channels, at.channel, value);
+    int own[N];
+#pragma unroll
+    for (int k = 0; k < N; ++k) own[k] = rank(value[k]);
     for (unsigned o = os.begin; o < os.end; ++o) {
         const Span rows = window(p, o, p.height, p.out_height);
         for (unsigned q = qs.begin; q < qs.end; ++q) {
@@ -151,16 +161,15 @@ template <int N> static __device__ __forceinline__ void maximum_grad(const PoolP
             // Bit k: element k is still its window's largest.
             unsigned largest = (1u << N) - 1;
             for (unsigned i = rows.begin; i < rows.end; ++i) {
-                // Unrolled it would need more predicates than there are.
-#pragma unroll 1
                 for (unsigned j = columns.begin; j < columns.end; ++j) {
                     if (i == at.row && j == at.column) continue;
-                    const bool before = i < at.row || (i == at.row && j < at.column);
+                    // A pixel before this one beats it with the same value already.
+                    const int before = i < at.row || (i == at.row && j < at.column);
                     float v[N];
                     load<N>(p.x, at.n * p.height + i, p.width, j, p.channels, at.channel, v);
 #pragma unroll
                     for (int k = 0; k < N; ++k) {
-                        const bool beaten = before ? !wins(own[k], v[k]) : wins(v[k], own[k]);
+                        const bool beaten = rank(v[k]) > own[k] - before;
                         largest &= ~((unsigned)beaten << k);
                     }
                 }

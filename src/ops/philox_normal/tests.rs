@@ -82,7 +82,11 @@ fn a_gpu_gives_the_bits_of_the_host() {
         for (image, got) in [9u64, 0xffff_fffe].into_iter().zip(got.chunks(len)) {
             let mut host = vec![0.0; len];
             fill_normal(key, image, 6, &mut host);
-            assert!(got.iter().zip(&host).all(|(a, b)| a.to_bits() == b.to_bits()));
+            assert!(
+                got.iter()
+                    .zip(&host)
+                    .all(|(a, b)| a.to_bits() == b.to_bits())
+            );
         }
     }
 }
