@@ -58,6 +58,12 @@ evaluate() {
     echo "$model: from samples to training images"
     # shellcheck disable=SC2086 # empty means no flag
     "$MEDFUSION" nearest "$here/samples" --data "$images" --size "$size" $turned --out "$here/nearest.png"
+    for class in $classes; do
+        # The closest pairs of each class, to look at.
+        # shellcheck disable=SC2086
+        "$MEDFUSION" nearest "$here/samples/$class" --data "$images" --size "$size" $turned \
+            --out "$here/nearest-$class.png" >/dev/null
+    done
     echo "$model: from held-out real images to training images"
     # shellcheck disable=SC2086
     "$MEDFUSION" nearest "$images" --data "$images" --size "$size" $turned --out "$here/nearest-real.png"
