@@ -4,6 +4,7 @@
 // Launch      grid ceil(count / 1024), block 256, no shared memory.
 // Traffic     reads count * sizeof(FROM), writes count * sizeof(TO); overwrites y.
 // Takes       any count.
+// Registers <= 24
 #include "common/types.cuh"
 
 struct CastParams {

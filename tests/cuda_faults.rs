@@ -9,9 +9,20 @@ fn sample(folder: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Outp
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/cells64");
     Command::new(env!("CARGO_BIN_EXE_medfusion"))
         .args([
-            "sample", "--steps", "1", "--count", "1", "--class", "0", "--out", "out.png", "--model",
+            "sample",
+            "--steps",
+            "1",
+            "--class",
+            "0",
+            "--out",
+            "out.png",
+            "--model",
         ])
         .arg(model)
+        .args(match arguments.contains(&"--count") {
+            true => &[][..],
+            false => &["--count", "1"],
+        })
         .args(arguments)
         .current_dir(folder)
         .env("MEDFUSION_CACHE", folder.join("cache"))
