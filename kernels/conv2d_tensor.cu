@@ -13,8 +13,8 @@
 // Pipeline    cp.async of 16 bytes into STAGES stages, zeros for what lies outside x; ldmatrix; mma.m16n8k16 with f32
 //             sums. FAST: f16 sums over FAST_K of k, then added to f32 registers.
 // Splits      With several, each sums a fixed range of k and stores its sums in `partial`; the block that is last at a
-//             tile adds them in the order of k, whichever it is, and resets the tile's counter in `arrived`, which
-//             starts at 0. No order of events changes a bit.
+//             tile adds them in the order of k, whichever it is. The tile's counter in `arrived` starts at 0 and comes
+//             back to it. No order of events changes a bit.
 // Traffic     reads w once per row of tiles, x once per column of tiles and tap (from L2 but for the first time),
 //             writes y once; with splits 4 * splits * y's elements both ways through L2.
 // Overwrites  y.
@@ -285,10 +285,9 @@ static __device__ __forceinline__ bool combine(Sums &sums, const Conv2dTensorPar
     if (threadIdx.x == 0) {
         // The barrier and this fence publish the block's sums; the fence behind the counter fetches the others'.
         __threadfence();
-        *last = atomicAdd(p.arrived + tile, 1u) == splits - 1;
+        // From the last value it goes back to 0, ready for the next launch.
+        *last = atomicInc(p.arrived + tile, splits - 1) == splits - 1;
         __threadfence();
-        // Ready for the next launch.
-        if (*last) p.arrived[tile] = 0;
     }
     __syncthreads();
     if (!*last) return false;
