@@ -9,14 +9,7 @@ fn sample(folder: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Outp
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/cells64");
     Command::new(env!("CARGO_BIN_EXE_medfusion"))
         .args([
-            "sample",
-            "--steps",
-            "1",
-            "--class",
-            "0",
-            "--out",
-            "out.png",
-            "--model",
+            "sample", "--steps", "1", "--class", "0", "--out", "out.png", "--model",
         ])
         .arg(model)
         .args(match arguments.contains(&"--count") {

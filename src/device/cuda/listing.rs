@@ -53,7 +53,8 @@ impl PlannedLaunch {
         let text = source(self.kernel.program.file)?;
         let entry = format!(" {}(", self.kernel.entry);
         let before = &text[..text.find(&entry)?];
-        let after = &before[before.rfind("Registers <=")? + "Registers <=".len()..];
+        let after = &before[before.rfind("// Registers ")? + "// Registers ".len()..];
+        let after = after.trim_start().strip_prefix("<=")?;
         let digits: String = after
             .trim_start()
             .chars()
