@@ -106,7 +106,7 @@ static __device__ __forceinline__ void finish(const Conv2dGatherParams &p, long 
 //             overwrites the result, or the split's partial sums.
 // Order       a result's products are added by tap, then channel.
 // Takes       every geometry; extents and pixel counts below 2^31.
-// Budget      Registers <= 168
+// Registers <= 168
 extern "C" __global__ void __launch_bounds__(THREADS) conv2d_gather(const Conv2dGatherParams p) {
     __shared__ alignas(16) float a[2][DEPTH][ROWS];
     __shared__ alignas(16) float b[2][DEPTH][COLUMNS];
@@ -221,7 +221,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) conv2d_gather(const Conv2d
 //
 // Launch      grid (ceil(images height width / 4), ceil(columns / 128)), block (32, 4), no shared memory.
 // Traffic     reads splits * 4 bytes per result, bias and residual; overwrites the result.
-// Budget      Registers <= 64
+// Registers <= 64
 extern "C" __global__ void __launch_bounds__(128) conv2d_gather_finish(const Conv2dGatherParams p) {
     const int pixels = p.images * p.height * p.width;
     const int pixel = blockIdx.x * 4 + threadIdx.y;

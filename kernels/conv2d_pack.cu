@@ -29,7 +29,7 @@ constexpr int CHUNK = 16;
 //             16 * (16 * kernel_height * kernel_width + 1) floats.
 // Traffic     reads the filter once, writes the packed filter once; overwrites.
 // Order       a tap's entries are added in f32 by row, then column.
-// Budget      Registers <= 64
+// Registers <= 64
 extern "C" __global__ void __launch_bounds__(SIDE *SIDE) conv2d_pack(const Conv2dPackParams p) {
     extern __shared__ float tile[];  // [16 outputs][16 inputs][kernel_height][kernel_width], and one float per output
     const int entries = p.kernel_height * p.kernel_width;

@@ -69,7 +69,7 @@ static __device__ __forceinline__ Pixel pixel_at(const Conv2dWeightGradParams &p
 // Traffic     per block pixels / splits * (ROWS + COLUMNS) elements; overwrites the range's partial sums.
 // Order       pixels are added in ascending order.
 // Takes       every geometry; pixels below 2^31.
-// Budget      Registers <= 168
+// Registers <= 168
 extern "C" __global__ void __launch_bounds__(THREADS) conv2d_weight_grad(const Conv2dWeightGradParams p) {
     __shared__ alignas(16) float a[2][DEPTH][ROWS];
     __shared__ alignas(16) float b[2][DEPTH][COLUMNS];
@@ -186,7 +186,7 @@ constexpr int FINISH_THREADS = 128;
 //             128 * kernel_height * kernel_width floats.
 // Traffic     reads the partial sums (through an upsample up to 9/4 times, from L1), writes dw once; overwrites.
 // Order       ranges first to last, in each the classes by row, then column.
-// Budget      Registers <= 64
+// Registers <= 64
 extern "C" __global__ void __launch_bounds__(FINISH_THREADS)
     conv2d_weight_grad_finish(const Conv2dWeightGradParams p) {
     // Threads read along channels and write along the kernel.

@@ -2,6 +2,7 @@
 //
 // Shapes      counter: one int, updated in place; gate: one float, or null.
 // Launch      one block of one thread.
+// Registers <= 16
 struct IncrementParams {
     int *counter;
     const float *gate;

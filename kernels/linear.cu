@@ -25,7 +25,7 @@ constexpr int WARPS = 8;
 // Traffic     reads the matrix once per 8 rows, x once per output (from L1 and L2); overwrites y.
 // Order       a lane adds its inputs in ascending order, then lanes are added as a tree: the same for any row count.
 // Takes       every size.
-// Budget      Registers <= 64
+// Registers <= 64
 extern "C" __global__ void __launch_bounds__(32 * WARPS) linear_rows(const LinearRowsParams p) {
     const int output = blockIdx.x * WARPS + threadIdx.x / 32;
     const int lane = threadIdx.x % 32;
@@ -70,7 +70,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) linear_rows(const Linea
 // Traffic     reads the matrix once per 8 rows, dy once per 32 inputs; overwrites dx.
 // Order       a warp adds every eighth output in ascending order, then the warps' sums are added first to last.
 // Takes       every size.
-// Budget      Registers <= 64
+// Registers <= 64
 extern "C" __global__ void __launch_bounds__(32 * WARPS) linear_rows_input_grad(const LinearRowsParams p) {
     __shared__ float parts[WARPS][ROWS][32];
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use libtest_mimic::Failed;
 use medfusion::checkpoint::{hashed_parameter, read_safetensors};
-use medfusion::device::cuda::Precision;
+use medfusion::device::cuda::{CudaDevice, Precision};
+use medfusion::device::reference::{Array, Evaluation};
 use medfusion::device::{Device, DeviceChoice, Executable};
-use medfusion::graph::{Graph, Value, verify_disjoint};
-use medfusion::tensor::{Tensor, TensorMap, nchw_to_nhwc, nhwc_to_nchw};
+use medfusion::graph::{Graph, Value, fuse, verify_disjoint};
+use medfusion::ops::cast;
+use medfusion::tensor::{DType, Tensor, TensorMap, nchw_to_nhwc, nhwc_to_nchw};
 use serde_json::Value as Json;
 
 /// Norm-wise relative tolerance of outputs and activations.
@@ -293,23 +295,120 @@ thread_local! {
 /// Runs `case` in `mode`; a case runs on one thread.
 pub fn in_mode<T>(mode: Mode, case: impl FnOnce() -> T) -> T {
     MODE.set(mode);
+    ALLOWED.set([0.0; 2]);
     case()
 }
 
-/// What the mode's precision adds to a relative tolerance.
-///
-/// A value that is stored in f16 or bf16 is off by up to half a unit in the last place, `u` of itself. Behind `n` such
-/// roundings in a row, independent in sign, the error is about `u sqrt(n)`; gradients pass the network twice. The
-/// deepest networks of the set store some 60 values in a row.
-pub fn rounding(gradient: bool) -> f64 {
-    /// Values stored one behind the other, forward.
-    const DEPTH: f64 = 64.0;
-    let unit = match MODE.get().precision {
-        Precision::F32 => 0.0,
-        Precision::F16 | Precision::F16Fast => f64::from(2.0f32).powi(-11),
-        Precision::BF16 => f64::from(2.0f32).powi(-8),
+thread_local! {
+    /// Largest relative errors, of activations and of gradients, that the run's precision is allowed.
+    static ALLOWED: Cell<[f64; 2]> = const { Cell::new([0.0; 2]) };
+}
+
+/// What the mode's precision adds to a relative tolerance: what [`against_oracle`] found for the last run.
+fn rounding(gradient: bool) -> f64 {
+    ALLOWED.get()[usize::from(gradient)]
+}
+
+/// The rule for reduced precision: an output may differ from exact arithmetic by twice what the same graph loses in `f64`
+/// when every value that is stored in the reduced type, and the weights of products, are rounded once (and by one
+/// rounding where a tensor of few elements was lucky).
+fn against_oracle(
+    graph: &Graph,
+    device: &CudaDevice,
+    weights: &TensorMap,
+    inputs: &[(&str, Input)],
+    results: &HashMap<String, Vec<f32>>,
+) -> Result<(), Failed> {
+    let reduced = device.options().precision.storage();
+    let lowered = device.lower(&fuse(graph).0);
+    let array = |name: &str, values: Vec<f64>| {
+        let leaf = graph.leaf_named(name)?;
+        Some((
+            name.to_owned(),
+            Array::new(graph.shape(leaf).to_vec(), values),
+        ))
     };
-    unit * (DEPTH * if gradient { 2.0 } else { 1.0 }).sqrt()
+    let mut exact = HashMap::new();
+    for (name, values) in inputs {
+        let values: Vec<f64> = match values {
+            Input::F32(values) => values.iter().map(|&v| f64::from(v)).collect(),
+            Input::I32(values) => values.iter().map(|&v| f64::from(v)).collect(),
+        };
+        exact.extend(array(name, values));
+    }
+    let mut rounded = exact.clone();
+    for (name, tensor) in weights {
+        let values: Vec<f64> = tensor.to_f32()?.iter().map(|&v| f64::from(v)).collect();
+        exact.extend(array(name, values.clone()));
+        let product = tensor.shape().len() >= 2;
+        let once = |v: f64| {
+            if product {
+                cast::rounded(v, reduced)
+            } else {
+                v
+            }
+        };
+        rounded.extend(array(name, values.into_iter().map(once).collect()));
+    }
+    let exact = Evaluation::run(graph, &exact);
+    let rounded = Evaluation::run(&lowered, &rounded);
+    let unit = match reduced {
+        DType::F16 => 2f64.powi(-11),
+        _ => 2f64.powi(-9),
+    };
+    let error = |got: &[f64], want: &[f64]| {
+        let norm =
+            |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+        norm(&mut got.iter().zip(want).map(|(a, b)| a - b))
+            / norm(&mut want.iter().copied()).max(1e-30)
+    };
+    let gradients = |name: &str| name.starts_with("grad");
+    let names = graph.outputs().iter().filter(|(name, _)| gradients(name));
+    let total: f64 = names
+        .flat_map(|(_, v)| &exact.get(*v).data)
+        .map(|v| v * v)
+        .sum::<f64>()
+        .sqrt();
+    let (mut allowed, mut wrong) = ([0.0f64; 2], Vec::new());
+    for ((name, value), (_, lowered)) in graph.outputs().iter().zip(lowered.outputs()) {
+        let (want, rounded) = (&exact.get(*value).data, &rounded.get(*lowered).data);
+        let once = unit / (want.len().max(1) as f64).sqrt();
+        let bound = 2.0 * error(rounded, want).max(once);
+        let values = &results[name];
+        let got = to_file_layout(
+            graph,
+            name,
+            *value,
+            &want.iter().map(|&v| v as f32).collect::<Vec<_>>(),
+        );
+        let difference = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter()
+                .zip(b)
+                .map(|(a, b)| f64::from(a - b).powi(2))
+                .sum::<f64>()
+                .sqrt()
+        };
+        let size = want.iter().map(|v| v * v).sum::<f64>().sqrt();
+        let found = difference(values, &got);
+        // What is zero in exact arithmetic, beside the whole gradient, is noise.
+        let noise = gradients(name) && size < unit * total;
+        if !noise {
+            let kind = &mut allowed[usize::from(gradients(name))];
+            *kind = kind.max(bound);
+            let tolerance = if gradients(name) { GRADIENT } else { OUTPUT };
+            if found.is_nan() || found > (bound + tolerance) * size {
+                wrong.push(format!(
+                    "{name}: off by {:.1e} of itself, allowed {bound:.1e}",
+                    found / size
+                ));
+            }
+        }
+    }
+    ALLOWED.set(allowed);
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(wrong.join("\n").into()),
+    }
 }
 
 /// The device of the case that runs on this thread.
@@ -333,6 +432,7 @@ pub fn run(
     inputs: &[(&str, Input)],
 ) -> Result<HashMap<String, Vec<f32>>, Failed> {
     let mut executable = load(graph, weights)?;
+    ALLOWED.set([0.0; 2]);
     for (name, values) in inputs {
         if !executable.has(name) {
             continue;
@@ -344,14 +444,20 @@ pub fn run(
     }
     executable.poison()?;
     executable.run()?;
-    graph
+    let results = graph
         .outputs()
         .iter()
         .map(|(name, value)| {
             let values = executable.output(name)?;
             Ok((name.clone(), to_file_layout(graph, name, *value, &values)))
         })
-        .collect()
+        .collect::<Result<_, Failed>>()?;
+    if let Device::Cuda(gpu) = device()?
+        && gpu.options().precision != Precision::F32
+    {
+        against_oracle(graph, &gpu, weights, inputs, &results)?;
+    }
+    Ok(results)
 }
 
 /// The elements of output `name` in the channel order of files: maps are `NCHW` there, filters

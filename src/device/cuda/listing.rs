@@ -2,7 +2,7 @@
 
 use super::call::ConstantPool;
 use super::executable::{Addresses, Arena, Lowering, packing_plan};
-use super::kernel::{Kernel, Launch, source};
+use super::kernel::{Kernel, Launch, source, sources};
 use super::{CudaDevice, CudaError, nvrtc};
 use crate::device::DeviceError;
 use crate::graph::Plan;
@@ -50,9 +50,12 @@ impl PlannedLaunch {
     /// Registers per thread that the kernel's header allows: the number behind `Registers <=` in the comment in front
     /// of the entry point.
     pub fn register_budget(&self) -> Option<u32> {
-        let text = source(self.kernel.program.file)?;
         let entry = format!(" {}(", self.kernel.entry);
-        let before = &text[..text.find(&entry)?];
+        // A kernel that several files share lies in a header of theirs.
+        let own = source(self.kernel.program.file).into_iter();
+        let headers = sources().iter().filter(|(name, _)| name.ends_with(".cuh"));
+        let mut texts = own.chain(headers.map(|(_, text)| text.as_str()));
+        let before = texts.find_map(|text| text.find(&entry).map(|at| &text[..at]))?;
         let after = &before[before.rfind("// Registers ")? + "// Registers ".len()..];
         let after = after.trim_start().strip_prefix("<=")?;
         let digits: String = after

@@ -19,7 +19,7 @@ pub struct Cast {
 }
 
 /// `value` as the nearest number of type `dtype`.
-pub(crate) fn rounded(value: f64, dtype: DType) -> f64 {
+pub fn rounded(value: f64, dtype: DType) -> f64 {
     match dtype {
         DType::F16 => f16::from_f64(value).to_f64(),
         DType::BF16 => bf16::from_f64(value).to_f64(),
