@@ -1,12 +1,10 @@
 // y_i[n, c] = table[clamp(counter), label[n] + 1, first_i + c]: what each block of a sampler adds for step and label.
 //
-// Shapes      table [rows, entries, width] f32; counter i32[1]; label i32[samples], -1 for none; y_i [samples, width_i] T.
+// Shapes      table [rows, entries, width] f32; counter i32[1]; label i32[samples], -1 for none; y_i [samples, width_i] f32.
 //             `results` holds three 64-bit words for each result: address, first column, width.
 // Launch      grid (ceil(widest / 256), results, samples), block 256, no shared memory.
 // Traffic     reads and writes each column once; a label outside the table gives NaN. Overwrites.
 // Registers <= 24
-#include "common/types.cuh"
-
 struct TableGatherParams {
     const float *table;
     const int *counter;
@@ -30,5 +28,5 @@ extern "C" __global__ void __launch_bounds__(256) table_gather(const TableGather
     if (entry >= 0 && entry < p.entries) {
         v = p.table[((long long)row * p.entries + entry) * p.width + (int)result[1] + c];
     }
-    reinterpret_cast<T *>(result[0])[(long long)n * width + c] = from_float<T>(v);
+    reinterpret_cast<float *>(result[0])[(long long)n * width + c] = v;
 }

@@ -153,3 +153,47 @@ fn registers_are_within_budget_and_nothing_spills() {
         }
     });
 }
+
+/// Launches of one step by kernel.
+fn counted(launches: &[PlannedLaunch]) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::new();
+    for launch in launches {
+        *counts.entry(launch.entry()).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn a_sampling_step_takes_at_most_a_hundred_launches() {
+    let Ok(gpu) = CudaDevice::emulated(CudaOptions {
+        precision: Precision::F16,
+        ..CudaOptions::default()
+    }) else {
+        // The test above says what is missing.
+        return;
+    };
+    let config = ModelConfig::published(2);
+    let each = |graph: &Graph| {
+        let (fused, _) = fuse(graph);
+        let plan = Plan::new(&gpu.lower(&fused), &gpu, PlanOptions::default());
+        gpu.launches(&plan).unwrap()
+    };
+    let step = each(&paper_plans::sampling(&config, 1, false));
+    println!(
+        "sampling step, batch 1: {} launches {:?}",
+        step.len(),
+        counted(&step)
+    );
+    let training = each(&paper_plans::train_unet(&config, 1, true).graph);
+    println!(
+        "training step, batch 1: {} launches {:?}",
+        training.len(),
+        counted(&training)
+    );
+    assert!(
+        step.len() <= 100,
+        "{} launches: {:?}",
+        step.len(),
+        counted(&step)
+    );
+}

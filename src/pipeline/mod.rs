@@ -19,6 +19,8 @@ mod reconstruct;
 mod sampler;
 
 pub use reconstruct::{ReconstructError, Reconstruction, Reconstructor, psnr_db};
-pub use sampler::{Progress, SampleError, Sampled, Sampler, Samples, sampling_graph};
+pub use sampler::{
+    Progress, SampleError, Sampled, Sampler, Samples, sampler_graph, sampling_graph,
+};
 
 pub use crate::checkpoint::LoadedModel as Model;

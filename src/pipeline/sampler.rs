@@ -317,11 +317,7 @@ impl<'m> Sampler<'m> {
         };
         let plan = |batch: usize| -> Result<(Compiled, Option<Compiled>), SampleError> {
             let spec = spec(batch);
-            let graph = match Shifts::of(config, &spec) {
-                Some(shifts) => shifts.step(unet, &spec)?,
-                None => sampling_graph(config, &spec)?.0,
-            };
-            let step = device.compile(&graph);
+            let step = device.compile(&sampler_graph(config, &spec)?);
             let decoder = decoder_graph(config, &spec)?.map(|graph| device.compile(&graph));
             Ok((step, decoder))
         };
@@ -368,6 +364,18 @@ impl<'m> Sampler<'m> {
                     .map_or(unet.out_channels, |v| v.out_channels),
             ],
         })
+    }
+}
+
+/// The step that a [`Sampler`] repeats: with what the network adds for step and label looked up where that can be
+/// tabulated, else [`sampling_graph`].
+///
+/// # Errors
+/// As [`sampling_graph`].
+pub fn sampler_graph(config: &ModelConfig, spec: &SamplingSpec) -> Result<Graph, GraphError> {
+    match (Shifts::of(config, spec), &config.unet) {
+        (Some(shifts), Some(unet)) => shifts.step(unet, spec),
+        _ => Ok(sampling_graph(config, spec)?.0),
     }
 }
 

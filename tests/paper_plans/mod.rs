@@ -8,7 +8,7 @@ use medfusion::model::config::ModelConfig;
 use medfusion::model::{build_decoder, build_encoder};
 use medfusion::ops::optimizer::AdamConfig;
 use medfusion::ops::pixel_loss::Distance;
-use medfusion::pipeline::sampling_graph;
+use medfusion::pipeline::sampler_graph;
 use medfusion::tensor::DType;
 use medfusion::train::loss::{DiffusionInputs, DiffusionLossOptions, diffusion_loss};
 use medfusion::train::names;
@@ -31,9 +31,7 @@ pub fn sampling(config: &ModelConfig, batch: usize, guidance: bool) -> Graph {
         labels: true,
         noise: NoiseSource::Philox,
     };
-    sampling_graph(config, &spec)
-        .expect("the published network")
-        .0
+    sampler_graph(config, &spec).expect("the published network")
 }
 
 /// Latents to images.

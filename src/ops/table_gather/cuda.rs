@@ -2,7 +2,7 @@
 
 use super::TableGather;
 use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, element, params::TableGatherParams};
+use crate::device::cuda::{CudaCall, CudaOperator, Kernel, params::TableGatherParams};
 
 const THREADS: usize = 256;
 
@@ -26,7 +26,7 @@ impl CudaOperator for TableGather {
             width: table[2] as i32,
             samples: samples as i32,
         };
-        let kernel = Kernel::new("table_gather.cu", "table_gather").with("T", element(call.out_type(0).dtype));
+        let kernel = Kernel::new("table_gather.cu", "table_gather");
         let widest = self.widths.iter().copied().max().unwrap_or(0);
         let grid = [widest.div_ceil(THREADS), self.widths.len(), samples];
         call.launch(kernel, grid, [THREADS, 1, 1], 0, &params);

@@ -5,7 +5,7 @@ mod cuda;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Storage};
+use super::Operator;
 use crate::device::cpu::{CpuCall, CpuOperator};
 use crate::device::reference::{Array, ReferenceOperator};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
@@ -69,12 +69,6 @@ impl Operator for TableGather {
         Ok(None)
     }
 
-    fn storage(&self) -> Storage {
-        Storage::Reduced {
-            inputs: 0,
-            results: u64::MAX,
-        }
-    }
 }
 
 impl Graph {
