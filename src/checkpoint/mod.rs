@@ -9,7 +9,7 @@
 //! let model = open("weights/cells64", &Overrides::default())?;
 //! assert_eq!(model.config.class_names, ["platelets", "rbc", "wbc"]);
 //! let stem = &model.unet["in_conv.conv.weight"];
-//! assert_eq!(stem.shape(), [64, 4, 3, 3]);
+//! assert_eq!(stem.shape(), [96, 8, 3, 3]);
 //! # Ok::<(), medfusion::checkpoint::CheckpointError>(())
 //! ```
 //!
