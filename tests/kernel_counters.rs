@@ -24,7 +24,9 @@ use serde_json::Value as Json;
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/COUNTERS.md");
 
 /// Launches of a sampling step at batch 1 that the project aims at.
-const SAMPLING_LAUNCHES: usize = 100;
+const SAMPLING_GOAL: usize = 100;
+/// What the steps take today, sampling and training.
+const KNOWN_LAUNCHES: [usize; 2] = [99, 761];
 
 /// Calls of the emulator's own, in the driver library that the process has loaded.
 struct Emulator(Library);
@@ -296,27 +298,29 @@ fn layers() -> Vec<Layer> {
         ..Conv::new(8, [512, 512], 3)
     };
     let large = Conv::new(32, [256, 256], 3);
+    // Beside the main loop the convolutions load the bias, and GroupNorm gamma and beta, in parts of sectors.
+    let loads: &[Bound] = &[Bound::Loads];
+    let loads_and_dram: &[Bound] = &[Bound::Loads, Bound::Dram];
+    let wavefronts: &[Bound] = &[Bound::Wavefronts];
+    let wavefronts_and_loads: &[Bound] = &[Bound::Wavefronts, Bound::Loads];
     vec![
-        large.forward("3×3 256→256, 32²", BIAS),
-        Conv::new(16, [512, 512], 3).forward("3×3 512→512, 16²", BIAS),
-        Conv::new(8, [1024, 1024], 3).forward("3×3 1024→1024, 8²", BIAS),
-        Conv::new(32, [512, 256], 1).forward("1×1 512→256, 32²", BIAS),
-        strided.forward(
-            "3×3 stride 2 256→256, 32²→16²",
-            &[Bound::Loads, Bound::Dram],
-        ),
-        up.forward("upsample 3×3 512→512, 8²→16²", BIAS),
-        Conv::new(64, [64, 64], 3).forward("VAE 3×3 64→64, 64² for 256²", BIAS),
+        large.forward("3×3 256→256, 32²", loads),
+        Conv::new(16, [512, 512], 3).forward("3×3 512→512, 16²", loads),
+        Conv::new(8, [1024, 1024], 3).forward("3×3 1024→1024, 8²", loads),
+        Conv::new(32, [512, 256], 1).forward("1×1 512→256, 32²", loads),
+        strided.forward("3×3 stride 2 256→256, 32²→16²", loads_and_dram),
+        up.forward("upsample 3×3 512→512, 8²→16²", loads),
+        Conv::new(64, [64, 64], 3).forward("VAE 3×3 64→64, 64² for 256²", loads),
         large.input_grad("dgrad of 3×3 256→256, 32²", &[]),
-        large.weight_grad("wgrad of 3×3 256→256, 32²", &[Bound::Wavefronts]),
+        large.weight_grad("wgrad of 3×3 256→256, 32²", wavefronts),
         group_norm(
             "GroupNorm+Swish+residual 256, 32²",
             32,
             256,
-            &[Bound::Wavefronts, Bound::Loads],
+            wavefronts_and_loads,
         ),
-        group_norm("GroupNorm+Swish+residual 512, 16²", 16, 512, BIAS),
-        group_norm("GroupNorm+Swish+residual 1024, 8²", 8, 1024, BIAS),
+        group_norm("GroupNorm+Swish+residual 512, 16²", 16, 512, loads),
+        group_norm("GroupNorm+Swish+residual 1024, 8²", 8, 1024, loads),
     ]
 }
 
@@ -447,7 +451,8 @@ cargo test --release --test kernel_counters -- --ignored --nocapture --test-thre
 
 These are counts of the project's GPU emulator (`emulator/README.md`), not measurements of a GPU, and none of them is a
 time. f16 storage with f32 accumulation, batch 1, each layer as a plan of its own; the casts of its f32 inputs and result
-and the packing of its weights, which happens once at load, are left out.
+and the packing of its weights, which happens once at load, are left out. The VAE's layer is cut down from 256² to 64², so
+that the table takes seconds; its tile and its split may differ from those of the full size.
 
 - mma: `mma` instructions over MACs / 2048. The MACs of an upsample are those of its four folded 2×2 filters.
 - wavefronts: passes of shared memory over those that the same bytes take without a conflict, over the whole kernel; the
@@ -462,16 +467,14 @@ nothing to count.
 ";
 
 #[test]
-#[ignore = "a minute or two: see the head of this file"]
+#[ignore = "writes kernels/COUNTERS.md: see the head of this file"]
 fn table_of_the_papers_layers() {
-    let gpu = match CudaDevice::emulated(CudaOptions {
+    let gpu = CudaDevice::emulated(CudaOptions {
         precision: Precision::F16,
         capture: false,
         ..CudaOptions::default()
-    }) {
-        Ok(gpu) => gpu,
-        Err(error) => panic!("{error}"),
-    };
+    })
+    .unwrap_or_else(|error| panic!("{error}"));
     let emulator = Emulator(Library::this());
     emulator.set("checks", "none");
     emulator.set("counters", "on");
@@ -575,9 +578,9 @@ fn table_of_the_papers_layers() {
         let launches = total(counts);
         writeln!(text, "\n## {title} at batch 1: {launches} launches\n").expect("memory");
         if title.starts_with("A sampling") {
-            let missed = launches > SAMPLING_LAUNCHES;
+            let missed = launches > SAMPLING_GOAL;
             let verdict = if missed { "**missed**" } else { "held" };
-            writeln!(text, "The bound is {SAMPLING_LAUNCHES}: {verdict}.\n").expect("memory");
+            writeln!(text, "The bound is {SAMPLING_GOAL}: {verdict}.\n").expect("memory");
         }
         text.push_str("| kernel | launches |\n|---|---|\n");
         for (name, count) in counts {
@@ -591,5 +594,6 @@ fn table_of_the_papers_layers() {
         regressions.is_empty(),
         "missed and not known to be: {regressions:#?}"
     );
-    assert!(total(&sampling) <= SAMPLING_LAUNCHES, "{sampling:?}");
+    let [sampling, training] = [total(&sampling), total(&training)];
+    assert!(sampling <= KNOWN_LAUNCHES[0] && training <= KNOWN_LAUNCHES[1]);
 }
