@@ -4,6 +4,7 @@
 
 mod checkers;
 mod counting;
+mod forms;
 mod frontend;
 mod isa;
 mod lab;
