@@ -7,28 +7,21 @@ use cudarc::driver::sys::{CUfunction, CUstream};
 use super::call::{ConstantPool, CudaCall, CudaOperand};
 use super::context::{CapturedGraph, Memory};
 use super::grouping::groups;
+use super::jobs;
 use super::kernel::{DevicePtr, Launch};
 use super::staging::Staging;
 use super::{CudaDevice, CudaError, WORKSPACE_ALIGNMENT};
-use crate::device::packing::{PackingPlan, parameter, types};
+use crate::device::packing::{PackedStep, PackingPlan, Place, parameter, types};
 use crate::device::{DeviceError, Executable, MemoryReport};
-use crate::graph::{BindingKind, Location, Plan, Step, Value};
+use crate::graph::{BindingKind, Known, Location, Plan, Step, Value};
 use crate::ops::Op;
 use crate::tensor::{DType, TensorMap};
 
-/// What is packed in a plan; sizes in bytes.
-pub(super) fn packing_plan(device: &CudaDevice, plan: &Plan) -> PackingPlan {
-    PackingPlan::new(plan, |op, inputs, outputs| {
-        let packed = op.cuda().packed_operand(inputs, outputs, &device.target)?;
-        Some((packed.index, packed.bytes))
-    })
-}
-
 /// Memory that `plan` will take.
 pub(super) fn memory(device: &CudaDevice, plan: &Plan) -> MemoryReport {
-    let packing = packing_plan(device, plan);
-    let once = packing.steps.iter().flatten().filter(|packed| packed.once);
-    let (mut parameter_bytes, mut buffer_bytes) = (once.map(|packed| packed.size).sum(), 0);
+    let packing = device.packing_plan(plan);
+    let kept = packing.kept.iter().map(|kept| kept.size).sum();
+    let (mut parameter_bytes, mut buffer_bytes) = (kept, 0);
     for (binding, &plain) in plan.bindings.iter().zip(&packing.plain) {
         if plain {
             match binding.kind {
@@ -50,8 +43,8 @@ pub(super) fn memory(device: &CudaDevice, plan: &Plan) -> MemoryReport {
 pub(super) struct Addresses {
     pub bindings: Vec<Option<Memory>>,
     pub arena: Arena,
-    /// Packed weights that no step updates, one per step.
-    pub packed: Vec<Option<Memory>>,
+    /// Weights that are kept packed.
+    pub kept: Vec<Option<Memory>>,
 }
 
 pub(super) enum Arena {
@@ -180,6 +173,7 @@ pub(super) struct Lowering<'a> {
 impl Lowering<'_> {
     /// Collects the launches of all steps.
     pub fn run(&mut self) -> Result<(), DeviceError> {
+        self.kept();
         let takers = takers(self.plan);
         let mut taken_over = vec![None; self.plan.steps.len()];
         for group in groups(self.plan, self.device.options.group) {
@@ -195,6 +189,56 @@ impl Lowering<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Packs what is kept: when the plan is loaded, or first thing in each run.
+    fn kept(&mut self) {
+        let (mut at_load, mut at_start) = (Vec::new(), Vec::new());
+        for kept in &self.packing.kept {
+            let packed = self.packed(kept.step);
+            let (launches, jobs) = match kept.known {
+                Known::SinceLoad => (&mut self.once, &mut at_load),
+                _ => (&mut self.each, &mut at_start),
+            };
+            let step = &self.plan.steps[kept.step];
+            let mut call = CudaCall {
+                name: step.op.operator().name(),
+                taken_over: None,
+                inputs: &self.addresses.operands(self.plan, &step.inputs),
+                outputs: &self.addresses.operands(self.plan, &step.outputs),
+                workspace: DevicePtr::NULL,
+                packed,
+                target: &self.device.target,
+                constants: &mut self.constants,
+                launches,
+                jobs,
+            };
+            step.op.cuda().pack(&mut call);
+        }
+        for (jobs, launches) in [(at_load, &mut self.once), (at_start, &mut self.each)] {
+            launches.extend(jobs::launches(jobs, &mut self.constants));
+        }
+    }
+
+    /// Where the packed operand of step `index` lies; null if there is none.
+    fn packed(&self, index: usize) -> DevicePtr {
+        let step = &self.plan.steps[index];
+        match self.packing.steps[index].map(|packed| packed.place) {
+            Some(Place::Kept(kept)) => self.addresses.kept[kept]
+                .as_ref()
+                .map_or(DevicePtr::NULL, |memory| memory.at),
+            Some(Place::Workspace) => {
+                let (inputs, outputs) = (
+                    types(self.plan, &step.inputs),
+                    types(self.plan, &step.outputs),
+                );
+                let target = &self.device.target;
+                let own = step.op.cuda().workspace_bytes(&inputs, &outputs, target);
+                let workspace = self.addresses.arena.at(step.workspace.start);
+                workspace.add(own.next_multiple_of(WORKSPACE_ALIGNMENT))
+            }
+            None => DevicePtr::NULL,
+        }
     }
 
     /// Steps that one launch computes.
@@ -217,6 +261,7 @@ impl Lowering<'_> {
             target: &self.device.target,
             constants: &mut self.constants,
             launches: &mut self.each,
+            jobs: &mut Vec::new(),
         };
         first.op.cuda().launch_together(&mut call, &inputs)
     }
@@ -235,16 +280,8 @@ impl Lowering<'_> {
             true => DevicePtr::NULL,
             false => self.addresses.arena.at(step.workspace.start),
         };
-        let packing = self.packing.steps[index];
-        let packed = match (packing, &self.addresses.packed[index]) {
-            (Some(_), Some(memory)) => memory.at,
-            (Some(_), None) => {
-                let (inputs, outputs) = (types(plan, &step.inputs), types(plan, &step.outputs));
-                let own = cuda.workspace_bytes(&inputs, &outputs, target);
-                workspace.add(own.next_multiple_of(WORKSPACE_ALIGNMENT))
-            }
-            _ => DevicePtr::NULL,
-        };
+        let packed = self.packed(index);
+        let mut jobs = Vec::new();
         let mut call = CudaCall {
             name: step.op.operator().name(),
             taken_over,
@@ -255,13 +292,13 @@ impl Lowering<'_> {
             target,
             constants: &mut self.constants,
             launches: &mut self.each,
+            jobs: &mut jobs,
         };
-        if let Some(packing) = packing {
-            let first = call.launches.len();
-            cuda.pack(&mut call)?;
-            if packing.once {
-                self.once.extend(call.launches.drain(first..));
-            }
+        let in_workspace = |packed: PackedStep| packed.place == Place::Workspace;
+        if self.packing.steps[index].is_some_and(in_workspace) {
+            cuda.pack(&mut call);
+            let launches = jobs::launches(std::mem::take(call.jobs), call.constants);
+            call.launches.extend(launches);
         }
         cuda.launch(&mut call)
     }
@@ -274,7 +311,7 @@ impl CudaDevice {
     /// If a parameter is missing or does not fit, the memory is not there, or no kernel takes a step.
     pub fn load(&self, plan: Plan, parameters: &TensorMap) -> Result<CudaExecutable, DeviceError> {
         let context = &self.context;
-        let packing = packing_plan(self, &plan);
+        let packing = self.packing_plan(&plan);
         let memory = memory(self, &plan);
         let mut bindings = Vec::with_capacity(plan.bindings.len());
         let mut by_name = HashMap::new();
@@ -314,20 +351,15 @@ impl CudaDevice {
                     .collect::<Result<_, CudaError>>()?,
             ),
         };
-        let packed = packing
-            .steps
+        let kept = packing
+            .kept
             .iter()
-            .map(|packed| match packed {
-                Some(packed) if packed.once => {
-                    context.allocate("packed weights", packed.size).map(Some)
-                }
-                _ => Ok(None),
-            })
+            .map(|kept| context.allocate("packed weights", kept.size).map(Some))
             .collect::<Result<_, CudaError>>()?;
         let mut addresses = Addresses {
             bindings,
             arena,
-            packed,
+            kept,
         };
 
         // The tables' place is known once their size is, so the launches are collected twice.
@@ -505,6 +537,13 @@ impl Executable for CudaExecutable {
     fn poison(&mut self) -> Result<(), DeviceError> {
         for part in self.addresses.arena.parts() {
             self.device.context.fill(part.at, 0xff, part.bytes)?;
+        }
+        // Each run packs these anew.
+        let packing = self.device.packing_plan(&self.plan);
+        for (kept, memory) in packing.kept.iter().zip(&self.addresses.kept) {
+            if let (Known::SinceStart, Some(memory)) = (kept.known, memory) {
+                self.device.context.fill(memory.at, 0xff, memory.bytes)?;
+            }
         }
         Ok(())
     }

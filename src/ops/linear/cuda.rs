@@ -136,11 +136,10 @@ impl CudaOperator for Linear {
         packed(self.convolution(&inputs[0], &outputs[0], target))
     }
 
-    fn pack(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn pack(&self, call: &mut CudaCall<'_>) {
         if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target()) {
             algorithm.pack(call);
         }
-        Ok(())
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
@@ -183,11 +182,10 @@ impl CudaOperator for LinearInputGrad {
         packed(self.convolution(&inputs[0], &outputs[0], target))
     }
 
-    fn pack(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn pack(&self, call: &mut CudaCall<'_>) {
         if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target()) {
             algorithm.pack(call);
         }
-        Ok(())
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {

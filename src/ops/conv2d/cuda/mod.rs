@@ -37,7 +37,7 @@ pub(crate) trait Algorithm {
     /// Size of the packed filter; 0 for the weight gradient, which reads none.
     fn packed_bytes(&self) -> usize;
 
-    /// Launches what fills `call.packed()` from the filter, input 1.
+    /// Adds what fills `call.packed()` from the filter, input 1.
     fn pack(&self, call: &mut CudaCall<'_>);
 
     /// Launches what computes the result.
@@ -125,9 +125,8 @@ impl CudaOperator for Conv2d {
         Some(CudaPackedOperand { index: 1, bytes })
     }
 
-    fn pack(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn pack(&self, call: &mut CudaCall<'_>) {
         self.algorithm(&call.in_types(), call.target()).pack(call);
-        Ok(())
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
@@ -156,10 +155,9 @@ impl CudaOperator for Conv2dInputGrad {
         Some(CudaPackedOperand { index: 1, bytes })
     }
 
-    fn pack(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn pack(&self, call: &mut CudaCall<'_>) {
         self.algorithm(&call.in_types(), &call.out_types(), call.target())
             .pack(call);
-        Ok(())
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
