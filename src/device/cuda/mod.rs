@@ -16,6 +16,7 @@ mod kernel;
 mod listing;
 mod nvrtc;
 mod packing;
+mod profile;
 mod staging;
 
 use std::fmt;
@@ -26,6 +27,7 @@ pub use doctor::{Finding, diagnose};
 pub use error::CudaError;
 pub use executable::CudaExecutable;
 pub use listing::PlannedLaunch;
+pub use profile::TimedLaunch;
 
 pub(crate) use call::{
     CudaCall, CudaOperand, CudaOperator, CudaPackedOperand, Pieces, Target, element,
@@ -163,6 +165,14 @@ impl CudaDevice {
             options,
             target,
         }
+    }
+
+    /// Waits until all work is done.
+    ///
+    /// # Errors
+    /// What any of it failed with.
+    pub fn synchronize(&self) -> Result<(), CudaError> {
+        self.context.synchronize()
     }
 
     /// How plans run here.
