@@ -1,8 +1,10 @@
-//! Every kernel of the published networks through the real `ptxas`: registers within the budget in the kernel's header,
-//! no spills; and through NVRTC for the other architectures that the engine runs on.
+//! Every kernel through the real `ptxas`: registers within the budget in the kernel's header, no spills; and every program
+//! through NVRTC for the other architectures that the engine runs on. The programs are those of the published networks,
+//! and for the kernels that these do not launch those of small graphs.
 //!
 //! `cargo test --release --test kernel_table -- --nocapture` prints the table.
 
+mod every_kernel;
 mod paper_plans;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,12 +26,33 @@ fn launches(gpu: &CudaDevice, graph: &Graph) -> Vec<PlannedLaunch> {
     launches
 }
 
-/// One launch of every kernel and program that sampling, encoding, decoding and training take.
+/// Entry points of `kernels/`, by the sources.
+fn entries() -> BTreeSet<String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels");
+    let files = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().path());
+    let mut entries = BTreeSet::new();
+    for file in files.filter(|file| file.extension().is_some_and(|e| e == "cu")) {
+        for line in std::fs::read_to_string(file).unwrap().lines() {
+            // `extern "C" __global__ void __launch_bounds__(256) name(const Params p)`
+            if line.contains("__global__")
+                && let Some((before, _)) = line.rsplit_once("(const ")
+                && let Some(name) = before.split([' ', ')']).next_back()
+            {
+                entries.insert(name.to_owned());
+            }
+        }
+    }
+    entries
+}
+
+/// One launch of every kernel and program.
 fn kernels(
     gpu: &CudaDevice,
 ) -> BTreeMap<(String, &'static str), (PlannedLaunch, BTreeSet<Precision>)> {
     let config = ModelConfig::published(2);
-    let graphs = [
+    let mut graphs = vec![
         paper_plans::sampling(&config, 1, false),
         paper_plans::sampling(&config, 8, true),
         paper_plans::decode(&config, 1),
@@ -39,6 +62,7 @@ fn kernels(
         paper_plans::train_unet(&config, 8, false).graph,
         paper_plans::train_vae(2).graph,
     ];
+    graphs.extend(every_kernel::graphs());
     let mut found: BTreeMap<_, (PlannedLaunch, BTreeSet<Precision>)> = BTreeMap::new();
     for precision in [
         Precision::F32,
@@ -80,6 +104,7 @@ fn registers_are_within_budget_and_nothing_spills() {
             return;
         }
     };
+    let entries = entries();
     let kernels = kernels(&gpu);
     // One compilation for all entries of a program.
     let mut programs: BTreeMap<&str, &PlannedLaunch> = BTreeMap::new();
@@ -138,17 +163,17 @@ fn registers_are_within_budget_and_nothing_spills() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 
-    // The other architectures compile the same text; two of each family would not be worth the minutes.
-    let mut of_file: BTreeMap<String, &PlannedLaunch> = BTreeMap::new();
-    for (launch, _) in kernels.values() {
-        let program = launch.program();
-        let file = program.split(' ').next().unwrap_or_default().to_owned();
-        of_file.insert(file, launch);
-    }
-    of_file.par_iter().for_each(|(file, launch)| {
+    let found: BTreeSet<String> = kernels
+        .keys()
+        .map(|(_, entry)| (*entry).to_owned())
+        .collect();
+    let missing: Vec<&String> = entries.difference(&found).collect();
+    assert!(missing.is_empty(), "no graph launches {missing:?}");
+
+    programs.par_iter().for_each(|(program, launch)| {
         for capability in OTHERS {
             if let Err(error) = launch.ptx(capability) {
-                panic!("{file} for {capability:?}: {error}");
+                panic!("{program} for {capability:?}: {error}");
             }
         }
     });
