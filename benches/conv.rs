@@ -177,7 +177,7 @@ impl Prepared {
                 );
             }
             Kind::InputGrad(conv) => {
-                conv.run(&self.packed, &input[..y], &mut output[..x], workspace)
+                conv.run(&self.packed, &input[..y], None, &mut output[..x], workspace)
             }
             Kind::WeightGrad(conv) => {
                 conv.run(&input[..x], &residual[..y], &mut self.packed, workspace)

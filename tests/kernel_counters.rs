@@ -245,6 +245,7 @@ impl Conv {
             upsample: self.upsample,
             height: self.side,
             width: self.side,
+            residual: false,
         };
         let dx = layer.apply(op, &[dy, w], 2);
         layer.result(dx)

@@ -109,7 +109,7 @@ pub(crate) trait CudaOperator {
     }
 }
 
-/// Read-only data that launches point at: tables of addresses and the like.
+/// Data that launches point at and leave as they found it: tables of addresses, counters.
 #[derive(Debug, Default)]
 pub(crate) struct ConstantPool {
     /// Where the pool will lie; null while sizes are counted.
@@ -207,6 +207,11 @@ impl CudaCall<'_> {
     /// Keeps `words` in device memory for the life of the plan and gives their address.
     pub fn table(&mut self, words: &[u64]) -> DevicePtr {
         self.constants.add(bytemuck::cast_slice(words))
+    }
+
+    /// `count` counters of 32 bits for the life of the plan, zero between launches.
+    pub fn counters(&mut self, count: usize) -> DevicePtr {
+        self.constants.add(&vec![0; 4 * count])
     }
 
     /// Adds a job to one launch of `kernel` for all jobs of its kind: `blocks` blocks of `threads` threads with

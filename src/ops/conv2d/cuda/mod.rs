@@ -21,15 +21,15 @@ pub(crate) struct Problem {
     pub dtype: DType,
     /// Input 2 of the forward op is the bias.
     pub bias: bool,
-    /// The last input of the forward op is the residual.
+    /// The last input of the forward op, or of the input's gradient, is the residual.
     pub residual: bool,
     pub target: Target,
 }
 
 /// A chosen way to compute a problem, with tiles and splits decided.
 ///
-/// Operands of the call: forward `x`, `w` (read packed), bias, residual → `y`; input gradient `dy`, `w` (read packed) →
-/// `dx`; weight gradient `x`, `dy` → `dw`.
+/// Operands of the call: forward `x`, `w` (read packed), bias, residual → `y`; input gradient `dy`, `w` (read packed),
+/// residual → `dx`; weight gradient `x`, `dy` → `dw`.
 pub(crate) trait Algorithm {
     /// Scratch memory.
     fn workspace_bytes(&self) -> usize;
@@ -82,7 +82,7 @@ impl Conv2dInputGrad {
             geometry: self.windows().geometry(&outputs[0].shape, &inputs[1].shape),
             dtype: inputs[0].dtype,
             bias: false,
-            residual: false,
+            residual: self.residual,
             target: *target,
         })
     }

@@ -847,8 +847,9 @@ mod tests {
             upsample,
             height: x[1],
             width: x[2],
+            residual: true,
         };
-        let dx = graph.apply(input_grad, &[dy, w]).unwrap();
+        let dx = graph.apply(input_grad, &[dy, w, input]).unwrap();
         graph.output("dx", dx);
         let weight_grad = Conv2dWeightGrad {
             stride,
