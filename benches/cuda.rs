@@ -255,6 +255,7 @@ fn convolution(layer: &Layer, batch: usize) -> [(&'static str, Graph); 3] {
                     upsample,
                     bias: false,
                     residual: false,
+                    stats: None,
                 }
                 .into(),
             ),
@@ -269,6 +270,7 @@ fn convolution(layer: &Layer, batch: usize) -> [(&'static str, Graph); 3] {
                     upsample,
                     height: side,
                     width: side,
+                    residual: false,
                 }
                 .into(),
             ),

@@ -35,8 +35,10 @@ pub(crate) use call::{
 pub(crate) use kernel::{DevicePtr, Kernel, params};
 
 use super::{DeviceError, MemoryReport};
-use crate::graph::{Graph, Known, Plan, TensorType, WorkspaceModel, lower};
-use crate::ops::Op;
+use crate::graph::{
+    ConvolutionModel, Graph, Known, Plan, TensorType, WorkspaceModel, absorb, lower,
+};
+use crate::ops::{Conv2d, Op};
 use crate::tensor::DType;
 use context::Context;
 use driver::Driver;
@@ -185,11 +187,11 @@ impl CudaDevice {
         self.context.memory_info().ok().map(|(free, _)| free)
     }
 
-    /// `graph` with activations in this device's precision.
+    /// `graph` with activations in this device's precision, and with what its convolutions do beside their product.
     pub fn lower(&self, graph: &Graph) -> Graph {
         match self.options.precision.storage() {
             DType::F32 => graph.clone(),
-            reduced => lower(graph, reduced),
+            reduced => absorb(&lower(graph, reduced), self),
         }
     }
 
@@ -227,6 +229,12 @@ impl fmt::Display for CudaDevice {
             self.context.name(),
             self.options.precision
         )
+    }
+}
+
+impl ConvolutionModel for CudaDevice {
+    fn leaves_statistics(&self, conv: &Conv2d, inputs: &[TensorType]) -> bool {
+        conv.leaves_statistics(inputs, &self.target)
     }
 }
 
