@@ -2,6 +2,9 @@
 
 #![allow(dead_code)]
 
+#[macro_use]
+pub mod driver;
+
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
