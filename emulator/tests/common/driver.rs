@@ -6,7 +6,6 @@ use std::ptr::null_mut;
 use cudarc::driver::sys;
 
 /// Fails unless the call succeeds.
-#[macro_export]
 macro_rules! ok {
     ($call:expr) => {
         assert_eq!(
@@ -19,7 +18,6 @@ macro_rules! ok {
 }
 
 /// Fails unless the call answers this error.
-#[macro_export]
 macro_rules! refused {
     ($error:ident, $call:expr) => {
         assert_eq!(

@@ -1,6 +1,6 @@
 //! What the integration tests share: binding cudarc to the emulator's shared library.
 
-#![allow(dead_code)]
+#![allow(dead_code, unused_macros)]
 
 #[macro_use]
 pub mod driver;
