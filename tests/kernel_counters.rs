@@ -230,6 +230,7 @@ impl Conv {
             upsample: self.upsample,
             bias: true,
             residual: false,
+            joined: false,
             stats: None,
         };
         let y = layer.apply(op, &[x, w, b], 2);
