@@ -6,13 +6,15 @@
 //
 // Shapes      w [out_channels, in_channels, kernel_height, kernel_width] f32, at most 25 taps; per phase
 //             [rows, row_length] of T.
-// Launch      grid (ceil(columns / 32), ceil(rows / 8)), block 256,
-//             shared 4 * max(8 * (32 * taps + 1), 32 * (8 * taps + 1)) bytes.
+// Launch      of any number of filters: ceil(columns / 32) * ceil(rows / 8) blocks each, block 256,
+//             shared 4 * max(8 * (32 * taps + 1), 32 * (8 * taps + 1)) bytes for the largest filter.
 // Traffic     reads w once in runs of 32 or 8 channels' taps, writes packed once in runs of 32 elements.
 // Overwrites  packed; zeroes `counters`.
 // Registers   <= 64
+#include "common/jobs.cuh"
 #include "common/types.cuh"
 
+// Of one filter.
 struct Conv2dTensorPackParams {
     const float *w;
     void *packed;
@@ -38,9 +40,12 @@ struct Conv2dTensorPackParams {
 constexpr int COLUMNS = 32;
 constexpr int ROWS = 8;
 
-extern "C" __global__ void __launch_bounds__(256) conv2d_tensor_pack(const Conv2dTensorPackParams p) {
+extern "C" __global__ void __launch_bounds__(256) conv2d_tensor_pack(const JobsParams jobs) {
     extern __shared__ float filter[];
-    const int first_column = blockIdx.x * COLUMNS, first_row = blockIdx.y * ROWS;
+    unsigned block;
+    const Conv2dTensorPackParams &p = job_of_block<Conv2dTensorPackParams>(jobs, block);
+    const unsigned across = (p.columns + COLUMNS - 1) / COLUMNS, down = (p.rows + ROWS - 1) / ROWS;
+    const int first_column = block % across * COLUMNS, first_row = block / across * ROWS;
     const int taps = p.kernel_taps;
     // The filter's outer channel is the packed row, or column if transposed; the odd pitch spreads it over the banks.
     const int outers = p.transposed ? COLUMNS : ROWS, inners = p.transposed ? ROWS : COLUMNS;
@@ -52,8 +57,7 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_tensor_pack(const Conv2
         const float *from = p.w + ((size_t)(first_outer + outer) * inner_count + first_inner) * taps;
         for (int e = threadIdx.x & 31; e < run; e += 32) filter[outer * pitch + e] = from[e];
     }
-    const unsigned block = blockIdx.y * gridDim.x + blockIdx.x;
-    for (unsigned i = block * 256 + threadIdx.x; i < p.counter_count; i += gridDim.x * gridDim.y * 256) p.counters[i] = 0;
+    for (unsigned i = block * 256 + threadIdx.x; i < p.counter_count; i += across * down * 256) p.counters[i] = 0;
     __syncthreads();
 
     const int column = threadIdx.x & 31, row = threadIdx.x >> 5;

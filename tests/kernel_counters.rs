@@ -247,6 +247,7 @@ impl Conv {
             upsample: self.upsample,
             height: self.side,
             width: self.side,
+            residual: false,
         };
         let dx = layer.apply(op, &[dy, w], 2);
         layer.result(dx)
@@ -266,10 +267,6 @@ impl Conv {
         layer.result(dw)
     }
 }
-
-/// Vectors of one number per channel (bias, gamma, beta) are read by lanes that share sectors: some 0.1 to 0.4 % of a
-/// convolution's loads, more of a small map's normalisation.
-const BIAS: &[Bound] = &[Bound::Loads];
 
 /// Statistics, normalisation, Swish and the residual of one map.
 fn group_norm(name: &'static str, side: usize, channels: usize, misses: &'static [Bound]) -> Layer {

@@ -24,7 +24,7 @@ pub use error::{GraphError, Mismatch};
 
 pub use fuse::{FusionReport, fuse};
 pub use memory::verify_disjoint;
-pub use plan::{Binding, BindingKind, Location, Plan, PlanOptions, Step, WorkspaceModel};
+pub use plan::{Binding, BindingKind, Known, Location, Plan, PlanOptions, Step, WorkspaceModel};
 #[cfg(test)]
 pub(crate) use precision::lower_all;
 pub use precision::{Storage, lower};

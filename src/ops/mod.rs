@@ -1,6 +1,8 @@
 //! The vocabulary of the engine: one folder per op with its shape rule, cost and gradient
 //! (`mod.rs`), its naive `f64` definition (`reference.rs`), its CPU kernel (`cpu.rs`) and tests.
 
+#[cfg(test)]
+mod awkward;
 mod channel_tiles;
 mod partial_sums;
 mod strides;

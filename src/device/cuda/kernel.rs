@@ -68,7 +68,7 @@ impl Kernel {
 }
 
 /// One kernel launch with everything decided.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Launch {
     pub kernel: Kernel,
     pub grid: [u32; 3],

@@ -111,12 +111,13 @@ impl CpuOperator for Conv2dInputGrad {
     }
 
     fn run(&self, call: &CpuCall<'_>) {
+        let residual = self.residual.then(|| call.f32(Self::RESIDUAL));
         let (packed, dy, dx, workspace) =
             (call.packed(), call.f32(0), call.out(0), call.workspace());
         let geometry = self
             .windows()
             .geometry(&call.out_type(0).shape, &call.in_type(1).shape);
-        InputGrad::new(&geometry).run(packed, dy, dx, workspace);
+        InputGrad::new(&geometry).run(packed, dy, residual, dx, workspace);
     }
 }
 

@@ -37,8 +37,8 @@ pub struct Conv2d {
     pub stats: Option<GroupNormStats>,
 }
 
-/// Gradient of [`Conv2d`] with respect to its input. Inputs: `dy` `[N,OH,OW,O]`, `w` `[O,I,kH,kW]`;
-/// result `[N,height,width,I]`.
+/// Gradient of [`Conv2d`] with respect to its input `(+ residual)`. Inputs: `dy` `[N,OH,OW,O]`, `w` `[O,I,kH,kW]`, then
+/// `residual` of the result's shape if its flag is set; result `[N,height,width,I]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2dInputGrad {
     pub stride: usize,
@@ -48,6 +48,8 @@ pub struct Conv2dInputGrad {
     pub height: usize,
     /// Columns of the convolution's input, before the upsample.
     pub width: usize,
+    /// What else the input's gradient is the sum of comes in as an operand.
+    pub residual: bool,
 }
 
 /// Gradient of [`Conv2d`] with respect to its filter. Inputs: `x` `[N,H,W,I]`, `dy` `[N,OH,OW,O]`;
@@ -123,6 +125,9 @@ impl Conv2d {
 }
 
 impl Conv2dInputGrad {
+    /// Position of the residual among the inputs.
+    const RESIDUAL: usize = 2;
+
     fn windows(&self) -> Windows {
         Windows {
             stride: self.stride,
@@ -245,6 +250,7 @@ impl Operator for Conv2d {
                 upsample,
                 height,
                 width,
+                residual: false,
             };
             grads[0] = Some(g.apply(op, &[dy, w])?);
         }
@@ -275,29 +281,37 @@ impl Operator for Conv2dInputGrad {
     }
 
     fn describe(&self) -> String {
-        format!("conv2d_input_grad {}", self.windows().describe())
+        let residual = if self.residual { " +residual" } else { "" };
+        format!("conv2d_input_grad {}{residual}", self.windows().describe())
     }
 
     /// The filter stays f32.
     fn storage(&self) -> Storage {
         Storage::Reduced {
-            inputs: 1,
+            inputs: 1 | u64::from(self.residual) << Self::RESIDUAL,
             results: 1,
         }
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         let dx = || {
-            let [dy, w] = inputs else { return None };
+            let [dy, w, rest @ ..] = inputs else {
+                return None;
+            };
             let ([n, oh, ow, o], [wo, i, kh, kw]) = (nhwc(dy)?, filter(w)?);
             let output = self.windows().output([self.height, self.width], [kh, kw])?;
             let dx = TensorType::new([n, self.height, self.width, i], dy.dtype);
-            (o == wo && output == [oh, ow]).then_some(vec![dx])
+            let residual = self.residual.then_some(&dx);
+            (o == wo && output == [oh, ow] && rest.iter().eq(residual)).then_some(vec![dx])
         };
         dx().ok_or_else(|| {
+            let residual = match self.residual {
+                true => ", residual like the result",
+                false => "",
+            };
             Mismatch::inputs(
                 format!(
-                    "dy [N,OH,OW,O] of a convolution of {}x{} pixels and weight [O,I,kH,kW]",
+                    "dy [N,OH,OW,O] of a convolution of {}x{} pixels, weight [O,I,kH,kW]{residual}",
                     self.height, self.width
                 ),
                 inputs,

@@ -85,7 +85,10 @@ impl ReferenceOperator for Conv2d {
 impl ReferenceOperator for Conv2dInputGrad {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let (dy, w) = (inputs[0], inputs[1]);
-        let mut dx = Array::zeros(outputs[0].shape.clone());
+        let mut dx = match self.residual {
+            true => inputs[Self::RESIDUAL].clone(),
+            false => Array::zeros(outputs[0].shape.clone()),
+        };
         products(
             self.windows(),
             &outputs[0].shape,

@@ -208,6 +208,11 @@ fn check_on_cuda(case: &Case, upsample: bool) {
             upsample,
             height,
             width,
+            residual: false,
+        };
+        let sum = Conv2dInputGrad {
+            residual: true,
+            ..input_grad
         };
         let weight_grad = Conv2dWeightGrad {
             stride,
@@ -216,8 +221,9 @@ fn check_on_cuda(case: &Case, upsample: bool) {
             kernel,
         };
         let dx = g.apply(input_grad, &[dy, w])?;
+        let sum = g.apply(sum, &[dy, w, x])?;
         let dw = g.apply(weight_grad, &[x, dy])?;
-        for (name, value) in [("y", y), ("dx", dx), ("dw", dw)] {
+        for (name, value) in [("y", y), ("dx", dx), ("dx + x", sum), ("dw", dw)] {
             g.output(name, value);
         }
         Ok(g)

@@ -1,8 +1,10 @@
-//! Launches `kernels/sum_to.cu`: one pass, or two where a sum is long enough to be split over blocks.
+//! Launches `kernels/sum_to.cu`.
 
 use super::SumTo;
 use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, Target, element, params::SumToParams};
+use crate::device::cuda::{
+    CudaCall, CudaOperator, DevicePtr, Kernel, Target, element, params::SumToParams,
+};
 use crate::graph::TensorType;
 use crate::ops::strides::{Axis, broadcast_strides, check_len, merged_axes, narrow};
 use crate::tensor::DType;
@@ -69,22 +71,6 @@ impl Walk {
         })
     }
 
-    /// How partial sums in rows of `outputs` are added up.
-    fn of_partial_sums(splits: usize, outputs: usize) -> Self {
-        let only = |count, stride| Rows {
-            count,
-            inner: count,
-            strides: [stride, 0],
-        };
-        Self {
-            inner: outputs,
-            keeps_inner: true,
-            outer: only(1, 0),
-            rows: only(splits, outputs),
-            outputs,
-        }
-    }
-
     fn geometry(&self, dtype: DType) -> Geometry {
         let vector = 16 / dtype.size_bytes();
         let aligned = self.inner.is_multiple_of(vector);
@@ -137,7 +123,7 @@ struct Geometry {
 }
 
 impl SumTo {
-    /// Partial sums of each result; 1 where no second pass is needed.
+    /// Blocks that share a result.
     fn splits(&self, x: &TensorType) -> usize {
         Walk::new(&x.shape, &self.shape).map_or(1, |walk| walk.geometry(x.dtype).splits)
     }
@@ -160,34 +146,30 @@ impl CudaOperator for SumTo {
                 x.shape, self.shape
             )));
         };
-        let splits = self.splits(&x);
-        let (x_at, y_at) = (call.input(0), call.output(0));
-        let partial = if splits == 1 { y_at } else { call.workspace() };
-        let mut pass = |walk: &Walk, dtype, x, y| {
-            let geometry = walk.geometry(dtype);
-            let params = SumToParams {
-                x,
-                y,
-                inner: narrow(walk.inner),
-                outer: narrow(walk.outer.count),
-                outer_inner: narrow(walk.outer.inner.max(1)),
-                outer_strides: walk.outer.strides.map(narrow),
-                rows: narrow(walk.rows.count),
-                rows_inner: narrow(walk.rows.inner.max(1)),
-                row_strides: walk.rows.strides.map(narrow),
-                per_split: narrow(geometry.per_split),
-                outputs: narrow(walk.outputs),
-                lanes: narrow(geometry.lanes),
-            };
-            let kernel = Kernel::new("sum_to.cu", geometry.entry).with("T", element(dtype));
-            let grid = [geometry.blocks, geometry.splits, 1];
-            call.launch(kernel, grid, [THREADS, 1, 1], 0, &params);
+        let geometry = walk.geometry(x.dtype);
+        let (partial, arrived) = match geometry.splits {
+            1 => (DevicePtr::NULL, DevicePtr::NULL),
+            _ => (call.workspace(), call.counters(geometry.blocks)),
         };
-        pass(&walk, x.dtype, x_at, partial);
-        if splits > 1 {
-            let walk = Walk::of_partial_sums(splits, walk.outputs);
-            pass(&walk, DType::F32, partial, y_at);
-        }
+        let params = SumToParams {
+            x: call.input(0),
+            y: call.output(0),
+            partial,
+            arrived,
+            inner: narrow(walk.inner),
+            outer: narrow(walk.outer.count),
+            outer_inner: narrow(walk.outer.inner.max(1)),
+            outer_strides: walk.outer.strides.map(narrow),
+            rows: narrow(walk.rows.count),
+            rows_inner: narrow(walk.rows.inner.max(1)),
+            row_strides: walk.rows.strides.map(narrow),
+            per_split: narrow(geometry.per_split),
+            outputs: narrow(walk.outputs),
+            lanes: narrow(geometry.lanes),
+        };
+        let kernel = Kernel::new("sum_to.cu", geometry.entry).with("T", element(x.dtype));
+        let grid = [geometry.blocks, geometry.splits, 1];
+        call.launch(kernel, grid, [THREADS, 1, 1], 0, &params);
         Ok(())
     }
 }

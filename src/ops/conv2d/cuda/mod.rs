@@ -26,7 +26,7 @@ pub(crate) struct Problem {
     pub dtype: DType,
     /// Input 2 of the forward op is the bias.
     pub bias: bool,
-    /// The last input of the forward op is the residual.
+    /// The last input of the forward op, or of the input's gradient, is the residual.
     pub residual: bool,
     /// How many of the channels of the forward op's `x` are an input behind all others.
     pub joined: usize,
@@ -37,8 +37,8 @@ pub(crate) struct Problem {
 
 /// A chosen way to compute a problem, with tiles and splits decided.
 ///
-/// Operands of the call: forward `x`, `w` (read packed), bias, residual → `y`; input gradient `dy`, `w` (read packed) →
-/// `dx`; weight gradient `x`, `dy` → `dw`.
+/// Operands of the call: forward `x`, `w` (read packed), bias, residual → `y`; input gradient `dy`, `w` (read packed),
+/// residual → `dx`; weight gradient `x`, `dy` → `dw`.
 pub(crate) trait Algorithm {
     /// Scratch memory.
     fn workspace_bytes(&self) -> usize;
@@ -46,7 +46,7 @@ pub(crate) trait Algorithm {
     /// Size of the packed filter; 0 for the weight gradient, which reads none.
     fn packed_bytes(&self) -> usize;
 
-    /// Launches what fills `call.packed()` from the filter, input 1.
+    /// Adds what fills `call.packed()` from the filter, input 1.
     fn pack(&self, call: &mut CudaCall<'_>);
 
     /// Launches what computes the result.
@@ -143,7 +143,7 @@ impl Conv2dInputGrad {
             geometry: self.windows().geometry(&outputs[0].shape, &inputs[1].shape),
             dtype: inputs[0].dtype,
             bias: false,
-            residual: false,
+            residual: self.residual,
             joined: 0,
             stats: None,
             target: *target,
@@ -194,10 +194,9 @@ impl CudaOperator for Conv2d {
         Some(CudaPackedOperand { index: 1, bytes })
     }
 
-    fn pack(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn pack(&self, call: &mut CudaCall<'_>) {
         let chosen = self.choose(&call.in_types(), call.target());
         chosen.algorithm.pack(call);
-        Ok(())
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
@@ -244,10 +243,9 @@ impl CudaOperator for Conv2dInputGrad {
         Some(CudaPackedOperand { index: 1, bytes })
     }
 
-    fn pack(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn pack(&self, call: &mut CudaCall<'_>) {
         self.algorithm(&call.in_types(), &call.out_types(), call.target())
             .pack(call);
-        Ok(())
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {

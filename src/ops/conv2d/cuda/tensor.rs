@@ -568,9 +568,9 @@ impl Algorithm for Gemm {
         };
         let kernel = Kernel::new("conv2d_tensor_pack.cu", "conv2d_tensor_pack")
             .with("T", element(self.problem.dtype));
-        let grid = [columns.div_ceil(32), rows.div_ceil(8), 1];
+        let blocks = columns.div_ceil(32) * rows.div_ceil(8);
         let floats = (8 * (32 * taps + 1)).max(32 * (8 * taps + 1));
-        call.launch(kernel, grid, [256, 1, 1], 4 * floats, &params);
+        call.job(kernel, blocks, 256, 4 * floats, &params);
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) {
@@ -941,8 +941,9 @@ pub(super) mod tests {
             upsample,
             height: x[1],
             width: x[2],
+            residual: true,
         };
-        let dx = graph.apply(input_grad, &[dy, w]).unwrap();
+        let dx = graph.apply(input_grad, &[dy, w, input]).unwrap();
         graph.output("dx", dx);
         let weight_grad = Conv2dWeightGrad {
             stride,
