@@ -66,6 +66,11 @@ pub trait Operator: fmt::Debug {
         Storage::Full
     }
 
+    /// Whether devices can store `f32` results in reduced precision where whoever reads them takes them so.
+    fn rounds(&self) -> bool {
+        false
+    }
+
     /// True if result 0 is operand 0's memory under another shape; such ops never run.
     fn is_view(&self) -> bool {
         false

@@ -211,10 +211,11 @@ impl Operator for GroupNorm {
         &[(0, 0), (0, 4)]
     }
 
-    /// The embedding stays f32: it comes from a table, or is small.
     fn storage(&self) -> Storage {
+        let added = [self.residual_input(), self.embed_input()];
+        let added = added.into_iter().flatten().map(|index| 1 << index);
         Storage::Reduced {
-            inputs: 1 | u64::from(self.residual) << 4,
+            inputs: 1 | added.sum::<u64>(),
             results: 1,
         }
     }
