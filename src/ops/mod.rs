@@ -43,8 +43,9 @@ pub trait Operator: fmt::Debug {
         total as u64
     }
 
-    /// Adds the backward ops; one gradient per input, of the input's type. `None` for the whole
-    /// if the op has no gradient.
+    /// Adds the backward ops; one gradient per input, of the input's type or still to be summed to it over axes that
+    /// the input is repeated along. The sums over leaves' gradients come last, so that devices can do them together;
+    /// until then they take memory. `None` for the whole if the op has no gradient.
     ///
     /// # Errors
     /// If a backward op refuses its inputs.

@@ -181,17 +181,13 @@ impl Operator for GroupNorm {
             let mut inputs = cx.inputs[..4].to_vec();
             inputs.push(dy);
             let sums = g.node(GroupNormGradSums { groups, swish }, &inputs)?;
-            let channels = g.shape(cx.inputs[2]).to_vec();
             if cx.wanted[0] {
                 inputs.extend(&sums);
                 grads[0] = Some(g.apply(GroupNormInputGrad { groups, swish }, &inputs)?);
             }
-            if cx.wanted[2] {
-                grads[2] = Some(g.sum_to(sums[1], &channels)?);
-            }
-            if cx.wanted[3] {
-                grads[3] = Some(g.sum_to(sums[0], &channels)?);
-            }
+            // Of each sample: small, so that they can wait to be added up with those of all other layers.
+            grads[2] = Some(sums[1]);
+            grads[3] = Some(sums[0]);
         }
         if let Some(residual) = self.residual_input() {
             grads[residual] = Some(dy);
