@@ -15,15 +15,23 @@
 // Splits      With several, each sums a fixed range of k and stores its sums in `partial`; the block that is last at a
 //             tile adds them in the order of k, whichever it is. The tile's counter in `arrived` starts at 0 and comes
 //             back to it. No order of events changes a bit.
+// Moments     MOMENTS: for group_norm_stats_merge each block also leaves the Moments of each group of channels, or of its
+//             slice of a group that is wider than a tile, over its rows as they are stored, whole samples' tiles side by
+//             side: moments [batch, groups, tiles of a sample * slices]. Without splits and phases, a sample's pixels being
+//             a multiple of TILE_M; group_channels a multiple of 8 that divides TILE_N or is a multiple of it.
+//             Order: a thread its eight channels of one row after another, about its first number; then a group's threads
+//             as in `merge`. Depends on the tile, not on batch or grid.
 // Traffic     reads w once per row of tiles, x once per column of tiles and tap (from L2 but for the first time),
-//             writes y once; with splits 4 * splits * y's elements both ways through L2.
-// Overwrites  y.
+//             writes y once; with splits 4 * splits * y's elements both ways through L2; with MOMENTS writes 16 bytes per
+//             group and tile, where a pass of its own would read y again.
+// Overwrites  y, and moments.
 // Registers   <= 176 (tiles of 128 x 64, and FAST; 128 x 128 without it keeps to 128 for two blocks per multiprocessor)
 // Main loop   of 128 x 128 x 32, per warp and step, as nvdisasm shows it: 32 HMMA.16816.F32, 12 LDSM.16.M88.4,
 //             4 LDGSTS.E.BYPASS.128, 1 BAR, 49 for addresses, predicates and branches, 3 idle; no local memory. At 32
 //             clocks an HMMA, four warps of a sub-core fill its tensor unit for 4096 clocks and issue for 410.
 //             FAST, per two steps: 64 HMMA.16816.F16 of 16 clocks, and 64 HADD2.F32 + 64 FADD for the promotion.
 #include "common/types.cuh"
+#include "common/group_moments.cuh"
 #include "common/mma.cuh"
 #include "common/tile.cuh"
 
@@ -35,6 +43,8 @@ struct Conv2dTensorParams {
     void *y;
     float *partial;     // [tile, split, TILE_M * TILE_N]
     unsigned *arrived;  // [tile]
+    void *moments;      // with MOMENTS: [sample, group, part] of Moments
+    int group_channels;
     int batch;
     int height;
     int width;
@@ -71,6 +81,9 @@ constexpr int B_PASSES = TILE_N / PASS;
 constexpr int FAST_K = 64;
 // Room for 16 rows of a warp's results on their way to 16-byte stores; the pitch spreads fragments over the banks.
 constexpr int STAGING_PITCH = WARP_N + 8;
+// Each lane stores eight channels of a row; as many lanes as it takes share a row.
+constexpr int LANES_PER_ROW = WARP_N / 8;
+constexpr int ROWS = 32 / LANES_PER_ROW;
 using KTile = Tile<CHUNKS>;
 
 static_assert(TILE_K == 32 || TILE_K == 64, "swizzled rows of 64 or 128 bytes; filters are padded to 64");
@@ -79,6 +92,13 @@ static_assert(TILE_M % PASS == 0 && TILE_N % PASS == 0 && PASS % 8 == 0, "every 
 static_assert(STAGES >= 2 && FAST_K % TILE_K == 0, "pipeline");
 static_assert(WARP_N == 16 || WARP_N == 32, "an even number of rows, at most 16, at once from staging");
 static_assert(WARPS * 16 * STAGING_PITCH * 4 <= STAGES * STAGE_BYTES, "results are staged where the operands were");
+#if MOMENTS
+// Behind the staging, what threads leave for each eight channels; the pitch keeps a warp's writes out of each other's banks.
+constexpr int MOMENTS_AT = WARPS * 16 * STAGING_PITCH * 4;
+constexpr int MOMENTS_ROWS = WARPS_M * ROWS;
+constexpr int MOMENTS_PITCH = MOMENTS_ROWS + ROWS / 4;
+static_assert(MOMENTS_AT + TILE_N / 8 * MOMENTS_PITCH * 16 <= STAGES * STAGE_BYTES, "moments lie behind the staging");
+#endif
 
 static __device__ __forceinline__ int of_phase(const int (&values)[4], int phase) {
     const int even = phase & 2 ? values[2] : values[0];
@@ -310,10 +330,52 @@ static __device__ __forceinline__ bool combine(Sums &sums, const Conv2dTensorPar
     return true;
 }
 
+#if MOMENTS
+// What a thread stores, all of one group, about the first of it.
+struct Stored {
+    float base, differences, squares;
+
+    __device__ __forceinline__ void add(const Pack<T, 8> &values) {
+#pragma unroll
+        for (int e = 0; e < 8; ++e) {
+            const float difference = to_float(values.v[e]) - base;
+            differences += difference;
+            squares = fmaf(difference, difference, squares);
+        }
+    }
+};
+
+// Merges the block's moments of each group, or part of one, in the tile, whose rows are all of one sample.
+static __device__ __forceinline__ void leave_moments(const Stored &stored, const Conv2dTensorParams &p, unsigned char *shared) {
+    constexpr float COUNT = 8 * TILE_M / MOMENTS_ROWS;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    Moments *found = reinterpret_cast<Moments *>(shared + MOMENTS_AT);
+    const int chunk = warp % WARPS_N * LANES_PER_ROW + lane % LANES_PER_ROW;
+    const int row = warp / WARPS_N * ROWS + lane / LANES_PER_ROW;
+    const float offset = stored.differences / COUNT;
+    found[chunk * MOMENTS_PITCH + row] = {stored.base, offset, fmaf(-stored.differences, offset, stored.squares), COUNT};
+    __syncthreads();
+    const Place place(p.out_channels);
+    const int pixels = p.rows[0] * p.columns[0], sample = place.row / pixels;
+    const int width = min(p.group_channels, TILE_N), slices = p.group_channels / width;
+    const int groups = p.out_channels / p.group_channels;
+    const int parts = pixels / TILE_M * slices;
+    const int part = (place.row - sample * pixels) / TILE_M * slices;
+    for (int first = warp * width; first < TILE_N; first += WARPS * width) {
+        const int channel = place.channel + first;
+        if (channel >= p.out_channels) return;
+        const Moments *of_group = found + first / 8 * MOMENTS_PITCH;
+        const Moments all = merge(of_group->base, width / 8 * MOMENTS_ROWS, [&](int i) {
+            return of_group[i / MOMENTS_ROWS * MOMENTS_PITCH + i % MOMENTS_ROWS];
+        });
+        const int group = channel / p.group_channels, slice = channel % p.group_channels / width;
+        if (lane == 0) static_cast<Moments *>(p.moments)[((size_t)sample * groups + group) * parts + part + slice] = all;
+    }
+}
+#endif
+
 // Adds bias and residual, rounds and stores: 16 rows of a warp at a time through its own piece of shared memory.
 static __device__ __forceinline__ void store(const Sums &sums, const Conv2dTensorParams &p, unsigned char *shared) {
-    constexpr int LANES_PER_ROW = WARP_N / 8;
-    constexpr int ROWS = 32 / LANES_PER_ROW;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int warp_m = warp / WARPS_N, warp_n = warp % WARPS_N;
     float *staging = reinterpret_cast<float *>(shared) + warp * (16 * STAGING_PITCH);
@@ -340,6 +402,9 @@ static __device__ __forceinline__ void store(const Sums &sums, const Conv2dTenso
         for (int e = 0; e < 8; ++e)
             if (e < count) bias[e] = p.bias[channel + e];
     }
+#if MOMENTS
+    Stored stored = {};
+#endif
 #pragma unroll
     for (int i = 0; i < FRAGMENTS_M; ++i) {
         __syncwarp();
@@ -378,7 +443,16 @@ static __device__ __forceinline__ void store(const Sums &sums, const Conv2dTenso
 #pragma unroll
                     for (int e = 0; e < 8; ++e) v[e] += r[e];
                 }
+#if MOMENTS
+                Pack<T, 8> rounded;
+#pragma unroll
+                for (int e = 0; e < 8; ++e) rounded.v[e] = from_float<T>(v[e]);
+                *reinterpret_cast<Pack<T, 8> *>(y) = rounded;
+                if (i == 0 && first == 0) stored.base = to_float(rounded.v[0]);
+                stored.add(rounded);
+#else
                 store_floats<8>(y, v);
+#endif
             } else {
 #pragma unroll
                 for (int e = 0; e < 8; ++e)
@@ -386,6 +460,9 @@ static __device__ __forceinline__ void store(const Sums &sums, const Conv2dTenso
             }
         }
     }
+#if MOMENTS
+    leave_moments(stored, p, shared);
+#endif
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor(const Conv2dTensorParams p) {

@@ -230,6 +230,7 @@ impl Conv {
             upsample: self.upsample,
             bias: true,
             residual: false,
+            stats: None,
         };
         let y = layer.apply(op, &[x, w, b], 2);
         layer.result(y)
@@ -265,10 +266,6 @@ impl Conv {
         layer.result(dw)
     }
 }
-
-/// Vectors of one number per channel (bias, gamma, beta) are read by lanes that share sectors: some 0.1 to 0.4 % of a
-/// convolution's loads, more of a small map's normalisation.
-const BIAS: &[Bound] = &[Bound::Loads];
 
 /// Statistics, normalisation, Swish and the residual of one map.
 fn group_norm(name: &'static str, side: usize, channels: usize, misses: &'static [Bound]) -> Layer {

@@ -222,3 +222,36 @@ fn a_sampling_step_takes_at_most_a_hundred_launches() {
         counted(&step)
     );
 }
+
+/// GroupNorm's statistics of the autoencoder's maps, which are too large for blocks that hold whole groups, come from the
+/// convolutions before them.
+#[test]
+fn the_autoencoders_convolutions_leave_the_statistics_of_their_results() {
+    let Ok(gpu) = CudaDevice::emulated(CudaOptions {
+        precision: Precision::F16,
+        ..CudaOptions::default()
+    }) else {
+        // The first test says what is missing.
+        return;
+    };
+    let config = ModelConfig::published(2);
+    for batch in [1, 8] {
+        for (graph, left, passes) in [
+            (paper_plans::decode(&config, batch), 8, 0),
+            // The convolution of an image's three channels is no task for tensor cores.
+            (paper_plans::encode(&config, batch), 7, 1),
+        ] {
+            let launches = launches(&gpu, &graph);
+            let moments = |l: &&PlannedLaunch| l.program().contains("MOMENTS=1");
+            assert_eq!(
+                launches.iter().filter(moments).count(),
+                left,
+                "batch {batch}"
+            );
+            let counts = counted(&launches);
+            let count = |entry| counts.get(entry).copied().unwrap_or(0);
+            assert_eq!(count("group_norm_stats"), passes, "batch {batch}");
+            assert_eq!(count("group_norm_stats_merge"), 8, "batch {batch}");
+        }
+    }
+}

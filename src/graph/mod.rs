@@ -5,6 +5,7 @@
 //! [`fuse`] rewrites chains into fused ops and [`Plan::new`] orders the rest and lays it out in
 //! one arena. Nothing here knows a device.
 
+mod absorb;
 mod autodiff;
 mod error;
 mod fuse;
@@ -17,6 +18,7 @@ mod types;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use absorb::{ConvolutionModel, absorb};
 pub use autodiff::Gradient;
 pub use error::{GraphError, Mismatch};
 

@@ -327,6 +327,31 @@ pub(crate) fn check_cuda(
 /// [`check_cuda`] for a graph of float parameters alone, with numbers in [-1, 1), within 1e-5: for shapes that are too
 /// large for finite differences.
 pub(crate) fn check_outputs_on_cuda(graph: &Graph) {
+    let (arrays, tensors) = hashed_parameters(graph);
+    let oracle = Evaluation::run(graph, &arrays);
+    check_cuda(graph, &arrays, &tensors, &oracle, 1e-5);
+}
+
+/// [`check_outputs_on_cuda`], and the same on the CPU: for ops without a gradient.
+pub(crate) fn check_outputs(graph: &Graph) {
+    check_outputs_on_cuda(graph);
+    let (arrays, tensors) = hashed_parameters(graph);
+    let oracle = Evaluation::run(graph, &arrays);
+    let device = CpuDevice::new(Some(2)).unwrap();
+    let plan = Plan::new(graph, &device, PlanOptions::default());
+    let mut executable = device.load(plan, &tensors).unwrap();
+    executable.poison();
+    executable.run();
+    for (name, value) in graph.outputs() {
+        let got = executable.output(name).unwrap();
+        let got: Vec<f64> = got.iter().map(|&v| f64::from(v)).collect();
+        let error = relative_error(&got, &oracle.get(*value).data);
+        assert!(error <= 1e-5, "{name}: CPU differs from f64 by {error:e}");
+    }
+}
+
+/// Numbers in [-1, 1) for the parameters of `graph`.
+fn hashed_parameters(graph: &Graph) -> (HashMap<String, Array>, TensorMap) {
     let (mut arrays, mut tensors) = (HashMap::new(), TensorMap::new());
     for (name, value) in graph.parameters() {
         let ty = graph.ty(value);
@@ -335,8 +360,7 @@ pub(crate) fn check_outputs_on_cuda(graph: &Graph) {
         tensors.insert(name.to_owned(), Tensor::from_f32(ty.shape.clone(), &values));
         arrays.insert(name.to_owned(), Array::new(ty.shape.clone(), data));
     }
-    let oracle = Evaluation::run(graph, &arrays);
-    check_cuda(graph, &arrays, &tensors, &oracle, 1e-5);
+    (arrays, tensors)
 }
 
 /// Checks that NaN in any parameter of `build` shows in the result, and that there is none without.

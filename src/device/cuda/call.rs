@@ -159,6 +159,11 @@ impl CudaCall<'_> {
         self.inputs
     }
 
+    /// All results.
+    pub fn outputs(&self) -> &[CudaOperand] {
+        self.outputs
+    }
+
     /// Address of result `index`.
     pub fn output(&self, index: usize) -> DevicePtr {
         self.outputs[index].at
@@ -197,6 +202,27 @@ impl CudaCall<'_> {
     /// The packed form of the operand named by `packed_operand`.
     pub fn packed(&self) -> DevicePtr {
         self.packed
+    }
+
+    /// Collects the launches of another op, on other operands, as part of this step.
+    pub fn within<R>(
+        &mut self,
+        inputs: &[CudaOperand],
+        outputs: &[CudaOperand],
+        launch: impl FnOnce(&mut CudaCall<'_>) -> R,
+    ) -> R {
+        launch(&mut CudaCall {
+            name: self.name,
+            taken_over: None,
+            inputs,
+            outputs,
+            workspace: self.workspace,
+            packed: self.packed,
+            target: self.target,
+            constants: self.constants,
+            launches: self.launches,
+            jobs: self.jobs,
+        })
     }
 
     /// The op whose work these launches do as well, as [`CudaOperator::takes_over`] offered. Its results are among the

@@ -113,9 +113,10 @@ fn arena_parts(plan: &Plan) -> HashMap<usize, usize> {
 }
 
 /// A launch with its entry point.
-struct BoundLaunch {
-    launch: Launch,
-    function: CUfunction,
+pub(super) struct BoundLaunch {
+    pub launch: Launch,
+    pub function: CUfunction,
+    pub step: Option<usize>,
 }
 
 // SAFETY: a driver handle, used through the context alone.
@@ -125,9 +126,9 @@ unsafe impl Send for BoundLaunch {}
 pub struct CudaExecutable {
     // Before the memory that its launches point at, so that it goes first.
     graph: Option<CapturedGraph>,
-    device: CudaDevice,
+    pub(super) device: CudaDevice,
     plan: Plan,
-    launches: Vec<BoundLaunch>,
+    pub(super) launches: Vec<BoundLaunch>,
     addresses: Addresses,
     _constants: Memory,
     by_name: HashMap<String, usize>,
@@ -168,30 +169,35 @@ pub(super) struct Lowering<'a> {
     pub once: Vec<Launch>,
     /// What runs each time.
     pub each: Vec<Launch>,
+    /// For each of these the step it belongs to, of several the first; none for what packs weights.
+    pub owners: Vec<Option<usize>>,
 }
 
 impl Lowering<'_> {
     /// Collects the launches of all steps.
     pub fn run(&mut self) -> Result<(), DeviceError> {
         self.kept();
+        self.owners.resize(self.each.len(), None);
         let takers = takers(self.plan);
         let mut taken_over = vec![None; self.plan.steps.len()];
         for group in groups(self.plan, self.device.options.group) {
-            let first = &self.plan.steps[group[0]];
-            if group.len() > 1 && first.op.cuda().common_inputs().is_some() {
+            let owner = group[0];
+            let alike = self.plan.steps[owner].op.cuda().common_inputs().is_some();
+            if group.len() > 1 && alike {
                 self.together(&group)?;
-                continue;
-            }
-            let mut jobs = Vec::new();
-            for index in group {
-                let step = &self.plan.steps[index];
-                match takers[index] {
-                    Some(taker) => taken_over[taker] = Some(&step.op),
-                    None => self.step(index, step, taken_over[index], &mut jobs)?,
+            } else {
+                let mut jobs = Vec::new();
+                for index in group {
+                    let step = &self.plan.steps[index];
+                    match takers[index] {
+                        Some(taker) => taken_over[taker] = Some(&step.op),
+                        None => self.step(index, step, taken_over[index], &mut jobs)?,
+                    }
                 }
+                let launches = jobs::launches(jobs, &mut self.constants);
+                self.each.extend(launches);
             }
-            let launches = jobs::launches(jobs, &mut self.constants);
-            self.each.extend(launches);
+            self.owners.resize(self.each.len(), Some(owner));
         }
         Ok(())
     }
@@ -371,7 +377,7 @@ impl CudaDevice {
         // The tables' place is known once their size is, so the launches are collected twice.
         let mut base = DevicePtr::NULL;
         let mut constants = None;
-        let (once, each) = loop {
+        let (once, each, owners) = loop {
             let mut lowering = Lowering {
                 device: self,
                 plan: &plan,
@@ -383,6 +389,7 @@ impl CudaDevice {
                 },
                 once: Vec::new(),
                 each: Vec::new(),
+                owners: Vec::new(),
             };
             lowering.run()?;
             if constants.is_none() {
@@ -394,17 +401,21 @@ impl CudaDevice {
                 }
             }
             context.upload(base, &lowering.constants.bytes)?;
-            break (lowering.once, lowering.each);
+            break (lowering.once, lowering.each, lowering.owners);
         };
 
         context.prepare(&once)?;
         context.prepare(&each)?;
-        let bind = |launch: Launch| -> Result<BoundLaunch, CudaError> {
+        let bind = |(launch, step): (Launch, Option<usize>)| -> Result<BoundLaunch, CudaError> {
             let function = context.function(&launch.kernel, launch.shared_bytes)?;
-            Ok(BoundLaunch { launch, function })
+            Ok(BoundLaunch {
+                launch,
+                function,
+                step,
+            })
         };
         for launch in once {
-            let bound = bind(launch)?;
+            let bound = bind((launch, None))?;
             // SAFETY: its operands live until the synchronisation below.
             unsafe { context.launch(context.stream(), bound.function, &bound.launch)? };
         }
@@ -412,7 +423,8 @@ impl CudaDevice {
         for index in passing {
             addresses.bindings[index] = None;
         }
-        let launches: Vec<BoundLaunch> = each.into_iter().map(bind).collect::<Result<_, _>>()?;
+        let each = each.into_iter().zip(owners);
+        let launches: Vec<BoundLaunch> = each.map(bind).collect::<Result<_, _>>()?;
         let mut executable = CudaExecutable {
             graph: None,
             device: self.clone(),
@@ -440,6 +452,17 @@ impl CudaExecutable {
                     .context
                     .launch(stream, bound.function, &bound.launch)?
             };
+        }
+        Ok(())
+    }
+
+    /// Hands what was written to inputs to the next run.
+    pub(super) fn deliver(&mut self) -> Result<(), CudaError> {
+        let context = &self.device.context;
+        for (staging, binding) in self.staging.iter_mut().zip(&self.addresses.bindings) {
+            if let (Some(staging), Some(binding)) = (staging, binding) {
+                staging.deliver(context, binding.at)?;
+            }
         }
         Ok(())
     }
@@ -527,12 +550,7 @@ impl Executable for CudaExecutable {
     }
 
     fn run(&mut self) -> Result<(), DeviceError> {
-        let context = &self.device.context;
-        for (staging, binding) in self.staging.iter_mut().zip(&self.addresses.bindings) {
-            if let (Some(staging), Some(binding)) = (staging, binding) {
-                staging.deliver(context, binding.at)?;
-            }
-        }
+        self.deliver()?;
         match &self.graph {
             Some(graph) => graph.replay()?,
             None => self.enqueue(self.device.context.stream())?,

@@ -104,6 +104,7 @@ impl CudaDevice {
             constants: ConstantPool::default(),
             once: Vec::new(),
             each: Vec::new(),
+            owners: Vec::new(),
         };
         lowering.run()?;
         let planned =

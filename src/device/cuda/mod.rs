@@ -16,6 +16,7 @@ mod kernel;
 mod listing;
 mod nvrtc;
 mod packing;
+mod profile;
 mod staging;
 
 use std::fmt;
@@ -26,6 +27,7 @@ pub use doctor::{Finding, diagnose};
 pub use error::CudaError;
 pub use executable::CudaExecutable;
 pub use listing::PlannedLaunch;
+pub use profile::TimedLaunch;
 
 pub(crate) use call::{
     CudaCall, CudaOperand, CudaOperator, CudaPackedOperand, Pieces, Target, element,
@@ -33,8 +35,10 @@ pub(crate) use call::{
 pub(crate) use kernel::{DevicePtr, Kernel, params};
 
 use super::{DeviceError, MemoryReport};
-use crate::graph::{Graph, Known, Plan, TensorType, WorkspaceModel, lower};
-use crate::ops::Op;
+use crate::graph::{
+    ConvolutionModel, Graph, Known, Plan, TensorType, WorkspaceModel, absorb, lower,
+};
+use crate::ops::{Conv2d, Op};
 use crate::tensor::DType;
 use context::Context;
 use driver::Driver;
@@ -165,6 +169,14 @@ impl CudaDevice {
         }
     }
 
+    /// Waits until all work is done.
+    ///
+    /// # Errors
+    /// What any of it failed with.
+    pub fn synchronize(&self) -> Result<(), CudaError> {
+        self.context.synchronize()
+    }
+
     /// How plans run here.
     pub fn options(&self) -> CudaOptions {
         self.options
@@ -175,11 +187,11 @@ impl CudaDevice {
         self.context.memory_info().ok().map(|(free, _)| free)
     }
 
-    /// `graph` with activations in this device's precision.
+    /// `graph` with activations in this device's precision, and with what its convolutions do beside their product.
     pub fn lower(&self, graph: &Graph) -> Graph {
         match self.options.precision.storage() {
             DType::F32 => graph.clone(),
-            reduced => lower(graph, reduced),
+            reduced => absorb(&lower(graph, reduced), self),
         }
     }
 
@@ -217,6 +229,12 @@ impl fmt::Display for CudaDevice {
             self.context.name(),
             self.options.precision
         )
+    }
+}
+
+impl ConvolutionModel for CudaDevice {
+    fn leaves_statistics(&self, conv: &Conv2d, inputs: &[TensorType]) -> bool {
+        conv.leaves_statistics(inputs, &self.target)
     }
 }
 

@@ -42,8 +42,10 @@ impl Conv2dWeightGrad {
 }
 
 impl CpuOperator for Conv2d {
-    fn workspace_len(&self, inputs: &[TensorType], _: &[TensorType]) -> usize {
-        self.forward(inputs).workspace_len()
+    /// The statistics come after the convolution, in the same memory.
+    fn workspace_len(&self, inputs: &[TensorType], outputs: &[TensorType]) -> usize {
+        let stats = self.stats.map(|s| s.workspace_len(outputs, &outputs[1..]));
+        self.forward(inputs).workspace_len().max(stats.unwrap_or(0))
     }
 
     fn packed_operand(&self, inputs: &[TensorType]) -> Option<PackedOperand> {
@@ -65,6 +67,9 @@ impl CpuOperator for Conv2d {
             .windows()
             .geometry(&call.in_type(0).shape, &call.in_type(1).shape);
         Forward::new(&geometry).run(packed, x, bias, residual, y, workspace);
+        if let Some(stats) = self.stats {
+            stats.compute(y, call.out_type(0), call.out(1), workspace);
+        }
     }
 }
 

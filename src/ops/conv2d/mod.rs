@@ -7,7 +7,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Storage, nhwc};
+use super::{GroupNormStats, Operator, Storage, nhwc};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// Largest kernel side that devices take.
@@ -20,7 +20,11 @@ pub const MAX_STRIDE: usize = 4;
 ///
 /// Inputs: `x` `[N,H,W,I]`, `w` `[O,I,kH,kW]`, then `bias` `[O]` and `residual` of the result's
 /// shape where their flags are set. With `upsample` every pixel of `x` first becomes 2×2 pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// With `stats` the statistics of `y` as it is stored are a second result. Model code asks for them with the op of that
+/// name; a device whose convolutions leave them behind has them moved here, after autodiff, so there is no gradient then:
+/// see [`absorb`](crate::graph::absorb).
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conv2d {
     pub stride: usize,
     /// Zeros around the (upsampled) input: above and below, left and right.
@@ -28,6 +32,7 @@ pub struct Conv2d {
     pub upsample: bool,
     pub bias: bool,
     pub residual: bool,
+    pub stats: Option<GroupNormStats>,
 }
 
 /// Gradient of [`Conv2d`] with respect to its input `(+ residual)`. Inputs: `dy` `[N,OH,OW,O]`, `w` `[O,I,kH,kW]`, then
@@ -141,7 +146,11 @@ impl Operator for Conv2d {
 
     fn describe(&self) -> String {
         let mut text = format!("conv2d {}", self.windows().describe());
-        for (flag, name) in [(self.bias, " +bias"), (self.residual, " +residual")] {
+        for (flag, name) in [
+            (self.bias, " +bias"),
+            (self.residual, " +residual"),
+            (self.stats.is_some(), " +stats"),
+        ] {
             if flag {
                 text.push_str(name);
             }
@@ -171,7 +180,14 @@ impl Operator for Conv2d {
                 .into_iter()
                 .filter_map(|(flag, ty)| flag.then_some(ty))
                 .collect();
-            (i == wi && rest.iter().eq(expected)).then_some(vec![y])
+            if i != wi || !rest.iter().eq(expected) {
+                return None;
+            }
+            let stats = match self.stats {
+                Some(stats) => stats.infer(std::slice::from_ref(&y)).ok()?,
+                None => Vec::new(),
+            };
+            Some([vec![y], stats].concat())
         };
         y().ok_or_else(|| {
             let mut expected = format!(
@@ -182,6 +198,7 @@ impl Operator for Conv2d {
             for (flag, name) in [
                 (self.bias, ", bias [O]"),
                 (self.residual, ", residual like the result"),
+                (self.stats.is_some(), ", O divisible by the groups"),
             ] {
                 if flag {
                     expected.push_str(name);
@@ -192,10 +209,14 @@ impl Operator for Conv2d {
     }
 
     fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
-        flops(&outputs[0], &inputs[1].shape)
+        let stats = self.stats.map(|s| s.flops(outputs, &outputs[1..]));
+        flops(&outputs[0], &inputs[1].shape) + stats.unwrap_or(0)
     }
 
     fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
+        if self.stats.is_some() {
+            return Ok(None);
+        }
         let Conv2d {
             stride,
             padding,
@@ -372,6 +393,7 @@ impl Graph {
             upsample: false,
             bias: bias.is_some(),
             residual: false,
+            stats: None,
         };
         let inputs: Vec<Value> = [x, w].into_iter().chain(bias).collect();
         self.apply(op, &inputs)

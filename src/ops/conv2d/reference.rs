@@ -3,6 +3,7 @@
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, Windows};
 use crate::device::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::ops::cast::rounded;
 
 /// Calls `visit(y index, x index, w index)` for every product of the sum that defines `y`.
 fn products(
@@ -63,7 +64,15 @@ impl ReferenceOperator for Conv2d {
                 *value += inputs[residual].data[at];
             }
         }
-        vec![y]
+        let Some(stats) = self.stats else {
+            return vec![y];
+        };
+        let dtype = outputs[0].dtype;
+        let stored = y.data.iter().map(|&v| rounded(v, dtype)).collect();
+        let stored = Array::new(y.shape.clone(), stored);
+        let mut results = stats.reference(&[&stored], &outputs[1..]);
+        results.insert(0, y);
+        results
     }
 }
 

@@ -1,8 +1,11 @@
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use crate::device::Executable;
 use crate::device::cuda::CudaOptions;
-use crate::graph::{Graph, GraphError, Plan, PlanOptions, Value};
-use crate::ops::testing::{check, check_nan_shows, check_outputs_on_cuda, emulated_gpu, hashed};
+use crate::graph::{Graph, GraphError, Node, Plan, PlanOptions, Value};
+use crate::ops::testing::{
+    check, check_nan_shows, check_outputs, check_outputs_on_cuda, emulated_gpu, hashed,
+};
+use crate::ops::{GroupNormStats, Op};
 use crate::tensor::Tensor;
 
 struct Case {
@@ -26,6 +29,7 @@ fn convolution(
         upsample,
         bias,
         residual,
+        stats: None,
     };
     let x = g.parameter("x", case.x)?;
     let [kh, kw] = case.kernel;
@@ -76,6 +80,36 @@ fn values_and_gradients_over_awkward_shapes() {
         if case.kernel == [3, 3] {
             check(|g| convolution(g, case, true, !bias, !residual));
         }
+    }
+}
+
+/// On the CPU and on plain kernels, where the statistics are a pass of their own; tensor cores: `cuda/tests.rs`.
+#[test]
+fn statistics_are_a_second_result() {
+    for (x, outputs, groups, residual) in [
+        ([1, 1, 1, 8], 8, 1, false),
+        ([3, 5, 7, 8], 64, 8, true),
+        ([2, 9, 6, 5], 32, 32, false),
+        ([1, 16, 16, 16], 64, 8, true),
+    ] {
+        let case = Case {
+            x,
+            outputs,
+            kernel: [3, 3],
+            stride: 1,
+            padding: [1, 1],
+        };
+        let mut g = Graph::new();
+        let y = convolution(&mut g, &case, false, true, residual).unwrap();
+        let Some(Node { op: Op::Conv2d(op), inputs, .. }) = g.producer(y) else {
+            unreachable!("a convolution");
+        };
+        let stats = GroupNormStats { groups, eps: 1e-5 };
+        let (op, inputs) = (Conv2d { stats: Some(stats), ..*op }, inputs.clone());
+        let results = g.node(op, &inputs).unwrap();
+        g.output("y", results[0]);
+        g.output("stats", results[1]);
+        check_outputs(&g);
     }
 }
 

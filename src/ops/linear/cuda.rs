@@ -71,6 +71,7 @@ impl Layer {
             dtype: self.dtype,
             bias,
             residual,
+            stats: None,
             target: *target,
         }
     }

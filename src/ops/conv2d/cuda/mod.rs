@@ -4,12 +4,15 @@
 
 mod simt;
 mod tensor;
+#[cfg(test)]
+mod tests;
 
 use super::cpu::ConvGeometry;
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use crate::device::DeviceError;
 use crate::device::cuda::{CudaCall, CudaOperator, CudaPackedOperand, Target};
 use crate::graph::TensorType;
+use crate::ops::{GroupNormStats, Operator};
 use crate::tensor::DType;
 
 /// A convolution `y = w * x (+ bias) (+ residual)`, or the gradient of one. A linear map is the convolution of one row
@@ -23,6 +26,8 @@ pub(crate) struct Problem {
     pub bias: bool,
     /// The last input of the forward op, or of the input's gradient, is the residual.
     pub residual: bool,
+    /// Statistics of the forward op's result, its second result.
+    pub stats: Option<GroupNormStats>,
     pub target: Target,
 }
 
@@ -42,6 +47,11 @@ pub(crate) trait Algorithm {
 
     /// Launches what computes the result.
     fn launch(&self, call: &mut CudaCall<'_>);
+
+    /// Whether that computes the statistics as well.
+    fn leaves_statistics(&self) -> bool {
+        false
+    }
 }
 
 /// The algorithm for the convolution itself.
@@ -66,8 +76,16 @@ impl Conv2d {
             dtype: inputs[0].dtype,
             bias: self.bias,
             residual: self.residual,
+            stats: self.stats,
             target: *target,
         })
+    }
+
+    /// Whether the statistics of the result cost less behind this convolution than in a pass of their own.
+    pub(crate) fn leaves_statistics(&self, inputs: &[TensorType], target: &Target) -> bool {
+        let y = self.infer(inputs).ok();
+        let is_a_pass = |stats: GroupNormStats| y.is_some_and(|y| stats.is_a_pass(&y[0]));
+        self.stats.is_some_and(is_a_pass) && self.algorithm(inputs, target).leaves_statistics()
     }
 }
 
@@ -83,6 +101,7 @@ impl Conv2dInputGrad {
             dtype: inputs[0].dtype,
             bias: false,
             residual: self.residual,
+            stats: None,
             target: *target,
         })
     }
@@ -100,6 +119,7 @@ impl Conv2dWeightGrad {
             dtype: inputs[0].dtype,
             bias: false,
             residual: false,
+            stats: None,
             target: *target,
         })
     }
@@ -109,10 +129,17 @@ impl CudaOperator for Conv2d {
     fn workspace_bytes(
         &self,
         inputs: &[TensorType],
-        _: &[TensorType],
+        outputs: &[TensorType],
         target: &Target,
     ) -> usize {
-        self.algorithm(inputs, target).workspace_bytes()
+        let algorithm = self.algorithm(inputs, target);
+        let behind = match self.stats {
+            Some(stats) if !algorithm.leaves_statistics() => {
+                stats.workspace_bytes(outputs, &outputs[1..], target)
+            }
+            _ => 0,
+        };
+        algorithm.workspace_bytes().max(behind)
     }
 
     fn packed_operand(
@@ -130,8 +157,15 @@ impl CudaOperator for Conv2d {
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
-        self.algorithm(&call.in_types(), call.target()).launch(call);
-        Ok(())
+        let algorithm = self.algorithm(&call.in_types(), call.target());
+        algorithm.launch(call);
+        match self.stats {
+            Some(stats) if !algorithm.leaves_statistics() => {
+                let results = call.outputs().to_vec();
+                call.within(&results[..1], &results[1..], |call| stats.launch(call))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

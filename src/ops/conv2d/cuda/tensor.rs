@@ -1,13 +1,16 @@
 //! Convolutions on tensor cores: which tile and how many splits, and the launches of `kernels/conv2d_tensor*.cu`.
 //!
 //! f16 and bf16 whose summed channels are a multiple of 8 (16-byte copies); other counts, such as the 3 of an image, are
-//! left to the plain kernels, as are windows of more than 32 taps and gradients of strides beyond 2.
+//! left to the plain kernels, as are windows of more than 32 taps and gradients of strides beyond 2. Statistics of groups
+//! of the result's channels are left behind where a block sees one sample and whole groups, or a part of one.
 
 use super::{Algorithm, Problem};
 use crate::device::cuda::params::{
     Conv2dTensorPackParams, Conv2dTensorParams, Conv2dTensorWgradParams, Conv2dTensorWgradSumParams,
 };
 use crate::device::cuda::{CudaCall, DevicePtr, Kernel, Target, element};
+use crate::graph::TensorType;
+use crate::ops::GroupNormStats;
 use crate::ops::conv2d::cpu::ConvGeometry;
 use crate::tensor::DType;
 
@@ -28,7 +31,7 @@ pub(super) fn weight_grad(problem: &Problem) -> Option<Box<dyn Algorithm>> {
 
 /// What one block computes at a time, and with how many warps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tile {
+pub(super) struct Tile {
     m: usize,
     n: usize,
     k: usize,
@@ -75,7 +78,7 @@ const NARROW: Tile = Tile {
     stages: 4,
     resident: 2,
 };
-const TILES: [Tile; 4] = [LARGE, TALL, SMALL, NARROW];
+pub(super) const TILES: [Tile; 4] = [LARGE, TALL, SMALL, NARROW];
 /// The filter's gradient, for one tap per channel: rows of channels that `ldmatrix` transposes.
 const GRADIENT_TILES: [Tile; 2] = [LARGE, SMALL];
 /// The filter's gradient for 3x3 windows: a tile's columns are all taps of 16 channels, which lie together in the result.
@@ -333,6 +336,8 @@ struct Gemm {
     transposed: bool,
     tile: Tile,
     splits: usize,
+    /// The problem's statistics, if the blocks leave their moments behind.
+    stats: Option<GroupNormStats>,
 }
 
 impl Gemm {
@@ -382,6 +387,7 @@ impl Gemm {
             transposed,
             tile: LARGE,
             splits: 1,
+            stats: None,
         };
         let windows_fit = gemm
             .phases()
@@ -397,8 +403,14 @@ impl Gemm {
             };
             gemm.phases().map(product).collect()
         };
-        let (all, alone) = (products(problem.geometry.batch), products(1));
+        let alone = products(1);
+        // Moments are merged tile by tile: where the bits of statistics may not depend on the batch, the tile may not.
+        let all = match problem.target.deterministic && problem.stats.is_some() {
+            true => alone.clone(),
+            false => products(problem.geometry.batch),
+        };
         (gemm.tile, gemm.splits) = choose(&TILES, &all, &alone, &problem.target);
+        gemm.stats = problem.stats.filter(|stats| gemm.sees_groups(stats.groups));
         // f16 sums beside the f32 ones take the registers of the second block.
         if problem.target.fast_accumulate && gemm.tile == LARGE {
             gemm.tile.resident = 1;
@@ -416,6 +428,30 @@ impl Gemm {
 
     fn sum_length(&self, [y, x]: [&Axis; 2]) -> usize {
         y.taps.len() * x.taps.len() * self.source[2]
+    }
+
+    /// Whether a tile is of one sample, and of whole groups of channels or a part of one.
+    fn sees_groups(&self, groups: usize) -> bool {
+        let [height, width, channels] = self.result;
+        let (group, tile) = (channels / groups, &self.tile);
+        self.splits == 1
+            && self.phases().count() == 1
+            && (height * width).is_multiple_of(tile.m)
+            && group.is_multiple_of(8)
+            && (tile.n.is_multiple_of(group) || group.is_multiple_of(tile.n))
+    }
+
+    /// Moments of each group of a sample.
+    fn moments(&self, stats: &GroupNormStats) -> usize {
+        let [height, width, channels] = self.result;
+        height * width / self.tile.m * (channels / stats.groups).div_ceil(self.tile.n)
+    }
+
+    /// The result's type.
+    fn y(&self) -> TensorType {
+        let [height, width, channels] = self.result;
+        let batch = self.problem.geometry.batch;
+        TensorType::new([batch, height, width, channels], self.problem.dtype)
     }
 
     /// Elements of each phase's packed filter.
@@ -470,7 +506,14 @@ impl Gemm {
 
 impl Algorithm for Gemm {
     fn workspace_bytes(&self) -> usize {
+        let moments = |stats: &GroupNormStats| stats.moments_bytes(&self.y(), self.moments(stats));
+        // Never both: moments are of tiles that are not split.
         self.split_tiles() * self.splits * self.tile.m * self.tile.n * 4
+            + self.stats.as_ref().map_or(0, moments)
+    }
+
+    fn leaves_statistics(&self) -> bool {
+        self.stats.is_some()
     }
 
     /// The filter, and behind it the counters, which hold zeros between launches.
@@ -534,6 +577,11 @@ impl Algorithm for Gemm {
             y: call.output(0),
             partial: call.workspace(),
             arrived: call.packed().add(self.filter_bytes()),
+            moments: call.workspace(),
+            group_channels: match self.stats {
+                Some(stats) => (self.result[2] / stats.groups) as i32,
+                None => 0,
+            },
             batch: problem.geometry.batch as i32,
             height: self.source[0] as i32,
             width: self.source[1] as i32,
@@ -554,10 +602,15 @@ impl Algorithm for Gemm {
         let kernel = self
             .tile
             .kernel("conv2d_tensor.cu", "conv2d_tensor", problem.dtype)
-            .with("FAST", u8::from(problem.target.fast_accumulate));
+            .with("FAST", u8::from(problem.target.fast_accumulate))
+            .with("MOMENTS", u8::from(self.stats.is_some()));
         let grid = [self.tiles(), self.splits, self.phases().count()];
         let block = [self.tile.threads(), 1, 1];
         call.launch(kernel, grid, block, self.tile.shared_bytes(), &params);
+        if let Some(stats) = &self.stats {
+            let (moments, result) = (call.workspace(), call.output(1));
+            stats.merge(call, &self.y(), moments, self.moments(stats), result);
+        }
     }
 }
 
@@ -679,7 +732,7 @@ impl Algorithm for WeightGrad {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::cell::Cell;
     use std::collections::HashMap;
 
@@ -695,7 +748,7 @@ mod tests {
 
     thread_local! {
         /// Replaces the choice of tile and splits.
-        pub(super) static FORCED: Cell<Option<(Tile, usize)>> = const { Cell::new(None) };
+        pub(in crate::ops::conv2d::cuda) static FORCED: Cell<Option<(Tile, usize)>> = const { Cell::new(None) };
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -752,6 +805,7 @@ mod tests {
             dtype: DType::F16,
             bias: true,
             residual: false,
+            stats: None,
             target: target(deterministic),
         };
         Gemm::forward(&problem).unwrap()
@@ -773,6 +827,24 @@ mod tests {
             let splits = |batch| layer(batch, side, channels, true).splits;
             assert_eq!(splits(1), splits(3), "{side} {channels:?}");
             assert_eq!(splits(1), splits(8), "{side} {channels:?}");
+        }
+    }
+
+    #[test]
+    fn moments_do_not_depend_on_the_batch_if_bits_may_not() {
+        for (side, channels, groups) in [(64, 256, 8), (128, 128, 8), (256, 64, 8), (32, 512, 32)] {
+            let tile = |batch| {
+                let alone = layer(batch, side, [channels, channels], true);
+                let stats = GroupNormStats { groups, eps: 1e-5 };
+                let gemm = Gemm::forward(&Problem {
+                    stats: Some(stats),
+                    ..alone.problem
+                })
+                .unwrap();
+                (gemm.tile, gemm.splits, gemm.stats.is_some())
+            };
+            assert_eq!(tile(1), tile(3), "{side} {channels}");
+            assert_eq!(tile(1), tile(8), "{side} {channels}");
         }
     }
 
@@ -828,6 +900,7 @@ mod tests {
             upsample,
             bias: true,
             residual: true,
+            stats: None,
         };
         let y = op.windows().output([x[1], x[2]], kernel).unwrap();
         let y = [x[0], y[0], y[1], outputs];
