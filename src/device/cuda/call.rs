@@ -87,6 +87,12 @@ pub(crate) trait CudaOperator {
     /// If no kernel takes these types.
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError>;
 
+    /// Whether [`CudaOperator::launch`] adds nothing but a job, which a launch can do with those of other steps.
+    fn is_job(&self, inputs: &[TensorType]) -> bool {
+        let _ = inputs;
+        false
+    }
+
     /// Inputs that steps of this op must have in common to be launched together by
     /// [`CudaOperator::launch_together`]; `None` for an op that is launched step by step. Only ops that have no
     /// results, workspace or packed operand say so: updates.
@@ -242,7 +248,7 @@ impl CudaCall<'_> {
     }
 
     /// Adds a job to one launch of `kernel` for all jobs of its kind: `blocks` blocks of `threads` threads with
-    /// `shared_bytes` of dynamic shared memory. Only [`CudaOperator::pack`] has jobs.
+    /// `shared_bytes` of dynamic shared memory.
     pub fn job(
         &mut self,
         kernel: Kernel,
