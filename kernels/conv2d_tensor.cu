@@ -26,8 +26,8 @@
 //             Order: a thread its eight channels of one row after another, about its first number; then a group's threads
 //             as in `merge`. Depends on the tile, not on batch or grid.
 // Traffic     reads w once per row of tiles, x once per column of tiles and tap (from L2 but for the first time),
-//             writes y once; with splits 4 * splits * y's elements both ways through L2; with MOMENTS writes 16 bytes per
-//             group and tile, where a pass of its own would read y again.
+//             writes y once; with splits 4 * splits * y's elements both ways through L2, discarded there before they
+//             go to memory; with MOMENTS writes 16 bytes per group and tile, where a pass of its own would read y again.
 // Not shared  The 1x1 convolution of a block's residual reads the x of its 3x3, but no launch computes both. The sums of a
 //             second result double a thread's 64 of a 128 x 128 tile; with as many registers for operands and addresses
 //             that ends the second block of a multiprocessor, which hides barriers, prologue and epilogue. In tiles of
@@ -45,6 +45,7 @@
 //             FAST, per two steps: 64 HMMA.16816.F16 of 16 clocks, and 64 HADD2.F32 + 64 FADD for the promotion.
 #include "common/types.cuh"
 #include "common/group_moments.cuh"
+#include "common/last_block.cuh"
 #include "common/mma.cuh"
 #include "common/tile.cuh"
 
@@ -54,7 +55,7 @@ struct Conv2dTensorParams {
     const float *bias;     // null for none
     const void *residual;  // null for none
     void *y;
-    float *partial;     // [tile, split, TILE_M * TILE_N]
+    float *partial;     // [tile, split, TILE_M * TILE_N], aligned to 128 bytes
     unsigned *arrived;  // [tile]
     void *moments;      // with MOMENTS: [sample, group, part] of Moments
     const void *rest;   // with JOINED: the last rest_channels of x's channels
@@ -376,6 +377,8 @@ static __device__ __forceinline__ bool combine(Sums &sums, const Conv2dTensorPar
             }
         }
     }
+    discard(static_cast<const char *>(static_cast<const void *>(p.partial)) + (size_t)tile * splits * VECTORS * 16,
+            (size_t)splits * VECTORS * 16);
     return true;
 }
 

@@ -16,3 +16,12 @@ static __device__ __forceinline__ bool arrives_last(unsigned *counter, unsigned 
     __syncthreads();
     return last;
 }
+
+// Throws `bytes` bytes at `parts` away, both multiples of 128, once all threads of the block have read what they want of
+// them: lines that hold nothing need not go from L2 to memory. The next to touch them is a launch that writes them.
+static __device__ __forceinline__ void discard(const void *parts, size_t bytes) {
+    __syncthreads();
+    const char *line = static_cast<const char *>(parts) + threadIdx.x * 128;
+    for (size_t at = threadIdx.x * 128; at < bytes; at += blockDim.x * 128, line += blockDim.x * 128)
+        asm volatile("discard.L2 [%0], 128;" ::"l"(line) : "memory");
+}

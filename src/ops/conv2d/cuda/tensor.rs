@@ -30,6 +30,9 @@ pub(super) fn weight_grad(problem: &Problem) -> Option<Box<dyn Algorithm>> {
     Some(Box::new(WeightGrad::new(problem)?))
 }
 
+/// Bytes of a line of the L2 cache.
+const LINE_BYTES: usize = 128;
+
 /// What one block computes at a time, and with how many warps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tile {
@@ -522,8 +525,10 @@ impl Algorithm for Gemm {
     fn workspace_bytes(&self) -> usize {
         let moments = |stats: &GroupNormStats| stats.moments_bytes(&self.y(), self.moments(stats));
         // Never both: moments are of tiles that are not split.
-        self.split_tiles() * self.splits * self.tile.m * self.tile.n * 4
-            + self.stats.as_ref().map_or(0, moments)
+        let sums = self.split_tiles() * self.splits * self.tile.m * self.tile.n * 4;
+        // Room to start on a line of the cache.
+        let sums = if sums > 0 { sums + LINE_BYTES } else { 0 };
+        sums + self.stats.as_ref().map_or(0, moments)
     }
 
     fn leaves_statistics(&self) -> bool {
@@ -591,7 +596,7 @@ impl Algorithm for Gemm {
             bias: operand(problem.bias, 2, call),
             residual: operand(problem.residual, 2 + usize::from(problem.bias), call),
             y: call.output(0),
-            partial: call.workspace(),
+            partial: call.workspace().aligned(LINE_BYTES),
             arrived: call.packed().add(self.filter_bytes()),
             moments: call.workspace(),
             rest: operand(joined, call.input_count() - 1, call),
