@@ -204,11 +204,12 @@ impl CudaCall<'_> {
         self.packed
     }
 
-    /// Collects the launches of another op, on other operands, as part of this step.
+    /// Collects the launches of another op, on other operands and scratch memory, as part of this step.
     pub fn within<R>(
         &mut self,
         inputs: &[CudaOperand],
         outputs: &[CudaOperand],
+        workspace: DevicePtr,
         launch: impl FnOnce(&mut CudaCall<'_>) -> R,
     ) -> R {
         launch(&mut CudaCall {
@@ -216,7 +217,7 @@ impl CudaCall<'_> {
             taken_over: None,
             inputs,
             outputs,
-            workspace: self.workspace,
+            workspace,
             packed: self.packed,
             target: self.target,
             constants: self.constants,
