@@ -256,6 +256,7 @@ fn convolution(layer: &Layer, batch: usize) -> [(&'static str, Graph); 3] {
                     bias: false,
                     residual: false,
                     stats: None,
+                    joined: false,
                 }
                 .into(),
             ),

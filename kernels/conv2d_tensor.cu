@@ -15,6 +15,10 @@
 // Splits      With several, each sums a fixed range of k and stores its sums in `partial`; the block that is last at a
 //             tile adds them in the order of k, whichever it is. The tile's counter in `arrived` starts at 0 and comes
 //             back to it. No order of events changes a bit.
+// Joined      JOINED: the last rest_channels of x's channels are an array of their own, rest
+//             [batch, height, width, rest_channels]; both counts are multiples of 8. k runs over all taps of x, then over
+//             all of rest, and so does w, so that a thread turns from one to the other once in the whole sum. Without
+//             phases; at most 16 taps.
 // Moments     MOMENTS: for group_norm_stats_merge each block also leaves the Moments of each group of channels, or of its
 //             slice of a group that is wider than a tile, over its rows as they are stored, whole samples' tiles side by
 //             side: moments [batch, groups, tiles of a sample * slices]. Without splits and phases, a sample's pixels being
@@ -24,11 +28,20 @@
 // Traffic     reads w once per row of tiles, x once per column of tiles and tap (from L2 but for the first time),
 //             writes y once; with splits 4 * splits * y's elements both ways through L2; with MOMENTS writes 16 bytes per
 //             group and tile, where a pass of its own would read y again.
+// Not shared  The 1x1 convolution of a block's residual reads the x of its 3x3, but no launch computes both. The sums of a
+//             second result double a thread's 64 of a 128 x 128 tile; with as many registers for operands and addresses
+//             that ends the second block of a multiprocessor, which hides barriers, prologue and epilogue. In tiles of
+//             128 x 64 w and x move half as often again per product. There is little to save: the 1x1 has a ninth of the
+//             products, its x is in L2 (32^2 pixels of 512 channels are 1 MiB of 6) and read once where the 3x3 reads it
+//             nine times, and its w is its own. And it would have to store its result for another pass to add: alone, it
+//             adds the normalised 3x3 in its epilogue.
 // Overwrites  y, and moments.
 // Registers   <= 176 (tiles of 128 x 64, and FAST; 128 x 128 without it keeps to 128 for two blocks per multiprocessor)
 // Main loop   of 128 x 128 x 32, per warp and step, as nvdisasm shows it: 32 HMMA.16816.F32, 12 LDSM.16.M88.4,
 //             4 LDGSTS.E.BYPASS.128, 1 BAR, 49 for addresses, predicates and branches, 3 idle; no local memory. At 32
 //             clocks an HMMA, four warps of a sub-core fill its tensor unit for 4096 clocks and issue for 410.
+//             With JOINED 118, with MOMENTS 119 instead of 102: addresses of shared memory are made anew in each step for
+//             want of registers.
 //             FAST, per two steps: 64 HMMA.16816.F16 of 16 clocks, and 64 HADD2.F32 + 64 FADD for the promotion.
 #include "common/types.cuh"
 #include "common/group_moments.cuh"
@@ -44,7 +57,9 @@ struct Conv2dTensorParams {
     float *partial;     // [tile, split, TILE_M * TILE_N]
     unsigned *arrived;  // [tile]
     void *moments;      // with MOMENTS: [sample, group, part] of Moments
+    const void *rest;   // with JOINED: the last rest_channels of x's channels
     int group_channels;
+    int rest_channels;
     int batch;
     int height;
     int width;
@@ -122,7 +137,7 @@ struct Place {
 };
 
 // Copies windows of x to shared memory: thread t the chunk t % CHUNKS of rows t / CHUNKS + j PASS. It walks along k, and
-// a row's mask tells which taps lie inside x.
+// a row's mask tells which taps lie inside x. JOINED: once through the taps of x, then through those of the rest.
 struct Windows {
     const T *x;
     int at[A_PASSES];         // first element of the window
@@ -133,16 +148,30 @@ struct Windows {
     int tap_x;
     int channels;
     int kernel_width;
-    int row_skip;
+    int skipped;  // pixels from the end of a window's row to the next
     unsigned target;
+#if JOINED
+    // Turns to the rest, whose windows are those of x.
+    __device__ __forceinline__ void turn(const Conv2dTensorParams &p) {
+#pragma unroll
+        for (int j = 0; j < A_PASSES; ++j) at[j] = at[j] / channels * p.rest_channels;
+        x = static_cast<const T *>(p.rest);
+        channels = p.rest_channels;
+    }
+#endif
 
     __device__ __forceinline__ void start(const Conv2dTensorParams &p, int phase, int first_row, int k, unsigned shared) {
         const int rows = of_phase(p.rows, phase), columns = of_phase(p.columns, phase);
         const int kernel_height = of_phase(p.kernel_height, phase);
         const int pad_top = of_phase(p.pad_top, phase), pad_left = of_phase(p.pad_left, phase);
         kernel_width = of_phase(p.kernel_width, phase);
+#if JOINED
+        const int taps = kernel_height * kernel_width;
+        channels = p.channels - p.rest_channels;
+#else
         channels = p.channels;
-        row_skip = (p.width - kernel_width) * channels;
+#endif
+        skipped = p.width - kernel_width;
         const int row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
         target = shared + KTile::at(row, chunk);
         x = static_cast<const T *>(p.x);
@@ -162,17 +191,30 @@ struct Windows {
                         if ((unsigned)(top + ty) < (unsigned)p.height && (unsigned)(left + tx) < (unsigned)p.width)
                             inside[j] |= bit;
             }
+#if JOINED
+            inside[j] |= inside[j] << taps;
+#endif
         }
         k += chunk * 8;
+#if JOINED
+        const bool turned = k >= taps * channels;
+        if (turned) {
+            k -= taps * channels;
+            turn(p);
+        }
+#endif
         tap = k / channels;
         channel = k - tap * channels;
         const int tap_y = kernel_width > 0 ? tap / kernel_width : 0;
         tap_x = tap - tap_y * kernel_width;
-        offset = k + tap_y * row_skip;
+        offset = k + tap_y * skipped * channels;
+#if JOINED
+        if (turned) tap += taps;
+#endif
     }
 
     // Loads the next TILE_K of k into the stage at `stage` bytes.
-    __device__ __forceinline__ void load(unsigned stage) {
+    __device__ __forceinline__ void load(const Conv2dTensorParams &p, unsigned stage) {
 #pragma unroll
         for (int j = 0; j < A_PASSES; ++j) {
             cp_async_16(target + stage + j * (PASS * KTile::ROW_BYTES), x + (at[j] + offset), inside[j] >> tap & 1);
@@ -185,7 +227,13 @@ struct Windows {
             ++tap;
             if (++tap_x == kernel_width) {
                 tap_x = 0;
-                offset += row_skip;
+                offset += skipped * channels;
+#if JOINED
+                if (tap == p.kernel_height[0] * p.kernel_width[0]) {
+                    turn(p);
+                    offset = channel;
+                }
+#endif
             }
         }
     }
@@ -220,7 +268,8 @@ struct Filter {
 typedef float Sums[FRAGMENTS_M][FRAGMENTS_N][4];
 
 // sums += the tile's products over k steps `first` to `last`.
-static __device__ __forceinline__ void multiply(Sums &sums, Windows &windows, Filter &filter, unsigned shared, int steps) {
+static __device__ __forceinline__ void multiply(Sums &sums, Windows &windows, Filter &filter,
+                                                const Conv2dTensorParams &p, unsigned shared, int steps) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int warp_m = warp / WARPS_N, warp_n = warp % WARPS_N;
     // Addresses of the first 16 columns of k; those that follow differ in bits 5 and 6, where the swizzle acts alone.
@@ -234,7 +283,7 @@ static __device__ __forceinline__ void multiply(Sums &sums, Windows &windows, Fi
 #pragma unroll
     for (int ahead = 0; ahead < STAGES - 1; ++ahead) {
         if (ahead < steps) {
-            windows.load(load_stage);
+            windows.load(p, load_stage);
             filter.load(load_stage);
         }
         cp_async_commit();
@@ -245,7 +294,7 @@ static __device__ __forceinline__ void multiply(Sums &sums, Windows &windows, Fi
         // Behind it the stage read in the step before may be overwritten.
         __syncthreads();
         if (step + STAGES - 1 < steps) {
-            windows.load(load_stage);
+            windows.load(p, load_stage);
             filter.load(load_stage);
         }
         cp_async_commit();
@@ -484,7 +533,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor(
     filter.start(static_cast<const T *>(p.w) + of_phase(p.filter_at, phase), (k + 63) / 64 * 64, place.channel,
                  p.out_channels, first * TILE_K, base + A_BYTES);
     Sums sums = {};
-    multiply(sums, windows, filter, base, last - first);
+    multiply(sums, windows, filter, p, base, last - first);
     // The stages are free for other uses.
     cp_async_wait<0>();
     __syncthreads();

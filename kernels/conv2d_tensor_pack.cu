@@ -1,7 +1,8 @@
 // Packs the filter of a convolution for conv2d_tensor:
 //   packed[phase][n, tap, c] = sum over the filter's taps (ky, kx) that `tap` stands for of w[o, i, ky, kx]
 // summed in f32 and rounded once, with n = o and c = i for Conv2d, n = i and c = o for its input gradient; behind a row's
-// last channel zeros up to a multiple of 64.
+// last channel zeros up to a multiple of 64. Where the convolution reads two arrays, all taps of the channels of the first
+// come before all taps of the others.
 //
 // Shapes      w [out_channels, in_channels, kernel_height, kernel_width] f32, at most 25 taps; per phase
 //             [rows, row_length] of T.
@@ -21,6 +22,7 @@ struct Conv2dTensorPackParams {
     int counter_count;
     int rows;     // n
     int columns;  // c
+    int first_columns;  // of the first array; all if there is one
     int kernel_taps;
     int kernel_width;
     int transposed;  // n are the filter's inputs
@@ -69,14 +71,18 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_tensor_pack(const JobsP
         T *to = static_cast<T *>(p.packed) + p.filter_at[phase] + (size_t)(first_row + row) * row_length;
         if (first_column == 0)
             for (int k = length + column; k < row_length; k += 32) to[k] = from_float<T>(0.0f);
-        if (first_column + column >= p.columns) continue;
+        const int c = first_column + column;
+        if (c >= p.columns) continue;
+        const bool is_first = c < p.first_columns;
+        const int step = is_first ? p.first_columns : p.columns - p.first_columns;
+        to += is_first ? c : height * width * p.first_columns + c - p.first_columns;
         for (int tap = 0; tap < height * width; ++tap) {
             const int rows = p.source_rows[phase / 2 * 8 + tap / width];
             const int columns = p.source_columns[phase % 2 * 8 + tap % width];
             float sum = 0.0f;
             for (int ky = rows & 15; ky <= rows >> 4; ++ky)
                 for (int kx = columns & 15; kx <= columns >> 4; ++kx) sum += own[ky * p.kernel_width + kx];
-            to[tap * p.columns + first_column + column] = from_float<T>(sum);
+            to[tap * step] = from_float<T>(sum);
         }
     }
 }

@@ -9,7 +9,7 @@ struct GroupNormParams {
     const float *gamma;
     const float *beta;
     const void *residual; // or null
-    const float *embed;   // or null
+    const void *embed;    // or null
     void *y;
     int positions;
     int channels;
@@ -36,7 +36,8 @@ __device__ __forceinline__ void normalise(const GroupNormParams &p, const Channe
         scale[v] *= rstd[v];
         added[v] = 0.0f;
     }
-    if (p.embed) load_channels<V>(p.embed + static_cast<long long>(blockIdx.z) * p.channels + channel, added);
+    const long long per_sample = static_cast<long long>(blockIdx.z) * p.channels + channel;
+    if (p.embed) load_floats<V>(static_cast<const T *>(p.embed) + per_sample, added);
 
     const long long sample = static_cast<long long>(blockIdx.z) * p.positions * p.channels + channel;
     const T *x = static_cast<const T *>(p.x) + sample;
@@ -59,7 +60,7 @@ __device__ __forceinline__ void normalise(const GroupNormParams &p, const Channe
     }
 }
 
-// Shapes      x, y, residual [N,P,C] of T; stats [N,G,2] (mean, rstd), gamma, beta [C], embed [N,C] of f32.
+// Shapes      x, y, residual [N,P,C], embed [N,C] of T; stats [N,G,2] (mean, rstd), gamma, beta [C] of f32.
 // Launch      grid (tiles, slabs, N), block columns lanes rounded up to 32, at most 256; no shared memory.
 // Traffic     reads x and residual once, writes y; 16 bytes at a time where V is 16 bytes. Overwrites.
 // Order       no reduction.

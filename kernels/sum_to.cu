@@ -9,6 +9,7 @@
 // Order       each thread in the order of the rows, then threads by halving; splits likewise: repeats to the bit.
 // Traffic     reads x once, writes y once; with splits writes and reads 4 bytes for each of them and of the results.
 // Overwrites  y. The counters in `arrived` start at 0 and come back to it.
+#include "common/jobs.cuh"
 #include "common/last_block.cuh"
 #include "common/reduce.cuh"
 #include "common/types.cuh"
@@ -189,3 +190,27 @@ extern "C" __global__ void __launch_bounds__(256) sum_rows(const SumToParams p) 
 // Launch      grid (ceil(outputs / (256 / lanes)), splits), block 256, 128 bytes of static shared memory.
 // Registers <= 40
 extern "C" __global__ void __launch_bounds__(256) sum_rows_any(const SumToParams p) { rows<1>(p); }
+
+// y[c] = sum of x[r, c] over few rows, in their order, for any number of arrays.
+//
+// Shapes      x [rows, columns] of T, y [columns].
+// Launch      ceil(columns / 256) blocks for each array, block 256.
+// Registers <= 40
+struct SumFewRowsParams {
+    const void *x;
+    float *y;
+    int rows;
+    int columns;
+};
+
+extern "C" __global__ void __launch_bounds__(256) sum_few_rows(const JobsParams jobs) {
+    unsigned block;
+    const SumFewRowsParams &p = job_of_block<SumFewRowsParams>(jobs, block);
+    const int column = block * 256 + threadIdx.x;
+    if (column >= p.columns) return;
+    const T *x = static_cast<const T *>(p.x) + column;
+    float sum = 0.0f;
+#pragma unroll 8
+    for (int row = 0; row < p.rows; ++row) sum += to_float(x[(long long)row * p.columns]);
+    p.y[column] = sum;
+}

@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cuda_emulator::toolkit;
 use medfusion::device::cuda::{CudaDevice, CudaOptions, PlannedLaunch, Precision};
-use medfusion::graph::{Graph, Plan, PlanOptions, fuse};
+use medfusion::graph::{Graph, Plan, PlanOptions, fuse, lower};
 use medfusion::model::config::ModelConfig;
+use medfusion::tensor::DType;
 use rayon::prelude::*;
 
 /// Architectures beside the target's.
@@ -189,7 +190,7 @@ fn counted(launches: &[PlannedLaunch]) -> BTreeMap<&'static str, usize> {
 }
 
 #[test]
-fn a_sampling_step_takes_at_most_a_hundred_launches() {
+fn a_sampling_step_takes_at_most_ninety_launches() {
     let Ok(gpu) = CudaDevice::emulated(CudaOptions {
         precision: Precision::F16,
         ..CudaOptions::default()
@@ -216,11 +217,36 @@ fn a_sampling_step_takes_at_most_a_hundred_launches() {
         counted(&training)
     );
     assert!(
-        step.len() <= 100,
+        step.len() <= 90,
         "{} launches: {:?}",
         step.len(),
         counted(&step)
     );
+}
+
+/// The decoder's concatenations feed convolutions alone, which read both halves where they are; in training the filters'
+/// gradients read them too.
+#[test]
+fn a_sampling_step_concatenates_nothing() {
+    let Ok(gpu) = CudaDevice::emulated(CudaOptions {
+        precision: Precision::F16,
+        ..CudaOptions::default()
+    }) else {
+        // The first test says what is missing.
+        return;
+    };
+    let config = ModelConfig::published(2);
+    for (graph, joined) in [
+        (paper_plans::sampling(&config, 1, false), 18),
+        (paper_plans::sampling(&config, 8, true), 18),
+        (paper_plans::train_unet(&config, 1, true).graph, 0),
+    ] {
+        let launches = launches(&gpu, &graph);
+        let reads_two = |l: &&PlannedLaunch| l.program().contains("JOINED=1");
+        assert_eq!(launches.iter().filter(reads_two).count(), joined);
+        let copies = counted(&launches).get("copy_16").copied().unwrap_or(0);
+        assert_eq!(copies == 0, joined > 0, "{copies} copies");
+    }
 }
 
 /// GroupNorm's statistics of the autoencoder's maps, which are too large for blocks that hold whole groups, come from the
@@ -253,5 +279,39 @@ fn the_autoencoders_convolutions_leave_the_statistics_of_their_results() {
             assert_eq!(count("group_norm_stats"), passes, "batch {batch}");
             assert_eq!(count("group_norm_stats_merge"), 8, "batch {batch}");
         }
+    }
+}
+
+/// What convolutions take over costs next to no memory, beside the plans that leave it to steps of their own. Until they
+/// are merged 16 bytes of moments stay of 128 pixels of a group's 8 channels, or more: 1/128 of a map, and where memory is
+/// short there are two maps. The slabs of a pass of its own are larger, their moments fewer.
+#[test]
+fn absorbing_takes_next_to_no_memory() {
+    let Ok(gpu) = CudaDevice::emulated(CudaOptions {
+        precision: Precision::F16,
+        ..CudaOptions::default()
+    }) else {
+        // The first test says what is missing.
+        return;
+    };
+    let config = ModelConfig::published(2);
+    for (name, graph) in [
+        ("sampling step", paper_plans::sampling(&config, 1, false)),
+        ("guided steps", paper_plans::sampling(&config, 8, true)),
+        ("decoding", paper_plans::decode(&config, 8)),
+        ("encoding", paper_plans::encode(&config, 1)),
+        ("training step", paper_plans::train_vae(2).graph),
+    ] {
+        let (fused, _) = fuse(&graph);
+        let arena = |graph: &Graph| {
+            let plan = Plan::new(graph, &gpu, PlanOptions::default());
+            gpu.memory(&plan).arena_bytes
+        };
+        let (absorbed, plain) = (arena(&gpu.lower(&fused)), arena(&lower(&fused, DType::F16)));
+        println!("{name}: {absorbed} bytes of activations, {plain} without");
+        assert!(
+            absorbed <= plain + plain / 256,
+            "{name}: {absorbed} bytes, {plain} without"
+        );
     }
 }

@@ -43,8 +43,9 @@ pub trait Operator: fmt::Debug {
         total as u64
     }
 
-    /// Adds the backward ops; one gradient per input, of the input's type. `None` for the whole
-    /// if the op has no gradient.
+    /// Adds the backward ops; one gradient per input, of the input's type or still to be summed to it over axes that
+    /// the input is repeated along. The sums over leaves' gradients come last, so that devices can do them together;
+    /// until then they take memory. `None` for the whole if the op has no gradient.
     ///
     /// # Errors
     /// If a backward op refuses its inputs.
@@ -64,6 +65,11 @@ pub trait Operator: fmt::Debug {
     /// Which operands devices may store in reduced precision.
     fn storage(&self) -> Storage {
         Storage::Full
+    }
+
+    /// Whether devices can store `f32` results in reduced precision where whoever reads them takes them so.
+    fn rounds(&self) -> bool {
+        false
     }
 
     /// True if result 0 is operand 0's memory under another shape; such ops never run.

@@ -87,6 +87,12 @@ pub(crate) trait CudaOperator {
     /// If no kernel takes these types.
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError>;
 
+    /// Whether [`CudaOperator::launch`] adds nothing but a job, which a launch can do with those of other steps.
+    fn is_job(&self, inputs: &[TensorType]) -> bool {
+        let _ = inputs;
+        false
+    }
+
     /// Inputs that steps of this op must have in common to be launched together by
     /// [`CudaOperator::launch_together`]; `None` for an op that is launched step by step. Only ops that have no
     /// results, workspace or packed operand say so: updates.
@@ -198,11 +204,12 @@ impl CudaCall<'_> {
         self.packed
     }
 
-    /// Collects the launches of another op, on other operands, as part of this step.
+    /// Collects the launches of another op, on other operands and scratch memory, as part of this step.
     pub fn within<R>(
         &mut self,
         inputs: &[CudaOperand],
         outputs: &[CudaOperand],
+        workspace: DevicePtr,
         launch: impl FnOnce(&mut CudaCall<'_>) -> R,
     ) -> R {
         launch(&mut CudaCall {
@@ -210,7 +217,7 @@ impl CudaCall<'_> {
             taken_over: None,
             inputs,
             outputs,
-            workspace: self.workspace,
+            workspace,
             packed: self.packed,
             target: self.target,
             constants: self.constants,
@@ -241,7 +248,7 @@ impl CudaCall<'_> {
     }
 
     /// Adds a job to one launch of `kernel` for all jobs of its kind: `blocks` blocks of `threads` threads with
-    /// `shared_bytes` of dynamic shared memory. Only [`CudaOperator::pack`] has jobs.
+    /// `shared_bytes` of dynamic shared memory.
     pub fn job(
         &mut self,
         kernel: Kernel,

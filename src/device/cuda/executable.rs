@@ -7,7 +7,7 @@ use cudarc::driver::sys::{CUfunction, CUstream};
 use super::call::{ConstantPool, CudaCall, CudaOperand};
 use super::context::{CapturedGraph, Memory};
 use super::grouping::groups;
-use super::jobs;
+use super::jobs::{self, Job};
 use super::kernel::{DevicePtr, Launch};
 use super::staging::Staging;
 use super::{CudaDevice, CudaError, WORKSPACE_ALIGNMENT};
@@ -181,17 +181,23 @@ impl Lowering<'_> {
         let takers = takers(self.plan);
         let mut taken_over = vec![None; self.plan.steps.len()];
         for group in groups(self.plan, self.device.options.group) {
-            match group[..] {
-                [index] => {
+            let owner = group[0];
+            let alike = self.plan.steps[owner].op.cuda().common_inputs().is_some();
+            if group.len() > 1 && alike {
+                self.together(&group)?;
+            } else {
+                let mut jobs = Vec::new();
+                for index in group {
                     let step = &self.plan.steps[index];
                     match takers[index] {
                         Some(taker) => taken_over[taker] = Some(&step.op),
-                        None => self.step(index, step, taken_over[index])?,
+                        None => self.step(index, step, taken_over[index], &mut jobs)?,
                     }
                 }
-                _ => self.together(&group)?,
+                let launches = jobs::launches(jobs, &mut self.constants);
+                self.each.extend(launches);
             }
-            self.owners.resize(self.each.len(), Some(group[0]));
+            self.owners.resize(self.each.len(), Some(owner));
         }
         Ok(())
     }
@@ -271,11 +277,13 @@ impl Lowering<'_> {
         first.op.cuda().launch_together(&mut call, &inputs)
     }
 
+    /// Adds the launches and jobs of a step.
     fn step(
         &mut self,
         index: usize,
         step: &Step,
         taken_over: Option<&Op>,
+        jobs: &mut Vec<Job>,
     ) -> Result<(), DeviceError> {
         let (plan, target) = (self.plan, &self.device.target);
         let inputs = self.addresses.operands(plan, &step.inputs);
@@ -286,7 +294,6 @@ impl Lowering<'_> {
             false => self.addresses.arena.at(step.workspace.start),
         };
         let packed = self.packed(index);
-        let mut jobs = Vec::new();
         let mut call = CudaCall {
             name: step.op.operator().name(),
             taken_over,
@@ -297,7 +304,7 @@ impl Lowering<'_> {
             target,
             constants: &mut self.constants,
             launches: &mut self.each,
-            jobs: &mut jobs,
+            jobs,
         };
         let in_workspace = |packed: PackedStep| packed.place == Place::Workspace;
         if self.packing.steps[index].is_some_and(in_workspace) {

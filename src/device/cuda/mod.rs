@@ -236,10 +236,14 @@ impl ConvolutionModel for CudaDevice {
     fn leaves_statistics(&self, conv: &Conv2d, inputs: &[TensorType]) -> bool {
         conv.leaves_statistics(inputs, &self.target)
     }
+
+    fn reads_joined(&self, conv: &Conv2d, inputs: &[TensorType]) -> bool {
+        conv.reads_joined(inputs, &self.target)
+    }
 }
 
 /// Workspaces are aligned to this many bytes.
-const WORKSPACE_ALIGNMENT: usize = 64;
+pub(crate) const WORKSPACE_ALIGNMENT: usize = 64;
 
 impl WorkspaceModel for CudaDevice {
     fn workspace_bytes(

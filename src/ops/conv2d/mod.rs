@@ -21,9 +21,10 @@ pub const MAX_STRIDE: usize = 4;
 /// Inputs: `x` `[N,H,W,I]`, `w` `[O,I,kH,kW]`, then `bias` `[O]` and `residual` of the result's
 /// shape where their flags are set. With `upsample` every pixel of `x` first becomes 2×2 pixels.
 ///
-/// With `stats` the statistics of `y` as it is stored are a second result. Model code asks for them with the op of that
-/// name; a device whose convolutions leave them behind has them moved here, after autodiff, so there is no gradient then:
-/// see [`absorb`](crate::graph::absorb).
+/// With `joined` a last input `[N,H,W,J]` holds the last `J` of the `I` channels of `x`, which has the others. With `stats`
+/// the statistics of `y` as it is stored are a second result. Model code asks for both with ops of their own; a device
+/// whose convolutions do them on the way has them moved here, after autodiff, so there is no gradient then: see
+/// [`absorb`](crate::graph::absorb).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conv2d {
     pub stride: usize,
@@ -32,6 +33,7 @@ pub struct Conv2d {
     pub upsample: bool,
     pub bias: bool,
     pub residual: bool,
+    pub joined: bool,
     pub stats: Option<GroupNormStats>,
 }
 
@@ -114,6 +116,12 @@ impl Conv2d {
     fn residual_input(&self) -> Option<usize> {
         self.residual.then_some(2 + usize::from(self.bias))
     }
+
+    /// Position of the last channels among the inputs, if they are an input of their own.
+    fn joined_input(&self) -> Option<usize> {
+        let before = 2 + usize::from(self.bias) + usize::from(self.residual);
+        self.joined.then_some(before)
+    }
 }
 
 impl Conv2dInputGrad {
@@ -149,6 +157,7 @@ impl Operator for Conv2d {
         for (flag, name) in [
             (self.bias, " +bias"),
             (self.residual, " +residual"),
+            (self.joined, " +joined"),
             (self.stats.is_some(), " +stats"),
         ] {
             if flag {
@@ -160,9 +169,9 @@ impl Operator for Conv2d {
 
     /// Filter and bias stay f32.
     fn storage(&self) -> Storage {
-        let residual = self.residual_input().map_or(0, |index| 1 << index);
+        let bit = |input: Option<usize>| input.map_or(0, |index| 1 << index);
         Storage::Reduced {
-            inputs: 1 | residual,
+            inputs: 1 | bit(self.residual_input()) | bit(self.joined_input()),
             results: 1,
         }
     }
@@ -176,11 +185,17 @@ impl Operator for Conv2d {
             let [oh, ow] = self.windows().output([h, width], [kh, kw])?;
             let y = TensorType::new([n, oh, ow, o], x.dtype);
             let bias = TensorType::new([o], w.dtype);
-            let expected: Vec<&TensorType> = [(self.bias, &bias), (self.residual, &y)]
+            let missing = wi.checked_sub(i)?;
+            let joined = TensorType::new([n, h, width, missing], x.dtype);
+            let expected = [
+                (self.bias, &bias),
+                (self.residual, &y),
+                (self.joined, &joined),
+            ];
+            let expected = expected
                 .into_iter()
-                .filter_map(|(flag, ty)| flag.then_some(ty))
-                .collect();
-            if i != wi || !rest.iter().eq(expected) {
+                .filter_map(|(flag, ty)| flag.then_some(ty));
+            if (missing > 0) != self.joined || !rest.iter().eq(expected) {
                 return None;
             }
             let stats = match self.stats {
@@ -198,6 +213,7 @@ impl Operator for Conv2d {
             for (flag, name) in [
                 (self.bias, ", bias [O]"),
                 (self.residual, ", residual like the result"),
+                (self.joined, ", the other channels of x"),
                 (self.stats.is_some(), ", O divisible by the groups"),
             ] {
                 if flag {
@@ -214,7 +230,7 @@ impl Operator for Conv2d {
     }
 
     fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
-        if self.stats.is_some() {
+        if self.joined || self.stats.is_some() {
             return Ok(None);
         }
         let Conv2d {
@@ -393,6 +409,7 @@ impl Graph {
             upsample: false,
             bias: bias.is_some(),
             residual: false,
+            joined: false,
             stats: None,
         };
         let inputs: Vec<Value> = [x, w].into_iter().chain(bias).collect();

@@ -3,6 +3,7 @@
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, Windows};
 use crate::device::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::ops::Concat;
 use crate::ops::cast::rounded;
 
 /// Calls `visit(y index, x index, w index)` for every product of the sum that defines `y`.
@@ -44,7 +45,12 @@ fn products(
 
 impl ReferenceOperator for Conv2d {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
-        let (x, w) = (inputs[0], inputs[1]);
+        let (mut x, w) = (inputs[0].clone(), inputs[1]);
+        if let Some(joined) = self.joined_input() {
+            let ty = TensorType::f32([x.dim(0), x.dim(1), x.dim(2), w.dim(1)]);
+            let parts = [inputs[0], inputs[joined]];
+            x = Concat { axis: 3 }.reference(&parts, &[ty]).remove(0);
+        }
         let mut y = Array::zeros(outputs[0].shape.clone());
         products(
             self.windows(),

@@ -29,6 +29,7 @@ fn convolution(
         upsample,
         bias,
         residual,
+        joined: false,
         stats: None,
     };
     let x = g.parameter("x", case.x)?;
@@ -110,6 +111,44 @@ fn statistics_are_a_second_result() {
         g.output("y", results[0]);
         g.output("stats", results[1]);
         check_outputs(&g);
+    }
+}
+
+/// On the CPU and on plain kernels, where the channels are put together first.
+#[test]
+fn the_last_channels_may_be_an_input_of_their_own() {
+    for (x, channels, residual) in [
+        ([1, 1, 1], [8, 8], false),
+        ([3, 5, 7], [3, 6], true),
+        ([2, 9, 6], [32, 16], true),
+    ] {
+        let mut g = Graph::new();
+        let [n, h, w] = x;
+        let [first, last] = channels;
+        let inputs = [
+            g.parameter("x", [n, h, w, first]),
+            g.parameter("w", [20, first + last, 3, 3]),
+            g.parameter("bias", [20]),
+            g.parameter("residual", [n, h, w, 20]),
+            g.parameter("rest", [n, h, w, last]),
+        ];
+        let mut inputs = inputs.map(Result::unwrap).to_vec();
+        if !residual {
+            inputs.remove(3);
+        }
+        let op = Conv2d {
+            stride: 1,
+            padding: [1, 1],
+            upsample: false,
+            bias: true,
+            residual,
+            joined: true,
+            stats: None,
+        };
+        let y = g.apply(op, &inputs).unwrap();
+        g.output("y", y);
+        check_outputs(&g);
+        assert!(g.apply(op, &inputs[..inputs.len() - 1]).is_err());
     }
 }
 

@@ -71,6 +71,7 @@ impl Layer {
             dtype: self.dtype,
             bias,
             residual,
+            joined: 0,
             stats: None,
             target: *target,
         }

@@ -35,6 +35,9 @@ pub struct LinearWeightGrad {
     pub ones: usize,
 }
 
+/// Rows of which the gradient is kept in memory for a while without a second thought.
+const FEW_ROWS: usize = 32;
+
 /// Extents `[O, I]` of a matrix.
 fn matrix(ty: &TensorType) -> Option<[usize; 2]> {
     match ty.shape[..] {
@@ -121,7 +124,9 @@ impl Operator for Linear {
         }
         if self.bias && cx.wanted[2] {
             let shape = g.shape(cx.inputs[2]).to_vec();
-            grads[2] = Some(g.sum_to(dy, &shape)?);
+            // Few rows can wait to be added up with those of other layers.
+            let few = g.ty(dy).rows() <= FEW_ROWS;
+            grads[2] = Some(if few { dy } else { g.sum_to(dy, &shape)? });
         }
         if let Some(residual) = self.residual_input() {
             grads[residual] = Some(dy);

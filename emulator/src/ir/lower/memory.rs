@@ -274,7 +274,8 @@ impl Lowering<'_> {
             "st" => self.store(i, m)?,
             "atom" | "red" => self.atomic(i, m)?,
             "cp" => self.copy_async(i, m)?,
-            "prefetch" | "prefetchu" | "discard" | "applypriority" => {
+            "discard" => self.discard(i, m)?,
+            "prefetch" | "prefetchu" | "applypriority" => {
                 space(m);
                 while m.pick(|m| m.starts_with('L').then_some(())).is_some() {}
                 self.push(Op::Hint);
@@ -424,6 +425,25 @@ impl Lowering<'_> {
             Space::Local => Class::StoreLocal,
             _ => Class::StoreGeneric,
         })
+    }
+
+    /// `discard{.global}.L2 [a], 128`
+    fn discard(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+        let asked = space(m).unwrap_or(Space::Generic);
+        let level = m.pick(|m| (m == "L2").then_some(()));
+        let size = match i.operands.get(1) {
+            Some(Operand::Number(Number::Int(size))) => Some(*size),
+            _ => None,
+        };
+        if level.is_none() || i.operands.len() != 2 || size != Some(128) {
+            return self.operand_error("`discard` is `discard{.global}.L2 [address], 128`");
+        }
+        let (address, space) = self.address(&i.operands[0], asked)?;
+        if !matches!(space, Space::Global | Space::Generic) {
+            return self.operand_error("`discard` takes an address in global memory");
+        }
+        self.push(Op::Discard(space, address));
+        Ok(Class::Other)
     }
 
     fn atomic(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {

@@ -2,7 +2,8 @@
 //!
 //! f16 and bf16 whose summed channels are a multiple of 8 (16-byte copies); other counts, such as the 3 of an image, are
 //! left to the plain kernels, as are windows of more than 32 taps and gradients of strides beyond 2. Statistics of groups
-//! of the result's channels are left behind where a block sees one sample and whole groups, or a part of one.
+//! of the result's channels are left behind where a block sees one sample and whole groups, or a part of one. Channels of
+//! two arrays are read where they are if both counts are multiples of 8, for windows of at most 16 taps.
 
 use super::{Algorithm, Problem};
 use crate::device::cuda::params::{
@@ -106,6 +107,8 @@ const GRADIENT_TILES_3X3: [Tile; 2] = [
 /// Ranges of k that splits are made of: the widest tile's step, so that no tile moves a boundary.
 const SPLIT_UNIT: usize = 64;
 const MAX_TAPS: usize = 32;
+/// Of windows over two arrays, whose taps count twice.
+const MAX_JOINED_TAPS: usize = MAX_TAPS / 2;
 /// What a block of the packing kernel has shared memory for.
 const MAX_KERNEL_TAPS: usize = 25;
 /// Bytes per clock that a multiprocessor gets from L2 while all ask for some: about 2.5 TB/s in all.
@@ -395,6 +398,9 @@ impl Gemm {
         if !takes(problem) || !source[2].is_multiple_of(8) || !windows_fit {
             return None;
         }
+        if problem.joined > 0 && !gemm.reads_joined() {
+            return None;
+        }
         let products = |batch: usize| -> Vec<Extents> {
             let product = |[y, x]: [&Axis; 2]| Extents {
                 m: batch * y.pixels * x.pixels,
@@ -428,6 +434,14 @@ impl Gemm {
 
     fn sum_length(&self, [y, x]: [&Axis; 2]) -> usize {
         y.taps.len() * x.taps.len() * self.source[2]
+    }
+
+    /// Whether the windows can be those of two arrays, one after the other.
+    fn reads_joined(&self) -> bool {
+        let taps = self.phases().map(|[y, x]| y.taps.len() * x.taps.len());
+        self.problem.joined.is_multiple_of(8)
+            && self.phases().count() == 1
+            && taps.max() <= Some(MAX_JOINED_TAPS)
     }
 
     /// Whether a tile is of one sample, and of whole groups of channels or a part of one.
@@ -541,6 +555,7 @@ impl Algorithm for Gemm {
             counter_count: self.split_tiles() as i32,
             rows: rows as i32,
             columns: columns as i32,
+            first_columns: (columns - self.problem.joined) as i32,
             kernel_taps: taps as i32,
             kernel_width: g.kernel[1] as i32,
             transposed: i32::from(self.transposed),
@@ -564,6 +579,7 @@ impl Algorithm for Gemm {
             true => call.input(index),
             false => DevicePtr::NULL,
         };
+        let joined = problem.joined > 0;
         let of_axis = |pad: isize| pad as i32;
         let mut pads = [[0; 4]; 2];
         for (phase, [y, x]) in self.phases().enumerate() {
@@ -578,6 +594,8 @@ impl Algorithm for Gemm {
             partial: call.workspace(),
             arrived: call.packed().add(self.filter_bytes()),
             moments: call.workspace(),
+            rest: operand(joined, call.input_count() - 1, call),
+            rest_channels: problem.joined as i32,
             group_channels: match self.stats {
                 Some(stats) => (self.result[2] / stats.groups) as i32,
                 None => 0,
@@ -603,7 +621,8 @@ impl Algorithm for Gemm {
             .tile
             .kernel("conv2d_tensor.cu", "conv2d_tensor", problem.dtype)
             .with("FAST", u8::from(problem.target.fast_accumulate))
-            .with("MOMENTS", u8::from(self.stats.is_some()));
+            .with("MOMENTS", u8::from(self.stats.is_some()))
+            .with("JOINED", u8::from(joined));
         let grid = [self.tiles(), self.splits, self.phases().count()];
         let block = [self.tile.threads(), 1, 1];
         call.launch(kernel, grid, block, self.tile.shared_bytes(), &params);
@@ -805,6 +824,7 @@ pub(super) mod tests {
             dtype: DType::F16,
             bias: true,
             residual: false,
+            joined: 0,
             stats: None,
             target: target(deterministic),
         };
@@ -900,6 +920,7 @@ pub(super) mod tests {
             upsample,
             bias: true,
             residual: true,
+            joined: false,
             stats: None,
         };
         let y = op.windows().output([x[1], x[2]], kernel).unwrap();

@@ -4,10 +4,10 @@ use super::tensor::tests::FORCED;
 use super::tensor::{TILES, Tile};
 use crate::device::Executable;
 use crate::device::cuda::{CudaDevice, CudaOptions, Precision};
-use crate::graph::{Graph, Plan, PlanOptions, Value};
-use crate::ops::testing::{emulated_gpu, hashed};
-use crate::ops::{Conv2d, GroupNormStats};
-use crate::tensor::{Tensor, TensorMap};
+use crate::graph::{Graph, Node, Plan, PlanOptions, Value, lower_all};
+use crate::ops::testing::{emulated_gpu, hashed, relative_error};
+use crate::ops::{Conv2d, GroupNormStats, Op};
+use crate::tensor::{DType, Tensor, TensorMap};
 
 const EPS: f32 = 1e-5;
 
@@ -56,6 +56,7 @@ impl Layer {
             upsample: false,
             bias: true,
             residual: self.residual,
+            joined: false,
             stats: Some(GroupNormStats {
                 groups: self.groups,
                 eps: EPS,
@@ -256,4 +257,194 @@ fn nan_shows_in_the_statistics_of_its_group_alone() {
     assert!(!own_pass);
     assert!(last.iter().all(|v| v.is_nan()), "{last:?}");
     assert!(rest.iter().all(|v| v.is_finite()), "{rest:?}");
+}
+
+/// A convolution of the channels of two arrays.
+#[derive(Clone, Copy, Debug)]
+struct Joined {
+    map: [usize; 3],
+    channels: [usize; 2],
+    outputs: usize,
+    kernel: usize,
+    stride: usize,
+    upsample: bool,
+}
+
+fn joined(map: [usize; 3], channels: [usize; 2], outputs: usize, kernel: usize) -> Joined {
+    Joined {
+        map,
+        channels,
+        outputs,
+        kernel,
+        stride: 1,
+        upsample: false,
+    }
+}
+
+impl Joined {
+    /// The convolution reads the two arrays, or what a concatenation makes of them.
+    fn graph(&self, joined: bool) -> Graph {
+        let mut g = Graph::new();
+        let ([n, h, w], kernel) = (self.map, self.kernel);
+        let [first, last] = self.channels.map(|channels| [n, h, w, channels]);
+        let [a, b] = [("a", first), ("b", last)].map(|(name, shape)| g.parameter(name, shape).unwrap());
+        let shape = [self.outputs, first[3] + last[3], kernel, kernel];
+        let filter = g.parameter("w", shape).unwrap();
+        let op = Conv2d {
+            stride: self.stride,
+            padding: [kernel / 2; 2],
+            upsample: self.upsample,
+            bias: false,
+            residual: false,
+            joined,
+            stats: None,
+        };
+        let y = if joined {
+            g.apply(op, &[a, filter, b])
+        } else {
+            let x = g.concat(&[a, b]).unwrap();
+            g.apply(op, &[x, filter])
+        };
+        g.output("y", y.unwrap());
+        g
+    }
+
+    /// Compares the two ways; `copies` says whether the joined one has to put the channels together first.
+    fn check(&self, device: &CudaDevice, copies: bool) {
+        let run = |joined: bool| -> (Vec<f64>, bool) {
+            let graph = self.graph(joined);
+            let weights = graph.parameters().map(|(name, value)| {
+                let ty = graph.ty(value);
+                let values: Vec<f32> = hashed(name, ty.len()).iter().map(|&v| v as f32).collect();
+                (name.to_owned(), Tensor::from_f32(ty.shape.clone(), &values))
+            });
+            // Without the rewrite that would join the concatenation too.
+            let lowered = match device.options().precision.storage() {
+                DType::F32 => graph.clone(),
+                reduced => lower_all(&graph, reduced),
+            };
+            let options = PlanOptions {
+                reuse: false,
+                in_place: false,
+            };
+            let plan = Plan::new(&lowered, device, options);
+            let launches = device.launches(&plan).unwrap();
+            let copied = launches.iter().any(|l| l.entry().starts_with("copy"));
+            let mut executable = device.load(plan, &weights.collect()).unwrap();
+            executable
+                .run()
+                .unwrap_or_else(|error| panic!("{self:?}: {error}"));
+            let y = executable.output("y").unwrap();
+            (y.into_iter().map(f64::from).collect(), copied)
+        };
+        let (got, copied) = run(true);
+        let (want, _) = run(false);
+        let error = relative_error(&got, &want);
+        let by = FORCED.get();
+        assert_eq!(copied, copies, "{self:?} by {by:?}");
+        // Sums in another order are rounded to the same number or now and then its neighbour; those in f16 are off by two
+        // roundings either way, as in `tensor::tests`.
+        let precision = device.options().precision;
+        let bound = match precision {
+            Precision::BF16 => 2f64.powi(-8),
+            Precision::F16Fast => 2f64.powi(-9),
+            Precision::F16 | Precision::F32 => 2f64.powi(-11),
+        };
+        assert!(error <= bound, "{self:?} in {precision} by {by:?}: {error:e}");
+    }
+}
+
+#[test]
+fn channels_of_two_arrays_are_read_where_they_are() {
+    let Some(device) = device(Precision::F16, false) else {
+        return;
+    };
+    let strided = Joined {
+        stride: 2,
+        ..joined([2, 9, 7], [24, 8], 40, 3)
+    };
+    for case in [
+        joined([1, 1, 1], [8, 8], 8, 1),
+        joined([3, 5, 7], [8, 120], 24, 3),
+        joined([1, 6, 9], [136, 16], 72, 3),
+        joined([1, 9, 8], [64, 64], 136, 1),
+        joined([3, 4, 4], [40, 8], 16, 1),
+        strided,
+    ] {
+        for tile in TILES {
+            // Splits begin in either array and between them.
+            for splits in [1, 3] {
+                FORCED.set(Some((tile, splits)));
+                case.check(&device, false);
+            }
+        }
+    }
+    FORCED.set(None);
+    for precision in [Precision::BF16, Precision::F16Fast] {
+        let device = device.with(CudaOptions {
+            precision,
+            ..device.options()
+        });
+        joined([1, 7, 9], [72, 24], 40, 3).check(&device, false);
+    }
+}
+
+/// Counts that no 16-byte copy divides, windows of too many taps or in phases, and plain kernels.
+#[test]
+fn other_arrays_are_joined_within_the_step() {
+    let Some(gpu) = device(Precision::F16, false) else {
+        return;
+    };
+    let upsample = Joined {
+        upsample: true,
+        ..joined([1, 5, 6], [8, 16], 24, 3)
+    };
+    for case in [
+        joined([2, 5, 3], [12, 20], 16, 3),
+        joined([1, 7, 6], [8, 8], 8, 5),
+        upsample,
+    ] {
+        case.check(&gpu, true);
+    }
+    let gpu = gpu.with(CudaOptions::default());
+    joined([3, 5, 7], [8, 16], 24, 3).check(&gpu, true);
+}
+
+#[test]
+fn a_joined_convolution_leaves_statistics_too() {
+    let Some(device) = device(Precision::F16, false) else {
+        return;
+    };
+    let case = joined([2, 16, 16], [16, 24], 64, 3);
+    let stats = GroupNormStats {
+        groups: 8,
+        eps: EPS,
+    };
+    let both = |join: bool| -> Vec<f64> {
+        let mut g = case.graph(join);
+        let y = g.outputs()[0].1;
+        let Some(Node {
+            op: Op::Conv2d(op),
+            inputs,
+            ..
+        }) = g.producer(y).cloned()
+        else {
+            unreachable!("a convolution");
+        };
+        let stats = Some(stats);
+        let results = g.node(Conv2d { stats, ..op }, &inputs).unwrap();
+        g.output("stats", results[1]);
+        let weights = g.parameters().map(|(name, value)| {
+            let ty = g.ty(value);
+            let values: Vec<f32> = hashed(name, ty.len()).iter().map(|&v| v as f32).collect();
+            (name.to_owned(), Tensor::from_f32(ty.shape.clone(), &values))
+        });
+        let plan = Plan::new(&lower_all(&g, DType::F16), &device, PlanOptions::default());
+        let mut executable = device.load(plan, &weights.collect()).unwrap();
+        executable.run().unwrap();
+        let stats = executable.output("stats").unwrap();
+        stats.into_iter().map(f64::from).collect()
+    };
+    let error = relative_error(&both(true), &both(false));
+    assert!(error <= 1e-4, "{error:e}");
 }
