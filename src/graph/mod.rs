@@ -3,7 +3,8 @@
 //! Model code calls the builder methods that every op adds to [`Graph`] (`graph.conv2d(…)`,
 //! `graph.group_norm(…)`); [`Graph::gradients`] appends the backward ops for a scalar loss,
 //! [`fuse`] rewrites chains into fused ops and [`Plan::new`] orders the rest and lays it out in
-//! one arena. Nothing here knows a device.
+//! one arena. Nothing here knows a device; one with types and kernels of its own has the graph
+//! rewritten by [`lower`] and [`absorb()`] in between.
 
 mod absorb;
 mod autodiff;

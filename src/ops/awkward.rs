@@ -142,7 +142,7 @@ fn products() {
         }
         // Tokens of two heads.
         if channels.is_multiple_of(2) && channels <= 256 {
-            let tokens = sweep.graph.reshape(x, &[sweep.shape[0], h * w, channels])?;
+            let tokens = sweep.graph.reshape(x, [sweep.shape[0], h * w, channels])?;
             let y = sweep.graph.attention(tokens, tokens, tokens, 2, 0.5)?;
             sweep.add("attention", y, &[x])?;
         }

@@ -123,6 +123,7 @@ ops! {
     feature_distance::{FeatureDistance, FeatureDistanceGrad},
     forward_process::{AddNoise, VarianceLoss, VarianceLossGrad},
     gaussian::{GaussianKl, GaussianKlGrad, Reparameterize, ReparameterizeGrad},
+    geglu::{Geglu, GegluGrad},
     global_norm::{GlobalNorm},
     group_norm::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats},
     layer_norm::{LayerNorm, LayerNormInputGrad, LayerNormParamGrad},

@@ -122,7 +122,7 @@ fn by_channels(channels: usize) -> Result<Vec<Graph>, GraphError> {
     })?;
     add(&|small, x| {
         let logits = small.g.sum_to(x, &[1, 1, 1, channels])?;
-        let logits = small.g.reshape(logits, &[1, channels])?;
+        let logits = small.g.reshape(logits, [1, channels])?;
         let labels = small.indices(1);
         small.g.cross_entropy(logits, labels)
     })?;

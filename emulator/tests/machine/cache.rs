@@ -286,19 +286,124 @@ fn discarding_is_a_write_to_the_race_checker() {
 }
 
 #[test]
-fn other_discards_are_refused() {
-    for (body, what) in [
-        ("discard.global.L1 [%d], 128;", "L1"),
-        ("discard.global.L2 [%d], 64;", "64"),
-        ("discard.shared.L2 [%d], 128;", "shared"),
-        ("discard.global.L2 [%d];", "operand"),
-    ] {
-        let text = format!(
-            ".version 8.0\n.target sm_86\n.address_size 64\n.visible .entry k(.param .u64 data) {{ .reg .u64 %d; ld.param.u64 %d, [data]; {body} ret; }}"
-        );
-        let error = cuda_emulator::Module::compile(&text, "test")
-            .map(|_| ())
-            .unwrap_err();
-        assert!(error.to_string().contains("discard"), "{what}: {error}");
+fn a_generic_discard_finds_global_memory_only() {
+    let generic = |setup: &str| {
+        Lab::ptx(&format!(
+            "
+.visible .entry k(.param .u64 data, .param .u32 again) {{
+    .shared .align 128 .b8 tile[128];
+    .reg .u64 %d, %a; .reg .u32 %n; .reg .pred %q;
+    ld.param.u64 %d, [data]; ld.param.u32 %n, [again];
+    st.global.u32 [%d], 1; st.global.u32 [%d+32], 1; st.global.u32 [%d+128], 1;
+    {setup}
+    discard.L2 [%a], 128;
+    setp.ne.u32 %q, %n, 0;
+    @%q st.global.u32 [%d], 2;
+    ret;
+}}"
+        ))
+    };
+    // Of three sectors written, two in the first line, the last stays; what is written anew after the discard goes back.
+    for (again, left) in [(0, 32), (1, 64)] {
+        let lab = generic("mov.u64 %a, %d;");
+        let data = lab.room::<u32>(64);
+        let c = total(&lab, "k", 1, &[Ptr(data), I32(again)]);
+        assert_eq!((c.dram_read_bytes, c.dram_write_bytes), (0, left));
+        if again == 1 {
+            assert_eq!(lab.get::<u32>(data, 1), [2]);
+        }
     }
+    let lab = generic("cvta.shared.u64 %a, tile;");
+    let data = lab.room::<u32>(64);
+    let fault = lab.fault("k", 1, 1, &[Ptr(data), I32(0)]);
+    assert_eq!(fault.kind, FaultKind::OutOfBounds, "{fault}");
+}
+
+#[test]
+fn every_launch_begins_with_an_empty_cache() {
+    let lab = Lab::ptx(WALK);
+    let (out, data) = (lab.room::<u32>(1024), lab.put(&vec![1u32; MIB / 4]));
+    let args = [Ptr(out), Ptr(data), I32((MIB / 4) as i32), I32(1)];
+    for _ in 0..2 {
+        let c = total(&lab, "walk", 1024, &args);
+        assert_eq!((c.dram_read_bytes, c.dram_write_bytes), (MIB as u64, 4096));
+    }
+}
+
+/// Whether a kernel of one statement on `%d`, a pointer to global memory, loads; if not, the message.
+fn loads(statement: &str) -> Result<(), String> {
+    let text = format!(
+        ".version 8.0\n.target sm_86\n.address_size 64\n.visible .entry k(.param .u64 data) {{ .reg .u64 %d; ld.param.u64 %d, [data]; {statement} ret; }}"
+    );
+    match cuda_emulator::Module::compile(&text, "test") {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[test]
+fn cache_hints_have_the_forms_that_ptxas_takes() {
+    for statement in [
+        "prefetch.L1 [%d];",
+        "prefetch.global.L2 [%d+4];",
+        "prefetch.local.L1 [%d];",
+        "prefetch.L2::evict_last [%d];",
+        "prefetch.global.L2::evict_normal [%d];",
+        "prefetchu.L1 [%d];",
+        "applypriority.L2::evict_normal [%d], 128;",
+        "applypriority.global.L2::evict_normal [%d], 128;",
+        "discard.L2 [%d], 128;",
+        "discard.global.L2 [%d+128], 128;",
+    ] {
+        assert_eq!(loads(statement), Ok(()), "{statement}");
+    }
+    for statement in [
+        "prefetch.global [%d];",
+        "prefetch.global.L3 [%d];",
+        "prefetch.global.L1.L2 [%d];",
+        "prefetch.global.L2 [%d], 128;",
+        "prefetch.global.L2::evict_first [%d];",
+        "prefetch.local.L2::evict_last [%d];",
+        "prefetch.shared.L1 [%d];",
+        "prefetch.global.L1 [%nowhere];",
+        "prefetchu.L2 [%d];",
+        "prefetchu.L2::evict_last [%d];",
+        "prefetchu.global.L1 [%d];",
+        "applypriority.global.L2 [%d], 128;",
+        "applypriority.global.L2::evict_last [%d], 128;",
+        "applypriority.global.L2::evict_normal [%d], 64;",
+        "applypriority.global.L2::evict_normal [%d];",
+        "applypriority.local.L2::evict_normal [%d], 128;",
+        "discard.global.L1 [%d], 128;",
+        "discard.global.L2 [%d], 64;",
+        "discard.global.L2 [%d];",
+        "discard.global.L2.L2 [%d], 128;",
+        "discard.shared.L2 [%d], 128;",
+    ] {
+        let error = loads(statement).expect_err(statement);
+        let named = statement.split('.').next().unwrap_or_default();
+        assert!(
+            error.contains(named) || error.contains("nowhere"),
+            "{statement}: {error}"
+        );
+    }
+}
+
+#[test]
+fn hints_touch_nothing() {
+    // Neither an address that is no one's nor what nobody wrote is a fault, and nothing is read.
+    let lab = Lab::ptx(
+        "
+.visible .entry k(.param .u64 data) {
+    .reg .u64 %d, %z; ld.param.u64 %d, [data]; mov.u64 %z, 64;
+    prefetch.global.L2 [%z]; prefetch.L1 [%z]; prefetchu.L1 [%d];
+    prefetch.global.L2::evict_last [%d]; applypriority.global.L2::evict_normal [%d], 128;
+    ret;
+}",
+    );
+    let data = lab.room::<u32>(32);
+    let c = total(&lab, "k", 32, &[Ptr(data)]);
+    assert_eq!((c.global_load_requests, c.dram_read_bytes), (0, 0));
+    assert_eq!(c.dram_write_bytes, 0);
+    assert_eq!(lab.memory.first_uninit(data, 128), Some(data));
 }
