@@ -45,8 +45,8 @@
 //             FAST, per two steps: 64 HMMA.16816.F16 of 16 clocks, and 64 HADD2.F32 + 64 FADD for the promotion.
 #include "common/types.cuh"
 #include "common/group_moments.cuh"
-#include "common/last_block.cuh"
 #include "common/mma.cuh"
+#include "common/split_sums.cuh"
 #include "common/tile.cuh"
 
 struct Conv2dTensorParams {
@@ -334,54 +334,6 @@ static __device__ __forceinline__ void multiply(Sums &sums, Windows &windows, Fi
     }
 }
 
-// Stores this split's sums, and for the block that comes last at its tile replaces them by the sums over all splits.
-// False for the others.
-static __device__ __forceinline__ bool combine(Sums &sums, const Conv2dTensorParams &p, unsigned char *shared) {
-    const int tile = blockIdx.z * gridDim.x + Place(p.out_channels).tile;
-    const int splits = gridDim.y;
-    constexpr int VECTORS = TILE_M * TILE_N / 4;
-    float4 *partial = reinterpret_cast<float4 *>(p.partial) + (size_t)tile * splits * VECTORS + threadIdx.x;
-    float4 *own = partial + (size_t)blockIdx.y * VECTORS;
-#pragma unroll
-    for (int i = 0; i < FRAGMENTS_M; ++i) {
-#pragma unroll
-        for (int j = 0; j < FRAGMENTS_N; ++j) {
-            const float(&s)[4] = sums[i][j];
-            own[(i * FRAGMENTS_N + j) * THREADS] = make_float4(s[0], s[1], s[2], s[3]);
-        }
-    }
-    __syncthreads();
-    int *last = reinterpret_cast<int *>(shared);
-    if (threadIdx.x == 0) {
-        // The barrier and this fence publish the block's sums; the fence behind the counter fetches the others'.
-        __threadfence();
-        // From the last value it goes back to 0, ready for the next launch.
-        *last = atomicInc(p.arrived + tile, splits - 1) == splits - 1;
-        __threadfence();
-    }
-    __syncthreads();
-    if (!*last) return false;
-    // Nobody reads `last` any more when results are staged over it.
-    __syncthreads();
-    for (int split = 0; split < splits; ++split, partial += VECTORS) {
-#pragma unroll
-        for (int i = 0; i < FRAGMENTS_M; ++i) {
-#pragma unroll
-            for (int j = 0; j < FRAGMENTS_N; ++j) {
-                const float4 v = __ldcg(partial + (i * FRAGMENTS_N + j) * THREADS);
-                float(&s)[4] = sums[i][j];
-                s[0] = split ? s[0] + v.x : v.x;
-                s[1] = split ? s[1] + v.y : v.y;
-                s[2] = split ? s[2] + v.z : v.z;
-                s[3] = split ? s[3] + v.w : v.w;
-            }
-        }
-    }
-    discard(static_cast<const char *>(static_cast<const void *>(p.partial)) + (size_t)tile * splits * VECTORS * 16,
-            (size_t)splits * VECTORS * 16);
-    return true;
-}
-
 #if MOMENTS
 // What a thread stores, all of one group, about the first of it.
 struct Stored {
@@ -435,25 +387,20 @@ static __device__ __forceinline__ void store(const Sums &sums, const Conv2dTenso
     const int phase = blockIdx.z;
     const int columns = of_phase(p.columns, phase), rows = of_phase(p.rows, phase);
     const int pixels = p.batch * rows * columns;
-    const int channel = place.channel + warp_n * WARP_N + lane % LANES_PER_ROW * 8;
+    const int first_channel = place.channel + warp_n * WARP_N;
+    const int channel = first_channel + lane % LANES_PER_ROW * 8;
     const int count = p.out_channels - channel < 8 ? p.out_channels - channel : 8;
     const bool vectors = p.out_channels % 8 == 0;
     // Odd rows have the halves of each eight columns exchanged, so that neighbouring rows of eight lanes' loads lie in
     // different banks.
     const int put = (lane >> 2) * STAGING_PITCH + ((lane & 3) * 2 ^ (lane >> 2 & 1) * 4);
     const int exchanged = lane / LANES_PER_ROW & 1;
-    float bias[8] = {};
-    if (p.bias && vectors && count > 0) {
-        float low[4], high[4];
-        load_floats<4>(p.bias + channel, low);
-        load_floats<4>(p.bias + channel + 4, high);
+    // A number per lane, so that the warp asks for whole sectors.
+    const bool biased = p.bias && lane < WARP_N && first_channel + lane < p.out_channels;
+    const float of_lane = biased ? p.bias[first_channel + lane] : 0.0f;
+    float bias[8];
 #pragma unroll
-        for (int e = 0; e < 8; ++e) bias[e] = e < 4 ? low[e] : high[e - 4];
-    } else if (p.bias) {
-#pragma unroll
-        for (int e = 0; e < 8; ++e)
-            if (e < count) bias[e] = p.bias[channel + e];
-    }
+    for (int e = 0; e < 8; ++e) bias[e] = __shfl_sync(0xffffffffu, of_lane, lane % LANES_PER_ROW * 8 + e);
 #if MOMENTS
     Stored stored = {};
 #endif
@@ -540,6 +487,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor(
     // The stages are free for other uses.
     cp_async_wait<0>();
     __syncthreads();
-    if (gridDim.y > 1 && !combine(sums, p, shared)) return;
+    if (gridDim.y > 1) {
+        const int tile = blockIdx.z * gridDim.x + Place(p.out_channels).tile;
+        if (!combine<THREADS>(sums, p.partial, p.arrived, tile, shared)) return;
+    }
     store(sums, p, shared);
 }

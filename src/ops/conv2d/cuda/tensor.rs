@@ -7,7 +7,7 @@
 
 use super::{Algorithm, Problem};
 use crate::device::cuda::params::{
-    Conv2dTensorPackParams, Conv2dTensorParams, Conv2dTensorWgradParams, Conv2dTensorWgradSumParams,
+    Conv2dTensorPackParams, Conv2dTensorParams, Conv2dTensorWgradParams,
 };
 use crate::device::cuda::{CudaCall, DevicePtr, Kernel, Target, element};
 use crate::graph::TensorType;
@@ -677,9 +677,10 @@ impl WeightGrad {
         })
     }
 
-    fn filter_length(&self) -> usize {
+    fn tiles(&self) -> usize {
         let g = &self.problem.geometry;
-        g.out_channels * g.kernel[0] * g.kernel[1] * g.in_channels
+        let columns = g.kernel[0] * g.kernel[1] * g.in_channels.next_multiple_of(16);
+        g.out_channels.div_ceil(self.tile.m) * columns.div_ceil(self.tile.n)
     }
 }
 
@@ -687,7 +688,7 @@ impl Algorithm for WeightGrad {
     fn workspace_bytes(&self) -> usize {
         match self.splits {
             1 => 0,
-            splits => splits * self.filter_length() * 4,
+            splits => self.tiles() * splits * self.tile.m * self.tile.n * 4 + LINE_BYTES,
         }
     }
 
@@ -702,13 +703,17 @@ impl Algorithm for WeightGrad {
     fn launch(&self, call: &mut CudaCall<'_>) {
         let g = &self.problem.geometry;
         let taps = g.kernel[0] * g.kernel[1];
+        let tiles = self.tiles();
+        let (partial, arrived) = match self.splits {
+            1 => (DevicePtr::NULL, DevicePtr::NULL),
+            _ => (call.workspace().aligned(LINE_BYTES), call.counters(tiles)),
+        };
         let params = Conv2dTensorWgradParams {
             x: call.input(0),
             dy: call.input(1),
-            sums: match self.splits {
-                1 => call.output(0),
-                _ => call.workspace(),
-            },
+            dw: call.output(0),
+            partial,
+            arrived,
             batch: g.batch as i32,
             height: g.height as i32,
             width: g.width as i32,
@@ -722,36 +727,22 @@ impl Algorithm for WeightGrad {
             pad_left: g.padding[1] as i32,
             upsample: i32::from(g.upsample),
         };
-        let kernel = |entry| {
-            self.tile
-                .kernel("conv2d_tensor_wgrad.cu", entry, self.problem.dtype)
-                .with("TAPS", taps)
-        };
-        let columns = taps * g.in_channels.next_multiple_of(16);
-        let tiles = g.out_channels.div_ceil(self.tile.m) * columns.div_ceil(self.tile.n);
+        let kernel = self
+            .tile
+            .kernel(
+                "conv2d_tensor_wgrad.cu",
+                "conv2d_tensor_wgrad",
+                self.problem.dtype,
+            )
+            .with("TAPS", taps);
+        let block = [self.tile.threads(), 1, 1];
         call.launch(
-            kernel("conv2d_tensor_wgrad"),
+            kernel,
             [tiles, self.splits, 1],
-            [self.tile.threads(), 1, 1],
+            block,
             self.tile.shared_bytes(),
             &params,
         );
-        if self.splits > 1 {
-            let params = Conv2dTensorWgradSumParams {
-                sums: call.workspace(),
-                dw: call.output(0),
-                count: self.filter_length() as u64,
-                splits: self.splits as i32,
-            };
-            let grid = [self.filter_length().div_ceil(1024), 1, 1];
-            call.launch(
-                kernel("conv2d_tensor_wgrad_sum"),
-                grid,
-                [256, 1, 1],
-                0,
-                &params,
-            );
-        }
     }
 }
 
