@@ -10,68 +10,13 @@
 //! machine distorts least), the packed filter and the first time to pack it (page
 //! faults included). For the weight gradient "packed" is the gradient itself.
 
+mod layers;
+
 use std::time::Instant;
 
+use layers::{DECODER, ENCODER, Layer, UNET};
 use medfusion::device::cpu::gemm::Isa;
 use medfusion::ops::conv2d::cpu::{ConvGeometry, Forward, InputGrad, Strategy, WeightGrad};
-
-/// name, in, out, map, kernel, stride, upsample, occurrences
-type Layer = (&'static str, usize, usize, usize, usize, usize, bool, usize);
-
-const UNET: &[Layer] = &[
-    ("in_conv", 8, 256, 32, 3, 1, false, 1),
-    ("256-256@32", 256, 256, 32, 3, 1, false, 7),
-    ("512-256@32", 512, 256, 32, 3, 1, false, 3),
-    ("res 512-256@32", 512, 256, 32, 1, 1, false, 3),
-    ("down 256@32", 256, 256, 32, 3, 2, false, 1),
-    ("256-512@16", 256, 512, 16, 3, 1, false, 1),
-    ("res 256-512@16", 256, 512, 16, 1, 1, false, 1),
-    ("512-512@16", 512, 512, 16, 3, 1, false, 5),
-    ("1024-512@16", 1024, 512, 16, 3, 1, false, 2),
-    ("res 1024-512@16", 1024, 512, 16, 1, 1, false, 2),
-    ("768-256@16", 768, 256, 16, 3, 1, false, 1),
-    ("res 768-256@16", 768, 256, 16, 1, 1, false, 1),
-    ("256-256@16", 256, 256, 16, 3, 1, false, 1),
-    ("up 256@16", 256, 256, 16, 3, 1, true, 1),
-    ("down 512@16", 512, 512, 16, 3, 2, false, 1),
-    ("512-1024@8", 512, 1024, 8, 3, 1, false, 1),
-    ("res 512-1024@8", 512, 1024, 8, 1, 1, false, 1),
-    ("1024-1024@8", 1024, 1024, 8, 3, 1, false, 9),
-    ("2048-1024@8", 2048, 1024, 8, 3, 1, false, 2),
-    ("res 2048-1024@8", 2048, 1024, 8, 1, 1, false, 2),
-    ("1536-512@8", 1536, 512, 8, 3, 1, false, 1),
-    ("res 1536-512@8", 1536, 512, 8, 1, 1, false, 1),
-    ("512-512@8", 512, 512, 8, 3, 1, false, 1),
-    ("up 512@8", 512, 512, 8, 3, 1, true, 1),
-    ("outc", 256, 8, 32, 1, 1, false, 1),
-];
-
-const DECODER: &[Layer] = &[
-    ("inc_dec", 8, 512, 32, 3, 1, false, 1),
-    ("res inc_dec", 8, 512, 32, 1, 1, false, 1),
-    ("512-512@32", 512, 512, 32, 3, 1, false, 1),
-    ("up 512-256@32", 512, 256, 32, 3, 1, true, 1),
-    ("256-256@64", 256, 256, 64, 3, 1, false, 2),
-    ("up 256-128@64", 256, 128, 64, 3, 1, true, 1),
-    ("128-128@128", 128, 128, 128, 3, 1, false, 2),
-    ("up 128-64@128", 128, 64, 128, 3, 1, true, 1),
-    ("64-64@256", 64, 64, 256, 3, 1, false, 2),
-    ("outc", 64, 3, 256, 1, 1, false, 1),
-];
-
-const ENCODER: &[Layer] = &[
-    ("inc", 3, 64, 256, 3, 1, false, 1),
-    ("res inc", 3, 64, 256, 1, 1, false, 1),
-    ("64-64@256", 64, 64, 256, 3, 1, false, 1),
-    ("down 64-128@256", 64, 128, 256, 3, 2, false, 1),
-    ("128-128@128", 128, 128, 128, 3, 1, false, 2),
-    ("down 128-256@128", 128, 256, 128, 3, 2, false, 1),
-    ("256-256@64", 256, 256, 64, 3, 1, false, 2),
-    ("down 256-512@64", 256, 512, 64, 3, 2, false, 1),
-    ("512-512@32", 512, 512, 32, 3, 1, false, 2),
-    ("out_enc.0", 512, 16, 32, 3, 1, false, 1),
-    ("out_enc.1", 16, 16, 32, 1, 1, false, 1),
-];
 
 struct Options {
     nets: Vec<String>,
@@ -232,7 +177,7 @@ impl Prepared {
                 );
             }
             Kind::InputGrad(conv) => {
-                conv.run(&self.packed, &input[..y], &mut output[..x], workspace)
+                conv.run(&self.packed, &input[..y], None, &mut output[..x], workspace)
             }
             Kind::WeightGrad(conv) => {
                 conv.run(&input[..x], &residual[..y], &mut self.packed, workspace)

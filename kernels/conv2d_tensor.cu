@@ -15,16 +15,38 @@
 // Splits      With several, each sums a fixed range of k and stores its sums in `partial`; the block that is last at a
 //             tile adds them in the order of k, whichever it is. The tile's counter in `arrived` starts at 0 and comes
 //             back to it. No order of events changes a bit.
+// Joined      JOINED: the last rest_channels of x's channels are an array of their own, rest
+//             [batch, height, width, rest_channels]; both counts are multiples of 8. k runs over all taps of x, then over
+//             all of rest, and so does w, so that a thread turns from one to the other once in the whole sum. Without
+//             phases; at most 16 taps.
+// Moments     MOMENTS: for group_norm_stats_merge each block also leaves the Moments of each group of channels, or of its
+//             slice of a group that is wider than a tile, over its rows as they are stored, whole samples' tiles side by
+//             side: moments [batch, groups, tiles of a sample * slices]. Without splits and phases, a sample's pixels being
+//             a multiple of TILE_M; group_channels a multiple of 8 that divides TILE_N or is a multiple of it.
+//             Order: a thread its eight channels of one row after another, about its first number; then a group's threads
+//             as in `merge`. Depends on the tile, not on batch or grid.
 // Traffic     reads w once per row of tiles, x once per column of tiles and tap (from L2 but for the first time),
-//             writes y once; with splits 4 * splits * y's elements both ways through L2.
-// Overwrites  y.
+//             writes y once; with splits 4 * splits * y's elements both ways through L2, discarded there before they
+//             go to memory; with MOMENTS writes 16 bytes per group and tile, where a pass of its own would read y again.
+// Not shared  The 1x1 convolution of a block's residual reads the x of its 3x3, but no launch computes both. The sums of a
+//             second result double a thread's 64 of a 128 x 128 tile; with as many registers for operands and addresses
+//             that ends the second block of a multiprocessor, which hides barriers, prologue and epilogue. In tiles of
+//             128 x 64 w and x move half as often again per product. There is little to save: the 1x1 has a ninth of the
+//             products, its x is in L2 (32^2 pixels of 512 channels are 1 MiB of 6) and read once where the 3x3 reads it
+//             nine times, and its w is its own. And it would have to store its result for another pass to add: alone, it
+//             adds the normalised 3x3 in its epilogue.
+// Overwrites  y, and moments.
 // Registers   <= 176 (tiles of 128 x 64, and FAST; 128 x 128 without it keeps to 128 for two blocks per multiprocessor)
 // Main loop   of 128 x 128 x 32, per warp and step, as nvdisasm shows it: 32 HMMA.16816.F32, 12 LDSM.16.M88.4,
 //             4 LDGSTS.E.BYPASS.128, 1 BAR, 49 for addresses, predicates and branches, 3 idle; no local memory. At 32
 //             clocks an HMMA, four warps of a sub-core fill its tensor unit for 4096 clocks and issue for 410.
+//             With JOINED 118, with MOMENTS 119 instead of 102: addresses of shared memory are made anew in each step for
+//             want of registers.
 //             FAST, per two steps: 64 HMMA.16816.F16 of 16 clocks, and 64 HADD2.F32 + 64 FADD for the promotion.
 #include "common/types.cuh"
+#include "common/group_moments.cuh"
 #include "common/mma.cuh"
+#include "common/split_sums.cuh"
 #include "common/tile.cuh"
 
 struct Conv2dTensorParams {
@@ -33,8 +55,12 @@ struct Conv2dTensorParams {
     const float *bias;     // null for none
     const void *residual;  // null for none
     void *y;
-    float *partial;     // [tile, split, TILE_M * TILE_N]
+    float *partial;     // [tile, split, TILE_M * TILE_N], aligned to 128 bytes
     unsigned *arrived;  // [tile]
+    void *moments;      // with MOMENTS: [sample, group, part] of Moments
+    const void *rest;   // with JOINED: the last rest_channels of x's channels
+    int group_channels;
+    int rest_channels;
     int batch;
     int height;
     int width;
@@ -71,6 +97,9 @@ constexpr int B_PASSES = TILE_N / PASS;
 constexpr int FAST_K = 64;
 // Room for 16 rows of a warp's results on their way to 16-byte stores; the pitch spreads fragments over the banks.
 constexpr int STAGING_PITCH = WARP_N + 8;
+// Each lane stores eight channels of a row; as many lanes as it takes share a row.
+constexpr int LANES_PER_ROW = WARP_N / 8;
+constexpr int ROWS = 32 / LANES_PER_ROW;
 using KTile = Tile<CHUNKS>;
 
 static_assert(TILE_K == 32 || TILE_K == 64, "swizzled rows of 64 or 128 bytes; filters are padded to 64");
@@ -79,6 +108,13 @@ static_assert(TILE_M % PASS == 0 && TILE_N % PASS == 0 && PASS % 8 == 0, "every 
 static_assert(STAGES >= 2 && FAST_K % TILE_K == 0, "pipeline");
 static_assert(WARP_N == 16 || WARP_N == 32, "an even number of rows, at most 16, at once from staging");
 static_assert(WARPS * 16 * STAGING_PITCH * 4 <= STAGES * STAGE_BYTES, "results are staged where the operands were");
+#if MOMENTS
+// Behind the staging, what threads leave for each eight channels; the pitch keeps a warp's writes out of each other's banks.
+constexpr int MOMENTS_AT = WARPS * 16 * STAGING_PITCH * 4;
+constexpr int MOMENTS_ROWS = WARPS_M * ROWS;
+constexpr int MOMENTS_PITCH = MOMENTS_ROWS + ROWS / 4;
+static_assert(MOMENTS_AT + TILE_N / 8 * MOMENTS_PITCH * 16 <= STAGES * STAGE_BYTES, "moments lie behind the staging");
+#endif
 
 static __device__ __forceinline__ int of_phase(const int (&values)[4], int phase) {
     const int even = phase & 2 ? values[2] : values[0];
@@ -102,7 +138,7 @@ struct Place {
 };
 
 // Copies windows of x to shared memory: thread t the chunk t % CHUNKS of rows t / CHUNKS + j PASS. It walks along k, and
-// a row's mask tells which taps lie inside x.
+// a row's mask tells which taps lie inside x. JOINED: once through the taps of x, then through those of the rest.
 struct Windows {
     const T *x;
     int at[A_PASSES];         // first element of the window
@@ -113,16 +149,30 @@ struct Windows {
     int tap_x;
     int channels;
     int kernel_width;
-    int row_skip;
+    int skipped;  // pixels from the end of a window's row to the next
     unsigned target;
+#if JOINED
+    // Turns to the rest, whose windows are those of x.
+    __device__ __forceinline__ void turn(const Conv2dTensorParams &p) {
+#pragma unroll
+        for (int j = 0; j < A_PASSES; ++j) at[j] = at[j] / channels * p.rest_channels;
+        x = static_cast<const T *>(p.rest);
+        channels = p.rest_channels;
+    }
+#endif
 
     __device__ __forceinline__ void start(const Conv2dTensorParams &p, int phase, int first_row, int k, unsigned shared) {
         const int rows = of_phase(p.rows, phase), columns = of_phase(p.columns, phase);
         const int kernel_height = of_phase(p.kernel_height, phase);
         const int pad_top = of_phase(p.pad_top, phase), pad_left = of_phase(p.pad_left, phase);
         kernel_width = of_phase(p.kernel_width, phase);
+#if JOINED
+        const int taps = kernel_height * kernel_width;
+        channels = p.channels - p.rest_channels;
+#else
         channels = p.channels;
-        row_skip = (p.width - kernel_width) * channels;
+#endif
+        skipped = p.width - kernel_width;
         const int row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
         target = shared + KTile::at(row, chunk);
         x = static_cast<const T *>(p.x);
@@ -142,17 +192,30 @@ struct Windows {
                         if ((unsigned)(top + ty) < (unsigned)p.height && (unsigned)(left + tx) < (unsigned)p.width)
                             inside[j] |= bit;
             }
+#if JOINED
+            inside[j] |= inside[j] << taps;
+#endif
         }
         k += chunk * 8;
+#if JOINED
+        const bool turned = k >= taps * channels;
+        if (turned) {
+            k -= taps * channels;
+            turn(p);
+        }
+#endif
         tap = k / channels;
         channel = k - tap * channels;
         const int tap_y = kernel_width > 0 ? tap / kernel_width : 0;
         tap_x = tap - tap_y * kernel_width;
-        offset = k + tap_y * row_skip;
+        offset = k + tap_y * skipped * channels;
+#if JOINED
+        if (turned) tap += taps;
+#endif
     }
 
     // Loads the next TILE_K of k into the stage at `stage` bytes.
-    __device__ __forceinline__ void load(unsigned stage) {
+    __device__ __forceinline__ void load(const Conv2dTensorParams &p, unsigned stage) {
 #pragma unroll
         for (int j = 0; j < A_PASSES; ++j) {
             cp_async_16(target + stage + j * (PASS * KTile::ROW_BYTES), x + (at[j] + offset), inside[j] >> tap & 1);
@@ -165,7 +228,13 @@ struct Windows {
             ++tap;
             if (++tap_x == kernel_width) {
                 tap_x = 0;
-                offset += row_skip;
+                offset += skipped * channels;
+#if JOINED
+                if (tap == p.kernel_height[0] * p.kernel_width[0]) {
+                    turn(p);
+                    offset = channel;
+                }
+#endif
             }
         }
     }
@@ -200,7 +269,8 @@ struct Filter {
 typedef float Sums[FRAGMENTS_M][FRAGMENTS_N][4];
 
 // sums += the tile's products over k steps `first` to `last`.
-static __device__ __forceinline__ void multiply(Sums &sums, Windows &windows, Filter &filter, unsigned shared, int steps) {
+static __device__ __forceinline__ void multiply(Sums &sums, Windows &windows, Filter &filter,
+                                                const Conv2dTensorParams &p, unsigned shared, int steps) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int warp_m = warp / WARPS_N, warp_n = warp % WARPS_N;
     // Addresses of the first 16 columns of k; those that follow differ in bits 5 and 6, where the swizzle acts alone.
@@ -214,7 +284,7 @@ static __device__ __forceinline__ void multiply(Sums &sums, Windows &windows, Fi
 #pragma unroll
     for (int ahead = 0; ahead < STAGES - 1; ++ahead) {
         if (ahead < steps) {
-            windows.load(load_stage);
+            windows.load(p, load_stage);
             filter.load(load_stage);
         }
         cp_async_commit();
@@ -225,7 +295,7 @@ static __device__ __forceinline__ void multiply(Sums &sums, Windows &windows, Fi
         // Behind it the stage read in the step before may be overwritten.
         __syncthreads();
         if (step + STAGES - 1 < steps) {
-            windows.load(load_stage);
+            windows.load(p, load_stage);
             filter.load(load_stage);
         }
         cp_async_commit();
@@ -264,56 +334,52 @@ static __device__ __forceinline__ void multiply(Sums &sums, Windows &windows, Fi
     }
 }
 
-// Stores this split's sums, and for the block that comes last at its tile replaces them by the sums over all splits.
-// False for the others.
-static __device__ __forceinline__ bool combine(Sums &sums, const Conv2dTensorParams &p, unsigned char *shared) {
-    const int tile = blockIdx.z * gridDim.x + Place(p.out_channels).tile;
-    const int splits = gridDim.y;
-    constexpr int VECTORS = TILE_M * TILE_N / 4;
-    float4 *partial = reinterpret_cast<float4 *>(p.partial) + (size_t)tile * splits * VECTORS + threadIdx.x;
-    float4 *own = partial + (size_t)blockIdx.y * VECTORS;
+#if MOMENTS
+// What a thread stores, all of one group, about the first of it.
+struct Stored {
+    float base, differences, squares;
+
+    __device__ __forceinline__ void add(const Pack<T, 8> &values) {
 #pragma unroll
-    for (int i = 0; i < FRAGMENTS_M; ++i) {
-#pragma unroll
-        for (int j = 0; j < FRAGMENTS_N; ++j) {
-            const float(&s)[4] = sums[i][j];
-            own[(i * FRAGMENTS_N + j) * THREADS] = make_float4(s[0], s[1], s[2], s[3]);
+        for (int e = 0; e < 8; ++e) {
+            const float difference = to_float(values.v[e]) - base;
+            differences += difference;
+            squares = fmaf(difference, difference, squares);
         }
     }
+};
+
+// Merges the block's moments of each group, or part of one, in the tile, whose rows are all of one sample.
+static __device__ __forceinline__ void leave_moments(const Stored &stored, const Conv2dTensorParams &p, unsigned char *shared) {
+    constexpr float COUNT = 8 * TILE_M / MOMENTS_ROWS;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    Moments *found = reinterpret_cast<Moments *>(shared + MOMENTS_AT);
+    const int chunk = warp % WARPS_N * LANES_PER_ROW + lane % LANES_PER_ROW;
+    const int row = warp / WARPS_N * ROWS + lane / LANES_PER_ROW;
+    const float offset = stored.differences / COUNT;
+    found[chunk * MOMENTS_PITCH + row] = {stored.base, offset, fmaf(-stored.differences, offset, stored.squares), COUNT};
     __syncthreads();
-    int *last = reinterpret_cast<int *>(shared);
-    if (threadIdx.x == 0) {
-        // The barrier and this fence publish the block's sums; the fence behind the counter fetches the others'.
-        __threadfence();
-        // From the last value it goes back to 0, ready for the next launch.
-        *last = atomicInc(p.arrived + tile, splits - 1) == splits - 1;
-        __threadfence();
+    const Place place(p.out_channels);
+    const int pixels = p.rows[0] * p.columns[0], sample = place.row / pixels;
+    const int width = min(p.group_channels, TILE_N), slices = p.group_channels / width;
+    const int groups = p.out_channels / p.group_channels;
+    const int parts = pixels / TILE_M * slices;
+    const int part = (place.row - sample * pixels) / TILE_M * slices;
+    for (int first = warp * width; first < TILE_N; first += WARPS * width) {
+        const int channel = place.channel + first;
+        if (channel >= p.out_channels) return;
+        const Moments *of_group = found + first / 8 * MOMENTS_PITCH;
+        const Moments all = merge(of_group->base, width / 8 * MOMENTS_ROWS, [&](int i) {
+            return of_group[i / MOMENTS_ROWS * MOMENTS_PITCH + i % MOMENTS_ROWS];
+        });
+        const int group = channel / p.group_channels, slice = channel % p.group_channels / width;
+        if (lane == 0) static_cast<Moments *>(p.moments)[((size_t)sample * groups + group) * parts + part + slice] = all;
     }
-    __syncthreads();
-    if (!*last) return false;
-    // Nobody reads `last` any more when results are staged over it.
-    __syncthreads();
-    for (int split = 0; split < splits; ++split, partial += VECTORS) {
-#pragma unroll
-        for (int i = 0; i < FRAGMENTS_M; ++i) {
-#pragma unroll
-            for (int j = 0; j < FRAGMENTS_N; ++j) {
-                const float4 v = __ldcg(partial + (i * FRAGMENTS_N + j) * THREADS);
-                float(&s)[4] = sums[i][j];
-                s[0] = split ? s[0] + v.x : v.x;
-                s[1] = split ? s[1] + v.y : v.y;
-                s[2] = split ? s[2] + v.z : v.z;
-                s[3] = split ? s[3] + v.w : v.w;
-            }
-        }
-    }
-    return true;
 }
+#endif
 
 // Adds bias and residual, rounds and stores: 16 rows of a warp at a time through its own piece of shared memory.
 static __device__ __forceinline__ void store(const Sums &sums, const Conv2dTensorParams &p, unsigned char *shared) {
-    constexpr int LANES_PER_ROW = WARP_N / 8;
-    constexpr int ROWS = 32 / LANES_PER_ROW;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int warp_m = warp / WARPS_N, warp_n = warp % WARPS_N;
     float *staging = reinterpret_cast<float *>(shared) + warp * (16 * STAGING_PITCH);
@@ -321,25 +387,23 @@ static __device__ __forceinline__ void store(const Sums &sums, const Conv2dTenso
     const int phase = blockIdx.z;
     const int columns = of_phase(p.columns, phase), rows = of_phase(p.rows, phase);
     const int pixels = p.batch * rows * columns;
-    const int channel = place.channel + warp_n * WARP_N + lane % LANES_PER_ROW * 8;
+    const int first_channel = place.channel + warp_n * WARP_N;
+    const int channel = first_channel + lane % LANES_PER_ROW * 8;
     const int count = p.out_channels - channel < 8 ? p.out_channels - channel : 8;
     const bool vectors = p.out_channels % 8 == 0;
     // Odd rows have the halves of each eight columns exchanged, so that neighbouring rows of eight lanes' loads lie in
     // different banks.
     const int put = (lane >> 2) * STAGING_PITCH + ((lane & 3) * 2 ^ (lane >> 2 & 1) * 4);
     const int exchanged = lane / LANES_PER_ROW & 1;
-    float bias[8] = {};
-    if (p.bias && vectors && count > 0) {
-        float low[4], high[4];
-        load_floats<4>(p.bias + channel, low);
-        load_floats<4>(p.bias + channel + 4, high);
+    // A number per lane, so that the warp asks for whole sectors.
+    const bool biased = p.bias && lane < WARP_N && first_channel + lane < p.out_channels;
+    const float of_lane = biased ? p.bias[first_channel + lane] : 0.0f;
+    float bias[8];
 #pragma unroll
-        for (int e = 0; e < 8; ++e) bias[e] = e < 4 ? low[e] : high[e - 4];
-    } else if (p.bias) {
-#pragma unroll
-        for (int e = 0; e < 8; ++e)
-            if (e < count) bias[e] = p.bias[channel + e];
-    }
+    for (int e = 0; e < 8; ++e) bias[e] = __shfl_sync(0xffffffffu, of_lane, lane % LANES_PER_ROW * 8 + e);
+#if MOMENTS
+    Stored stored = {};
+#endif
 #pragma unroll
     for (int i = 0; i < FRAGMENTS_M; ++i) {
         __syncwarp();
@@ -378,7 +442,16 @@ static __device__ __forceinline__ void store(const Sums &sums, const Conv2dTenso
 #pragma unroll
                     for (int e = 0; e < 8; ++e) v[e] += r[e];
                 }
+#if MOMENTS
+                Pack<T, 8> rounded;
+#pragma unroll
+                for (int e = 0; e < 8; ++e) rounded.v[e] = from_float<T>(v[e]);
+                *reinterpret_cast<Pack<T, 8> *>(y) = rounded;
+                if (i == 0 && first == 0) stored.base = to_float(rounded.v[0]);
+                stored.add(rounded);
+#else
                 store_floats<8>(y, v);
+#endif
             } else {
 #pragma unroll
                 for (int e = 0; e < 8; ++e)
@@ -386,6 +459,9 @@ static __device__ __forceinline__ void store(const Sums &sums, const Conv2dTenso
             }
         }
     }
+#if MOMENTS
+    leave_moments(stored, p, shared);
+#endif
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor(const Conv2dTensorParams p) {
@@ -407,10 +483,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor(
     filter.start(static_cast<const T *>(p.w) + of_phase(p.filter_at, phase), (k + 63) / 64 * 64, place.channel,
                  p.out_channels, first * TILE_K, base + A_BYTES);
     Sums sums = {};
-    multiply(sums, windows, filter, base, last - first);
+    multiply(sums, windows, filter, p, base, last - first);
     // The stages are free for other uses.
     cp_async_wait<0>();
     __syncthreads();
-    if (gridDim.y > 1 && !combine(sums, p, shared)) return;
+    if (gridDim.y > 1) {
+        const int tile = blockIdx.z * gridDim.x + Place(p.out_channels).tile;
+        if (!combine<THREADS>(sums, p.partial, p.arrived, tile, shared)) return;
+    }
     store(sums, p, shared);
 }

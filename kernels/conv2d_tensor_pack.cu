@@ -1,17 +1,20 @@
 // Packs the filter of a convolution for conv2d_tensor:
 //   packed[phase][n, tap, c] = sum over the filter's taps (ky, kx) that `tap` stands for of w[o, i, ky, kx]
 // summed in f32 and rounded once, with n = o and c = i for Conv2d, n = i and c = o for its input gradient; behind a row's
-// last channel zeros up to a multiple of 64.
+// last channel zeros up to a multiple of 64. Where the convolution reads two arrays, all taps of the channels of the first
+// come before all taps of the others.
 //
 // Shapes      w [out_channels, in_channels, kernel_height, kernel_width] f32, at most 25 taps; per phase
 //             [rows, row_length] of T.
-// Launch      grid (ceil(columns / 32), ceil(rows / 8)), block 256,
-//             shared 4 * max(8 * (32 * taps + 1), 32 * (8 * taps + 1)) bytes.
+// Launch      of any number of filters: ceil(columns / 32) * ceil(rows / 8) blocks each, block 256,
+//             shared 4 * max(8 * (32 * taps + 1), 32 * (8 * taps + 1)) bytes for the largest filter.
 // Traffic     reads w once in runs of 32 or 8 channels' taps, writes packed once in runs of 32 elements.
 // Overwrites  packed; zeroes `counters`.
 // Registers   <= 64
+#include "common/jobs.cuh"
 #include "common/types.cuh"
 
+// Of one filter.
 struct Conv2dTensorPackParams {
     const float *w;
     void *packed;
@@ -19,6 +22,7 @@ struct Conv2dTensorPackParams {
     int counter_count;
     int rows;     // n
     int columns;  // c
+    int first_columns;  // of the first array; all if there is one
     int kernel_taps;
     int kernel_width;
     int transposed;  // n are the filter's inputs
@@ -36,9 +40,12 @@ struct Conv2dTensorPackParams {
 constexpr int COLUMNS = 32;
 constexpr int ROWS = 8;
 
-extern "C" __global__ void __launch_bounds__(256) conv2d_tensor_pack(const Conv2dTensorPackParams p) {
+extern "C" __global__ void __launch_bounds__(256) conv2d_tensor_pack(const JobsParams jobs) {
     extern __shared__ float filter[];
-    const int first_column = blockIdx.x * COLUMNS, first_row = blockIdx.y * ROWS;
+    unsigned block;
+    const Conv2dTensorPackParams &p = job_of_block<Conv2dTensorPackParams>(jobs, block);
+    const unsigned across = (p.columns + COLUMNS - 1) / COLUMNS, down = (p.rows + ROWS - 1) / ROWS;
+    const int first_column = block % across * COLUMNS, first_row = block / across * ROWS;
     const int taps = p.kernel_taps;
     // The filter's outer channel is the packed row, or column if transposed; the odd pitch spreads it over the banks.
     const int outers = p.transposed ? COLUMNS : ROWS, inners = p.transposed ? ROWS : COLUMNS;
@@ -50,8 +57,7 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_tensor_pack(const Conv2
         const float *from = p.w + ((size_t)(first_outer + outer) * inner_count + first_inner) * taps;
         for (int e = threadIdx.x & 31; e < run; e += 32) filter[outer * pitch + e] = from[e];
     }
-    const unsigned block = blockIdx.y * gridDim.x + blockIdx.x;
-    for (unsigned i = block * 256 + threadIdx.x; i < p.counter_count; i += gridDim.x * gridDim.y * 256) p.counters[i] = 0;
+    for (unsigned i = block * 256 + threadIdx.x; i < p.counter_count; i += across * down * 256) p.counters[i] = 0;
     __syncthreads();
 
     const int column = threadIdx.x & 31, row = threadIdx.x >> 5;
@@ -65,14 +71,18 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_tensor_pack(const Conv2
         T *to = static_cast<T *>(p.packed) + p.filter_at[phase] + (size_t)(first_row + row) * row_length;
         if (first_column == 0)
             for (int k = length + column; k < row_length; k += 32) to[k] = from_float<T>(0.0f);
-        if (first_column + column >= p.columns) continue;
+        const int c = first_column + column;
+        if (c >= p.columns) continue;
+        const bool is_first = c < p.first_columns;
+        const int step = is_first ? p.first_columns : p.columns - p.first_columns;
+        to += is_first ? c : height * width * p.first_columns + c - p.first_columns;
         for (int tap = 0; tap < height * width; ++tap) {
             const int rows = p.source_rows[phase / 2 * 8 + tap / width];
             const int columns = p.source_columns[phase % 2 * 8 + tap % width];
             float sum = 0.0f;
             for (int ky = rows & 15; ky <= rows >> 4; ++ky)
                 for (int kx = columns & 15; kx <= columns >> 4; ++kx) sum += own[ky * p.kernel_width + kx];
-            to[tap * p.columns + first_column + column] = from_float<T>(sum);
+            to[tap * step] = from_float<T>(sum);
         }
     }
 }

@@ -1,23 +1,26 @@
 // Gradient of a convolution's filter as GEMM over pixels on tensor cores:
-//   sums[split][o, i, tap] = sum over the split's pixels m of dy[m, o] x[window(m) + tap, i]
-//   dw[o, i, tap] = sum over splits of sums[split][o, i, tap]
-// One split's sums are dw itself.
+//   dw[o, i, tap] = sum over pixels m of dy[m, o] x[window(m) + tap, i]
 //
 // Both operands lie in memory with the sum's index m outermost, so tiles are [pixel, channel] and ldmatrix transposes.
 // The product's columns run over groups of 16 channels, in a group over the taps, in a tap over its channels: 32 bytes of
 // x are loaded together, and a tile of whole groups is a row of consecutive elements of dw for each o.
 //
 // Shapes      x [batch, height, width, channels], dy [batch, out_height, out_width, out_channels] of T, both channel
-//             counts multiples of 8; sums and dw [out_channels, channels, TAPS] f32. Fewer than 2^31 elements each.
-// Overwrites  sums, dw.
+//             counts multiples of 8; dw [out_channels, channels, TAPS] f32. Fewer than 2^31 elements each.
+// Splits      With several, each sums a range of pixels and stores its sums in `partial`; the block that is last at a tile
+//             adds them in their order, whichever it is. The tile's counter in `arrived` starts at 0 and comes back to it.
+// Overwrites  dw.
 #include "common/types.cuh"
 #include "common/mma.cuh"
+#include "common/split_sums.cuh"
 #include "common/tile.cuh"
 
 struct Conv2dTensorWgradParams {
     const void *x;
     const void *dy;
-    float *sums;  // dw itself without splits
+    float *dw;
+    float *partial;     // [tile, split, TILE_M * TILE_N], aligned to 128 bytes
+    unsigned *arrived;  // [tile]
     int batch;
     int height;  // of x, before the upsample
     int width;
@@ -30,13 +33,6 @@ struct Conv2dTensorWgradParams {
     int pad_top;
     int pad_left;
     int upsample;  // 1 if every pixel of x stands for 2 x 2
-};
-
-struct Conv2dTensorWgradSumParams {
-    const float *sums;
-    float *dw;
-    unsigned long long count;  // of dw, a multiple of 4
-    int splits;
 };
 
 constexpr int WARPS = WARPS_M * WARPS_N;
@@ -57,8 +53,9 @@ constexpr int B_COPIES = (B_CHUNKS * TILE_K + THREADS - 1) / THREADS;
 constexpr int GROUP = 16 * TAPS;
 // A tile's columns are whole groups, so that it writes dw in one piece per row.
 constexpr bool WHOLE = TILE_N % GROUP == 0;
-// Sums of 16 rows per warp on their way out. 17 floats from tap to tap spread a group's taps over the banks.
-constexpr int STAGING_PITCH = TILE_N / 16 * 17 + 4;
+// Sums of 16 rows per warp on their way out, in dw's order where the tile has all of it. Rows start where `shift` says, so
+// that what lanes write of eight rows lies in different banks, and likewise the end of a row and the start of the next.
+constexpr int STAGING_PITCH = (TILE_N + 16 + 31) / 32 * 32;
 
 // Rows of warps whose sums are staged at once.
 constexpr int ROOM = STAGES * STAGE_BYTES / (16 * STAGING_PITCH * 4);
@@ -72,6 +69,11 @@ static_assert(ROOM >= 1 && WARPS_M % STAGED == 0, "sums are staged where the ope
 static __device__ __forceinline__ int element_of(int n) {
     const int group = n / GROUP, rest = n % GROUP;
     return (group * 16 + rest % 16) * TAPS + rest / 16;
+}
+
+// Where row r is staged, less r pitches: of eight rows one starts at each multiple of 8 and one behind each.
+static __device__ __forceinline__ int shift(int row) {
+    return ((row & 1) * 16 + (row & 2) * 4) ^ (row & 4 ? 25 : 0);
 }
 
 // Copies TILE_K pixels of the tile's channels of dy.
@@ -132,7 +134,8 @@ struct Windows {
 // Launch      grid (ceil(out_channels / TILE_M) * ceil(columns / TILE_N), splits), columns = ceil(channels / 16) * 16 TAPS,
 //             block 32 WARPS_M WARPS_N, shared STAGES * (TILE_M + TILE_N) * TILE_K * 2 bytes.
 // Traffic     reads dy once per column of tiles and x once per row of tiles and tap, from L2 but for the first time;
-//             writes sums once, in runs of TILE_N floats where the tile's columns are whole groups.
+//             writes dw once, in runs of TILE_N floats where the tile's columns are whole groups; with splits
+//             4 * splits * dw's elements both ways through L2, discarded there before they go to memory.
 // Registers   <= 200 (64 x 144; the tiles of 256 threads keep to 128 for two blocks per multiprocessor)
 // Main loop   of 128 x 144 x 16, per warp and step: 18 HMMA.16816.F32, 10 LDSM.16.MT88.4, 3 LDGSTS.E.BYPASS.128, 1 BAR,
 //             the rest of 190 for the pixels' places. Four warps of a sub-core fill its tensor unit for 2304 clocks and
@@ -201,10 +204,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor_
         stage = next(stage);
     }
     cp_async_wait<0>();
+    if (gridDim.y > 1) {
+        // Others may still read the stages.
+        __syncthreads();
+        if (!combine<THREADS>(sums, p.partial, p.arrived, blockIdx.x, shared)) return;
+    }
 
     float *staging = reinterpret_cast<float *>(shared);
     const int length = p.channels * TAPS;
-    float *out = p.sums + (size_t)blockIdx.y * p.out_channels * length;
 #pragma unroll
     for (int i = 0; i < FRAGMENTS_M; ++i) {
         for (int first_warp = 0; first_warp < WARPS_M; first_warp += STAGED) {
@@ -213,40 +220,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor_
 #pragma unroll
                 for (int j = 0; j < FRAGMENTS_N; ++j) {
                     const int row = warp_m % STAGED * 16 + (lane >> 2), column = warp_n * WARP_N + j * 8 + (lane & 3) * 2;
-                    float *to = staging + row * STAGING_PITCH + column / 16 * 17 + column % 16;
+                    float *to = staging + row * STAGING_PITCH + shift(row) + (WHOLE ? element_of(column) : column);
 #pragma unroll
-                    for (int e = 0; e < 4; ++e) to[(e >> 1) * 8 * STAGING_PITCH + (e & 1)] = sums[i][j][e];
+                    for (int e = 0; e < 4; ++e) to[(e >> 1) * 8 * STAGING_PITCH + (e & 1) * (WHOLE ? TAPS : 1)] = sums[i][j][e];
                 }
             }
             __syncthreads();
             for (int e = threadIdx.x; e < 16 * STAGED * TILE_N; e += THREADS) {
                 const int row = e / TILE_N, n = e % TILE_N;
-                // Consecutive elements of dw where the tile has them.
-                const int rest = n % GROUP;
-                const int column = WHOLE ? n - rest + rest % TAPS * 16 + rest / TAPS : n;
                 const int o = first_row + (first_warp + row / 16) * WARP_M + i * 16 + row % 16;
-                const int at = element_of(first_column + column);
+                const int at = WHOLE ? first_column + n : element_of(first_column + n);
                 if (o < p.out_channels && at < length)
-                    out[(size_t)o * length + at] = staging[row * STAGING_PITCH + column / 16 * 17 + column % 16];
+                    p.dw[(size_t)o * length + at] = staging[row * STAGING_PITCH + shift(row) + n];
             }
         }
     }
-}
-
-// dw[e] = sum over splits, in their order, of sums[split][e].
-//
-// Launch      grid ceil(count / 1024), block 256, no shared memory.
-// Traffic     reads sums once, writes dw once.
-// Registers   <= 40
-extern "C" __global__ void __launch_bounds__(256) conv2d_tensor_wgrad_sum(const Conv2dTensorWgradSumParams p) {
-    const unsigned long long e = (blockIdx.x * 256ull + threadIdx.x) * 4;
-    if (e >= p.count) return;
-    float sum[4] = {};
-    for (int split = 0; split < p.splits; ++split) {
-        float v[4];
-        load_floats<4>(p.sums + split * p.count + e, v);
-#pragma unroll
-        for (int k = 0; k < 4; ++k) sum[k] += v[k];
-    }
-    store_floats<4>(p.dw + e, sum);
 }

@@ -9,7 +9,7 @@ struct GroupNormParams {
     const float *gamma;
     const float *beta;
     const void *residual; // or null
-    const float *embed;   // or null
+    const void *embed;    // or null
     void *y;
     int positions;
     int channels;
@@ -23,20 +23,20 @@ struct GroupNormParams {
     float eps;
 };
 
-// Normalises the thread's column at its positions; mean and rstd of each of its channels. y may be the memory of x, of
-// residual, or, where there is one position, of embed: whoever writes an element has read it.
+// Normalises the thread's column at its positions, if it is active; mean and rstd of each of its channels. Whole warps
+// call it. y may be the memory of x, of residual, or, where there is one position, of embed: whoever writes an element has
+// read it.
 __device__ __forceinline__ void normalise(const GroupNormParams &p, const ChannelTile &tile, const float (&mean)[V],
                                           const float (&rstd)[V]) {
-    const int channel = tile.column * V;
-    float scale[V], shift[V], added[V];
-    load_channels<V>(p.gamma + channel, scale);
-    load_channels<V>(p.beta + channel, shift);
+    const int channel = tile.active ? tile.column * V : -1;
+    float scale[V] = {}, shift[V] = {}, added[V] = {};
+    load_channels_together<V>(p.gamma, channel, scale);
+    load_channels_together<V>(p.beta, channel, shift);
 #pragma unroll
-    for (int v = 0; v < V; ++v) {
-        scale[v] *= rstd[v];
-        added[v] = 0.0f;
-    }
-    if (p.embed) load_channels<V>(p.embed + static_cast<long long>(blockIdx.z) * p.channels + channel, added);
+    for (int v = 0; v < V; ++v) scale[v] *= rstd[v];
+    if (!tile.active) return;
+    const long long per_sample = static_cast<long long>(blockIdx.z) * p.channels + channel;
+    if (p.embed) load_floats<V>(static_cast<const T *>(p.embed) + per_sample, added);
 
     const long long sample = static_cast<long long>(blockIdx.z) * p.positions * p.channels + channel;
     const T *x = static_cast<const T *>(p.x) + sample;
@@ -59,7 +59,7 @@ __device__ __forceinline__ void normalise(const GroupNormParams &p, const Channe
     }
 }
 
-// Shapes      x, y, residual [N,P,C] of T; stats [N,G,2] (mean, rstd), gamma, beta [C], embed [N,C] of f32.
+// Shapes      x, y, residual [N,P,C], embed [N,C] of T; stats [N,G,2] (mean, rstd), gamma, beta [C] of f32.
 // Launch      grid (tiles, slabs, N), block columns lanes rounded up to 32, at most 256; no shared memory.
 // Traffic     reads x and residual once, writes y; 16 bytes at a time where V is 16 bytes. Overwrites.
 // Order       no reduction.
@@ -67,8 +67,7 @@ __device__ __forceinline__ void normalise(const GroupNormParams &p, const Channe
 // Registers <= 64
 extern "C" __global__ void __launch_bounds__(256) group_norm(const GroupNormParams p) {
     const ChannelTile tile(p.columns, p.lanes, p.span, p.parts, p.slab, p.channels / V, p.positions);
-    if (!tile.active) return;
-    const int channel = tile.column * V, size = p.channels / p.groups;
+    const int channel = tile.active ? tile.column * V : 0, size = p.channels / p.groups;
     const float2 *stats = reinterpret_cast<const float2 *>(p.stats) + blockIdx.z * p.groups;
     float mean[V], rstd[V];
 #pragma unroll
@@ -83,7 +82,7 @@ extern "C" __global__ void __launch_bounds__(256) group_norm(const GroupNormPara
 // The statistics too: a block owns whole groups.
 //
 // Shapes      as above, stats being a result.
-// Launch      grid (tiles, 1, N), block columns lanes rounded up to 32, at most 256; at most 32 groups in a tile; 3.3 KiB
+// Launch      grid (tiles, 1, N), block columns lanes rounded up to 32, at most 256; at most 32 groups in a tile; 8.3 KiB
 //             of static shared memory.
 // Traffic     reads x once from memory and once from the L1 cache, residual once; writes y and stats. Overwrites.
 // Order       as in tile_moments. Independent of N.
@@ -95,14 +94,13 @@ extern "C" __global__ void __launch_bounds__(256) group_norm_whole(const GroupNo
     const ChannelTile tile(p.columns, p.lanes, p.span, 1, p.positions, p.channels / V, p.positions);
     const TileGroups groups(size / V, p.columns, 1, p.groups);
     const T *x = static_cast<const T *>(p.x) + static_cast<long long>(blockIdx.z) * p.positions * p.channels;
-    tile_moments<V>(x, tile, groups, p.lanes, p.columns, p.channels, size, [&](int g, Moments moments) {
+    tile_moments<V>(x, tile, groups, p.lanes, p.columns, p.channels, [&](int g, Moments moments) {
         const float2 of_group = mean_and_rstd(moments, p.eps);
         stats[g] = of_group;
         reinterpret_cast<float2 *>(p.stats)[static_cast<long long>(blockIdx.z) * p.groups + groups.first + g] = of_group;
     });
     __syncthreads();
-    if (!tile.active) return;
-    const float2 of_group = stats[tile.column * V / size - groups.first];
+    const float2 of_group = stats[tile.active ? tile.column * V / size - groups.first : 0];
     float mean[V], rstd[V];
 #pragma unroll
     for (int v = 0; v < V; ++v) {

@@ -2,7 +2,7 @@
 #include "common/group_moments.cuh"
 
 // Shapes      x [N,P,C] of T, stats [N,G,2] of f32, partials [N,G,slabs parts] of Moments (unused where slabs parts = 1).
-// Launch      grid (tiles, slabs, N), block columns lanes rounded up to 32, at most 256; 3 KiB of static shared memory.
+// Launch      grid (tiles, slabs, N), block columns lanes rounded up to 32, at most 256; 8 KiB of static shared memory.
 // Traffic     reads x once; writes stats, or partials for group_norm_stats_merge. Overwrites.
 // Order       as in tile_moments. Independent of N.
 // Takes       any P; V divides C / G.
@@ -27,7 +27,7 @@ extern "C" __global__ void __launch_bounds__(256) group_norm_stats(const GroupNo
     const int size = p.channels / p.groups;
     const ChannelTile tile(p.columns, p.lanes, p.span, p.parts, p.slab, p.channels / V, p.positions);
     const TileGroups groups(size / V, p.columns, p.parts, p.groups);
-    tile_moments<V>(x, tile, groups, p.lanes, p.columns, p.channels, size, [&](int g, Moments moments) {
+    tile_moments<V>(x, tile, groups, p.lanes, p.columns, p.channels, [&](int g, Moments moments) {
         const long long group = static_cast<long long>(blockIdx.z) * p.groups + groups.first + g;
         if (gridDim.y * p.parts == 1) {
             reinterpret_cast<float2 *>(p.stats)[group] = mean_and_rstd(moments, p.eps);

@@ -8,7 +8,7 @@ struct LinearRowsParams {
     const void *x;         // T [rows, inputs]; dy [rows, outputs] for the gradient
     const float *matrix;   // f32 [outputs, inputs]
     const float *bias;     // f32 [outputs] or null
-    const void *residual;  // T [rows, outputs] or null
+    const void *residual;  // T like y, or null
     void *y;               // T [rows, outputs]; dx [rows, inputs] for the gradient
     int rows;
     int inputs;
@@ -64,7 +64,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) linear_rows(const Linea
     static_cast<T *>(p.y)[at] = from_float<T>(mine);
 }
 
-// dx[r, i] = sum_o dy[r, o] matrix[o, i]: a lane per input, outputs dealt to 8 warps.
+// dx[r, i] = sum_o dy[r, o] matrix[o, i] (+ residual[r, i]): a lane per input, outputs dealt to 8 warps.
 //
 // Launch      grid (ceil(inputs / 32), ceil(rows / 8)), block 256, static shared memory 8 KiB.
 // Traffic     reads the matrix once per 8 rows, dy once per 32 inputs; overwrites dx.
@@ -99,5 +99,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) linear_rows_input_grad(
     float sum = 0.0f;
 #pragma unroll
     for (int part = 0; part < WARPS; ++part) sum += parts[part][warp][lane];
-    static_cast<T *>(p.y)[(long long)(first + warp) * p.inputs + input] = from_float<T>(sum);
+    const long long at = (long long)(first + warp) * p.inputs + input;
+    if (p.residual) sum += to_float(static_cast<const T *>(p.residual)[at]);
+    static_cast<T *>(p.y)[at] = from_float<T>(sum);
 }

@@ -161,6 +161,8 @@ template <int N> static __device__ __forceinline__ void maximum_grad(const PoolP
             // Bit k: element k is still its window's largest.
             unsigned largest = (1u << N) - 1;
             for (unsigned i = rows.begin; i < rows.end; ++i) {
+                // Unrolled, it keeps more predicates than there are and spills them.
+#pragma unroll 1
                 for (unsigned j = columns.begin; j < columns.end; ++j) {
                     if (i == at.row && j == at.column) continue;
                     // A pixel before this one beats it with the same value already.

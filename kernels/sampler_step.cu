@@ -6,14 +6,19 @@
 //   std = noise + learned exp((v log_beta + (1 - v) log_posterior) / 2),  v = (variance + 1) / 2
 //   x_t <- sample x_0 + direction eps + keep x_t + std z
 //
-// The coefficients stand in row clamp(counter, 0, rows - 1) of a table, so that a captured graph replays every step.
+// The coefficients stand in row clamp(counter, 0, rows - 1) of a table, so that a captured graph replays every step; the
+// last block to arrive adds 1 to the counter, which all have read by then. z is given, or the normals of the stream
+// (seed, purpose) at (images[n], counter), with the bits of philox_normal.cu.
 //
 // Shapes      x_t, x_0, eps, z: `count` elements of f32, [N, .., channels]. Prediction of T (-DT): [N, .., wide], the
-//             variance behind the channels, under guidance the unconditional half `half` elements behind.
-// Launch      grid ceil(count / (256 V)), block 256, no shared memory; V elements per thread.
-// Traffic     reads x_t, z and the prediction once, writes x_t, x_0 and eps once; updates x_t in place.
+//             variance behind the channels, under guidance the unconditional half `half` elements behind. seed: two ints
+//             (low, high word), images: N ints; counter: one int.
+// Launch      grid max(1, ceil(count / (256 V))), block 256, no shared memory; V elements per thread.
+// Traffic     reads x_t, z and the prediction once, writes x_t, x_0 and eps once; updates x_t and counter in place.
 // Takes       count and the prediction below 2^32 elements.
 // Registers <= 64
+#include "common/last_block.cuh"
+#include "common/philox.cuh"
 #include "common/types.cuh"
 
 struct SamplerStepParams {
@@ -21,9 +26,14 @@ struct SamplerStepParams {
     const void *prediction;
     // [rows, 10]: see `Coefficient`.
     const float *table;
-    const int *counter;
-    // Null for a step without fresh noise.
+    int *counter;
+    // Blocks that have read the counter: 0 between launches.
+    unsigned *arrived;
+    // Null unless fresh noise is given.
     const float *z;
+    // Null unless fresh noise is made here.
+    const unsigned *seed;
+    const unsigned *images;
     float *x_0;
     float *eps;
     unsigned count;
@@ -31,6 +41,9 @@ struct SamplerStepParams {
     unsigned channels;
     unsigned wide;
     unsigned half;
+    // Elements of one sample.
+    unsigned length;
+    unsigned purpose;
     int predicts_sample;
     int clip;
     int guidance;
@@ -42,15 +55,31 @@ static __device__ __forceinline__ float clipped(float v, int clip) {
     return clip && v < -1.0f ? -1.0f : clip && v > 1.0f ? 1.0f : v;
 }
 
-template <int N> static __device__ __forceinline__ void sampler_step(const SamplerStepParams &p) {
-    const unsigned long long first = (blockIdx.x * 256ull + threadIdx.x) * N;
-    if (first >= p.count) return;
-    const float *row = p.table + 10 * (unsigned long long)min((unsigned)max(*p.counter, 0), p.rows - 1);
+// Fresh normals of N elements from `first` on: those given, or one block of the generator, of which N = 1 uses a quarter.
+template <int N> static __device__ __forceinline__ void fresh_noise(const SamplerStepParams &p, unsigned first, int step, float (&z)[N]) {
+    if (p.z != nullptr) {
+        load_floats<N>(p.z + first, z);
+        return;
+    }
+    const unsigned n = first / p.length, element = first - n * p.length;
+    float block[4];
+    philox_normals(philox_stream_key(p.seed[0], p.seed[1], p.purpose), p.images[n], (unsigned)step, element / 4, block);
+    if (N == 4) {
+#pragma unroll
+        for (int i = 0; i < N; ++i) z[i] = block[i];
+    } else {
+        const unsigned at = element % 4;
+        z[0] = at < 2 ? (at == 0 ? block[0] : block[1]) : (at == 2 ? block[2] : block[3]);
+    }
+}
+
+template <int N> static __device__ __forceinline__ void update(const SamplerStepParams &p, unsigned first, int step) {
+    const float *row = p.table + 10 * (unsigned long long)min((unsigned)max(step, 0), p.rows - 1);
     const float recip = row[0], recip_m1 = row[1], sample = row[2], direction = row[3], keep = row[4], noise = row[5];
     const float guidance = row[6], learned = row[7], log_posterior = row[8], log_beta = row[9];
 
-    const unsigned pixel = (unsigned)first / p.channels;
-    const T *prediction = static_cast<const T *>(p.prediction) + (unsigned long long)pixel * p.wide + ((unsigned)first - pixel * p.channels);
+    const unsigned pixel = first / p.channels;
+    const T *prediction = static_cast<const T *>(p.prediction) + (unsigned long long)pixel * p.wide + (first - pixel * p.channels);
     float x[N], guess[N], x_0[N], eps[N];
     load_floats<N>(p.x + first, x);
     load_floats<N>(prediction, guess);
@@ -71,9 +100,9 @@ template <int N> static __device__ __forceinline__ void sampler_step(const Sampl
         }
         x[i] = sample * x_0[i] + direction * eps[i] + keep * x[i];
     }
-    if (p.z != nullptr) {
+    if (p.z != nullptr || p.seed != nullptr) {
         float z[N];
-        load_floats<N>(p.z + first, z);
+        fresh_noise<N>(p, first, step, z);
         if (p.learned_variance && learned != 0.0f) {
             float variance[N];
             load_floats<N>(prediction + p.channels, variance);
@@ -93,7 +122,14 @@ template <int N> static __device__ __forceinline__ void sampler_step(const Sampl
     store_floats<N>(p.x + first, x);
 }
 
-// channels, wide and half divide by 4.
+template <int N> static __device__ __forceinline__ void sampler_step(const SamplerStepParams &p) {
+    const unsigned long long first = (blockIdx.x * 256ull + threadIdx.x) * N;
+    const int step = *p.counter;
+    if (first < p.count) update<N>(p, (unsigned)first, step);
+    if (arrives_last(p.arrived, gridDim.x) && threadIdx.x == 0) *p.counter = (int)((unsigned)step + 1u);
+}
+
+// channels, wide and half divide by 4, and length where fresh noise is made here.
 extern "C" __global__ void __launch_bounds__(256) sampler_step_4(const SamplerStepParams p) { sampler_step<4>(p); }
 // Any extents.
 extern "C" __global__ void __launch_bounds__(256) sampler_step_any(const SamplerStepParams p) { sampler_step<1>(p); }

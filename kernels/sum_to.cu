@@ -2,18 +2,23 @@
 //
 // x is seen as rows of `inner` neighbouring elements. `outer` and `rows` count the rows that are kept apart and those
 // that are added up; each of the two is one axis or two (the inner one of extent `*_inner`), with strides in elements.
-// With y for x and splits for rows the column kernel also adds up partial sums.
 //
-// Splits      blockIdx.y takes its part of the sum and writes to its own `outputs` floats of y. Their number depends
-//             on the length of the sum alone, so that a sample's sum doesn't depend on the batch.
-// Order       each thread in the order of the rows, then threads by halving: repeats to the bit.
-// Traffic     reads x once, writes y once; overwrites y. No atomics.
+// Splits      blockIdx.y takes its part of the sum and writes to its own `outputs` floats of `partial`; the last block of
+//             a sum adds them up. Their number depends on the length of the sum alone, so that a sample's sum doesn't
+//             depend on the batch.
+// Order       each thread in the order of the rows, then threads by halving; splits likewise: repeats to the bit.
+// Traffic     reads x once, writes y once; with splits writes and reads 4 bytes for each of them and of the results.
+// Overwrites  y. The counters in `arrived` start at 0 and come back to it.
+#include "common/jobs.cuh"
+#include "common/last_block.cuh"
 #include "common/reduce.cuh"
 #include "common/types.cuh"
 
 struct SumToParams {
     const void *x;
     float *y;
+    float *partial;     // [splits, outputs], of no use for one split
+    unsigned *arrived;  // [gridDim.x]
     unsigned inner;
     unsigned outer;
     unsigned outer_inner;
@@ -35,9 +40,53 @@ static __device__ __forceinline__ unsigned long long offset(unsigned index, unsi
     return (unsigned long long)(index - outer * inner) * strides[0] + (unsigned long long)outer * strides[1];
 }
 
-// y[split][o][c] = sum over the split's rows r of x[o, r, c]: `inner` is kept.
-template <int N> static __device__ __forceinline__ void columns(const SumToParams &p) {
+// Floats of 16 bytes at a time where N of them are so aligned.
+template <int N> static __device__ __forceinline__ void store_sums(float *to, const float (&sum)[N]) {
+    if constexpr (N % 4 == 0) {
+        float4 *fours = reinterpret_cast<float4 *>(to);
+#pragma unroll
+        for (int i = 0; i < N; i += 4) fours[i / 4] = make_float4(sum[i], sum[i + 1], sum[i + 2], sum[i + 3]);
+    } else {
+#pragma unroll
+        for (int i = 0; i < N; ++i) to[i] = sum[i];
+    }
+}
+
+// Adds what another block stored to `sum`.
+template <int N> static __device__ __forceinline__ void add_part(float (&sum)[N], const float *part) {
+    if constexpr (N % 4 == 0) {
+        const float4 *fours = reinterpret_cast<const float4 *>(part);
+#pragma unroll
+        for (int i = 0; i < N; i += 4) {
+            const float4 v = __ldcg(fours + i / 4);
+            sum[i] += v.x, sum[i + 1] += v.y, sum[i + 2] += v.z, sum[i + 3] += v.w;
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < N; ++i) sum[i] += __ldcg(part + i);
+    }
+}
+
+// Adds up the sums of threads of one lane, for row 0.
+template <int N> static __device__ __forceinline__ void add_rows(float (&sum)[N], const SumToParams &p) {
     __shared__ float shared[N * 256];
+    const unsigned row = threadIdx.x / p.lanes;
+    for (unsigned half = 128 / p.lanes; half > 0; half /= 2) {
+        __syncthreads();
+        if (row >= half && row < 2 * half) {
+#pragma unroll
+            for (int i = 0; i < N; ++i) shared[i * 256 + threadIdx.x] = sum[i];
+        }
+        __syncthreads();
+        if (row < half) {
+#pragma unroll
+            for (int i = 0; i < N; ++i) sum[i] += shared[i * 256 + threadIdx.x + half * p.lanes];
+        }
+    }
+}
+
+// y[o][c] = sum over rows r of x[o, r, c]: `inner` is kept.
+template <int N> static __device__ __forceinline__ void columns(const SumToParams &p) {
     const unsigned lane = threadIdx.x & (p.lanes - 1), row = threadIdx.x / p.lanes, height = 256 / p.lanes;
     const unsigned tiles = (p.inner + p.lanes * N - 1) / (p.lanes * N);
     const unsigned o = blockIdx.x / tiles, column = ((blockIdx.x - o * tiles) * p.lanes + lane) * N;
@@ -62,26 +111,24 @@ template <int N> static __device__ __forceinline__ void columns(const SumToParam
             for (int i = 0; i < N; ++i) sum[i] += v[i];
         }
     }
-    for (unsigned half = height / 2; half > 0; half /= 2) {
-        __syncthreads();
-        if (row >= half && row < 2 * half) {
+    add_rows<N>(sum, p);
+    const unsigned long long at = (unsigned long long)o * p.inner + column;
+    if (gridDim.y > 1) {
+        if (row == 0 && column < p.inner)
+            store_sums<N>(p.partial + (unsigned long long)blockIdx.y * p.outputs + at, sum);
+        if (!arrives_last(p.arrived + blockIdx.x, gridDim.y)) return;
 #pragma unroll
-            for (int i = 0; i < N; ++i) shared[i * 256 + threadIdx.x] = sum[i];
+        for (int i = 0; i < N; ++i) sum[i] = 0.0f;
+        if (column < p.inner) {
+            for (unsigned split = row; split < gridDim.y; split += height)
+                add_part<N>(sum, p.partial + (unsigned long long)split * p.outputs + at);
         }
-        __syncthreads();
-        if (row < half) {
-#pragma unroll
-            for (int i = 0; i < N; ++i) sum[i] += shared[i * 256 + threadIdx.x + half * p.lanes];
-        }
+        add_rows<N>(sum, p);
     }
-    if (row == 0 && column < p.inner) {
-        float *y = p.y + (unsigned long long)blockIdx.y * p.outputs + (unsigned long long)o * p.inner + column;
-#pragma unroll
-        for (int i = 0; i < N; ++i) y[i] = sum[i];
-    }
+    if (row == 0 && column < p.inner) store_sums<N>(p.y + at, sum);
 }
 
-// `inner` and all strides divide by VECTOR.
+// VECTOR divides `inner` and all strides; y and partial start on 16 bytes.
 // Launch      grid (outer * ceil(inner / (lanes VECTOR)), splits), block 256, 256 VECTOR floats of static shared memory.
 // Registers <= 64
 extern "C" __global__ void __launch_bounds__(256) sum_columns(const SumToParams p) { columns<VECTOR>(p); }
@@ -91,8 +138,8 @@ extern "C" __global__ void __launch_bounds__(256) sum_columns(const SumToParams 
 // Registers <= 48
 extern "C" __global__ void __launch_bounds__(256) sum_columns_any(const SumToParams p) { columns<1>(p); }
 
-// y[split][o] = sum over the split's part of x[o, r, c] for all r and c: `inner` is summed too. `lanes` threads, at most
-// a warp or else the whole block, take one sum.
+// y[o] = sum of x[o, r, c] over all r and c: `inner` is summed too. `lanes` threads, at most a warp or else the whole
+// block, take one sum; only those of whole blocks are split.
 template <int N> static __device__ __forceinline__ void rows(const SumToParams &p) {
     __shared__ float scratch[32];
     const unsigned lane = threadIdx.x & (p.lanes - 1);
@@ -123,7 +170,15 @@ template <int N> static __device__ __forceinline__ void rows(const SumToParams &
     } else {
         for (unsigned half = p.lanes / 2; half > 0; half /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, half);
     }
-    if (lane == 0 && o < p.outputs) p.y[(unsigned long long)blockIdx.y * p.outputs + o] = sum;
+    if (gridDim.y > 1) {
+        if (lane == 0) p.partial[(unsigned long long)blockIdx.y * p.outputs + o] = sum;
+        if (!arrives_last(p.arrived + blockIdx.x, gridDim.y)) return;
+        sum = 0.0f;
+        for (unsigned split = lane; split < gridDim.y; split += 256)
+            sum += __ldcg(p.partial + (unsigned long long)split * p.outputs + o);
+        sum = block_sum(sum, scratch);
+    }
+    if (lane == 0 && o < p.outputs) p.y[o] = sum;
 }
 
 // Strides divide by VECTOR, or there is one row.
@@ -135,3 +190,27 @@ extern "C" __global__ void __launch_bounds__(256) sum_rows(const SumToParams p) 
 // Launch      grid (ceil(outputs / (256 / lanes)), splits), block 256, 128 bytes of static shared memory.
 // Registers <= 40
 extern "C" __global__ void __launch_bounds__(256) sum_rows_any(const SumToParams p) { rows<1>(p); }
+
+// y[c] = sum of x[r, c] over few rows, in their order, for any number of arrays.
+//
+// Shapes      x [rows, columns] of T, y [columns].
+// Launch      ceil(columns / 256) blocks for each array, block 256.
+// Registers <= 40
+struct SumFewRowsParams {
+    const void *x;
+    float *y;
+    int rows;
+    int columns;
+};
+
+extern "C" __global__ void __launch_bounds__(256) sum_few_rows(const JobsParams jobs) {
+    unsigned block;
+    const SumFewRowsParams &p = job_of_block<SumFewRowsParams>(jobs, block);
+    const int column = block * 256 + threadIdx.x;
+    if (column >= p.columns) return;
+    const T *x = static_cast<const T *>(p.x) + column;
+    float sum = 0.0f;
+#pragma unroll 8
+    for (int row = 0; row < p.rows; ++row) sum += to_float(x[(long long)row * p.columns]);
+    p.y[column] = sum;
+}

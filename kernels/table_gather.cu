@@ -1,10 +1,12 @@
 // y_i[n, c] = table[clamp(counter), label[n] + 1, first_i + c]: what each block of a sampler adds for step and label.
 //
-// Shapes      table [rows, entries, width] f32; counter i32[1]; label i32[samples], -1 for none; y_i [samples, width_i] f32.
-//             `results` holds three 64-bit words for each result: address, first column, width.
+// Shapes      table [rows, entries, width] f32; counter i32[1]; label i32[samples], -1 for none; y_i [samples, width_i] of
+//             f32 or T (-DT). `results` holds four 64-bit words for each result: address, first column, width, 1 for T.
 // Launch      grid (ceil(widest / 256), results, samples), block 256, no shared memory.
 // Traffic     reads and writes each column once; a label outside the table gives NaN. Overwrites.
 // Registers <= 24
+#include "common/types.cuh"
+
 struct TableGatherParams {
     const float *table;
     const int *counter;
@@ -18,7 +20,7 @@ struct TableGatherParams {
 
 extern "C" __global__ void __launch_bounds__(256) table_gather(const TableGatherParams p) {
     const int n = blockIdx.z;
-    const unsigned long long *result = p.results + 3 * blockIdx.y;
+    const unsigned long long *result = p.results + 4 * blockIdx.y;
     const int c = blockIdx.x * 256 + threadIdx.x;
     const int width = (int)result[2];
     if (c >= width) return;
@@ -28,5 +30,9 @@ extern "C" __global__ void __launch_bounds__(256) table_gather(const TableGather
     if (entry >= 0 && entry < p.entries) {
         v = p.table[((long long)row * p.entries + entry) * p.width + (int)result[1] + c];
     }
-    reinterpret_cast<float *>(result[0])[(long long)n * width + c] = v;
+    const long long at = (long long)n * width + c;
+    if (result[3])
+        reinterpret_cast<T *>(result[0])[at] = from_float<T>(v);
+    else
+        reinterpret_cast<float *>(result[0])[at] = v;
 }

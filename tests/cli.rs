@@ -41,6 +41,24 @@ fn succeed(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// A clone stays small: all weights that ship take less than 20 MB.
+#[test]
+fn shipped_weights_stay_small() {
+    let mut bytes = 0;
+    let mut models = 0;
+    for folder in std::fs::read_dir(root().join("weights")).unwrap() {
+        let folder = folder.unwrap().path();
+        if folder.is_dir() {
+            models += 1;
+            for file in std::fs::read_dir(folder).unwrap() {
+                bytes += file.unwrap().metadata().unwrap().len();
+            }
+        }
+    }
+    assert!(models > 0);
+    assert!(bytes < 20_000_000, "{models} models of {bytes} bytes");
+}
+
 /// Runs a command that has to fail: exit code not zero, exactly one line that starts with
 /// `error:`, naming each of `mentions`, and no panic.
 fn fail(arguments: &[&str], mentions: &[&str]) {

@@ -81,12 +81,21 @@ fn fill(executable: &mut dyn Executable) {
     }
 }
 
-/// Runs `graph` once on the CPU and once on the emulated GPU; gives both executables.
-fn both(graph: &Graph, weights: &TensorMap, precision: Precision) -> [Box<dyn Executable>; 2] {
-    let cpu = Device::open(DeviceChoice::Cpu, None).unwrap();
-    let mut want = cpu.load(cpu.compile(graph), weights).unwrap();
-    fill(&mut *want);
-    want.run().unwrap();
+/// Runs `graph` once on the CPU and once on the emulated GPU; gives what `read` takes from each. One is gone before the
+/// other begins: a training step's shadow memory on the emulator and both networks do not fit 24 GB together.
+fn both<R>(
+    graph: &Graph,
+    weights: &TensorMap,
+    precision: Precision,
+    read: impl Fn(&dyn Executable) -> R,
+) -> [R; 2] {
+    let want = {
+        let cpu = Device::open(DeviceChoice::Cpu, None).unwrap();
+        let mut executable = cpu.load(cpu.compile(graph), weights).unwrap();
+        fill(&mut *executable);
+        executable.run().unwrap();
+        read(&*executable)
+    };
 
     let options = CudaOptions {
         precision,
@@ -101,13 +110,12 @@ fn both(graph: &Graph, weights: &TensorMap, precision: Precision) -> [Box<dyn Ex
         plan.flops() as f64 / 1e9,
         gpu.memory(&plan)
     );
-    let mut got: Box<dyn Executable> = Box::new(gpu.load(plan, weights).unwrap());
-    fill(&mut *got);
+    let mut executable = gpu.load(plan, weights).unwrap();
+    fill(&mut executable);
     let start = Instant::now();
-    got.run().unwrap();
+    executable.run().unwrap();
     // Reading waits for the run.
-    let first = graph.outputs()[0].0.clone();
-    let _ = got.output(&first).unwrap();
+    let got = read(&executable);
     println!(
         "executed on {gpu} in {:.1} s",
         start.elapsed().as_secs_f64()
@@ -119,8 +127,9 @@ fn both(graph: &Graph, weights: &TensorMap, precision: Precision) -> [Box<dyn Ex
 #[ignore = "minutes: see the head of this file"]
 fn one_evaluation_in_f16() {
     let config = ModelConfig::published(2);
-    let [want, got] = both(&unet(&config), &weights(&config), Precision::F16);
-    let error = relative_error(&got.output("y").unwrap(), &want.output("y").unwrap());
+    let read = |executable: &dyn Executable| executable.output("y").unwrap();
+    let [want, got] = both(&unet(&config), &weights(&config), Precision::F16, read);
+    let error = relative_error(&got, &want);
     println!("relative error of the prediction {error:.2e}");
     // Some 60 values stored one behind the other, each off by up to 2^-11 of itself.
     assert!(
@@ -132,36 +141,32 @@ fn one_evaluation_in_f16() {
 #[test]
 #[ignore = "minutes: see the head of this file"]
 fn one_training_step_in_f16() {
+    const FIRST: &str = "in_blocks.0.0.block_seq.0.basic_block.conv.weight";
     let config = ModelConfig::published(2);
     let training = paper_plans::train_unet(&config, 1, true);
-    let [want, got] = both(&training.graph, &weights(&config), Precision::F16);
-    let loss = |executable: &dyn Executable| executable.output(names::LOSS).unwrap()[0];
-    let norms = |executable: &dyn Executable| executable.output(names::GRAD_NORMS).unwrap();
-    println!(
-        "loss {} on the CPU, {} on the GPU",
-        loss(&*want),
-        loss(&*got)
-    );
-    assert!((loss(&*got) / loss(&*want) - 1.0).abs() < 1e-2);
+    let weights = weights(&config);
+    let before = weights[FIRST].to_f32().unwrap().into_owned();
+    let read = |executable: &dyn Executable| {
+        let after = executable.read(FIRST).unwrap();
+        let moved: Vec<f32> = after.iter().zip(&before).map(|(a, b)| a - b).collect();
+        (
+            executable.output(names::LOSS).unwrap()[0],
+            executable.output(names::GRAD_NORMS).unwrap(),
+            moved,
+        )
+    };
+    let [want, got] = both(&training.graph, &weights, Precision::F16, read);
+    let ((want_loss, want_norms, want), (got_loss, got_norms, got)) = (want, got);
+    println!("loss {want_loss} on the CPU, {got_loss} on the GPU");
+    assert!((got_loss / want_loss - 1.0).abs() < 1e-2);
     // Norms of the gradient of each of the 194 M parameters' tensors, as one vector.
-    let error = relative_error(&norms(&*got), &norms(&*want));
+    let error = relative_error(&got_norms, &want_norms);
     println!("relative error of the gradients' norms {error:.2e}");
     assert!(
         error < 2.0 * 120.0f64.sqrt() * f64::from(2.0f32).powi(-11),
         "{error}"
     );
     // Adam's first step is the sign of the gradient times the learning rate; those near zero may differ.
-    let name = "in_blocks.0.0.block_seq.0.basic_block.conv.weight";
-    let before = &weights(&config)[name];
-    let moved = |executable: &dyn Executable| -> Vec<f32> {
-        let after = executable.read(name).unwrap();
-        after
-            .iter()
-            .zip(before.to_f32().unwrap().iter())
-            .map(|(a, b)| a - b)
-            .collect()
-    };
-    let (want, got) = (moved(&*want), moved(&*got));
     let other = want
         .iter()
         .zip(&got)

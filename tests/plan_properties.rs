@@ -150,7 +150,7 @@ fn build(layers: &[Layer]) -> Result<Graph, GraphError> {
 
 /// Reproducible numbers in [-1, 1).
 fn numbers(seed: usize, len: usize) -> Vec<f32> {
-    let mut state = seed as u64 * 0x9e37_79b9_7f4a_7c15 + 1;
+    let mut state = (seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
     (0..len)
         .map(|_| {
             state ^= state << 13;
@@ -264,4 +264,35 @@ fn blocks_are_fused_into_few_steps() {
         .filter(|s| s.op.to_string().starts_with("swish"))
         .count();
     assert_eq!(swishes, 0, "{plan}");
+}
+
+/// The gradients of a value that two products and a sum read are added where the products store them.
+#[test]
+fn gradients_are_added_by_the_products_that_compute_them() {
+    let mut g = Graph::new();
+    let x = g.input("x", [1, 4, 6, 8], DType::F32).unwrap();
+    let e = g.input("e", [1, 8], DType::F32).unwrap();
+    let mut weight = |name: &str, shape: &[usize]| g.parameter(name, shape).unwrap();
+    let [a, b, c, d] = [
+        weight("a", &[8, 8, 3, 3]),
+        weight("b", &[8, 8, 1, 1]),
+        weight("c", &[8, 8]),
+        weight("d", &[8, 8]),
+    ];
+    let (p, q) = (g.conv2d(x, a, None, 1, 1), g.conv2d(x, b, None, 1, 0));
+    let product = g.mul(p.unwrap(), q.unwrap()).unwrap();
+    let image = g.add(product, x).unwrap();
+    let (r, s) = (g.linear(e, c, None), g.linear(e, d, None));
+    let vector = g.mul(r.unwrap(), s.unwrap()).unwrap();
+    let [image, vector] = [image, vector].map(|y| g.sum_to(y, &[]).unwrap());
+    let loss = g.add(image, vector).unwrap();
+    for (name, grad) in ["x", "e"].iter().zip(g.gradients(loss, &[x, e]).unwrap()) {
+        g.output(name, grad.unwrap());
+    }
+    let (fused, report) = fuse(&g);
+    assert_eq!(report.rewrites["input gradient + gradient"], 3, "{report}");
+    let plan = Plan::new(&fused, &(), PlanOptions::default());
+    // Those that repeat the gradient of a sum over what was summed.
+    let adds = plan.steps.iter().filter(|s| s.op.to_string() == "add");
+    assert_eq!(adds.count(), 2, "{plan}");
 }

@@ -459,6 +459,39 @@ fn ctrl_c_saves_and_resume_goes_on() {
     assert!(String::from_utf8_lossy(&again.stderr).contains("--resume"));
 }
 
+/// A run that was refused before it began leaves the disk as it was: no folder for a new one, the old run file for one
+/// that was to go on.
+#[test]
+fn a_refused_run_leaves_nothing_behind() {
+    let fixture = Fixture::new();
+    let train = |out: &Path, args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_medfusion"))
+            .args(["train", "classifier", "--out"])
+            .arg(out)
+            .args(args)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let missing = fixture.out("missing").display().to_string();
+    let error = train(&fixture.out("new/run"), &["--data", &missing]);
+    assert!(error.contains("missing"), "{error}");
+    assert!(!fixture.out("new").exists());
+
+    let old = fixture.out("old");
+    fs::create_dir(&old).unwrap();
+    fs::write(old.join("run.toml"), "[data]\npath = \"gone\"\n").unwrap();
+    fs::write(old.join("notes.txt"), "mine").unwrap();
+    let error = train(&old, &["--resume", "--set", "train.steps=7"]);
+    assert!(error.contains("gone"), "{error}");
+    let run = fs::read_to_string(old.join("run.toml")).unwrap();
+    assert_eq!(run, "[data]\npath = \"gone\"\n");
+    let names = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
+    let left: Vec<_> = fs::read_dir(&old).unwrap().map(names).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
 /// The README's second command names the folder of the first one's run, which has a `best` model only where something
 /// was held out to measure on.
 #[test]

@@ -31,7 +31,7 @@ pub mod report;
 pub mod toolkit;
 
 pub use check::{Checks, Fault, FaultKind};
-pub use counters::LaunchCounters;
+pub use counters::{Counts, LaunchCounters};
 pub use exec::{ConfigError, Instance, LaunchConfig, LaunchError, LaunchReport, Options, launch};
 pub use ir::{Global, Kernel, Module, Parameter};
 pub use memory::{Allocation, DeviceMemory, OutOfMemory};

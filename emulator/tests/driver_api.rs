@@ -1,5 +1,6 @@
 //! The driver API without kernels: handles, memory, copies, streams, events, capture and graphs.
 
+#[macro_use]
 mod common;
 
 use std::ffi::{CStr, c_void};
@@ -7,100 +8,8 @@ use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use common::driver::*;
 use cudarc::driver::sys::{self, CUresult};
-
-/// Fails unless the call succeeds.
-macro_rules! ok {
-    ($call:expr) => {
-        assert_eq!(unsafe { $call }, CUresult::CUDA_SUCCESS, stringify!($call))
-    };
-}
-
-/// Fails unless the call answers this error.
-macro_rules! refused {
-    ($error:ident, $call:expr) => {
-        assert_eq!(unsafe { $call }, CUresult::$error, stringify!($call))
-    };
-}
-
-/// A context of its own for one test; destroyed in the end.
-struct Context {
-    ctx: sys::CUcontext,
-    _guard: std::sync::MutexGuard<'static, ()>,
-}
-
-impl Context {
-    fn new() -> Context {
-        let guard = common::emulator();
-        let mut ctx = null_mut();
-        ok!(sys::cuInit(0));
-        ok!(sys::cuCtxCreate_v2(&mut ctx, 0, 0));
-        Context { ctx, _guard: guard }
-    }
-}
-
-impl Drop for Context {
-    fn drop(&mut self) {
-        unsafe { sys::cuCtxDestroy_v2(self.ctx) };
-    }
-}
-
-fn alloc(bytes: usize) -> u64 {
-    let mut address = 0;
-    ok!(sys::cuMemAlloc_v2(&mut address, bytes));
-    address
-}
-
-fn upload<T: Copy>(values: &[T]) -> u64 {
-    let address = alloc(size_of_val(values));
-    ok!(sys::cuMemcpyHtoD_v2(
-        address,
-        values.as_ptr().cast(),
-        size_of_val(values)
-    ));
-    address
-}
-
-fn download(address: u64, count: usize) -> Vec<u32> {
-    let mut values = vec![0u32; count];
-    ok!(sys::cuMemcpyDtoH_v2(
-        values.as_mut_ptr().cast(),
-        address,
-        4 * count
-    ));
-    values
-}
-
-fn pinned(values: &[u32]) -> *mut u32 {
-    let mut memory: *mut c_void = null_mut();
-    ok!(sys::cuMemHostAlloc(&mut memory, size_of_val(values), 0));
-    let memory = memory.cast::<u32>();
-    unsafe { memory.copy_from(values.as_ptr(), values.len()) };
-    memory
-}
-
-fn stream(flags: u32) -> sys::CUstream {
-    let mut stream = null_mut();
-    ok!(sys::cuStreamCreate(&mut stream, flags));
-    stream
-}
-
-fn event() -> sys::CUevent {
-    let mut event = null_mut();
-    ok!(sys::cuEventCreate(&mut event, 0));
-    event
-}
-
-fn begin(stream: sys::CUstream) {
-    ok!(sys::cuStreamBeginCapture_v2(
-        stream,
-        sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_GLOBAL
-    ));
-}
-
-fn forged<T>(number: usize) -> *mut T {
-    number as *mut T
-}
 
 #[test]
 fn the_device_is_an_rtx_3090() {

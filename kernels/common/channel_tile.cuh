@@ -52,6 +52,27 @@ template <int N> __device__ __forceinline__ void load_channels(const float *p, f
     }
 }
 
+// The same for a whole warp, whose lanes may be at any columns: two lanes after another ask for the sector of one of them
+// together, so that no request takes half of a sector. Lanes that want nothing name a negative channel.
+template <int N> __device__ __forceinline__ void load_channels_together(const float *p, int channel, float (&out)[N]) {
+    if constexpr (N != 8) {
+        if (channel >= 0) load_channels<N>(p + channel, out);
+    } else {
+        const int odd = threadIdx.x & 1;
+        const int other = __shfl_xor_sync(0xffffffffu, channel, 1);
+        const int even_channel = odd ? other : channel, odd_channel = odd ? channel : other;
+        float of_even[4] = {}, of_odd[4] = {};
+        if (even_channel >= 0) load_floats<4>(p + even_channel + odd * 4, of_even);
+        if (odd_channel >= 0) load_floats<4>(p + odd_channel + odd * 4, of_odd);
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+            const float given = __shfl_xor_sync(0xffffffffu, odd ? of_even[k] : of_odd[k], 1);
+            out[k] = odd ? given : of_even[k];
+            out[k + 4] = odd ? of_odd[k] : given;
+        }
+    }
+}
+
 // Sums of R x N numbers over the lanes of each column of a block whose columns are a power of two of at most 32, in a
 // fixed order: lanes of a warp by butterfly, warps one after another. Calls write(which, c, sum) for channel c of the
 // tile, counted from its first. All threads of the block call it, blockDim.x a multiple of 32.

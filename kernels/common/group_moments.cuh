@@ -1,7 +1,7 @@
 // Mean and variance of groups of channels, without losing digits to a large mean.
 //
 // Sums are taken about numbers near the mean: a thread sums differences from its first position, and what threads and
-// blocks hand on are moments about the group's first element. They are merged as Chan, Golub and LeVeque do, all means
+// blocks hand on are moments about one of their values. They are merged as Chan, Golub and LeVeque do, all means
 // being small numbers then.
 #pragma once
 #include "common/channel_tile.cuh"
@@ -48,16 +48,21 @@ static __device__ __forceinline__ float2 mean_and_rstd(Moments all, float eps) {
 // Order: a thread its positions, N channels, then the threads of a group as in `merge`.
 template <int N, typename E, typename F>
 __device__ __forceinline__ void tile_moments(const E *x, const ChannelTile &tile, const TileGroups &groups, int lanes,
-                                             int columns, int channels, int size, F write) {
-    __shared__ float counts[256], offsets[256], squares[256];
+                                             int columns, int channels, F write) {
+    // [group][lane][column of the group], so that a warp merges neighbours; eight neighbouring threads write to different
+    // banks where the numbers are powers of two.
+    __shared__ float4 parts[512];
+    const int length = lanes * groups.columns;
+    const int pad = max(groups.columns, 8 * groups.columns / columns);
+    const int pitch = length % 8 == 0 ? length + min(pad, 8) : length;
     const int count = tile.count(lanes);
-    float offset = 0.0f, square = 0.0f;
+    float base = 0.0f, offset = 0.0f, square = 0.0f;
     if (count > 0) {
-        const float base = to_float(x[tile.column * N / size * size]);
         const E *at = x + static_cast<long long>(tile.begin + tile.lane) * channels + tile.column * N;
         const long long step = static_cast<long long>(lanes) * channels;
         float first[N], differences[N], products[N];
         load_floats<N>(at, first);
+        base = first[0];
 #pragma unroll
         for (int v = 0; v < N; ++v) differences[v] = products[v] = 0.0f;
         // The first position's difference is 0, but not if it is not finite.
@@ -85,16 +90,17 @@ __device__ __forceinline__ void tile_moments(const E *x, const ChannelTile &tile
 #pragma unroll
         for (int v = 0; v < N; ++v) square = fmaf(count * (mean[v] - offset), mean[v] - offset, square);
     }
-    counts[threadIdx.x] = static_cast<float>(count * N);
-    offsets[threadIdx.x] = offset;
-    squares[threadIdx.x] = square;
+    const int own = threadIdx.x % columns;
+    if (threadIdx.x < lanes * columns)
+        parts[own / groups.columns * pitch + tile.lane * groups.columns + own % groups.columns] =
+            make_float4(base, offset, square, static_cast<float>(count * N));
     __syncthreads();
     for (int g = threadIdx.x >> 5; g < groups.count; g += blockDim.x >> 5) {
-        const Moments all = merge(0.0f, lanes * groups.columns, [&](int i) -> Moments {
-            const int t = i / groups.columns * columns + g * groups.columns + i % groups.columns;
-            return {0.0f, offsets[t], squares[t], counts[t]};
+        const float4 *of_group = parts + g * pitch;
+        const Moments all = merge(of_group->x, length, [&](int i) -> Moments {
+            const float4 part = of_group[i];
+            return {part.x, part.y, part.z, part.w};
         });
-        const float base = to_float(x[(groups.first + g) * size]);
-        if ((threadIdx.x & 31) == 0) write(g, Moments{base, all.offset, all.squares, all.count});
+        if ((threadIdx.x & 31) == 0) write(g, all);
     }
 }

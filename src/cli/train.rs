@@ -124,8 +124,8 @@ impl Common {
                 .any(|(name, _)| name.trim() == key)
     }
 
-    /// Writes the resolved run file beside the run.
-    fn keep<R: Run>(&self, run: &R) -> Result<(), CliError> {
+    /// Writes the resolved run file beside the run; gives what undoes it.
+    fn keep<R: Run>(&self, run: &R) -> Result<Kept, CliError> {
         let error = |error: std::io::Error| {
             CliError::new(format!(
                 "--out {}: cannot write {RUN_FILE}: {error}",
@@ -143,8 +143,16 @@ impl Common {
                 return Err(CliError::new(TrainError::Exists(self.out.clone())));
             }
         }
+        let path = self.out.join(RUN_FILE);
+        let made = self.out.ancestors().take_while(|folder| !folder.exists());
+        let kept = Kept {
+            made: made.map(Path::to_owned).collect(),
+            before: std::fs::read(&path).ok(),
+            path,
+        };
         std::fs::create_dir_all(&self.out).map_err(error)?;
-        write_bytes_atomically(&self.out.join(RUN_FILE), to_toml(run).as_bytes()).map_err(error)
+        write_bytes_atomically(&kept.path, to_toml(run).as_bytes()).map_err(error)?;
+        Ok(kept)
     }
 
     /// Runs a task: plan only, or the loop with progress.
@@ -157,9 +165,11 @@ impl Common {
         if self.explain {
             return print(explain(run).map_err(CliError::new)?);
         }
-        self.keep(run)?;
+        let kept = self.keep(run)?;
         let mut display = Display::new(R::TASK, interrupt_flag()?);
+        let mut begun = false;
         let result = train(run, &self.out, self.resume, &mut |event| {
+            begun = true;
             display.show(event)
         });
         display.bar.finish_and_clear();
@@ -174,7 +184,37 @@ impl Common {
                 0 => "before the first step".to_owned(),
                 step => format!("saved at step {step}; the same command with --resume goes on"),
             })),
-            Err(error) => Err(CliError::new(error)),
+            Err(error) => {
+                if !begun {
+                    kept.undo();
+                }
+                Err(CliError::new(error))
+            }
+        }
+    }
+}
+
+/// The run file as it was before a run that may be refused.
+struct Kept {
+    path: PathBuf,
+    before: Option<Vec<u8>>,
+    /// Folders that were made for it, the innermost first.
+    made: Vec<PathBuf>,
+}
+
+impl Kept {
+    /// Leaves the folder as it was found, as far as nothing else is in it. A failure here would hide the error that
+    /// refused the run, which is the one to tell.
+    fn undo(self) {
+        let _ = match &self.before {
+            Some(bytes) => write_bytes_atomically(&self.path, bytes),
+            None => std::fs::remove_file(&self.path),
+        };
+        if let Some(out) = self.path.parent() {
+            let _ = std::fs::remove_dir(out.join("checkpoints"));
+        }
+        for folder in &self.made {
+            let _ = std::fs::remove_dir(folder);
         }
     }
 }

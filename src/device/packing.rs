@@ -1,9 +1,40 @@
 //! Which operands of a plan are kept in the packed form that kernels read, and which bindings need no plain form.
 
 use super::DeviceError;
-use crate::graph::{Binding, BindingKind, Location, Plan, TensorType, Value};
-use crate::ops::Op;
+use crate::graph::{Binding, BindingKind, Known, Location, Plan, Step, TensorType, Value};
 use crate::tensor::TensorMap;
+
+/// An operand that a device reads packed.
+pub(crate) struct Packed<F> {
+    /// Position among the inputs.
+    pub index: usize,
+    /// Size of the packed form, in the device's unit.
+    pub size: usize,
+    /// Steps that read one weight in equal forms share the packed weight.
+    pub form: F,
+    /// Whether the device keeps it, which it only may for a leaf; otherwise it is packed into the workspace of each
+    /// step that reads it.
+    pub kept: bool,
+}
+
+/// A packed weight that a device keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    /// The first step that reads it, whose op packs it.
+    pub step: usize,
+    pub size: usize,
+    /// Whether it is packed when the plan is loaded or at the start of each run.
+    pub known: Known,
+}
+
+/// Where the packed operand of a step lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the kept weight of this index.
+    Kept(usize),
+    /// Behind the step's own workspace.
+    Workspace,
+}
 
 /// An operand of a step that is read packed.
 #[derive(Clone, Copy, Debug)]
@@ -12,61 +43,67 @@ pub(crate) struct PackedStep {
     pub index: usize,
     /// Size of the packed form, in the device's unit.
     pub size: usize,
-    /// Packed when the plan is loaded, because no step updates the weight; else before each execution.
-    pub once: bool,
+    pub place: Place,
 }
 
 /// What is packed in a plan.
 pub(crate) struct PackingPlan {
     /// One per step.
     pub steps: Vec<Option<PackedStep>>,
+    pub kept: Vec<Kept>,
     /// One per binding: whether some step or the host reads its plain form.
     pub plain: Vec<bool>,
 }
 
 impl PackingPlan {
-    /// Asks `packed(op, inputs, outputs)` for the position and packed size of each step's packed operand.
-    pub fn new(
-        plan: &Plan,
-        packed: impl Fn(&Op, &[TensorType], &[TensorType]) -> Option<(usize, usize)>,
-    ) -> Self {
+    /// Asks `packed` for each step's packed operand.
+    pub fn new<F: PartialEq>(plan: &Plan, packed: impl Fn(&Step) -> Option<Packed<F>>) -> Self {
         let mut plain: Vec<bool> = plan
             .bindings
             .iter()
             .map(|b| b.updated || !matches!(b.kind, BindingKind::Parameter))
             .collect();
-        let steps = plan
-            .steps
-            .iter()
-            .map(|step| {
-                let (inputs, outputs) = (types(plan, &step.inputs), types(plan, &step.outputs));
-                let packed = packed(&step.op, &inputs, &outputs).map(|(index, size)| {
-                    let once = match plan.value(step.inputs[index]).location {
-                        Location::Binding(index) => {
-                            let binding = &plan.bindings[index];
-                            matches!(binding.kind, BindingKind::Parameter) && !binding.updated
-                        }
-                        _ => false,
-                    };
-                    PackedStep { index, size, once }
-                });
-                for (position, &input) in step.inputs.iter().enumerate() {
-                    let packed_here = packed.is_some_and(|p| p.once && p.index == position);
-                    if let Location::Binding(index) = plan.value(input).location
-                        && !packed_here
-                    {
-                        plain[index] = true;
+        let mut kept: Vec<Kept> = Vec::new();
+        // The binding and the form of each.
+        let mut forms: Vec<(&Location, F)> = Vec::new();
+        let mut steps = Vec::with_capacity(plan.steps.len());
+        for (at, step) in plan.steps.iter().enumerate() {
+            let packed = packed(step).map(|packed| {
+                let Packed { index, size, .. } = packed;
+                let mut place = Place::Workspace;
+                if packed.kept {
+                    let form = (&plan.value(step.inputs[index]).location, packed.form);
+                    let shared = forms.iter().position(|other| *other == form);
+                    place = Place::Kept(shared.unwrap_or(kept.len()));
+                    if shared.is_none() {
+                        forms.push(form);
+                        let known = step.known[index];
+                        kept.push(Kept {
+                            step: at,
+                            size,
+                            known,
+                        });
                     }
                 }
-                packed
-            })
-            .collect();
+                PackedStep { index, size, place }
+            });
+            for (position, (&input, &known)) in step.inputs.iter().zip(&step.known).enumerate() {
+                let packed_at_load = known == Known::SinceLoad
+                    && packed.is_some_and(|p| p.index == position && p.place != Place::Workspace);
+                if let Location::Binding(index) = plan.value(input).location
+                    && !packed_at_load
+                {
+                    plain[index] = true;
+                }
+            }
+            steps.push(packed);
+        }
         for &(_, value) in &plan.outputs {
             if let Location::Binding(index) = plan.value(value).location {
                 plain[index] = true;
             }
         }
-        Self { steps, plain }
+        Self { steps, kept, plain }
     }
 }
 

@@ -9,7 +9,7 @@ use super::{DiffusionError, SamplerTable};
 use crate::graph::{Graph, GraphError, Value};
 use crate::model::config::Objective;
 use crate::ops::philox_normal::seed_words;
-use crate::ops::sampler::{COEFFICIENTS, Estimates, Prediction, SamplerStep};
+use crate::ops::sampler::{COEFFICIENTS, Estimates, FreshNoise, Prediction, SamplerStep};
 use crate::tensor::DType;
 use crate::tensor::philox::{Purpose, fill_normal, stream_key};
 
@@ -125,18 +125,18 @@ pub fn sampling_step(
     };
     let prediction = predict(g, inputs)?;
 
-    let noise = match spec.noise {
-        NoiseSource::None => None,
+    let (noise, noise_inputs) = match spec.noise {
+        NoiseSource::None => (FreshNoise::None, vec![]),
         NoiseSource::Philox => {
             let seed = g.input(names::SEED, [2], DType::I32)?;
             let images = g.input(names::IMAGES, [n], DType::I32)?;
-            let purpose = Purpose::SamplerNoise;
-            Some(g.philox_normal(purpose, seed, images, counter, spec.shape.clone())?)
+            let noise = FreshNoise::Philox(Purpose::SamplerNoise);
+            (noise, vec![seed, images])
         }
         NoiseSource::Recorded => {
             let noise = [&[rows, n], spec.shape.as_slice()].concat();
             let noise = g.input(names::NOISE, noise, DType::F32)?;
-            Some(g.table_row(noise, counter)?)
+            (FreshNoise::Given, vec![g.table_row(noise, counter)?])
         }
     };
     let step = SamplerStep {
@@ -147,10 +147,9 @@ pub fn sampling_step(
         clip: spec.clip_x0,
         guidance: spec.guidance,
         learned_variance: spec.learned_variance,
-        noise: noise.is_some(),
+        noise,
     };
-    let estimates = g.sampler_step(step, x_t, prediction, table, counter, noise)?;
-    g.increment(counter)?;
+    let estimates = g.sampler_step(step, x_t, prediction, table, counter, &noise_inputs)?;
     Ok(SamplingStep { x_t, estimates })
 }
 

@@ -93,10 +93,18 @@ impl Graph {
                         continue;
                     };
                     let input = node.inputs[position];
-                    debug_assert_eq!(self.ty(grad), self.ty(input), "{:?}", node.op);
-                    let total = match grads.get(&input) {
-                        Some(&other) => self.apply(Binary::Add, &[other, grad])?,
-                        None => grad,
+                    let shape = self.shape(input).to_vec();
+                    let is_leaf = self.producer(input).is_none();
+                    let total = match grads.get(&input).copied() {
+                        Some(other) if self.shape(other) == self.shape(grad) => {
+                            self.apply(Binary::Add, &[other, grad])?
+                        }
+                        Some(other) => {
+                            let pair = [self.sum_to(other, &shape)?, self.sum_to(grad, &shape)?];
+                            self.apply(Binary::Add, &pair)?
+                        }
+                        None if is_leaf => grad,
+                        None => self.sum_to(grad, &shape)?,
                     };
                     grads.insert(input, total);
                 }
@@ -105,6 +113,13 @@ impl Graph {
             self.scope = saved;
             accumulated?;
         }
-        Ok(wrt.iter().map(|v| grads.get(v).copied()).collect())
+        let summed = |value: &Value| {
+            let Some(&grad) = grads.get(value) else {
+                return Ok(None);
+            };
+            let shape = self.shape(*value).to_vec();
+            Ok(Some(self.sum_to(grad, &shape)?))
+        };
+        wrt.iter().map(summed).collect()
     }
 }

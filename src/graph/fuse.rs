@@ -10,7 +10,7 @@ use std::fmt;
 use super::{Graph, Node, Source, Value};
 use crate::ops::{
     Binary, Conv2d, Conv2dInputGrad, Conv2dWeightGrad, GroupNorm, GroupNormGradSums,
-    GroupNormInputGrad, Linear, Op, Unary, UnaryGrad, Upsample, UpsampleGrad,
+    GroupNormInputGrad, Linear, LinearInputGrad, Op, Unary, UnaryGrad, Upsample, UpsampleGrad,
 };
 
 /// How often each rewrite applied.
@@ -40,7 +40,8 @@ impl fmt::Display for FusionReport {
 ///   activation from `x`, so that the normalised map need not be kept);
 /// - `group_norm(…) + r` → residual in the same pass; `… + e` per sample and channel likewise;
 /// - `conv2d(upsample(x))` → one op, forward, weight gradient and input gradient;
-/// - `conv2d(…) + r`, `linear(…) + r` → residual in the epilogue.
+/// - `conv2d(…) + r`, `linear(…) + r` → residual in the epilogue, and so for the gradients of their inputs where a value
+///   has several users.
 pub fn fuse(graph: &Graph) -> (Graph, FusionReport) {
     let mut fuser = Fuser {
         users: users(graph),
@@ -306,7 +307,7 @@ impl Fuser {
         let Op::Conv2dInputGrad(op) = &producer.op else {
             return None;
         };
-        if op.upsample {
+        if op.upsample || op.residual {
             return None;
         }
         let fused = Conv2dInputGrad {
@@ -328,10 +329,15 @@ impl Fuser {
             return None;
         };
         let result = self.graph.shape(node.outputs[0]);
-        for (product, other) in [
+        let mut pairs = [
             (node.inputs[0], node.inputs[1]),
             (node.inputs[1], node.inputs[0]),
-        ] {
+        ];
+        // The later of two products moves less far, so its operands need not be kept as long.
+        pairs.sort_by_key(|&(product, _)| {
+            std::cmp::Reverse(self.producer(product).map(|(at, _)| at))
+        });
+        for (product, other) in pairs {
             let same = self.graph.shape(product) == result && self.graph.shape(other) == result;
             if !same || !self.single_use(product) || product == other {
                 continue;
@@ -339,20 +345,37 @@ impl Fuser {
             let Some((_, producer)) = self.producer(product) else {
                 continue;
             };
-            let op = match &producer.op {
-                Op::Conv2d(op) if !op.residual => Op::from(Conv2d {
-                    residual: true,
-                    ..*op
-                }),
-                Op::Linear(op) if !op.residual => Op::from(Linear {
-                    residual: true,
-                    ..*op
-                }),
+            let (name, op) = match &producer.op {
+                Op::Conv2d(op) if !op.residual => (
+                    "product + residual",
+                    Op::from(Conv2d {
+                        residual: true,
+                        ..*op
+                    }),
+                ),
+                Op::Linear(op) if !op.residual => (
+                    "product + residual",
+                    Op::from(Linear {
+                        residual: true,
+                        ..*op
+                    }),
+                ),
+                Op::Conv2dInputGrad(op) if !op.residual => (
+                    "input gradient + gradient",
+                    Op::from(Conv2dInputGrad {
+                        residual: true,
+                        ..*op
+                    }),
+                ),
+                Op::LinearInputGrad(op) if !op.residual => (
+                    "input gradient + gradient",
+                    Op::from(LinearInputGrad { residual: true }),
+                ),
                 _ => continue,
             };
             let mut inputs = producer.inputs.clone();
             inputs.push(other);
-            return Some(("product + residual", op, inputs));
+            return Some((name, op, inputs));
         }
         None
     }

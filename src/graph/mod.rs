@@ -3,8 +3,10 @@
 //! Model code calls the builder methods that every op adds to [`Graph`] (`graph.conv2d(…)`,
 //! `graph.group_norm(…)`); [`Graph::gradients`] appends the backward ops for a scalar loss,
 //! [`fuse`] rewrites chains into fused ops and [`Plan::new`] orders the rest and lays it out in
-//! one arena. Nothing here knows a device.
+//! one arena. Nothing here knows a device; one with types and kernels of its own has the graph
+//! rewritten by [`lower`] and [`absorb()`] in between.
 
+mod absorb;
 mod autodiff;
 mod error;
 mod fuse;
@@ -17,12 +19,13 @@ mod types;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use absorb::{ConvolutionModel, absorb};
 pub use autodiff::Gradient;
 pub use error::{GraphError, Mismatch};
 
 pub use fuse::{FusionReport, fuse};
 pub use memory::verify_disjoint;
-pub use plan::{Binding, BindingKind, Location, Plan, PlanOptions, Step, WorkspaceModel};
+pub use plan::{Binding, BindingKind, Known, Location, Plan, PlanOptions, Step, WorkspaceModel};
 #[cfg(test)]
 pub(crate) use precision::lower_all;
 pub use precision::{Storage, lower};

@@ -12,19 +12,30 @@ use crate::ops::Op;
 /// Scratch memory that a device needs for a step; asked while the arena is laid out.
 pub trait WorkspaceModel {
     /// Bytes of scratch memory for one execution of `op`, uninitialised and private to the step.
-    /// `frozen[i]` says that input `i` is a parameter which no step updates.
+    /// `known[i]` says from when on input `i` holds what the step reads.
     fn workspace_bytes(
         &self,
         op: &Op,
         inputs: &[TensorType],
         outputs: &[TensorType],
-        frozen: &[bool],
+        known: &[Known],
     ) -> usize;
+}
+
+/// From when on an operand holds what a step reads of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Since the plan was loaded: a parameter that no step updates.
+    SinceLoad,
+    /// Since the run began: a leaf that no earlier step updates.
+    SinceStart,
+    /// Since some step of the run.
+    SinceStep,
 }
 
 /// A model without scratch memory, for tools that only look at the plan.
 impl WorkspaceModel for () {
-    fn workspace_bytes(&self, _: &Op, _: &[TensorType], _: &[TensorType], _: &[bool]) -> usize {
+    fn workspace_bytes(&self, _: &Op, _: &[TensorType], _: &[TensorType], _: &[Known]) -> usize {
         0
     }
 }
@@ -96,6 +107,8 @@ pub struct Step {
     pub op: Op,
     pub inputs: Vec<Value>,
     pub outputs: Vec<Value>,
+    /// One per input: from when on it holds what this step reads.
+    pub known: Vec<Known>,
     /// Bytes of the arena that are scratch memory of this step.
     pub workspace: Range<usize>,
     /// Module path.
@@ -140,6 +153,8 @@ impl Plan {
             .collect();
 
         let mut steps = Vec::new();
+        // Updated by a step so far.
+        let mut changed: HashSet<Value> = HashSet::new();
         let mut bind = |value: Value| {
             let info = graph.info(value);
             let kind = match &info.source {
@@ -170,16 +185,23 @@ impl Plan {
                 list.iter().map(|&v| graph.ty(v).clone()).collect()
             };
             let (inputs, outputs) = (types(&node.inputs), types(&node.outputs));
-            let frozen: Vec<bool> = node
-                .inputs
-                .iter()
-                .map(|v| matches!(graph.info(*v).source, Source::Parameter) && !updated.contains(v))
-                .collect();
-            let scratch = workspace.workspace_bytes(&node.op, &inputs, &outputs, &frozen);
+            let known = |&input: &Value| {
+                let leaf = root(&values, input);
+                match graph.info(leaf).source {
+                    Source::Node { .. } => Known::SinceStep,
+                    Source::Parameter if !updated.contains(&leaf) => Known::SinceLoad,
+                    _ if changed.contains(&leaf) => Known::SinceStep,
+                    _ => Known::SinceStart,
+                }
+            };
+            let known: Vec<Known> = node.inputs.iter().map(known).collect();
+            let scratch = workspace.workspace_bytes(&node.op, &inputs, &outputs, &known);
+            changed.extend(operator.updates().iter().map(|&i| node.inputs[i]));
             steps.push(Step {
                 op: node.op.clone(),
                 inputs: node.inputs.clone(),
                 outputs: node.outputs.clone(),
+                known,
                 workspace: 0..scratch,
                 path: node.path.clone(),
                 flops: operator.flops(&inputs, &outputs),

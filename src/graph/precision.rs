@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 
+use super::plan::live_nodes;
 use super::{Graph, Node, Source, TensorType, Value};
-use crate::ops::Cast;
+use crate::ops::{Cast, Op};
 use crate::tensor::DType;
 
 /// Which operands of an op may be stored in reduced precision; bit `i` is operand `i`. Operands outside are f32.
@@ -58,7 +59,53 @@ fn rewrite(graph: &Graph, reduced: DType, all: bool) -> Graph {
         .map(|(name, value)| (name, lowered.as_type(value, false)))
         .collect();
     lowered.graph.nodes = lowered.nodes;
-    lowered.graph
+    rounded_by_producers(&lowered.graph)
+}
+
+/// `graph` without the casts whose operand nobody else reads and whose producer can
+/// [round](crate::ops::Operator::rounds) as well.
+fn rounded_by_producers(graph: &Graph) -> Graph {
+    let mut uses = vec![0; graph.values.len()];
+    // Fusion leaves nodes behind that nobody needs.
+    let needed = graph.nodes.iter().zip(live_nodes(graph));
+    let needed = needed.filter_map(|(node, live)| live.then_some(node));
+    let read = needed.flat_map(|node| &node.inputs);
+    for value in read.chain(graph.outputs.iter().map(|(_, value)| value)) {
+        uses[value.index()] += 1;
+    }
+    let rounds = |value: Value| {
+        let producer = graph.producer(value);
+        uses[value.index()] == 1 && producer.is_some_and(|node| node.op.operator().rounds())
+    };
+    let mut result = Lowering {
+        graph: graph.clone(),
+        casts: HashMap::new(),
+        nodes: Vec::with_capacity(graph.nodes.len()),
+        reduced: DType::F32,
+        all: false,
+    };
+    for node in &graph.nodes {
+        if let Op::Cast(Cast { to }) = node.op
+            && to != DType::F32
+            && rounds(node.inputs[0])
+        {
+            let (cast, rounded) = (node.outputs[0], node.inputs[0]);
+            result.graph.values[rounded.index()].ty.dtype = to;
+            result.casts.insert(cast, rounded);
+            // Nobody reads it any more, but every value has a source.
+            let source = result.graph.values[rounded.index()].source.clone();
+            result.graph.values[cast.index()].source = source;
+            continue;
+        }
+        let uncast = |value: &Value| *result.casts.get(value).unwrap_or(value);
+        let inputs = node.inputs.iter().map(uncast).collect();
+        result.push(Node {
+            inputs,
+            ..node.clone()
+        });
+    }
+    result.graph.nodes = result.nodes;
+    result.graph
 }
 
 struct Lowering {

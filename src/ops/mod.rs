@@ -1,6 +1,8 @@
 //! The vocabulary of the engine: one folder per op with its shape rule, cost and gradient
 //! (`mod.rs`), its naive `f64` definition (`reference.rs`), its CPU kernel (`cpu.rs`) and tests.
 
+#[cfg(test)]
+mod awkward;
 mod channel_tiles;
 mod partial_sums;
 mod strides;
@@ -41,8 +43,9 @@ pub trait Operator: fmt::Debug {
         total as u64
     }
 
-    /// Adds the backward ops; one gradient per input, of the input's type. `None` for the whole
-    /// if the op has no gradient.
+    /// Adds the backward ops; one gradient per input, of the input's type or still to be summed to it over axes that
+    /// the input is repeated along. The sums over leaves' gradients come last, so that devices can do them together;
+    /// until then they take memory. `None` for the whole if the op has no gradient.
     ///
     /// # Errors
     /// If a backward op refuses its inputs.
@@ -62,6 +65,11 @@ pub trait Operator: fmt::Debug {
     /// Which operands devices may store in reduced precision.
     fn storage(&self) -> Storage {
         Storage::Full
+    }
+
+    /// Whether devices can store `f32` results in reduced precision where whoever reads them takes them so.
+    fn rounds(&self) -> bool {
+        false
     }
 
     /// True if result 0 is operand 0's memory under another shape; such ops never run.
@@ -115,6 +123,7 @@ ops! {
     feature_distance::{FeatureDistance, FeatureDistanceGrad},
     forward_process::{AddNoise, VarianceLoss, VarianceLossGrad},
     gaussian::{GaussianKl, GaussianKlGrad, Reparameterize, ReparameterizeGrad},
+    geglu::{Geglu, GegluGrad},
     global_norm::{GlobalNorm},
     group_norm::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats},
     layer_norm::{LayerNorm, LayerNormInputGrad, LayerNormParamGrad},

@@ -327,6 +327,31 @@ pub(crate) fn check_cuda(
 /// [`check_cuda`] for a graph of float parameters alone, with numbers in [-1, 1), within 1e-5: for shapes that are too
 /// large for finite differences.
 pub(crate) fn check_outputs_on_cuda(graph: &Graph) {
+    let (arrays, tensors) = hashed_parameters(graph);
+    let oracle = Evaluation::run(graph, &arrays);
+    check_cuda(graph, &arrays, &tensors, &oracle, 1e-5);
+}
+
+/// [`check_outputs_on_cuda`], and the same on the CPU: for ops without a gradient.
+pub(crate) fn check_outputs(graph: &Graph) {
+    check_outputs_on_cuda(graph);
+    let (arrays, tensors) = hashed_parameters(graph);
+    let oracle = Evaluation::run(graph, &arrays);
+    let device = CpuDevice::new(Some(2)).unwrap();
+    let plan = Plan::new(graph, &device, PlanOptions::default());
+    let mut executable = device.load(plan, &tensors).unwrap();
+    executable.poison();
+    executable.run();
+    for (name, value) in graph.outputs() {
+        let got = executable.output(name).unwrap();
+        let got: Vec<f64> = got.iter().map(|&v| f64::from(v)).collect();
+        let error = relative_error(&got, &oracle.get(*value).data);
+        assert!(error <= 1e-5, "{name}: CPU differs from f64 by {error:e}");
+    }
+}
+
+/// Numbers in [-1, 1) for the parameters of `graph`.
+fn hashed_parameters(graph: &Graph) -> (HashMap<String, Array>, TensorMap) {
     let (mut arrays, mut tensors) = (HashMap::new(), TensorMap::new());
     for (name, value) in graph.parameters() {
         let ty = graph.ty(value);
@@ -335,38 +360,58 @@ pub(crate) fn check_outputs_on_cuda(graph: &Graph) {
         tensors.insert(name.to_owned(), Tensor::from_f32(ty.shape.clone(), &values));
         arrays.insert(name.to_owned(), Array::new(ty.shape.clone(), data));
     }
-    let oracle = Evaluation::run(graph, &arrays);
-    check_cuda(graph, &arrays, &tensors, &oracle, 1e-5);
+    (arrays, tensors)
 }
 
-/// Checks that NaN in any parameter of `build` shows in the result, and that there is none without.
+/// Checks that NaN in any parameter of `build` shows in the result, and that there is none without: on the CPU, and on
+/// the emulated GPU in f32 and f16.
 pub(crate) fn check_nan_shows(build: impl Fn(&mut Graph) -> Result<Value, GraphError>) {
     let mut graph = Graph::new();
     let y = build(&mut graph).unwrap();
     graph.output("y", y);
-    let tensors: TensorMap = graph
-        .parameters()
-        .map(|(name, value)| {
-            let ty = graph.ty(value);
-            let values: Vec<f32> = hashed(name, ty.len()).iter().map(|&v| v as f32).collect();
-            (name.to_owned(), Tensor::from_f32(ty.shape.clone(), &values))
-        })
-        .collect();
-    let device = CpuDevice::new(Some(2)).unwrap();
+    let (_, tensors) = hashed_parameters(&graph);
+    let cpu = CpuDevice::new(Some(2)).unwrap();
+    nan_shows("the CPU", &tensors, |tensors| {
+        let plan = Plan::new(&graph, &cpu, PlanOptions::default());
+        Box::new(cpu.load(plan, tensors).unwrap())
+    });
+    let Some(gpu) = emulated_gpu() else { return };
+    for precision in [Precision::F32, Precision::F16] {
+        let gpu = gpu.with(CudaOptions {
+            precision,
+            capture: false,
+            isolate: true,
+            ..CudaOptions::default()
+        });
+        let lowered = match precision.storage() {
+            DType::F32 => graph.clone(),
+            reduced => lower_all(&graph, reduced),
+        };
+        nan_shows(&format!("CUDA in {precision}"), &tensors, |tensors| {
+            let plan = Plan::new(&lowered, &gpu, PlanOptions::default());
+            Box::new(gpu.load(plan, tensors).unwrap())
+        });
+    }
+}
+
+/// [`check_nan_shows`] on `device`, on which `load` puts the graph with its parameters.
+fn nan_shows(device: &str, tensors: &TensorMap, load: impl Fn(&TensorMap) -> Box<dyn Executable>) {
     let nan_in_result = |tensors: &TensorMap| {
-        let plan = Plan::new(&graph, &device, PlanOptions::default());
-        let mut executable = device.load(plan, tensors).unwrap();
-        executable.poison();
-        executable.run();
+        let mut executable = load(tensors);
+        executable.poison().unwrap();
+        executable.run().unwrap();
         executable.output("y").unwrap().iter().any(|v| v.is_nan())
     };
-    assert!(!nan_in_result(&tensors), "NaN from nowhere");
-    for (name, tensor) in &tensors {
+    assert!(!nan_in_result(tensors), "NaN from nowhere on {device}");
+    for (name, tensor) in tensors {
         let mut values = tensor.to_f32().unwrap().into_owned();
         *values.last_mut().unwrap() = f32::NAN;
         let mut poisoned = tensors.clone();
         poisoned.insert(name.clone(), Tensor::from_f32(tensor.shape(), &values));
-        assert!(nan_in_result(&poisoned), "NaN in '{name}' is hidden");
+        assert!(
+            nan_in_result(&poisoned),
+            "NaN in '{name}' is hidden on {device}"
+        );
     }
 }
 

@@ -126,12 +126,19 @@ pub fn normals(words: [u32; 4]) -> [f32; 4] {
 
 /// Fills `out` with the standard normals of image `image` at step `step`; `out[e]` is element `e`.
 pub fn fill_normal(key: [u32; 2], image: u64, step: u32, out: &mut [f32]) {
-    for (block, chunk) in out.chunks_mut(4).enumerate() {
-        let values = normals(philox4x32_10(
-            key,
-            stream_counter(image, step, block as u32),
-        ));
-        chunk.copy_from_slice(&values[..chunk.len()]);
+    fill_normal_from(key, image, step, 0, out);
+}
+
+/// As [`fill_normal`], but `out[0]` is element `first`.
+pub fn fill_normal_from(key: [u32; 2], image: u64, step: u32, first: usize, out: &mut [f32]) {
+    let (mut element, mut rest) = (first, out);
+    while !rest.is_empty() {
+        let counter = stream_counter(image, step, (element / 4) as u32);
+        let values = &normals(philox4x32_10(key, counter))[element % 4..];
+        let (target, behind) = rest.split_at_mut(values.len().min(rest.len()));
+        target.copy_from_slice(&values[..target.len()]);
+        element += target.len();
+        rest = behind;
     }
 }
 

@@ -72,18 +72,39 @@ impl Default for Cache {
 }
 
 impl Cache {
+    fn place(line: u64) -> (usize, usize) {
+        // Sets are hashed, as a power-of-two stride would otherwise use few of them.
+        let hashed = (line.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) as usize % SETS;
+        (hashed % SHARDS, hashed / SHARDS)
+    }
+
+    fn shard(&self, index: usize) -> std::sync::MutexGuard<'_, Shard> {
+        self.shards[index]
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Drops the line at `address` without writing it back.
+    pub fn discard(&self, address: u64) {
+        let line = address / LINE_BYTES;
+        let (shard, set) = Self::place(line);
+        let mut shard = self.shard(shard);
+        for l in &mut shard.sets[set] {
+            if l.used != 0 && l.tag == line {
+                *l = Line::default();
+            }
+        }
+    }
+
     /// Touches the sector at `address`; returns the bytes read from and written to DRAM for it.
     pub fn touch(&self, address: u64, write: bool) -> (u64, u64) {
         let line = address / LINE_BYTES;
-        // Sets are hashed, as a power-of-two stride would otherwise use few of them.
-        let hashed = (line.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) as usize % SETS;
+        let (shard, set) = Self::place(line);
         let sector = 1u8 << (address % LINE_BYTES / 32);
-        let mut shard = self.shards[hashed % SHARDS]
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut shard = self.shard(shard);
         shard.time += 1;
         let time = shard.time;
-        let set = &mut shard.sets[hashed / SHARDS];
+        let set = &mut shard.sets[set];
         let (mut read, mut written) = (0, 0);
         let way = match set.iter().position(|l| l.used != 0 && l.tag == line) {
             Some(way) => way,
@@ -113,10 +134,8 @@ impl Cache {
     /// Bytes that the end of the launch still writes back.
     pub fn flush(&self) -> u64 {
         let mut bytes = 0;
-        for shard in &self.shards {
-            let shard = shard
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+        for shard in 0..SHARDS {
+            let shard = self.shard(shard);
             for line in shard.sets.iter().flatten() {
                 bytes += 32 * u64::from(line.dirty.count_ones());
             }

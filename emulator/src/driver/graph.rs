@@ -675,6 +675,70 @@ fn host_work(params: In<HostNodeParams>) -> Result<Work> {
     }))
 }
 
+/// `CUgraphEdgeData`: the ports and the kind of an edge. There are only plain ones here, all zeros.
+type EdgeData = u64;
+
+/// Whether a program asks for nothing but plain edges.
+fn plain_edges(data: In<EdgeData>, count: usize) -> Result<()> {
+    match data.is_null() || data.list(count)?.iter().all(|&data| data == 0) {
+        true => Ok(()),
+        false => Err(CudaError::NOT_SUPPORTED),
+    }
+}
+
+/// Writes the data of as many edges as a query gave: none if it only asked for their number.
+fn give_plain(data: Out<EdgeData>, asked: bool, count: Out<usize>) -> Result<()> {
+    if !asked && !data.is_null() {
+        for index in 0..count.get()? {
+            data.set_at(index, 0)?;
+        }
+    }
+    Ok(())
+}
+
+fn edges(graph: Handle, from: Out<Handle>, to: Out<Handle>, count: Out<usize>) -> Result<()> {
+    let mut state = Driver::get()?.lock();
+    let graph = state.graph(graph)?;
+    let edges: Vec<(Handle, Handle)> = graph
+        .nodes
+        .iter()
+        .flat_map(|n| n.after.iter().map(|after| (*after, n.handle)))
+        .collect();
+    if from.is_null() != to.is_null() {
+        return Err(CudaError::INVALID_VALUE);
+    }
+    let room = if from.is_null() { 0 } else { count.get()? };
+    let ends: Vec<Handle> = edges.iter().map(|e| e.1).collect();
+    let starts: Vec<Handle> = edges.iter().map(|e| e.0).collect();
+    give_list(&starts, from, count)?;
+    if !to.is_null() {
+        count.set(room)?;
+        give_list(&ends, to, count)?;
+    }
+    Ok(())
+}
+
+fn dependencies(node: Handle, nodes: Out<Handle>, count: Out<usize>) -> Result<()> {
+    let mut state = Driver::get()?.lock();
+    let list = state.node(node)?.after.clone();
+    give_list(&list, nodes, count)
+}
+
+fn dependents(node: Handle, nodes: Out<Handle>, count: Out<usize>) -> Result<()> {
+    let mut state = Driver::get()?.lock();
+    let graph = *state
+        .node_owner
+        .get(&node)
+        .ok_or(CudaError::INVALID_VALUE)?;
+    let followers = state
+        .graph(graph)?
+        .nodes
+        .iter()
+        .filter(|n| n.after.contains(&node));
+    let list: Vec<Handle> = followers.map(|n| n.handle).collect();
+    give_list(&list, nodes, count)
+}
+
 fn edit_edges(
     graph: Handle,
     from: In<Handle>,
@@ -873,25 +937,18 @@ api! {
     }
 
     fn cuGraphGetEdges(graph: Handle, from: Out<Handle>, to: Out<Handle>, count: Out<usize>) {
-        let mut state = Driver::get()?.lock();
-        let graph = state.graph(graph)?;
-        let edges: Vec<(Handle, Handle)> = graph
-            .nodes
-            .iter()
-            .flat_map(|n| n.after.iter().map(|after| (*after, n.handle)))
-            .collect();
-        if from.is_null() != to.is_null() {
-            return Err(CudaError::INVALID_VALUE);
-        }
-        let room = if from.is_null() { 0 } else { count.get()? };
-        let ends: Vec<Handle> = edges.iter().map(|e| e.1).collect();
-        let starts: Vec<Handle> = edges.iter().map(|e| e.0).collect();
-        give_list(&starts, from, count)?;
-        if !to.is_null() {
-            count.set(room)?;
-            give_list(&ends, to, count)?;
-        }
-        Ok(())
+        edges(graph, from, to, count)
+    }
+
+    fn cuGraphGetEdges_v2(
+        graph: Handle,
+        from: Out<Handle>,
+        to: Out<Handle>,
+        data: Out<EdgeData>,
+        count: Out<usize>,
+    ) {
+        edges(graph, from, to, count)?;
+        give_plain(data, from.is_null(), count)
     }
 
     fn cuGraphNodeGetType(node: Handle, kind: Out<u32>) {
@@ -900,17 +957,31 @@ api! {
     }
 
     fn cuGraphNodeGetDependencies(node: Handle, nodes: Out<Handle>, count: Out<usize>) {
-        let mut state = Driver::get()?.lock();
-        let list = state.node(node)?.after.clone();
-        give_list(&list, nodes, count)
+        dependencies(node, nodes, count)
     }
 
     fn cuGraphNodeGetDependentNodes(node: Handle, nodes: Out<Handle>, count: Out<usize>) {
-        let mut state = Driver::get()?.lock();
-        let graph = *state.node_owner.get(&node).ok_or(CudaError::INVALID_VALUE)?;
-        let followers = state.graph(graph)?.nodes.iter().filter(|n| n.after.contains(&node));
-        let list: Vec<Handle> = followers.map(|n| n.handle).collect();
-        give_list(&list, nodes, count)
+        dependents(node, nodes, count)
+    }
+
+    fn cuGraphNodeGetDependencies_v2(
+        node: Handle,
+        nodes: Out<Handle>,
+        data: Out<EdgeData>,
+        count: Out<usize>,
+    ) {
+        dependencies(node, nodes, count)?;
+        give_plain(data, nodes.is_null(), count)
+    }
+
+    fn cuGraphNodeGetDependentNodes_v2(
+        node: Handle,
+        nodes: Out<Handle>,
+        data: Out<EdgeData>,
+        count: Out<usize>,
+    ) {
+        dependents(node, nodes, count)?;
+        give_plain(data, nodes.is_null(), count)
     }
 
     fn cuGraphDestroyNode(node: Handle) {
@@ -934,6 +1005,28 @@ api! {
     }
 
     fn cuGraphRemoveDependencies(graph: Handle, from: In<Handle>, to: In<Handle>, count: usize) {
+        edit_edges(graph, from, to, count, false)
+    }
+
+    fn cuGraphAddDependencies_v2(
+        graph: Handle,
+        from: In<Handle>,
+        to: In<Handle>,
+        data: In<EdgeData>,
+        count: usize,
+    ) {
+        plain_edges(data, count)?;
+        edit_edges(graph, from, to, count, true)
+    }
+
+    fn cuGraphRemoveDependencies_v2(
+        graph: Handle,
+        from: In<Handle>,
+        to: In<Handle>,
+        data: In<EdgeData>,
+        count: usize,
+    ) {
+        plain_edges(data, count)?;
         edit_edges(graph, from, to, count, false)
     }
 

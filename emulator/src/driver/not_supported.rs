@@ -82,9 +82,7 @@ not_supported! {
     cuGraphMemcpyNodeGetParams cuGraphMemsetNodeGetParams cuGraphHostNodeGetParams
     cuGraphEventRecordNodeGetEvent cuGraphEventRecordNodeSetEvent cuGraphEventWaitNodeGetEvent
     cuGraphEventWaitNodeSetEvent cuGraphExecEventRecordNodeSetEvent cuGraphExecEventWaitNodeSetEvent
-    cuGraphExecChildGraphNodeSetParams cuGraphNodeFindInClone cuGraphGetEdges_v2
-    cuGraphNodeGetDependencies_v2 cuGraphNodeGetDependentNodes_v2 cuGraphAddDependencies_v2
-    cuGraphRemoveDependencies_v2 cuGraphRetainUserObject cuGraphReleaseUserObject cuUserObjectCreate
+    cuGraphExecChildGraphNodeSetParams cuGraphNodeFindInClone cuGraphRetainUserObject cuGraphReleaseUserObject cuUserObjectCreate
     cuUserObjectRetain cuUserObjectRelease
     cuGraphicsUnregisterResource cuGraphicsSubResourceGetMappedArray
     cuGraphicsResourceGetMappedMipmappedArray cuGraphicsResourceGetMappedPointer_v2

@@ -8,8 +8,13 @@ use super::warp::{Group, PendingCopy};
 use crate::check::FaultKind;
 use crate::check::race::{Access, Earlier, Verdict, Who};
 use crate::counters::tally;
-use crate::ir::code::{CopyAsync, Load, Order, Reg, Space, Store, Target};
+use crate::ir::code::{Address, CopyAsync, Load, Order, Reg, Space, Store, Target};
 use crate::memory::{AllocationKind, Heap, LOCAL_WINDOW, PARAM_WINDOW, Piece, SHARED_WINDOW};
+
+/// Bytes that `discard` takes.
+const DISCARDED: u32 = 128;
+/// What is found where they were: a NaN in every float type.
+const DISCARDED_WORD: u32 = 0x7fff_7fff;
 
 /// Up to sixteen bytes per lane, as up to four words: a word is four bytes of an element, or a
 /// whole narrower element.
@@ -446,7 +451,7 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Counts a request to global or shared memory.
+    /// Counts a request to global or shared memory. An atomic counts as a store; its sector is read first.
     pub fn count_access(
         &mut self,
         g: &Group,
@@ -454,7 +459,7 @@ impl Run<'_, '_> {
         a: &[u64; 32],
         active: u32,
         bytes: u32,
-        write: bool,
+        kind: Kind,
     ) {
         if self.block.tally.is_none() {
             return;
@@ -467,14 +472,21 @@ impl Run<'_, '_> {
                 let ideal = tally::sectors(a, active, bytes, &mut out);
                 let (mut read, mut written) = (0, 0);
                 if let Some(cache) = &self.launch.cache {
+                    let accesses: &[bool] = match kind {
+                        Kind::Read => &[false],
+                        Kind::Write => &[true],
+                        Kind::Update { .. } => &[false, true],
+                    };
                     for s in &out {
-                        let (r, w) = cache.touch(s * 32, write);
-                        read += r;
-                        written += w;
+                        for &write in accesses {
+                            let (r, w) = cache.touch(s * 32, write);
+                            read += r;
+                            written += w;
+                        }
                     }
                 }
                 self.count(g.function, site, |c| {
-                    if write {
+                    if kind != Kind::Read {
                         c.global_store_requests += 1;
                         c.global_store_sectors += out.len() as u64;
                         c.global_store_sectors_ideal += ideal;
@@ -539,7 +551,7 @@ impl Run<'_, '_> {
                     a,
                     if space == Space::Const { 0 } else { active },
                     bytes,
-                    false,
+                    Kind::Read,
                 );
             }
             Space::Shared => {
@@ -581,7 +593,7 @@ impl Run<'_, '_> {
                         words[lane] = bytes_at(memory, at, unit);
                     }
                 }
-                self.count_access(g, space, a, active, bytes, false);
+                self.count_access(g, space, a, active, bytes, Kind::Read);
             }
             Space::Local => {
                 self.check_offsets(
@@ -613,7 +625,7 @@ impl Run<'_, '_> {
                         words[lane] = bytes_at(&raw, unit as usize * k, unit);
                     }
                 }
-                self.count_access(g, space, a, active, bytes, false);
+                self.count_access(g, space, a, active, bytes, Kind::Read);
             }
             Space::Param => {
                 let params = self.launch.config.params;
@@ -706,7 +718,7 @@ impl Run<'_, '_> {
                         write_unit(at(k), unit, words[lane]);
                     }
                 }
-                self.count_access(g, Space::Global, a, active, bytes, true);
+                self.count_access(g, Space::Global, a, active, bytes, Kind::Write);
             }
             Space::Shared => {
                 self.check_offsets(
@@ -756,7 +768,7 @@ impl Run<'_, '_> {
                             .copy_from_slice(&words[lane].to_le_bytes()[..unit as usize]);
                     }
                 }
-                self.count_access(g, space, a, active, bytes, true);
+                self.count_access(g, space, a, active, bytes, Kind::Write);
             }
             Space::Local => {
                 self.check_offsets(
@@ -778,7 +790,7 @@ impl Run<'_, '_> {
                         .local
                         .write(lane, a[lane] as u32, &raw[..bytes as usize]);
                 }
-                self.count_access(g, space, a, active, bytes, true);
+                self.count_access(g, space, a, active, bytes, Kind::Write);
             }
             Space::Const | Space::Param => {
                 let lane = active.trailing_zeros() as usize;
@@ -870,6 +882,66 @@ impl Run<'_, '_> {
         })
     }
 
+    /// Forgets whole lines of global memory: nobody wrote them, and the cache has nothing to write back. To the race
+    /// checker that is a write.
+    pub fn discard(&mut self, g: &Group, space: Space, at: &Address, active: u32) -> Result<()> {
+        let a = self.addresses(at);
+        self.by_space(space, &a, active, |this, space, a, part| {
+            if !matches!(space, Space::Global | Space::Generic) {
+                let message = String::from("`discard` of an address outside global memory");
+                let lane = part.trailing_zeros() as usize;
+                return Err(this.bad_access(
+                    g,
+                    FaultKind::OutOfBounds,
+                    lane,
+                    space,
+                    a[lane],
+                    message,
+                ));
+            }
+            this.check_global(g, a, part, DISCARDED, Kind::Write, false, space)?;
+            for lane in lanes(part) {
+                for at in (a[lane]..a[lane] + u64::from(DISCARDED)).step_by(16) {
+                    if let Some(race) = &this.launch.race {
+                        let who = Who {
+                            clocks: &this.block.clocks,
+                            warp: this.warp.index as usize,
+                            lane: lane as u32,
+                        };
+                        if let Verdict::Race(e) =
+                            race.write(at, 16, who, Access::default(), || false)
+                        {
+                            let message = this.earlier(e, "discarded");
+                            return Err(this.bad_access(
+                                g,
+                                FaultKind::Race,
+                                lane,
+                                space,
+                                at,
+                                message,
+                            ));
+                        }
+                    }
+                    for word in 0..4 {
+                        write_unit(at + 4 * word, 4, DISCARDED_WORD);
+                    }
+                }
+                let host = this.launch.snapshot.find(a[lane]);
+                if host.is_none_or(|x| x.kind != AllocationKind::Host) {
+                    // Inside one allocation, as was checked.
+                    let _ = this
+                        .launch
+                        .memory
+                        .mark_uninit(a[lane], u64::from(DISCARDED));
+                }
+                if let Some(cache) = &this.launch.cache {
+                    cache.discard(a[lane]);
+                }
+            }
+            Ok(())
+        })
+    }
+
     pub fn copy_async(&mut self, g: &Group, c: &CopyAsync, active: u32) -> Result<()> {
         let to = self.addresses(&c.to).map(|a| {
             if classify(a) == Space::Shared {
@@ -934,8 +1006,8 @@ impl Run<'_, '_> {
                 self.check_global(g, &one, 1 << lane, 1, Kind::Read, false, Space::Global)?;
             }
         }
-        self.count_access(g, Space::Global, &from, reading, c.bytes, false);
-        self.count_access(g, Space::Shared, &to, active, c.bytes, true);
+        self.count_access(g, Space::Global, &from, reading, c.bytes, Kind::Read);
+        self.count_access(g, Space::Shared, &to, active, c.bytes, Kind::Write);
         let w = self.warp.index as usize;
         for lane in lanes(active) {
             if self.launch.shadow_shared {

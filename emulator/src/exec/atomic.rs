@@ -100,6 +100,7 @@ impl Run<'_, '_> {
         let mut old = [0u64; 32];
         let swap = a.op == AtomicOp::Cas;
         let reads = a.op != AtomicOp::Exch;
+        let kind = Kind::Update { swap, reads };
         let site = self.launch.functions[g.function as usize].insts[g.pc as usize].site;
         self.count(g.function, site, |c| {
             c.atomics += u64::from(active.count_ones())
@@ -107,15 +108,7 @@ impl Run<'_, '_> {
         self.by_space(a.space, &addresses, active, |this, space, at, part| {
             match space {
                 Space::Global | Space::Generic | Space::Const => {
-                    this.check_global(
-                        g,
-                        at,
-                        part,
-                        bytes,
-                        Kind::Update { swap, reads },
-                        true,
-                        space,
-                    )?;
+                    this.check_global(g, at, part, bytes, kind, true, space)?;
                     this.strong_writes(at, part, 0, a.order.release);
                     for lane in lanes(part) {
                         let address = at[lane];
@@ -138,7 +131,7 @@ impl Run<'_, '_> {
                             .strong_read(w, at[lane], this.launch.table);
                     }
                     this.block.polls += 1 + part.count_ones() / 8;
-                    this.count_access(g, Space::Global, at, part, bytes, true);
+                    this.count_access(g, Space::Global, at, part, bytes, kind);
                 }
                 Space::Shared => {
                     this.check_offsets(
@@ -209,7 +202,7 @@ impl Run<'_, '_> {
                         );
                     }
                     this.block.polls += 1;
-                    this.count_access(g, space, at, part, bytes, true);
+                    this.count_access(g, space, at, part, bytes, kind);
                 }
                 Space::Local | Space::Param => {
                     let lane = part.trailing_zeros() as usize;

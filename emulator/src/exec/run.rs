@@ -491,6 +491,7 @@ impl Run<'_, '_> {
                         g.dynamic = g.dynamic.min(most.unwrap_or(0) as u32);
                     }
                 }
+                Op::Discard(space, address) => self.discard(g, *space, address, active)?,
                 Op::Hint => {}
                 Op::Jump(_) => {}
             }

@@ -476,6 +476,8 @@ pub enum Op {
     Sleep,
     /// `prefetch` and other hints.
     Hint,
+    /// `discard.L2`: the 128 bytes at the address hold nothing any more.
+    Discard(Space, Address),
 }
 
 /// The classes that counters tell apart.

@@ -1,6 +1,9 @@
 //! What the integration tests share: binding cudarc to the emulator's shared library.
 
-#![allow(dead_code)]
+#![allow(dead_code, unused_macros)]
+
+#[macro_use]
+pub mod driver;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};

@@ -340,3 +340,42 @@ fn impossible_launches_are_refused() {
         Err(LaunchError::Config(ConfigError::NoSuchKernel(_)))
     ));
 }
+
+#[test]
+fn the_last_block_may_overwrite_what_all_blocks_have_read() {
+    // Each block reads the counter, arrives, and the last to arrive increments it.
+    let body = |fence: &str| {
+        format!(
+            "
+.visible .entry step(.param .u64 counter, .param .u64 arrived, .param .u64 out) {{
+    .reg .u64 %c, %a, %o, %w; .reg .u32 %t, %b, %n, %x, %old; .reg .pred %p;
+    ld.param.u64 %c, [counter]; ld.param.u64 %a, [arrived]; ld.param.u64 %o, [out];
+    mov.u32 %t, %tid.x; mov.u32 %b, %ctaid.x; mov.u32 %n, %nctaid.x; sub.u32 %n, %n, 1;
+    ld.global.u32 %x, [%c];
+    mul.wide.u32 %w, %b, 4; add.u64 %o, %o, %w; st.global.u32 [%o], %x;
+    bar.sync 0;
+    setp.ne.u32 %p, %t, 0; @%p ret;
+    {fence}
+    atom.global.inc.u32 %old, [%a], %n;
+    membar.gl;
+    setp.ne.u32 %p, %old, %n; @%p ret;
+    add.u32 %x, %x, 1; st.global.u32 [%c], %x;
+    ret;
+}}"
+        )
+    };
+    for seed in 0..8 {
+        let lab = Lab::ptx(&body("membar.gl;")).seed(seed);
+        let (counter, arrived, out) = (lab.put(&[5u32]), lab.put(&[0u32]), lab.room::<u32>(9));
+        for step in 5..8u32 {
+            lab.run("step", 9, 96, &[Ptr(counter), Ptr(arrived), Ptr(out)]);
+            assert_eq!(lab.get::<u32>(out, 9), [step; 9]);
+        }
+        assert_eq!(lab.get::<u32>(counter, 1), [8]);
+    }
+    always(FaultKind::Race, |_| {
+        let lab = Lab::ptx(&body(""));
+        let (counter, arrived, out) = (lab.put(&[5u32]), lab.put(&[0u32]), lab.room::<u32>(9));
+        lab.fault("step", 9, 96, &[Ptr(counter), Ptr(arrived), Ptr(out)])
+    });
+}

@@ -2,6 +2,7 @@
 //!
 //! `kernels.ptx` is NVRTC's output for `kernels.cu`; other tests carry their PTX with them.
 
+mod cache;
 mod checkers;
 mod counting;
 mod forms;

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use super::buffer::Buffer;
 use super::call::{CpuCall, Operand};
-use crate::device::packing::{PackedStep, PackingPlan, parameter, types};
+use crate::device::packing::{Packed, PackingPlan, Place, parameter, types};
 use crate::device::{DeviceError, Executable, MemoryReport};
-use crate::graph::{Binding, BindingKind, Location, Plan, TensorType, Value, WorkspaceModel};
+use crate::graph::{
+    Binding, BindingKind, Known, Location, Plan, TensorType, Value, WorkspaceModel,
+};
 use crate::ops::Op;
 use crate::tensor::{DType, TensorMap};
 
@@ -24,23 +26,28 @@ impl WorkspaceModel for CpuDevice {
         op: &Op,
         inputs: &[TensorType],
         outputs: &[TensorType],
-        frozen: &[bool],
+        known: &[Known],
     ) -> usize {
         let kernel = op.cpu();
         let own = self.pool.install(|| kernel.workspace_len(inputs, outputs));
         // An operand that changes between runs is packed into the end of the workspace.
         let packed = kernel
             .packed_operand(inputs)
-            .filter(|operand| !frozen[operand.index]);
+            .filter(|operand| !keeps(known[operand.index]));
         (own + packed.map_or(0, |operand| operand.len)) * size_of::<f32>()
     }
+}
+
+/// What is packed once is kept; what is updated would take a second copy of the weights.
+fn keeps(known: Known) -> bool {
+    known == Known::SinceLoad
 }
 
 /// How the packed operand of a step comes to be.
 enum Packing {
     None,
-    /// Packed when the plan was loaded.
-    Once(Buffer, usize),
+    /// Packed when the plan was loaded, to this length; steps may share it.
+    Once(Arc<Buffer>, usize),
     /// Operand of this index, packed to this length at the end of the workspace before each
     /// execution, because it changes between runs.
     EachRun(usize, usize),
@@ -75,9 +82,15 @@ pub struct CpuExecutable {
 
 /// What the CPU packs in a plan; sizes in `f32`s.
 fn packing_plan(plan: &Plan) -> PackingPlan {
-    PackingPlan::new(plan, |op, inputs, _| {
-        let packed = op.cpu().packed_operand(inputs)?;
-        Some((packed.index, packed.len))
+    PackingPlan::new(plan, |step| {
+        let inputs = types(plan, &step.inputs);
+        let packed = step.op.cpu().packed_operand(&inputs)?;
+        Some(Packed {
+            index: packed.index,
+            size: packed.len,
+            form: (step.op.clone(), inputs),
+            kept: keeps(step.known[packed.index]),
+        })
     })
 }
 
@@ -106,14 +119,8 @@ impl CpuDevice {
     /// Memory that `plan` will take.
     pub fn memory(&self, plan: &Plan) -> MemoryReport {
         let packing = packing_plan(plan);
-        let packed: usize = packing
-            .steps
-            .iter()
-            .flatten()
-            .filter(|packed| packed.once)
-            .map(|packed| packed.size * size_of::<f32>())
-            .sum();
-        let (mut parameters, mut buffers) = (packed, 0);
+        let kept: usize = packing.kept.iter().map(|kept| kept.size).sum();
+        let (mut parameters, mut buffers) = (kept * size_of::<f32>(), 0);
         for (binding, &plain) in plan.bindings.iter().zip(&packing.plain) {
             if plain {
                 match binding.kind {
@@ -154,6 +161,25 @@ impl CpuDevice {
             bindings.push(buffer);
         }
 
+        let mut kept = Vec::with_capacity(packing.kept.len());
+        for packed in &packing.kept {
+            let step = &plan.steps[packed.step];
+            let operand = packing.steps[packed.step].expect("the step packs it");
+            let buffer = Buffer::zeroed(packed.size * size_of::<f32>());
+            let Location::Binding(binding) = plan.value(step.inputs[operand.index]).location else {
+                unreachable!("only bindings are packed once")
+            };
+            let binding = &plan.bindings[binding];
+            let values = parameter(binding, parameters)?;
+            // SAFETY: the buffer holds as many f32s and nobody else knows it yet.
+            let target =
+                unsafe { std::slice::from_raw_parts_mut(buffer.at(0).cast::<f32>(), packed.size) };
+            let inputs = types(&plan, &step.inputs);
+            self.pool
+                .install(|| step.op.cpu().pack(&inputs, &values, target));
+            parameters[&binding.name].release();
+            kept.push(Arc::new(buffer));
+        }
         let mut steps = Vec::with_capacity(plan.steps.len());
         for (step, packed) in plan.steps.iter().zip(&packing.steps) {
             let operand = |value: Value| Operand {
@@ -171,30 +197,10 @@ impl CpuDevice {
             let input_types = types(&plan, &step.inputs);
             let packing = match *packed {
                 None => Packing::None,
-                Some(PackedStep {
-                    index,
-                    size: len,
-                    once,
-                }) => {
-                    if once {
-                        let buffer = Buffer::zeroed(len * size_of::<f32>());
-                        let Location::Binding(binding) = plan.value(step.inputs[index]).location
-                        else {
-                            unreachable!("only bindings are packed once")
-                        };
-                        let values = parameter(&plan.bindings[binding], parameters)?;
-                        // SAFETY: the buffer holds `len` f32s and nobody else knows it yet.
-                        let target = unsafe {
-                            std::slice::from_raw_parts_mut(buffer.at(0).cast::<f32>(), len)
-                        };
-                        self.pool
-                            .install(|| step.op.cpu().pack(&input_types, &values, target));
-                        parameters[&plan.bindings[binding].name].release();
-                        Packing::Once(buffer, len)
-                    } else {
-                        Packing::EachRun(index, len)
-                    }
-                }
+                Some(packed) => match packed.place {
+                    Place::Kept(index) => Packing::Once(kept[index].clone(), packed.size),
+                    Place::Workspace => Packing::EachRun(packed.index, packed.size),
+                },
             };
             steps.push(BoundStep {
                 op: step.op.clone(),

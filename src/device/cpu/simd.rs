@@ -79,6 +79,19 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
+/// `x * normal_cdf(x)`.
+#[inline(always)]
+pub(crate) fn gelu(x: f32) -> f32 {
+    x * normal_cdf(x)
+}
+
+/// Derivative of [`gelu`]: `normal_cdf(x) + x exp(-x^2 / 2) / sqrt(2 pi)`.
+#[inline(always)]
+pub(crate) fn gelu_derivative(x: f32) -> f32 {
+    let density = exp(-0.5 * x * x) * 0.398_942_3;
+    normal_cdf(x) + x * density
+}
+
 /// `x * sigmoid(x)`.
 #[inline(always)]
 pub(crate) fn swish(x: f32) -> f32 {

@@ -1,5 +1,6 @@
 //! What the CUDA side of an op sees of the step it launches kernels for.
 
+use super::jobs::Job;
 use super::kernel::{DevicePtr, Kernel, KernelParams, Launch};
 use crate::device::DeviceError;
 use crate::graph::TensorType;
@@ -53,8 +54,9 @@ pub(crate) trait CudaOperator {
         0
     }
 
-    /// The operand, if any, that the kernels read in a packed form. For weights that no step updates it is packed
-    /// once, when the plan is loaded; otherwise before each execution.
+    /// The operand, if any, that the kernels read in a packed form. A weight that no step updates is packed once, when
+    /// the plan is loaded, and one that is only updated later at the start of each run if [`CudaOperator::pack`] adds
+    /// nothing but jobs; anything else before each execution of the step.
     fn packed_operand(
         &self,
         inputs: &[TensorType],
@@ -65,11 +67,9 @@ pub(crate) trait CudaOperator {
         None
     }
 
-    /// Launches what fills [`CudaCall::packed`] from the operand named by [`CudaOperator::packed_operand`].
-    ///
-    /// # Errors
-    /// If no kernel takes these types.
-    fn pack(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    /// Adds the jobs or launches that fill [`CudaCall::packed`] from the operand named by
+    /// [`CudaOperator::packed_operand`]. Steps for which they are the same share the packed operand.
+    fn pack(&self, call: &mut CudaCall<'_>) {
         let _ = call;
         unreachable!("only ops with a packed operand are asked to pack")
     }
@@ -86,6 +86,12 @@ pub(crate) trait CudaOperator {
     /// # Errors
     /// If no kernel takes these types.
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError>;
+
+    /// Whether [`CudaOperator::launch`] adds nothing but a job, which a launch can do with those of other steps.
+    fn is_job(&self, inputs: &[TensorType]) -> bool {
+        let _ = inputs;
+        false
+    }
 
     /// Inputs that steps of this op must have in common to be launched together by
     /// [`CudaOperator::launch_together`]; `None` for an op that is launched step by step. Only ops that have no
@@ -109,12 +115,23 @@ pub(crate) trait CudaOperator {
     }
 }
 
-/// Read-only data that launches point at: tables of addresses and the like.
+/// Data that launches point at and leave as they found it: tables of addresses, counters.
 #[derive(Debug, Default)]
 pub(crate) struct ConstantPool {
     /// Where the pool will lie; null while sizes are counted.
     pub base: DevicePtr,
     pub bytes: Vec<u8>,
+}
+
+impl ConstantPool {
+    /// Adds `bytes` and gives their address, a multiple of 16 for vector loads.
+    pub fn add(&mut self, bytes: &[u8]) -> DevicePtr {
+        let at = self.base.add(self.bytes.len());
+        self.bytes.extend(bytes);
+        let padded = self.bytes.len().next_multiple_of(16);
+        self.bytes.resize(padded, 0);
+        at
+    }
 }
 
 /// The operands of a step, and the list its launches are added to.
@@ -128,6 +145,7 @@ pub(crate) struct CudaCall<'a> {
     pub(super) target: &'a Target,
     pub(super) constants: &'a mut ConstantPool,
     pub(super) launches: &'a mut Vec<Launch>,
+    pub(super) jobs: &'a mut Vec<Job>,
 }
 
 impl CudaCall<'_> {
@@ -139,6 +157,11 @@ impl CudaCall<'_> {
     /// All inputs.
     pub fn inputs(&self) -> &[CudaOperand] {
         self.inputs
+    }
+
+    /// All results.
+    pub fn outputs(&self) -> &[CudaOperand] {
+        self.outputs
     }
 
     /// Address of result `index`.
@@ -181,6 +204,28 @@ impl CudaCall<'_> {
         self.packed
     }
 
+    /// Collects the launches of another op, on other operands and scratch memory, as part of this step.
+    pub fn within<R>(
+        &mut self,
+        inputs: &[CudaOperand],
+        outputs: &[CudaOperand],
+        workspace: DevicePtr,
+        launch: impl FnOnce(&mut CudaCall<'_>) -> R,
+    ) -> R {
+        launch(&mut CudaCall {
+            name: self.name,
+            taken_over: None,
+            inputs,
+            outputs,
+            workspace,
+            packed: self.packed,
+            target: self.target,
+            constants: self.constants,
+            launches: self.launches,
+            jobs: self.jobs,
+        })
+    }
+
     /// The op whose work these launches do as well, as [`CudaOperator::takes_over`] offered. Its results are among the
     /// inputs, to be written.
     pub fn taken_over(&self) -> Option<&Op> {
@@ -194,14 +239,31 @@ impl CudaCall<'_> {
 
     /// Keeps `words` in device memory for the life of the plan and gives their address.
     pub fn table(&mut self, words: &[u64]) -> DevicePtr {
-        let at = self.constants.base.add(self.constants.bytes.len());
-        self.constants
-            .bytes
-            .extend(words.iter().flat_map(|word| word.to_le_bytes()));
-        // Tables start on 16 bytes, for vector loads.
-        let padded = self.constants.bytes.len().next_multiple_of(16);
-        self.constants.bytes.resize(padded, 0);
-        at
+        self.constants.add(bytemuck::cast_slice(words))
+    }
+
+    /// `count` counters of 32 bits for the life of the plan, zero between launches.
+    pub fn counters(&mut self, count: usize) -> DevicePtr {
+        self.constants.add(&vec![0; 4 * count])
+    }
+
+    /// Adds a job to one launch of `kernel` for all jobs of its kind: `blocks` blocks of `threads` threads with
+    /// `shared_bytes` of dynamic shared memory.
+    pub fn job(
+        &mut self,
+        kernel: Kernel,
+        blocks: usize,
+        threads: usize,
+        shared_bytes: usize,
+        params: &impl KernelParams,
+    ) {
+        self.jobs.push(Job {
+            kernel,
+            blocks,
+            threads,
+            shared_bytes,
+            params: params.bytes(),
+        });
     }
 
     /// Adds a launch of `grid` blocks of `block` threads with `shared_bytes` of dynamic shared memory. A grid without

@@ -338,8 +338,16 @@ impl Context {
 
     /// An event that was not recorded yet, without timing.
     pub fn event(self: &Arc<Self>) -> Result<Event, CudaError> {
+        self.event_with(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
+    }
+
+    /// An event for [`Event::seconds_until`].
+    pub fn timing_event(self: &Arc<Self>) -> Result<Event, CudaError> {
+        self.event_with(sys::CUevent_flags::CU_EVENT_DEFAULT)
+    }
+
+    fn event_with(self: &Arc<Self>, flags: sys::CUevent_flags) -> Result<Event, CudaError> {
         self.bind()?;
-        let flags = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING;
         Ok(Event {
             event: check("making an event", result::event::create(flags))?,
             context: self.clone(),
@@ -516,6 +524,16 @@ impl Event {
         check("waiting for a stream", unsafe {
             result::event::synchronize(self.event)
         })
+    }
+
+    /// Time on the device from this event to a `later` one; both were made for timing, recorded, and reached.
+    pub fn seconds_until(&self, later: &Self) -> Result<f64, CudaError> {
+        self.context.bind()?;
+        // SAFETY: events of this context.
+        let milliseconds = check("reading a time", unsafe {
+            result::event::elapsed(self.event, later.event)
+        })?;
+        Ok(f64::from(milliseconds) / 1e3)
     }
 }
 

@@ -7,28 +7,21 @@ use cudarc::driver::sys::{CUfunction, CUstream};
 use super::call::{ConstantPool, CudaCall, CudaOperand};
 use super::context::{CapturedGraph, Memory};
 use super::grouping::groups;
+use super::jobs::{self, Job};
 use super::kernel::{DevicePtr, Launch};
 use super::staging::Staging;
 use super::{CudaDevice, CudaError, WORKSPACE_ALIGNMENT};
-use crate::device::packing::{PackingPlan, parameter, types};
+use crate::device::packing::{PackedStep, PackingPlan, Place, parameter, types};
 use crate::device::{DeviceError, Executable, MemoryReport};
-use crate::graph::{BindingKind, Location, Plan, Step, Value};
+use crate::graph::{BindingKind, Known, Location, Plan, Step, Value};
 use crate::ops::Op;
 use crate::tensor::{DType, TensorMap};
 
-/// What is packed in a plan; sizes in bytes.
-pub(super) fn packing_plan(device: &CudaDevice, plan: &Plan) -> PackingPlan {
-    PackingPlan::new(plan, |op, inputs, outputs| {
-        let packed = op.cuda().packed_operand(inputs, outputs, &device.target)?;
-        Some((packed.index, packed.bytes))
-    })
-}
-
 /// Memory that `plan` will take.
 pub(super) fn memory(device: &CudaDevice, plan: &Plan) -> MemoryReport {
-    let packing = packing_plan(device, plan);
-    let once = packing.steps.iter().flatten().filter(|packed| packed.once);
-    let (mut parameter_bytes, mut buffer_bytes) = (once.map(|packed| packed.size).sum(), 0);
+    let packing = device.packing_plan(plan);
+    let kept = packing.kept.iter().map(|kept| kept.size).sum();
+    let (mut parameter_bytes, mut buffer_bytes) = (kept, 0);
     for (binding, &plain) in plan.bindings.iter().zip(&packing.plain) {
         if plain {
             match binding.kind {
@@ -50,8 +43,8 @@ pub(super) fn memory(device: &CudaDevice, plan: &Plan) -> MemoryReport {
 pub(super) struct Addresses {
     pub bindings: Vec<Option<Memory>>,
     pub arena: Arena,
-    /// Packed weights that no step updates, one per step.
-    pub packed: Vec<Option<Memory>>,
+    /// Weights that are kept packed.
+    pub kept: Vec<Option<Memory>>,
 }
 
 pub(super) enum Arena {
@@ -120,9 +113,10 @@ fn arena_parts(plan: &Plan) -> HashMap<usize, usize> {
 }
 
 /// A launch with its entry point.
-struct BoundLaunch {
-    launch: Launch,
-    function: CUfunction,
+pub(super) struct BoundLaunch {
+    pub launch: Launch,
+    pub function: CUfunction,
+    pub step: Option<usize>,
 }
 
 // SAFETY: a driver handle, used through the context alone.
@@ -132,9 +126,9 @@ unsafe impl Send for BoundLaunch {}
 pub struct CudaExecutable {
     // Before the memory that its launches point at, so that it goes first.
     graph: Option<CapturedGraph>,
-    device: CudaDevice,
+    pub(super) device: CudaDevice,
     plan: Plan,
-    launches: Vec<BoundLaunch>,
+    pub(super) launches: Vec<BoundLaunch>,
     addresses: Addresses,
     _constants: Memory,
     by_name: HashMap<String, usize>,
@@ -175,26 +169,87 @@ pub(super) struct Lowering<'a> {
     pub once: Vec<Launch>,
     /// What runs each time.
     pub each: Vec<Launch>,
+    /// For each of these the step it belongs to, of several the first; none for what packs weights.
+    pub owners: Vec<Option<usize>>,
 }
 
 impl Lowering<'_> {
     /// Collects the launches of all steps.
     pub fn run(&mut self) -> Result<(), DeviceError> {
+        self.kept();
+        self.owners.resize(self.each.len(), None);
         let takers = takers(self.plan);
         let mut taken_over = vec![None; self.plan.steps.len()];
         for group in groups(self.plan, self.device.options.group) {
-            match group[..] {
-                [index] => {
+            let owner = group[0];
+            let alike = self.plan.steps[owner].op.cuda().common_inputs().is_some();
+            if group.len() > 1 && alike {
+                self.together(&group)?;
+            } else {
+                let mut jobs = Vec::new();
+                for index in group {
                     let step = &self.plan.steps[index];
                     match takers[index] {
                         Some(taker) => taken_over[taker] = Some(&step.op),
-                        None => self.step(index, step, taken_over[index])?,
+                        None => self.step(index, step, taken_over[index], &mut jobs)?,
                     }
                 }
-                _ => self.together(&group)?,
+                let launches = jobs::launches(jobs, &mut self.constants);
+                self.each.extend(launches);
             }
+            self.owners.resize(self.each.len(), Some(owner));
         }
         Ok(())
+    }
+
+    /// Packs what is kept: when the plan is loaded, or first thing in each run.
+    fn kept(&mut self) {
+        let (mut at_load, mut at_start) = (Vec::new(), Vec::new());
+        for kept in &self.packing.kept {
+            let packed = self.packed(kept.step);
+            let (launches, jobs) = match kept.known {
+                Known::SinceLoad => (&mut self.once, &mut at_load),
+                _ => (&mut self.each, &mut at_start),
+            };
+            let step = &self.plan.steps[kept.step];
+            let mut call = CudaCall {
+                name: step.op.operator().name(),
+                taken_over: None,
+                inputs: &self.addresses.operands(self.plan, &step.inputs),
+                outputs: &self.addresses.operands(self.plan, &step.outputs),
+                workspace: DevicePtr::NULL,
+                packed,
+                target: &self.device.target,
+                constants: &mut self.constants,
+                launches,
+                jobs,
+            };
+            step.op.cuda().pack(&mut call);
+        }
+        for (jobs, launches) in [(at_load, &mut self.once), (at_start, &mut self.each)] {
+            launches.extend(jobs::launches(jobs, &mut self.constants));
+        }
+    }
+
+    /// Where the packed operand of step `index` lies; null if there is none.
+    fn packed(&self, index: usize) -> DevicePtr {
+        let step = &self.plan.steps[index];
+        match self.packing.steps[index].map(|packed| packed.place) {
+            Some(Place::Kept(kept)) => self.addresses.kept[kept]
+                .as_ref()
+                .map_or(DevicePtr::NULL, |memory| memory.at),
+            Some(Place::Workspace) => {
+                let (inputs, outputs) = (
+                    types(self.plan, &step.inputs),
+                    types(self.plan, &step.outputs),
+                );
+                let target = &self.device.target;
+                let own = step.op.cuda().workspace_bytes(&inputs, &outputs, target);
+                let workspace = self.addresses.arena.at(step.workspace.start);
+                workspace.add(own.next_multiple_of(WORKSPACE_ALIGNMENT))
+            }
+            None => DevicePtr::NULL,
+        }
     }
 
     /// Steps that one launch computes.
@@ -217,15 +272,18 @@ impl Lowering<'_> {
             target: &self.device.target,
             constants: &mut self.constants,
             launches: &mut self.each,
+            jobs: &mut Vec::new(),
         };
         first.op.cuda().launch_together(&mut call, &inputs)
     }
 
+    /// Adds the launches and jobs of a step.
     fn step(
         &mut self,
         index: usize,
         step: &Step,
         taken_over: Option<&Op>,
+        jobs: &mut Vec<Job>,
     ) -> Result<(), DeviceError> {
         let (plan, target) = (self.plan, &self.device.target);
         let inputs = self.addresses.operands(plan, &step.inputs);
@@ -235,16 +293,7 @@ impl Lowering<'_> {
             true => DevicePtr::NULL,
             false => self.addresses.arena.at(step.workspace.start),
         };
-        let packing = self.packing.steps[index];
-        let packed = match (packing, &self.addresses.packed[index]) {
-            (Some(_), Some(memory)) => memory.at,
-            (Some(_), None) => {
-                let (inputs, outputs) = (types(plan, &step.inputs), types(plan, &step.outputs));
-                let own = cuda.workspace_bytes(&inputs, &outputs, target);
-                workspace.add(own.next_multiple_of(WORKSPACE_ALIGNMENT))
-            }
-            _ => DevicePtr::NULL,
-        };
+        let packed = self.packed(index);
         let mut call = CudaCall {
             name: step.op.operator().name(),
             taken_over,
@@ -255,13 +304,13 @@ impl Lowering<'_> {
             target,
             constants: &mut self.constants,
             launches: &mut self.each,
+            jobs,
         };
-        if let Some(packing) = packing {
-            let first = call.launches.len();
-            cuda.pack(&mut call)?;
-            if packing.once {
-                self.once.extend(call.launches.drain(first..));
-            }
+        let in_workspace = |packed: PackedStep| packed.place == Place::Workspace;
+        if self.packing.steps[index].is_some_and(in_workspace) {
+            cuda.pack(&mut call);
+            let launches = jobs::launches(std::mem::take(call.jobs), call.constants);
+            call.launches.extend(launches);
         }
         cuda.launch(&mut call)
     }
@@ -274,7 +323,7 @@ impl CudaDevice {
     /// If a parameter is missing or does not fit, the memory is not there, or no kernel takes a step.
     pub fn load(&self, plan: Plan, parameters: &TensorMap) -> Result<CudaExecutable, DeviceError> {
         let context = &self.context;
-        let packing = packing_plan(self, &plan);
+        let packing = self.packing_plan(&plan);
         let memory = memory(self, &plan);
         let mut bindings = Vec::with_capacity(plan.bindings.len());
         let mut by_name = HashMap::new();
@@ -314,26 +363,21 @@ impl CudaDevice {
                     .collect::<Result<_, CudaError>>()?,
             ),
         };
-        let packed = packing
-            .steps
+        let kept = packing
+            .kept
             .iter()
-            .map(|packed| match packed {
-                Some(packed) if packed.once => {
-                    context.allocate("packed weights", packed.size).map(Some)
-                }
-                _ => Ok(None),
-            })
+            .map(|kept| context.allocate("packed weights", kept.size).map(Some))
             .collect::<Result<_, CudaError>>()?;
         let mut addresses = Addresses {
             bindings,
             arena,
-            packed,
+            kept,
         };
 
         // The tables' place is known once their size is, so the launches are collected twice.
         let mut base = DevicePtr::NULL;
         let mut constants = None;
-        let (once, each) = loop {
+        let (once, each, owners) = loop {
             let mut lowering = Lowering {
                 device: self,
                 plan: &plan,
@@ -345,6 +389,7 @@ impl CudaDevice {
                 },
                 once: Vec::new(),
                 each: Vec::new(),
+                owners: Vec::new(),
             };
             lowering.run()?;
             if constants.is_none() {
@@ -356,17 +401,21 @@ impl CudaDevice {
                 }
             }
             context.upload(base, &lowering.constants.bytes)?;
-            break (lowering.once, lowering.each);
+            break (lowering.once, lowering.each, lowering.owners);
         };
 
         context.prepare(&once)?;
         context.prepare(&each)?;
-        let bind = |launch: Launch| -> Result<BoundLaunch, CudaError> {
+        let bind = |(launch, step): (Launch, Option<usize>)| -> Result<BoundLaunch, CudaError> {
             let function = context.function(&launch.kernel, launch.shared_bytes)?;
-            Ok(BoundLaunch { launch, function })
+            Ok(BoundLaunch {
+                launch,
+                function,
+                step,
+            })
         };
         for launch in once {
-            let bound = bind(launch)?;
+            let bound = bind((launch, None))?;
             // SAFETY: its operands live until the synchronisation below.
             unsafe { context.launch(context.stream(), bound.function, &bound.launch)? };
         }
@@ -374,7 +423,8 @@ impl CudaDevice {
         for index in passing {
             addresses.bindings[index] = None;
         }
-        let launches: Vec<BoundLaunch> = each.into_iter().map(bind).collect::<Result<_, _>>()?;
+        let each = each.into_iter().zip(owners);
+        let launches: Vec<BoundLaunch> = each.map(bind).collect::<Result<_, _>>()?;
         let mut executable = CudaExecutable {
             graph: None,
             device: self.clone(),
@@ -402,6 +452,17 @@ impl CudaExecutable {
                     .context
                     .launch(stream, bound.function, &bound.launch)?
             };
+        }
+        Ok(())
+    }
+
+    /// Hands what was written to inputs to the next run.
+    pub(super) fn deliver(&mut self) -> Result<(), CudaError> {
+        let context = &self.device.context;
+        for (staging, binding) in self.staging.iter_mut().zip(&self.addresses.bindings) {
+            if let (Some(staging), Some(binding)) = (staging, binding) {
+                staging.deliver(context, binding.at)?;
+            }
         }
         Ok(())
     }
@@ -489,12 +550,7 @@ impl Executable for CudaExecutable {
     }
 
     fn run(&mut self) -> Result<(), DeviceError> {
-        let context = &self.device.context;
-        for (staging, binding) in self.staging.iter_mut().zip(&self.addresses.bindings) {
-            if let (Some(staging), Some(binding)) = (staging, binding) {
-                staging.deliver(context, binding.at)?;
-            }
-        }
+        self.deliver()?;
         match &self.graph {
             Some(graph) => graph.replay()?,
             None => self.enqueue(self.device.context.stream())?,
@@ -505,6 +561,13 @@ impl Executable for CudaExecutable {
     fn poison(&mut self) -> Result<(), DeviceError> {
         for part in self.addresses.arena.parts() {
             self.device.context.fill(part.at, 0xff, part.bytes)?;
+        }
+        // Each run packs these anew.
+        let packing = self.device.packing_plan(&self.plan);
+        for (kept, memory) in packing.kept.iter().zip(&self.addresses.kept) {
+            if let (Known::SinceStart, Some(memory)) = (kept.known, memory) {
+                self.device.context.fill(memory.at, 0xff, memory.bytes)?;
+            }
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::device::packing::types;
 use crate::graph::{Location, Plan, Step, Value};
 
 /// Memory that a step reads or writes.
@@ -62,13 +63,15 @@ impl Access {
     }
 }
 
-/// The steps of `plan` by launch, in order of launching. A step joins an earlier one of the same op and with the same
-/// [common inputs](super::CudaOperator::common_inputs) if it commutes with it and with everything launched since.
+/// The steps of `plan` by launch, in order of launching. A step joins an earlier one if both are
+/// [jobs](super::CudaOperator::is_job), or of the same op and with the same
+/// [common inputs](super::CudaOperator::common_inputs), and if it commutes with it and with everything launched since.
 pub(super) fn groups(plan: &Plan, enabled: bool) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::with_capacity(plan.steps.len());
     if !enabled {
         return (0..plan.steps.len()).map(|index| vec![index]).collect();
     }
+    let jobs: Vec<bool> = plan.steps.iter().map(|s| is_job(plan, s)).collect();
     let accesses: Vec<Access> = plan.steps.iter().map(|s| Access::of(plan, s)).collect();
     for (index, step) in plan.steps.iter().enumerate() {
         let alike = |other: usize, common: &[usize]| {
@@ -79,18 +82,28 @@ pub(super) fn groups(plan: &Plan, enabled: bool) -> Vec<Vec<usize>> {
             let mut steps = group.iter();
             steps.all(|&other| accesses[index].commutes(&accesses[other]))
         };
-        let joined = step.op.cuda().common_inputs().and_then(|common| {
+        let join = |like: &dyn Fn(usize) -> bool| {
             let earlier = groups.iter().enumerate().rev();
             earlier
                 .take_while(|(_, group)| free(group))
-                .find_map(|(at, group)| alike(group[0], &common).then_some(at))
-        });
+                .find_map(|(at, group)| like(group[0]).then_some(at))
+        };
+        let joined = match step.op.cuda().common_inputs() {
+            Some(common) => join(&|other| alike(other, &common)),
+            None if jobs[index] => join(&|other| jobs[other]),
+            None => None,
+        };
         match joined {
             Some(at) => groups[at].push(index),
             None => groups.push(vec![index]),
         }
     }
     groups
+}
+
+/// Whether the launches of `step` are a job.
+fn is_job(plan: &Plan, step: &Step) -> bool {
+    step.op.cuda().is_job(&types(plan, &step.inputs))
 }
 
 #[cfg(test)]

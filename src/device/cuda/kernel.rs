@@ -12,6 +12,11 @@ impl DevicePtr {
     /// No address, for operands that a kernel does not have.
     pub const NULL: Self = Self(0);
 
+    /// This address, or the next that is a multiple of `bytes`.
+    pub fn aligned(self, bytes: usize) -> Self {
+        Self(self.0.next_multiple_of(bytes as u64))
+    }
+
     /// The address `bytes` further on.
     pub fn add(self, bytes: usize) -> Self {
         Self(self.0 + bytes as u64)
@@ -68,7 +73,7 @@ impl Kernel {
 }
 
 /// One kernel launch with everything decided.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Launch {
     pub kernel: Kernel,
     pub grid: [u32; 3],

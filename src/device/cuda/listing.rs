@@ -1,7 +1,7 @@
 //! The launches of a plan, without memory or a GPU: for `--explain`, for the table of registers, for counting.
 
 use super::call::ConstantPool;
-use super::executable::{Addresses, Arena, Lowering, packing_plan};
+use super::executable::{Addresses, Arena, Lowering};
 use super::kernel::{Kernel, Launch, source, sources};
 use super::{CudaDevice, CudaError, nvrtc};
 use crate::device::DeviceError;
@@ -90,11 +90,11 @@ impl CudaDevice {
         &self,
         plan: &Plan,
     ) -> Result<(Vec<PlannedLaunch>, Vec<PlannedLaunch>), DeviceError> {
-        let packing = packing_plan(self, plan);
+        let packing = self.packing_plan(plan);
         let nowhere = Addresses {
             bindings: plan.bindings.iter().map(|_| None).collect(),
             arena: Arena::Isolated(std::collections::HashMap::new()),
-            packed: plan.steps.iter().map(|_| None).collect(),
+            kept: packing.kept.iter().map(|_| None).collect(),
         };
         let mut lowering = Lowering {
             device: self,
@@ -104,6 +104,7 @@ impl CudaDevice {
             constants: ConstantPool::default(),
             once: Vec::new(),
             each: Vec::new(),
+            owners: Vec::new(),
         };
         lowering.run()?;
         let planned =

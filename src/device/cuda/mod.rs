@@ -11,9 +11,12 @@ mod driver;
 mod error;
 mod executable;
 mod grouping;
+mod jobs;
 mod kernel;
 mod listing;
 mod nvrtc;
+mod packing;
+mod profile;
 mod staging;
 
 use std::fmt;
@@ -24,6 +27,7 @@ pub use doctor::{Finding, diagnose};
 pub use error::CudaError;
 pub use executable::CudaExecutable;
 pub use listing::PlannedLaunch;
+pub use profile::TimedLaunch;
 
 pub(crate) use call::{
     CudaCall, CudaOperand, CudaOperator, CudaPackedOperand, Pieces, Target, element,
@@ -31,8 +35,10 @@ pub(crate) use call::{
 pub(crate) use kernel::{DevicePtr, Kernel, params};
 
 use super::{DeviceError, MemoryReport};
-use crate::graph::{Graph, Plan, TensorType, WorkspaceModel, lower};
-use crate::ops::Op;
+use crate::graph::{
+    ConvolutionModel, Graph, Known, Plan, TensorType, WorkspaceModel, absorb, lower,
+};
+use crate::ops::{Conv2d, Op};
 use crate::tensor::DType;
 use context::Context;
 use driver::Driver;
@@ -96,7 +102,7 @@ pub struct CudaOptions {
     pub deterministic: bool,
     /// Capture each plan into a graph and replay it; otherwise every run launches its kernels one by one.
     pub capture: bool,
-    /// Launch updates of many weights together.
+    /// Launch the packing and the updates of many weights together.
     pub group: bool,
     /// Give every value of a plan its own allocation, so that a checker sees an access beyond it. For tests.
     pub isolate: bool,
@@ -163,6 +169,14 @@ impl CudaDevice {
         }
     }
 
+    /// Waits until all work is done.
+    ///
+    /// # Errors
+    /// What any of it failed with.
+    pub fn synchronize(&self) -> Result<(), CudaError> {
+        self.context.synchronize()
+    }
+
     /// How plans run here.
     pub fn options(&self) -> CudaOptions {
         self.options
@@ -173,11 +187,11 @@ impl CudaDevice {
         self.context.memory_info().ok().map(|(free, _)| free)
     }
 
-    /// `graph` with activations in this device's precision.
+    /// `graph` with activations in this device's precision, and with what its convolutions do beside their product.
     pub fn lower(&self, graph: &Graph) -> Graph {
         match self.options.precision.storage() {
             DType::F32 => graph.clone(),
-            reduced => lower(graph, reduced),
+            reduced => absorb(&lower(graph, reduced), self),
         }
     }
 
@@ -218,8 +232,18 @@ impl fmt::Display for CudaDevice {
     }
 }
 
+impl ConvolutionModel for CudaDevice {
+    fn leaves_statistics(&self, conv: &Conv2d, inputs: &[TensorType]) -> bool {
+        conv.leaves_statistics(inputs, &self.target)
+    }
+
+    fn reads_joined(&self, conv: &Conv2d, inputs: &[TensorType]) -> bool {
+        conv.reads_joined(inputs, &self.target)
+    }
+}
+
 /// Workspaces are aligned to this many bytes.
-const WORKSPACE_ALIGNMENT: usize = 64;
+pub(crate) const WORKSPACE_ALIGNMENT: usize = 64;
 
 impl WorkspaceModel for CudaDevice {
     fn workspace_bytes(
@@ -227,16 +251,8 @@ impl WorkspaceModel for CudaDevice {
         op: &Op,
         inputs: &[TensorType],
         outputs: &[TensorType],
-        frozen: &[bool],
+        known: &[Known],
     ) -> usize {
-        let cuda = op.cuda();
-        let own = cuda.workspace_bytes(inputs, outputs, &self.target);
-        // An operand that changes between runs is packed behind the workspace.
-        match cuda.packed_operand(inputs, outputs, &self.target) {
-            Some(packed) if !frozen[packed.index] => {
-                own.next_multiple_of(WORKSPACE_ALIGNMENT) + packed.bytes
-            }
-            _ => own,
-        }
+        self.scratch_bytes(op, inputs, outputs, known)
     }
 }

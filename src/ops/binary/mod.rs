@@ -162,7 +162,7 @@ impl Graph {
         self.add(x, e)
     }
 
-    /// Sums `x` over the axes in which `shape` has extent 1 or none; `x` itself if they agree.
+    /// Sums `x` over the axes in which `shape` has extent 1 or none; `x` itself, or a view, if they hold one element.
     ///
     /// # Errors
     /// If `x` could not have been broadcast from `shape`.
@@ -170,11 +170,13 @@ impl Graph {
         if self.shape(x) == shape {
             return Ok(x);
         }
-        self.apply(
-            SumTo {
-                shape: shape.to_vec(),
-            },
-            &[x],
-        )
+        let shape = shape.to_vec();
+        let sum = SumTo { shape };
+        let ty = self.ty(x);
+        let sums = sum.infer(std::slice::from_ref(ty));
+        if sums.is_ok_and(|sums| sums[0].len() == ty.len()) {
+            return self.apply(Reshape { shape: sum.shape }, &[x]);
+        }
+        self.apply(sum, &[x])
     }
 }

@@ -26,6 +26,12 @@ impl Conv2d {
     fn forward(&self, inputs: &[TensorType]) -> Forward {
         Forward::new(&self.windows().geometry(&inputs[0].shape, &inputs[1].shape))
     }
+
+    /// Floats of all channels of `x` together, where they are two inputs, up to a whole cache line.
+    fn joined_len(&self, inputs: &[TensorType]) -> usize {
+        let both = |index: usize| inputs[0].len() + inputs[index].len();
+        self.joined_input().map_or(0, both).next_multiple_of(16)
+    }
 }
 
 impl Conv2dInputGrad {
@@ -42,8 +48,11 @@ impl Conv2dWeightGrad {
 }
 
 impl CpuOperator for Conv2d {
-    fn workspace_len(&self, inputs: &[TensorType], _: &[TensorType]) -> usize {
-        self.forward(inputs).workspace_len()
+    /// The channels of two inputs come together in front; the statistics come after the convolution, in the same memory.
+    fn workspace_len(&self, inputs: &[TensorType], outputs: &[TensorType]) -> usize {
+        let stats = self.stats.map(|s| s.workspace_len(outputs, &outputs[1..]));
+        let behind = self.forward(inputs).workspace_len().max(stats.unwrap_or(0));
+        self.joined_len(inputs) + behind
     }
 
     fn packed_operand(&self, inputs: &[TensorType]) -> Option<PackedOperand> {
@@ -60,11 +69,28 @@ impl CpuOperator for Conv2d {
     fn run(&self, call: &CpuCall<'_>) {
         let bias = self.bias.then(|| call.f32(2));
         let residual = self.residual_input().map(|index| call.f32(index));
-        let (packed, x, y, workspace) = (call.packed(), call.f32(0), call.out(0), call.workspace());
+        let (packed, mut x, y) = (call.packed(), call.f32(0), call.out(0));
         let geometry = self
             .windows()
             .geometry(&call.in_type(0).shape, &call.in_type(1).shape);
+        let mut workspace = call.workspace();
+        if let Some(index) = self.joined_input() {
+            let types = [0, index].map(|input| call.in_type(input));
+            let len = types[0].len() + types[1].len();
+            let (joined, rest) = workspace.split_at_mut(len.next_multiple_of(16));
+            let joined = &mut joined[..len];
+            let rows = x.chunks_exact(types[0].channels());
+            let rows = rows.zip(call.f32(index).chunks_exact(types[1].channels()));
+            for (row, (first, last)) in joined.chunks_exact_mut(geometry.in_channels).zip(rows) {
+                row[..first.len()].copy_from_slice(first);
+                row[first.len()..].copy_from_slice(last);
+            }
+            (x, workspace) = (joined, rest);
+        }
         Forward::new(&geometry).run(packed, x, bias, residual, y, workspace);
+        if let Some(stats) = self.stats {
+            stats.compute(y, call.out_type(0), call.out(1), workspace);
+        }
     }
 }
 
@@ -85,12 +111,13 @@ impl CpuOperator for Conv2dInputGrad {
     }
 
     fn run(&self, call: &CpuCall<'_>) {
+        let residual = self.residual.then(|| call.f32(Self::RESIDUAL));
         let (packed, dy, dx, workspace) =
             (call.packed(), call.f32(0), call.out(0), call.workspace());
         let geometry = self
             .windows()
             .geometry(&call.out_type(0).shape, &call.in_type(1).shape);
-        InputGrad::new(&geometry).run(packed, dy, dx, workspace);
+        InputGrad::new(&geometry).run(packed, dy, residual, dx, workspace);
     }
 }
 

@@ -7,7 +7,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Storage, nhwc};
+use super::{GroupNormStats, Operator, Storage, nhwc};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// Largest kernel side that devices take.
@@ -20,7 +20,12 @@ pub const MAX_STRIDE: usize = 4;
 ///
 /// Inputs: `x` `[N,H,W,I]`, `w` `[O,I,kH,kW]`, then `bias` `[O]` and `residual` of the result's
 /// shape where their flags are set. With `upsample` every pixel of `x` first becomes 2×2 pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// With `joined` a last input `[N,H,W,J]` holds the last `J` of the `I` channels of `x`, which has the others. With `stats`
+/// the statistics of `y` as it is stored are a second result. Model code asks for both with ops of their own; a device
+/// whose convolutions do them on the way has them moved here, after autodiff, so there is no gradient then: see
+/// [`absorb`](crate::graph::absorb).
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conv2d {
     pub stride: usize,
     /// Zeros around the (upsampled) input: above and below, left and right.
@@ -28,10 +33,12 @@ pub struct Conv2d {
     pub upsample: bool,
     pub bias: bool,
     pub residual: bool,
+    pub joined: bool,
+    pub stats: Option<GroupNormStats>,
 }
 
-/// Gradient of [`Conv2d`] with respect to its input. Inputs: `dy` `[N,OH,OW,O]`, `w` `[O,I,kH,kW]`;
-/// result `[N,height,width,I]`.
+/// Gradient of [`Conv2d`] with respect to its input `(+ residual)`. Inputs: `dy` `[N,OH,OW,O]`, `w` `[O,I,kH,kW]`, then
+/// `residual` of the result's shape if its flag is set; result `[N,height,width,I]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2dInputGrad {
     pub stride: usize,
@@ -41,6 +48,8 @@ pub struct Conv2dInputGrad {
     pub height: usize,
     /// Columns of the convolution's input, before the upsample.
     pub width: usize,
+    /// What else the input's gradient is the sum of comes in as an operand.
+    pub residual: bool,
 }
 
 /// Gradient of [`Conv2d`] with respect to its filter. Inputs: `x` `[N,H,W,I]`, `dy` `[N,OH,OW,O]`;
@@ -107,9 +116,18 @@ impl Conv2d {
     fn residual_input(&self) -> Option<usize> {
         self.residual.then_some(2 + usize::from(self.bias))
     }
+
+    /// Position of the last channels among the inputs, if they are an input of their own.
+    fn joined_input(&self) -> Option<usize> {
+        let before = 2 + usize::from(self.bias) + usize::from(self.residual);
+        self.joined.then_some(before)
+    }
 }
 
 impl Conv2dInputGrad {
+    /// Position of the residual among the inputs.
+    const RESIDUAL: usize = 2;
+
     fn windows(&self) -> Windows {
         Windows {
             stride: self.stride,
@@ -136,7 +154,12 @@ impl Operator for Conv2d {
 
     fn describe(&self) -> String {
         let mut text = format!("conv2d {}", self.windows().describe());
-        for (flag, name) in [(self.bias, " +bias"), (self.residual, " +residual")] {
+        for (flag, name) in [
+            (self.bias, " +bias"),
+            (self.residual, " +residual"),
+            (self.joined, " +joined"),
+            (self.stats.is_some(), " +stats"),
+        ] {
             if flag {
                 text.push_str(name);
             }
@@ -146,9 +169,9 @@ impl Operator for Conv2d {
 
     /// Filter and bias stay f32.
     fn storage(&self) -> Storage {
-        let residual = self.residual_input().map_or(0, |index| 1 << index);
+        let bit = |input: Option<usize>| input.map_or(0, |index| 1 << index);
         Storage::Reduced {
-            inputs: 1 | residual,
+            inputs: 1 | bit(self.residual_input()) | bit(self.joined_input()),
             results: 1,
         }
     }
@@ -162,11 +185,24 @@ impl Operator for Conv2d {
             let [oh, ow] = self.windows().output([h, width], [kh, kw])?;
             let y = TensorType::new([n, oh, ow, o], x.dtype);
             let bias = TensorType::new([o], w.dtype);
-            let expected: Vec<&TensorType> = [(self.bias, &bias), (self.residual, &y)]
+            let missing = wi.checked_sub(i)?;
+            let joined = TensorType::new([n, h, width, missing], x.dtype);
+            let expected = [
+                (self.bias, &bias),
+                (self.residual, &y),
+                (self.joined, &joined),
+            ];
+            let expected = expected
                 .into_iter()
-                .filter_map(|(flag, ty)| flag.then_some(ty))
-                .collect();
-            (i == wi && rest.iter().eq(expected)).then_some(vec![y])
+                .filter_map(|(flag, ty)| flag.then_some(ty));
+            if (missing > 0) != self.joined || !rest.iter().eq(expected) {
+                return None;
+            }
+            let stats = match self.stats {
+                Some(stats) => stats.infer(std::slice::from_ref(&y)).ok()?,
+                None => Vec::new(),
+            };
+            Some([vec![y], stats].concat())
         };
         y().ok_or_else(|| {
             let mut expected = format!(
@@ -177,6 +213,8 @@ impl Operator for Conv2d {
             for (flag, name) in [
                 (self.bias, ", bias [O]"),
                 (self.residual, ", residual like the result"),
+                (self.joined, ", the other channels of x"),
+                (self.stats.is_some(), ", O divisible by the groups"),
             ] {
                 if flag {
                     expected.push_str(name);
@@ -187,10 +225,14 @@ impl Operator for Conv2d {
     }
 
     fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
-        flops(&outputs[0], &inputs[1].shape)
+        let stats = self.stats.map(|s| s.flops(outputs, &outputs[1..]));
+        flops(&outputs[0], &inputs[1].shape) + stats.unwrap_or(0)
     }
 
     fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
+        if self.joined || self.stats.is_some() {
+            return Ok(None);
+        }
         let Conv2d {
             stride,
             padding,
@@ -208,6 +250,7 @@ impl Operator for Conv2d {
                 upsample,
                 height,
                 width,
+                residual: false,
             };
             grads[0] = Some(g.apply(op, &[dy, w])?);
         }
@@ -238,29 +281,37 @@ impl Operator for Conv2dInputGrad {
     }
 
     fn describe(&self) -> String {
-        format!("conv2d_input_grad {}", self.windows().describe())
+        let residual = if self.residual { " +residual" } else { "" };
+        format!("conv2d_input_grad {}{residual}", self.windows().describe())
     }
 
     /// The filter stays f32.
     fn storage(&self) -> Storage {
         Storage::Reduced {
-            inputs: 1,
+            inputs: 1 | u64::from(self.residual) << Self::RESIDUAL,
             results: 1,
         }
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         let dx = || {
-            let [dy, w] = inputs else { return None };
+            let [dy, w, rest @ ..] = inputs else {
+                return None;
+            };
             let ([n, oh, ow, o], [wo, i, kh, kw]) = (nhwc(dy)?, filter(w)?);
             let output = self.windows().output([self.height, self.width], [kh, kw])?;
             let dx = TensorType::new([n, self.height, self.width, i], dy.dtype);
-            (o == wo && output == [oh, ow]).then_some(vec![dx])
+            let residual = self.residual.then_some(&dx);
+            (o == wo && output == [oh, ow] && rest.iter().eq(residual)).then_some(vec![dx])
         };
         dx().ok_or_else(|| {
+            let residual = match self.residual {
+                true => ", residual like the result",
+                false => "",
+            };
             Mismatch::inputs(
                 format!(
-                    "dy [N,OH,OW,O] of a convolution of {}x{} pixels and weight [O,I,kH,kW]",
+                    "dy [N,OH,OW,O] of a convolution of {}x{} pixels, weight [O,I,kH,kW]{residual}",
                     self.height, self.width
                 ),
                 inputs,
@@ -358,6 +409,8 @@ impl Graph {
             upsample: false,
             bias: bias.is_some(),
             residual: false,
+            joined: false,
+            stats: None,
         };
         let inputs: Vec<Value> = [x, w].into_iter().chain(bias).collect();
         self.apply(op, &inputs)

@@ -3,6 +3,8 @@
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, Windows};
 use crate::device::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::ops::Concat;
+use crate::ops::cast::rounded;
 
 /// Calls `visit(y index, x index, w index)` for every product of the sum that defines `y`.
 fn products(
@@ -43,7 +45,12 @@ fn products(
 
 impl ReferenceOperator for Conv2d {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
-        let (x, w) = (inputs[0], inputs[1]);
+        let (mut x, w) = (inputs[0].clone(), inputs[1]);
+        if let Some(joined) = self.joined_input() {
+            let ty = TensorType::f32([x.dim(0), x.dim(1), x.dim(2), w.dim(1)]);
+            let parts = [inputs[0], inputs[joined]];
+            x = Concat { axis: 3 }.reference(&parts, &[ty]).remove(0);
+        }
         let mut y = Array::zeros(outputs[0].shape.clone());
         products(
             self.windows(),
@@ -63,14 +70,25 @@ impl ReferenceOperator for Conv2d {
                 *value += inputs[residual].data[at];
             }
         }
-        vec![y]
+        let Some(stats) = self.stats else {
+            return vec![y];
+        };
+        let dtype = outputs[0].dtype;
+        let stored = y.data.iter().map(|&v| rounded(v, dtype)).collect();
+        let stored = Array::new(y.shape.clone(), stored);
+        let mut results = stats.reference(&[&stored], &outputs[1..]);
+        results.insert(0, y);
+        results
     }
 }
 
 impl ReferenceOperator for Conv2dInputGrad {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let (dy, w) = (inputs[0], inputs[1]);
-        let mut dx = Array::zeros(outputs[0].shape.clone());
+        let mut dx = match self.residual {
+            true => inputs[Self::RESIDUAL].clone(),
+            false => Array::zeros(outputs[0].shape.clone()),
+        };
         products(
             self.windows(),
             &outputs[0].shape,

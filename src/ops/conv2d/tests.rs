@@ -1,8 +1,11 @@
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use crate::device::Executable;
 use crate::device::cuda::CudaOptions;
-use crate::graph::{Graph, GraphError, Plan, PlanOptions, Value};
-use crate::ops::testing::{check, check_nan_shows, check_outputs_on_cuda, emulated_gpu, hashed};
+use crate::graph::{Graph, GraphError, Node, Plan, PlanOptions, Value};
+use crate::ops::testing::{
+    check, check_nan_shows, check_outputs, check_outputs_on_cuda, emulated_gpu, hashed,
+};
+use crate::ops::{GroupNormStats, Op};
 use crate::tensor::Tensor;
 
 struct Case {
@@ -26,6 +29,8 @@ fn convolution(
         upsample,
         bias,
         residual,
+        joined: false,
+        stats: None,
     };
     let x = g.parameter("x", case.x)?;
     let [kh, kw] = case.kernel;
@@ -76,6 +81,74 @@ fn values_and_gradients_over_awkward_shapes() {
         if case.kernel == [3, 3] {
             check(|g| convolution(g, case, true, !bias, !residual));
         }
+    }
+}
+
+/// On the CPU and on plain kernels, where the statistics are a pass of their own; tensor cores: `cuda/tests.rs`.
+#[test]
+fn statistics_are_a_second_result() {
+    for (x, outputs, groups, residual) in [
+        ([1, 1, 1, 8], 8, 1, false),
+        ([3, 5, 7, 8], 64, 8, true),
+        ([2, 9, 6, 5], 32, 32, false),
+        ([1, 16, 16, 16], 64, 8, true),
+    ] {
+        let case = Case {
+            x,
+            outputs,
+            kernel: [3, 3],
+            stride: 1,
+            padding: [1, 1],
+        };
+        let mut g = Graph::new();
+        let y = convolution(&mut g, &case, false, true, residual).unwrap();
+        let Some(Node { op: Op::Conv2d(op), inputs, .. }) = g.producer(y) else {
+            unreachable!("a convolution");
+        };
+        let stats = GroupNormStats { groups, eps: 1e-5 };
+        let (op, inputs) = (Conv2d { stats: Some(stats), ..*op }, inputs.clone());
+        let results = g.node(op, &inputs).unwrap();
+        g.output("y", results[0]);
+        g.output("stats", results[1]);
+        check_outputs(&g);
+    }
+}
+
+/// On the CPU and on plain kernels, where the channels are put together first.
+#[test]
+fn the_last_channels_may_be_an_input_of_their_own() {
+    for (x, channels, residual) in [
+        ([1, 1, 1], [8, 8], false),
+        ([3, 5, 7], [3, 6], true),
+        ([2, 9, 6], [32, 16], true),
+    ] {
+        let mut g = Graph::new();
+        let [n, h, w] = x;
+        let [first, last] = channels;
+        let inputs = [
+            g.parameter("x", [n, h, w, first]),
+            g.parameter("w", [20, first + last, 3, 3]),
+            g.parameter("bias", [20]),
+            g.parameter("residual", [n, h, w, 20]),
+            g.parameter("rest", [n, h, w, last]),
+        ];
+        let mut inputs = inputs.map(Result::unwrap).to_vec();
+        if !residual {
+            inputs.remove(3);
+        }
+        let op = Conv2d {
+            stride: 1,
+            padding: [1, 1],
+            upsample: false,
+            bias: true,
+            residual,
+            joined: true,
+            stats: None,
+        };
+        let y = g.apply(op, &inputs).unwrap();
+        g.output("y", y);
+        check_outputs(&g);
+        assert!(g.apply(op, &inputs[..inputs.len() - 1]).is_err());
     }
 }
 
@@ -135,6 +208,11 @@ fn check_on_cuda(case: &Case, upsample: bool) {
             upsample,
             height,
             width,
+            residual: false,
+        };
+        let sum = Conv2dInputGrad {
+            residual: true,
+            ..input_grad
         };
         let weight_grad = Conv2dWeightGrad {
             stride,
@@ -143,8 +221,9 @@ fn check_on_cuda(case: &Case, upsample: bool) {
             kernel,
         };
         let dx = g.apply(input_grad, &[dy, w])?;
+        let sum = g.apply(sum, &[dy, w, x])?;
         let dw = g.apply(weight_grad, &[x, dy])?;
-        for (name, value) in [("y", y), ("dx", dx), ("dw", dw)] {
+        for (name, value) in [("y", y), ("dx", dx), ("dx + x", sum), ("dw", dw)] {
             g.output(name, value);
         }
         Ok(g)

@@ -189,8 +189,22 @@ impl CpuOperator for GroupNormStats {
     }
 
     fn run(&self, call: &CpuCall<'_>) {
-        let layout = Layout::of(call.in_type(0), self.groups);
-        let (x, stats, sums) = (call.f32(0), call.out(0), as_f64(call.workspace()));
+        let (x, stats, workspace) = (call.f32(0), call.out(0), call.workspace());
+        self.compute(x, call.in_type(0), stats, workspace);
+    }
+}
+
+impl GroupNormStats {
+    /// Fills `stats` for `x` of type `ty`; `workspace` has at least the length that the op asks for.
+    pub(in crate::ops) fn compute(
+        &self,
+        x: &[f32],
+        ty: &TensorType,
+        stats: &mut [f32],
+        workspace: &mut [f32],
+    ) {
+        let layout = Layout::of(ty, self.groups);
+        let sums = as_f64(&mut workspace[..layout.sums_len()]);
         let width = layout.width;
         let block_len = (BLOCK / width).max(1) * width;
         layout.sum_pieces(sums, |n, range, sums| {

@@ -28,12 +28,48 @@ fn group_tiles(x: &TensorType, groups: usize) -> ChannelTiles {
     ChannelTiles::of_granules(x, x.channels() / groups, SECTOR_BYTES).for_reduction()
 }
 
+impl GroupNormStats {
+    /// Whether the statistics of `x` are a pass over it of their own, because no [`GroupNorm`] takes them over.
+    pub(in crate::ops) fn is_a_pass(&self, x: &TensorType) -> bool {
+        let tiles = group_tiles(x, self.groups);
+        tiles.slabs * tiles.parts > 1
+    }
+
+    /// Bytes of `parts` moments of each group of `x`.
+    pub(in crate::ops) fn moments_bytes(&self, x: &TensorType, parts: usize) -> usize {
+        x.shape[0] * self.groups * parts * MOMENTS_BYTES
+    }
+
+    /// Launches the merge of `parts` moments of each group of `x`, which lie at `moments`.
+    pub(in crate::ops) fn merge(
+        &self,
+        call: &mut CudaCall<'_>,
+        x: &TensorType,
+        moments: DevicePtr,
+        parts: usize,
+        stats: DevicePtr,
+    ) {
+        let tiles = group_tiles(x, self.groups);
+        let groups = tiles.samples * self.groups;
+        let params = GroupNormStatsMergeParams {
+            partials: moments,
+            stats,
+            groups: groups as i32,
+            parts: parts as i32,
+            eps: self.eps,
+        };
+        let kernel = kernel("group_norm_stats.cu", "group_norm_stats_merge", x, &tiles);
+        let grid = [groups.div_ceil(MERGED_PER_BLOCK), 1, 1];
+        call.launch(kernel, grid, [32 * MERGED_PER_BLOCK, 1, 1], 0, &params);
+    }
+}
+
 impl CudaOperator for GroupNormStats {
     fn workspace_bytes(&self, inputs: &[TensorType], _: &[TensorType], _: &Target) -> usize {
         let tiles = group_tiles(&inputs[0], self.groups);
         match tiles.slabs * tiles.parts {
             1 => 0,
-            parts => tiles.samples * self.groups * parts * MOMENTS_BYTES,
+            parts => self.moments_bytes(&inputs[0], parts),
         }
     }
 
@@ -54,20 +90,11 @@ impl CudaOperator for GroupNormStats {
             slab: tiles.slab as i32,
             eps: self.eps,
         };
-        let entry = |name| kernel("group_norm_stats.cu", name, call.in_type(0), &tiles);
-        let (stats, merge) = (entry("group_norm_stats"), entry("group_norm_stats_merge"));
-        call.launch(stats, tiles.grid(), tiles.block(), 0, &params);
+        let x = call.in_type(0).clone();
+        let kernel = kernel("group_norm_stats.cu", "group_norm_stats", &x, &tiles);
+        call.launch(kernel, tiles.grid(), tiles.block(), 0, &params);
         if parts > 1 {
-            let groups = tiles.samples * self.groups;
-            let params = GroupNormStatsMergeParams {
-                partials: call.workspace(),
-                stats: call.output(0),
-                groups: groups as i32,
-                parts: parts as i32,
-                eps: self.eps,
-            };
-            let grid = [groups.div_ceil(MERGED_PER_BLOCK), 1, 1];
-            call.launch(merge, grid, [32 * MERGED_PER_BLOCK, 1, 1], 0, &params);
+            self.merge(call, &x, call.workspace(), parts, call.output(0));
         }
         Ok(())
     }
@@ -76,9 +103,7 @@ impl CudaOperator for GroupNormStats {
 impl CudaOperator for GroupNorm {
     /// The statistics, where a block sees whole groups.
     fn takes_over(&self, producer: &Op, inputs: &[TensorType]) -> bool {
-        let tiles = group_tiles(&inputs[0], self.groups);
-        let whole = tiles.slabs * tiles.parts == 1;
-        matches!(producer, Op::GroupNormStats(stats) if stats.groups == self.groups && whole)
+        matches!(producer, Op::GroupNormStats(stats) if stats.groups == self.groups && !stats.is_a_pass(&inputs[0]))
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {

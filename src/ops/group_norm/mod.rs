@@ -181,17 +181,13 @@ impl Operator for GroupNorm {
             let mut inputs = cx.inputs[..4].to_vec();
             inputs.push(dy);
             let sums = g.node(GroupNormGradSums { groups, swish }, &inputs)?;
-            let channels = g.shape(cx.inputs[2]).to_vec();
             if cx.wanted[0] {
                 inputs.extend(&sums);
                 grads[0] = Some(g.apply(GroupNormInputGrad { groups, swish }, &inputs)?);
             }
-            if cx.wanted[2] {
-                grads[2] = Some(g.sum_to(sums[1], &channels)?);
-            }
-            if cx.wanted[3] {
-                grads[3] = Some(g.sum_to(sums[0], &channels)?);
-            }
+            // Of each sample: small, so that they can wait to be added up with those of all other layers.
+            grads[2] = Some(sums[1]);
+            grads[3] = Some(sums[0]);
         }
         if let Some(residual) = self.residual_input() {
             grads[residual] = Some(dy);
@@ -211,10 +207,11 @@ impl Operator for GroupNorm {
         &[(0, 0), (0, 4)]
     }
 
-    /// The embedding stays f32: it comes from a table, or is small.
     fn storage(&self) -> Storage {
+        let added = [self.residual_input(), self.embed_input()];
+        let added = added.into_iter().flatten().map(|index| 1 << index);
         Storage::Reduced {
-            inputs: 1 | u64::from(self.residual) << 4,
+            inputs: 1 | added.sum::<u64>(),
             results: 1,
         }
     }

@@ -226,3 +226,21 @@ fn nan_is_not_hidden() {
         check_nan_shows(|g| fused(g, &[2, 3, 5, 20], op, true));
     }
 }
+
+/// Gradients of samples are added up last, whether all uses have the same number of samples or not.
+#[test]
+fn weights_that_several_norms_share() {
+    for samples in [[3, 3], [2, 3], [1, 3]] {
+        check(|g| {
+            let [gamma, beta] = [g.parameter("gamma", [8])?, g.parameter("beta", [8])?];
+            let mut sums = Vec::new();
+            for (name, n) in ["a", "b"].into_iter().zip(samples) {
+                let x = g.parameter(name, [n, 2, 3, 8])?;
+                let y = g.group_norm(x, gamma, beta, 2, 1e-5)?;
+                let squares = g.mul(y, x)?;
+                sums.push(g.sum_to(squares, &[8])?);
+            }
+            g.add(sums[0], sums[1])
+        });
+    }
+}

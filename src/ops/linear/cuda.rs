@@ -71,6 +71,8 @@ impl Layer {
             dtype: self.dtype,
             bias,
             residual,
+            joined: 0,
+            stats: None,
             target: *target,
         }
     }
@@ -136,11 +138,10 @@ impl CudaOperator for Linear {
         packed(self.convolution(&inputs[0], &outputs[0], target))
     }
 
-    fn pack(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn pack(&self, call: &mut CudaCall<'_>) {
         if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target()) {
             algorithm.pack(call);
         }
-        Ok(())
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
@@ -165,7 +166,7 @@ impl LinearInputGrad {
     /// The convolution's gradient that computes it, unless rows are few.
     fn convolution(&self, dy: &TensorType, dx: &TensorType, target: &Target) -> Option<Box<dyn Algorithm>> {
         let layer = Layer::new(dx, dy);
-        (!layer.has_few_rows(target)).then(|| input_grad(&layer.problem(false, false, target)))
+        (!layer.has_few_rows(target)).then(|| input_grad(&layer.problem(false, self.residual, target)))
     }
 }
 
@@ -183,11 +184,10 @@ impl CudaOperator for LinearInputGrad {
         packed(self.convolution(&inputs[0], &outputs[0], target))
     }
 
-    fn pack(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn pack(&self, call: &mut CudaCall<'_>) {
         if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target()) {
             algorithm.pack(call);
         }
-        Ok(())
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
@@ -196,7 +196,10 @@ impl CudaOperator for LinearInputGrad {
             return Ok(());
         }
         let layer = Layer::new(call.out_type(0), call.in_type(0));
-        let params = layer.rows_params(call);
+        let mut params = layer.rows_params(call);
+        if self.residual {
+            params.residual = call.input(Self::RESIDUAL);
+        }
         let columns = layer.inputs.div_ceil(WARP);
         layer.launch_rows(call, "linear_rows_input_grad", columns, &params);
         Ok(())

@@ -24,23 +24,28 @@ impl CpuOperator for Linear {
         let bias = self.bias.then(|| call.f32(2));
         let y = call.out(0);
         forward(&geometry, call.f32(0), call.f32(1), bias, y);
-        if let Some(residual) = self.residual_input().map(|index| call.f32(index)) {
-            let y = Shared::from_slice(y);
-            parallel_ranges(y.len, |range| {
-                // SAFETY: ranges of different threads are disjoint.
-                let y = unsafe { y.slice_mut(range.clone()) };
-                let residual = &residual[range];
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        for (y, r) in y.iter_mut().zip(residual) {
-                            *y += r;
-                        }
-                    },
-                );
-            });
+        if let Some(index) = self.residual_input() {
+            add(y, call.f32(index));
         }
     }
+}
+
+/// `y += residual`.
+fn add(y: &mut [f32], residual: &[f32]) {
+    let y = Shared::from_slice(y);
+    parallel_ranges(y.len, |range| {
+        // SAFETY: ranges of different threads are disjoint.
+        let y = unsafe { y.slice_mut(range.clone()) };
+        let residual = &residual[range];
+        vectorised(
+            #[inline(always)]
+            || {
+                for (y, r) in y.iter_mut().zip(residual) {
+                    *y += r;
+                }
+            },
+        );
+    });
 }
 
 impl CpuOperator for LinearInputGrad {
@@ -50,13 +55,11 @@ impl CpuOperator for LinearInputGrad {
 
     fn run(&self, call: &CpuCall<'_>) {
         let geometry = geometry(call.out_type(0), call.in_type(0));
-        input_grad(
-            &geometry,
-            call.f32(1),
-            call.f32(0),
-            call.out(0),
-            call.workspace(),
-        );
+        let dx = call.out(0);
+        input_grad(&geometry, call.f32(1), call.f32(0), dx, call.workspace());
+        if self.residual {
+            add(dx, call.f32(Self::RESIDUAL));
+        }
     }
 }
 

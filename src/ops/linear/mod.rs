@@ -20,10 +20,12 @@ pub struct Linear {
     pub residual: bool,
 }
 
-/// Gradient of [`Linear`] with respect to its input. Inputs: `dy` `[…,O]`, `w` `[O,I]`; result
-/// `[…,I]`.
+/// Gradient of [`Linear`] with respect to its input `(+ residual)`. Inputs: `dy` `[…,O]`, `w` `[O,I]`, then `residual`
+/// of the result's shape if its flag is set; result `[…,I]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinearInputGrad;
+pub struct LinearInputGrad {
+    pub residual: bool,
+}
 
 /// Gradient of [`Linear`] with respect to its matrix. Inputs: `x` `[…,I]`, `dy` `[…,O]`; result
 /// `[O,I]` followed by `ones` axes of extent 1.
@@ -32,6 +34,9 @@ pub struct LinearWeightGrad {
     /// Trailing axes of extent 1 in the matrix's shape, 0 to 2.
     pub ones: usize,
 }
+
+/// Rows of which the gradient is kept in memory for a while without a second thought.
+const FEW_ROWS: usize = 32;
 
 /// Extents `[O, I]` of a matrix.
 fn matrix(ty: &TensorType) -> Option<[usize; 2]> {
@@ -111,7 +116,7 @@ impl Operator for Linear {
         let g = &mut *cx.graph;
         let mut grads = vec![None; cx.inputs.len()];
         if cx.wanted[0] {
-            grads[0] = Some(g.apply(LinearInputGrad, &[dy, w])?);
+            grads[0] = Some(g.apply(LinearInputGrad { residual: false }, &[dy, w])?);
         }
         if cx.wanted[1] {
             let ones = g.shape(w).len() - 2;
@@ -119,7 +124,9 @@ impl Operator for Linear {
         }
         if self.bias && cx.wanted[2] {
             let shape = g.shape(cx.inputs[2]).to_vec();
-            grads[2] = Some(g.sum_to(dy, &shape)?);
+            // Few rows can wait to be added up with those of other layers.
+            let few = g.ty(dy).rows() <= FEW_ROWS;
+            grads[2] = Some(if few { dy } else { g.sum_to(dy, &shape)? });
         }
         if let Some(residual) = self.residual_input() {
             grads[residual] = Some(dy);
@@ -128,27 +135,46 @@ impl Operator for Linear {
     }
 }
 
+impl LinearInputGrad {
+    /// Position of the residual among the inputs.
+    const RESIDUAL: usize = 2;
+}
+
 impl Operator for LinearInputGrad {
     fn name(&self) -> &'static str {
         "linear_input_grad"
     }
 
+    fn describe(&self) -> String {
+        let residual = if self.residual { " +residual" } else { "" };
+        format!("linear_input_grad{residual}")
+    }
+
     /// The matrix stays f32.
     fn storage(&self) -> Storage {
         Storage::Reduced {
-            inputs: 1,
+            inputs: 1 | u64::from(self.residual) << Self::RESIDUAL,
             results: 1,
         }
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         let dx = || {
-            let [dy, w] = inputs else { return None };
+            let [dy, w, rest @ ..] = inputs else {
+                return None;
+            };
             let [o, i] = matrix(w)?;
             let dx = with_channels(dy, i)?;
-            (dy.channels() == o).then_some(vec![dx])
+            let residual = self.residual.then_some(&dx);
+            (dy.channels() == o && rest.iter().eq(residual)).then_some(vec![dx])
         };
-        dx().ok_or_else(|| Mismatch::inputs("dy […,O] and weight [O,I]", inputs))
+        dx().ok_or_else(|| {
+            let residual = match self.residual {
+                true => ", residual like the result",
+                false => "",
+            };
+            Mismatch::inputs(format!("dy […,O], weight [O,I]{residual}"), inputs)
+        })
     }
 
     fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {

@@ -31,7 +31,11 @@ impl ReferenceOperator for LinearInputGrad {
                 let (row, i) = (at / channels, at % channels);
                 let products =
                     (0..results).map(|o| dy.data[row * results + o] * w.data[o * channels + i]);
-                products.sum()
+                let residual = match self.residual {
+                    true => inputs[Self::RESIDUAL].data[at],
+                    false => 0.0,
+                };
+                products.sum::<f64>() + residual
             })
             .collect();
         vec![Array::new(outputs[0].shape.clone(), data)]

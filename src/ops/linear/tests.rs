@@ -69,9 +69,11 @@ fn cuda_takes_few_rows_and_many() {
             residual: true,
         };
         let y = g.apply(op, &[x, w, bias, residual]).unwrap();
-        let dx = g.apply(LinearInputGrad, &[dy, w]).unwrap();
+        let [plain, sum] = [false, true].map(|residual| LinearInputGrad { residual });
+        let dx = g.apply(plain, &[dy, w]).unwrap();
+        let sum = g.apply(sum, &[dy, w, x]).unwrap();
         let dw = g.apply(LinearWeightGrad { ones: 0 }, &[x, dy]).unwrap();
-        for (name, value) in [("y", y), ("dx", dx), ("dw", dw)] {
+        for (name, value) in [("y", y), ("dx", dx), ("dx + x", sum), ("dw", dw)] {
             g.output(name, value);
         }
         check_outputs_on_cuda(&g);

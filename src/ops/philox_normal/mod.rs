@@ -25,6 +25,9 @@ pub struct PhiloxNormal {
     pub shape: Vec<usize>,
 }
 
+/// Operations per number: 10 rounds of 8 on integers per 4 numbers, then about 20 for the transform.
+pub(super) const NORMAL_FLOPS: u64 = 40;
+
 impl Operator for PhiloxNormal {
     fn name(&self) -> &'static str {
         "philox_normal"
@@ -54,8 +57,7 @@ impl Operator for PhiloxNormal {
     }
 
     fn flops(&self, _: &[TensorType], outputs: &[TensorType]) -> u64 {
-        // 10 rounds of 8 integer operations per 4 numbers, then about 20 for the transform.
-        40 * outputs[0].len() as u64
+        NORMAL_FLOPS * outputs[0].len() as u64
     }
 
     fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
@@ -85,4 +87,9 @@ impl Graph {
 /// The two words of a seed as [`PhiloxNormal`] takes them: low, then high.
 pub fn seed_words(seed: u64) -> [i32; 2] {
     [seed as i32, (seed >> 32) as i32]
+}
+
+/// The seed of [`seed_words`].
+pub(super) fn seed_of(words: &[i32]) -> u64 {
+    u64::from(words[0] as u32) | u64::from(words[1] as u32) << 32
 }

@@ -1,14 +1,21 @@
-//! CPU kernel: one pass over the sample.
+//! CPU kernel: one pass over the sample, which makes its noise as it goes.
 
-use super::{COEFFICIENTS, Coefficient, Prediction, SamplerStep};
+use super::{COEFFICIENTS, Coefficient, FreshNoise, Prediction, SamplerStep};
 use crate::device::cpu::simd::{exp, vectorised};
 use crate::device::cpu::{CpuCall, CpuOperator, Shared, parallel_ranges};
+use crate::ops::philox_normal::seed_of;
+use crate::tensor::philox::{fill_normal_from, stream_key};
+
+/// Fresh normals that are made at a time.
+const PIECE: usize = 256;
 
 impl CpuOperator for SamplerStep {
     fn run(&self, call: &CpuCall<'_>) {
         let (prediction, table) = (call.f32(1), call.f32(2));
         let rows = call.in_type(2).shape[0];
-        let row = usize::try_from(call.i32(3)[0]).unwrap_or(0).min(rows - 1);
+        let counter = call.update_i32(3);
+        let step = counter[0];
+        let row = usize::try_from(step).unwrap_or(0).min(rows - 1);
         let row = &table[row * COEFFICIENTS..][..COEFFICIENTS];
         let at = |c: Coefficient| row[c as usize];
         let (recip, recip_m1) = (at(Coefficient::Recip), at(Coefficient::RecipM1));
@@ -17,7 +24,14 @@ impl CpuOperator for SamplerStep {
         let (guidance, learned) = (at(Coefficient::Guidance), at(Coefficient::Learned));
         let (log_posterior, log_beta) = (at(Coefficient::LogPosterior), at(Coefficient::LogBeta));
 
-        let fresh = self.noise.then(|| call.f32(4));
+        let given = (self.noise == FreshNoise::Given).then(|| call.f32(4));
+        let stream = match self.noise {
+            FreshNoise::Philox(purpose) => {
+                Some((stream_key(seed_of(call.i32(4)), purpose), call.i32(5)))
+            }
+            FreshNoise::None | FreshNoise::Given => None,
+        };
+        let sample_len = call.in_type(0).shape[1..].iter().product::<usize>();
         let x = Shared::from_slice(call.update(0));
         let x_0 = Shared::from_slice(call.out(0));
         let eps = Shared::from_slice(call.out(1));
@@ -34,10 +48,21 @@ impl CpuOperator for SamplerStep {
             () => v,
         };
         parallel_ranges(x.len, |range| {
+            let mut piece = [0.0; PIECE];
             let mut start = range.start;
             while start < range.end {
                 let pixel = start / channels;
-                let end = ((pixel + 1) * channels).min(range.end);
+                let mut end = ((pixel + 1) * channels).min(range.end);
+                let made = match stream {
+                    Some((key, images)) => {
+                        let (n, element) = (start / sample_len, start % sample_len);
+                        end = end.min(start + PIECE).min((n + 1) * sample_len);
+                        let made = &mut piece[..end - start];
+                        fill_normal_from(key, u64::from(images[n] as u32), step as u32, element, made);
+                        Some(&*made)
+                    }
+                    None => None,
+                };
                 let first = pixel * wide + start % channels;
                 let run = start..end;
                 // SAFETY: the ranges of different threads are disjoint, and so are these runs.
@@ -58,7 +83,7 @@ impl CpuOperator for SamplerStep {
                     true => Some(&prediction[first + channels..][..len]),
                     false => None,
                 };
-                let z = fresh.map(|z| &z[run]);
+                let z = made.or_else(|| given.map(|z| &z[run]));
                 vectorised(#[inline(always)] || {
                     for i in 0..len {
                         let p = match self.guidance {
@@ -88,5 +113,6 @@ impl CpuOperator for SamplerStep {
                 start = end;
             }
         });
+        counter[0] = step.wrapping_add(1);
     }
 }

@@ -1,6 +1,6 @@
 //! Launches `kernels/sampler_step.cu`.
 
-use super::{Prediction, SamplerStep};
+use super::{FreshNoise, Prediction, SamplerStep};
 use crate::device::DeviceError;
 use crate::device::cuda::{
     CudaCall, CudaOperator, DevicePtr, Kernel, element, params::SamplerStepParams,
@@ -23,7 +23,19 @@ impl CudaOperator for SamplerStep {
             true => prediction.len() / 2,
             false => 0,
         };
-        let aligned = [channels, wide, half].iter().all(|n| n.is_multiple_of(4));
+        let length = x.shape[1..].iter().product::<usize>();
+        let null = DevicePtr::NULL;
+        // Four neighbours are one block of the generator where samples divide by four.
+        let (z, seed, images, purpose, noise_extent) = match self.noise {
+            FreshNoise::None => (null, null, null, 0, 0),
+            FreshNoise::Given => (call.input(4), null, null, 0, 0),
+            FreshNoise::Philox(purpose) => {
+                (null, call.input(4), call.input(5), purpose as u32, length)
+            }
+        };
+        let aligned = [channels, wide, half, noise_extent]
+            .iter()
+            .all(|n| n.is_multiple_of(4));
         let (entry, per_thread) = match aligned {
             true => ("sampler_step_4", 4),
             false => ("sampler_step_any", 1),
@@ -34,10 +46,10 @@ impl CudaOperator for SamplerStep {
             prediction: call.input(1),
             table: call.input(2),
             counter: call.input(3),
-            z: match self.noise {
-                true => call.input(4),
-                false => DevicePtr::NULL,
-            },
+            arrived: call.counters(1),
+            z,
+            seed,
+            images,
             x_0: call.output(0),
             eps: call.output(1),
             count: narrow(count),
@@ -45,12 +57,15 @@ impl CudaOperator for SamplerStep {
             channels: narrow(channels),
             wide: narrow(wide),
             half: narrow(half),
+            length: narrow(length),
+            purpose,
             predicts_sample: i32::from(self.prediction == Prediction::Sample),
             clip: i32::from(self.clip),
             guidance: i32::from(self.guidance),
             learned_variance: i32::from(self.learned_variance),
         };
-        let blocks = count.div_ceil(THREADS * per_thread);
+        // An empty sample is counted as well.
+        let blocks = count.div_ceil(THREADS * per_thread).max(1);
         call.launch(kernel, [blocks, 1, 1], [THREADS, 1, 1], 0, &params);
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! One step of a sampler as one op: guidance, estimates of `x_0` and noise, clipping, the DDIM or
-//! ancestral update and its noise, with every coefficient read from a table at a device counter.
+//! ancestral update and its noise, with every coefficient read from a table at a device counter,
+//! and the counter's increment.
 
 mod cpu;
 mod cuda;
@@ -7,9 +8,11 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
+use super::philox_normal::NORMAL_FLOPS;
 use super::{Operator, Storage};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 use crate::tensor::DType;
+use crate::tensor::philox::Purpose;
 
 /// What the network's output stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +60,22 @@ pub enum Coefficient {
 /// Number of [`Coefficient`]s.
 pub const COEFFICIENTS: usize = 10;
 
-/// Replaces `x_t` by the next sample of the walk.
+/// Where the fresh noise of a step comes from, and the inputs that it adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreshNoise {
+    /// Nowhere; no inputs.
+    None,
+    /// Normals of the shape of `x_t`.
+    Given,
+    /// The numbers that [`PhiloxNormal`](super::PhiloxNormal) gives for this purpose at the counter; seed `i32[2]` and
+    /// image indices `i32[N]`.
+    Philox(Purpose),
+}
+
+/// Replaces `x_t` by the next sample of the walk and adds 1 to the counter.
 ///
 /// Inputs: `x_t` `[N, …, C]` (updated), prediction, table `[rows, COEFFICIENTS]`, counter
-/// `i32[1]` (row `clamp(counter, 0, rows - 1)`), and, if `noise`, fresh normals of the shape of
-/// `x_t`. The prediction is `[N, …, C]`; twice as many samples under `guidance`, with condition
+/// `i32[1]` (updated; row `clamp(counter, 0, rows - 1)`), and those of `noise`. The prediction is `[N, …, C]`; twice as many samples under `guidance`, with condition
 /// first; twice as many channels with `learned_variance`, the variance behind the prediction
 /// (under guidance that of the conditional half is used).
 ///
@@ -77,8 +91,8 @@ pub struct SamplerStep {
     pub guidance: bool,
     /// The prediction holds a variance behind its channels.
     pub learned_variance: bool,
-    /// Fresh normals are the last input.
-    pub noise: bool,
+    /// Where fresh noise comes from.
+    pub noise: FreshNoise,
 }
 
 impl SamplerStep {
@@ -104,26 +118,33 @@ impl Operator for SamplerStep {
             (self.clip, " clip"),
             (self.guidance, " guidance"),
             (self.learned_variance, " learned_variance"),
-            (self.noise, " noise"),
+            (self.noise == FreshNoise::Given, " noise"),
+            (
+                matches!(self.noise, FreshNoise::Philox(_)),
+                " philox_normal",
+            ),
         ];
         let flags = flags.iter().filter(|(on, _)| *on).map(|(_, name)| *name);
         std::iter::once("sampler_step").chain(flags).collect()
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
-        let fits = |x: &TensorType, p: &TensorType, table: &TensorType, counter: &TensorType| {
-            x.dtype == DType::F32
-                && x.shape.len() >= 2
-                && *p == self.prediction_type(x)
-                && table.dtype == DType::F32
-                && matches!(table.shape[..], [rows, COEFFICIENTS] if rows > 0)
-                && *counter == TensorType::new([1], DType::I32)
+        let ints = |len: usize| TensorType::new([len], DType::I32);
+        let noise_fits = |x: &TensorType, noise: &[TensorType]| match self.noise {
+            FreshNoise::None => noise.is_empty(),
+            FreshNoise::Given => noise == std::slice::from_ref(x),
+            FreshNoise::Philox(_) => *noise == [ints(2), ints(x.shape[0])],
         };
         match inputs {
-            [x, p, table, counter] if !self.noise && fits(x, p, table, counter) => {
-                Ok(vec![x.clone(), x.clone()])
-            }
-            [x, p, table, counter, z] if self.noise && fits(x, p, table, counter) && z == x => {
+            [x, p, table, counter, noise @ ..]
+                if x.dtype == DType::F32
+                    && x.shape.len() >= 2
+                    && *p == self.prediction_type(x)
+                    && table.dtype == DType::F32
+                    && matches!(table.shape[..], [rows, COEFFICIENTS] if rows > 0)
+                    && *counter == ints(1)
+                    && noise_fits(x, noise) =>
+            {
                 Ok(vec![x.clone(), x.clone()])
             }
             _ => {
@@ -131,10 +152,10 @@ impl Operator for SamplerStep {
                     Some(x) => self.prediction_type(x).to_string(),
                     None => "[N, …, C]".to_owned(),
                 };
-                let noise = if self.noise {
-                    " and noise of the type of x_t"
-                } else {
-                    ""
+                let noise = match self.noise {
+                    FreshNoise::None => "",
+                    FreshNoise::Given => " and noise of the type of x_t",
+                    FreshNoise::Philox(_) => ", seed i32[2] and image indices i32[N]",
                 };
                 Err(Mismatch::inputs(
                     format!(
@@ -148,13 +169,17 @@ impl Operator for SamplerStep {
     }
 
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
-        12 * inputs[0].len() as u64
+        let noise = match self.noise {
+            FreshNoise::Philox(_) => NORMAL_FLOPS,
+            FreshNoise::None | FreshNoise::Given => 0,
+        };
+        (12 + noise) * inputs[0].len() as u64
     }
 
     fn bytes(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
         // x_t is read and written, the table's row is nothing.
         let x = inputs[0].bytes();
-        let noise = inputs.get(4).map_or(0, TensorType::bytes);
+        let noise: usize = inputs[4..].iter().map(TensorType::bytes).sum();
         (2 * x + inputs[1].bytes() + noise + 2 * outputs[0].bytes()) as u64
     }
 
@@ -163,7 +188,7 @@ impl Operator for SamplerStep {
     }
 
     fn updates(&self) -> &'static [usize] {
-        &[0]
+        &[0, 3]
     }
 
     /// The prediction may be an activation of the network; the walk itself is `f32`.
@@ -185,7 +210,8 @@ pub struct Estimates {
 }
 
 impl Graph {
-    /// Adds a [`SamplerStep`] that replaces the state `x_t`; see there for shapes.
+    /// Adds a [`SamplerStep`] that replaces the state `x_t` and counts the state `counter`; see there for shapes. Add it
+    /// after every op that reads the counter.
     ///
     /// # Errors
     /// If a shape does not fit `x_t`.
@@ -196,10 +222,9 @@ impl Graph {
         prediction: Value,
         table: Value,
         counter: Value,
-        noise: Option<Value>,
+        noise: &[Value],
     ) -> Result<Estimates, GraphError> {
-        let mut inputs = vec![x_t, prediction, table, counter];
-        inputs.extend(noise);
+        let inputs = [&[x_t, prediction, table, counter], noise].concat();
         let results = self.node(op, &inputs)?;
         Ok(Estimates {
             x_0: results[0],

@@ -1,8 +1,9 @@
 //! Naive definition in `f64`.
 
-use super::{COEFFICIENTS, Coefficient, Prediction, SamplerStep};
+use super::{COEFFICIENTS, Coefficient, FreshNoise, Prediction, SamplerStep};
 use crate::device::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::ops::PhiloxNormal;
 
 impl ReferenceOperator for SamplerStep {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
@@ -12,6 +13,19 @@ impl ReferenceOperator for SamplerStep {
         let (channels, wide) = (x.channels(), prediction.channels());
         let half = prediction.data.len() / 2;
         let clip = |v: f64| if self.clip { v.clamp(-1.0, 1.0) } else { v };
+        let z = match self.noise {
+            FreshNoise::None => None,
+            FreshNoise::Given => Some(inputs[4].clone()),
+            FreshNoise::Philox(purpose) => {
+                let normal = PhiloxNormal {
+                    purpose,
+                    shape: x.shape[1..].to_vec(),
+                };
+                normal
+                    .reference(&[inputs[4], inputs[5], inputs[3]], &outputs[..1])
+                    .pop()
+            }
+        };
         let mut results = [(); 3].map(|()| Array::zeros(outputs[0].shape.clone()));
         for i in 0..x.data.len() {
             let j = i / channels * wide + i % channels;
@@ -34,13 +48,15 @@ impl ReferenceOperator for SamplerStep {
             let mut next = at(Coefficient::Sample) * x_0
                 + at(Coefficient::Direction) * eps
                 + at(Coefficient::Keep) * x.data[i];
-            if self.noise {
-                next += std * inputs[4].data[i];
+            if let Some(z) = &z {
+                next += std * z.data[i];
             }
             results[0].data[i] = x_0;
             results[1].data[i] = eps;
             results[2].data[i] = next;
         }
-        results.into()
+        let mut results = Vec::from(results);
+        results.push(Array::new([1], vec![inputs[3].data[0] + 1.0]));
+        results
     }
 }

@@ -170,20 +170,4 @@ impl Graph {
             &[x],
         )
     }
-
-    /// `a * gelu(b)` with `a` and `b` the halves of the innermost axis (Shazeer, GLU variants).
-    ///
-    /// # Errors
-    /// If the innermost extent is odd.
-    pub fn geglu(&mut self, x: Value) -> Result<Value, GraphError> {
-        let channels = self.ty(x).channels();
-        if !channels.is_multiple_of(2) {
-            let mismatch = Mismatch::new("an even number of channels", self.ty(x));
-            return Err(GraphError::op("geglu", self.path(), mismatch));
-        }
-        let a = self.slice(x, 0, channels / 2)?;
-        let b = self.slice(x, channels / 2, channels / 2)?;
-        let gate = self.apply(super::Unary::Gelu, &[b])?;
-        self.mul(a, gate)
-    }
 }

@@ -33,20 +33,6 @@ fn values_and_gradients_of_padding() {
 }
 
 #[test]
-fn geglu_gates_the_first_half_by_the_second() {
-    check(|g| {
-        let x = g.parameter("x", [2, 3, 10])?;
-        g.geglu(x)
-    });
-    let mut g = Graph::new();
-    let x = g.parameter("x", [2, 3]).unwrap();
-    assert_eq!(
-        g.geglu(x).unwrap_err().to_string(),
-        "geglu at '' expects an even number of channels, found f32[2, 3]"
-    );
-}
-
-#[test]
 fn slices_beyond_the_end_are_refused() {
     let mut g = Graph::new();
     let x = g.parameter("x", [2, 3]).unwrap();

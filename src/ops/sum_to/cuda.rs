@@ -1,8 +1,11 @@
-//! Launches `kernels/sum_to.cu`: one pass, or two where a sum is long enough to be split over blocks.
+//! Launches `kernels/sum_to.cu`.
 
 use super::SumTo;
 use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, Target, element, params::SumToParams};
+use crate::device::cuda::{
+    CudaCall, CudaOperator, DevicePtr, Kernel, Target, element,
+    params::{SumFewRowsParams, SumToParams},
+};
 use crate::graph::TensorType;
 use crate::ops::strides::{Axis, broadcast_strides, check_len, merged_axes, narrow};
 use crate::tensor::DType;
@@ -69,22 +72,6 @@ impl Walk {
         })
     }
 
-    /// How partial sums in rows of `outputs` are added up.
-    fn of_partial_sums(splits: usize, outputs: usize) -> Self {
-        let only = |count, stride| Rows {
-            count,
-            inner: count,
-            strides: [stride, 0],
-        };
-        Self {
-            inner: outputs,
-            keeps_inner: true,
-            outer: only(1, 0),
-            rows: only(splits, outputs),
-            outputs,
-        }
-    }
-
     fn geometry(&self, dtype: DType) -> Geometry {
         let vector = 16 / dtype.size_bytes();
         let aligned = self.inner.is_multiple_of(vector);
@@ -136,8 +123,21 @@ struct Geometry {
     splits: usize,
 }
 
+/// Rows up to which a thread adds up a column alone.
+const FEW_ROWS: usize = 32;
+
 impl SumTo {
-    /// Partial sums of each result; 1 where no second pass is needed.
+    /// Rows and columns, if all that is summed are a few rows.
+    fn few_rows(&self, x: &TensorType) -> Option<[usize; 2]> {
+        let columns: usize = self.shape.iter().product();
+        let kept = self.shape.iter().rev().zip(x.shape.iter().rev());
+        let kept = kept.take_while(|(to, from)| to == from);
+        let inner: usize = kept.map(|(&extent, _)| extent).product();
+        let rows = x.len() / columns.max(1);
+        (inner == columns && (1..=FEW_ROWS).contains(&rows)).then_some([rows, columns])
+    }
+
+    /// Blocks that share a result.
     fn splits(&self, x: &TensorType) -> usize {
         Walk::new(&x.shape, &self.shape).map_or(1, |walk| walk.geometry(x.dtype).splits)
     }
@@ -146,48 +146,60 @@ impl SumTo {
 impl CudaOperator for SumTo {
     fn workspace_bytes(&self, inputs: &[TensorType], outputs: &[TensorType], _: &Target) -> usize {
         match self.splits(&inputs[0]) {
+            _ if self.few_rows(&inputs[0]).is_some() => 0,
             1 => 0,
             splits => splits * outputs[0].len() * DType::F32.size_bytes(),
         }
     }
 
+    fn is_job(&self, inputs: &[TensorType]) -> bool {
+        self.few_rows(&inputs[0]).is_some()
+    }
+
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
         let x = call.in_type(0).clone();
         check_len(call, x.len())?;
+        if let Some([rows, columns]) = self.few_rows(&x) {
+            let params = SumFewRowsParams {
+                x: call.input(0),
+                y: call.output(0),
+                rows: rows as i32,
+                columns: columns as i32,
+            };
+            let kernel = Kernel::new("sum_to.cu", "sum_few_rows").with("T", element(x.dtype));
+            call.job(kernel, columns.div_ceil(THREADS), THREADS, 0, &params);
+            return Ok(());
+        }
         let Some(walk) = Walk::new(&x.shape, &self.shape) else {
             return Err(call.unsupported(format!(
                 "from {:?} to {:?} takes too many different axes",
                 x.shape, self.shape
             )));
         };
-        let splits = self.splits(&x);
-        let (x_at, y_at) = (call.input(0), call.output(0));
-        let partial = if splits == 1 { y_at } else { call.workspace() };
-        let mut pass = |walk: &Walk, dtype, x, y| {
-            let geometry = walk.geometry(dtype);
-            let params = SumToParams {
-                x,
-                y,
-                inner: narrow(walk.inner),
-                outer: narrow(walk.outer.count),
-                outer_inner: narrow(walk.outer.inner.max(1)),
-                outer_strides: walk.outer.strides.map(narrow),
-                rows: narrow(walk.rows.count),
-                rows_inner: narrow(walk.rows.inner.max(1)),
-                row_strides: walk.rows.strides.map(narrow),
-                per_split: narrow(geometry.per_split),
-                outputs: narrow(walk.outputs),
-                lanes: narrow(geometry.lanes),
-            };
-            let kernel = Kernel::new("sum_to.cu", geometry.entry).with("T", element(dtype));
-            let grid = [geometry.blocks, geometry.splits, 1];
-            call.launch(kernel, grid, [THREADS, 1, 1], 0, &params);
+        let geometry = walk.geometry(x.dtype);
+        let (partial, arrived) = match geometry.splits {
+            1 => (DevicePtr::NULL, DevicePtr::NULL),
+            _ => (call.workspace(), call.counters(geometry.blocks)),
         };
-        pass(&walk, x.dtype, x_at, partial);
-        if splits > 1 {
-            let walk = Walk::of_partial_sums(splits, walk.outputs);
-            pass(&walk, DType::F32, partial, y_at);
-        }
+        let params = SumToParams {
+            x: call.input(0),
+            y: call.output(0),
+            partial,
+            arrived,
+            inner: narrow(walk.inner),
+            outer: narrow(walk.outer.count),
+            outer_inner: narrow(walk.outer.inner.max(1)),
+            outer_strides: walk.outer.strides.map(narrow),
+            rows: narrow(walk.rows.count),
+            rows_inner: narrow(walk.rows.inner.max(1)),
+            row_strides: walk.rows.strides.map(narrow),
+            per_split: narrow(geometry.per_split),
+            outputs: narrow(walk.outputs),
+            lanes: narrow(geometry.lanes),
+        };
+        let kernel = Kernel::new("sum_to.cu", geometry.entry).with("T", element(x.dtype));
+        let grid = [geometry.blocks, geometry.splits, 1];
+        call.launch(kernel, grid, [THREADS, 1, 1], 0, &params);
         Ok(())
     }
 }

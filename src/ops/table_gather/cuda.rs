@@ -2,18 +2,30 @@
 
 use super::TableGather;
 use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, params::TableGatherParams};
+use crate::device::cuda::{CudaCall, CudaOperator, Kernel, element, params::TableGatherParams};
+use crate::tensor::DType;
 
 const THREADS: usize = 256;
 
 impl CudaOperator for TableGather {
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
         let (table, samples) = (call.in_type(0).shape.clone(), call.in_type(2).len());
-        // Where each result lies and which of the entry's columns it takes.
-        let mut words = Vec::with_capacity(3 * self.widths.len());
+        // Where each result lies, which of the entry's columns it takes, and whether it is rounded.
+        let mut words = Vec::with_capacity(4 * self.widths.len());
+        let mut reduced = DType::F32;
         let mut first = 0;
         for (index, &width) in self.widths.iter().enumerate() {
-            words.extend([call.output(index).0, first as u64, width as u64]);
+            let dtype = call.out_type(index).dtype;
+            let rounded = dtype != DType::F32;
+            if rounded {
+                reduced = dtype;
+            }
+            words.extend([
+                call.output(index).0,
+                first as u64,
+                width as u64,
+                u64::from(rounded),
+            ]);
             first += width;
         }
         let params = TableGatherParams {
@@ -26,7 +38,7 @@ impl CudaOperator for TableGather {
             width: table[2] as i32,
             samples: samples as i32,
         };
-        let kernel = Kernel::new("table_gather.cu", "table_gather");
+        let kernel = Kernel::new("table_gather.cu", "table_gather").with("T", element(reduced));
         let widest = self.widths.iter().copied().max().unwrap_or(0);
         let grid = [widest.div_ceil(THREADS), self.widths.len(), samples];
         call.launch(kernel, grid, [THREADS, 1, 1], 0, &params);

@@ -69,6 +69,9 @@ impl Operator for TableGather {
         Ok(None)
     }
 
+    fn rounds(&self) -> bool {
+        true
+    }
 }
 
 impl Graph {

@@ -1,9 +1,9 @@
 use std::collections::HashMap;
 
 use crate::device::reference::{Array, Evaluation};
-use crate::graph::Graph;
+use crate::graph::{Graph, fuse, lower};
 use crate::ops::testing::{check_cuda, hashed};
-use crate::tensor::{DType, TensorMap};
+use crate::tensor::{DType, Tensor, TensorMap};
 
 fn arrays(counter: f64) -> HashMap<String, Array> {
     HashMap::from([
@@ -48,6 +48,39 @@ fn entries_are_cut_and_counters_clamped() {
             assert_eq!(executable.output(name).unwrap(), want);
         }
     }
+}
+
+/// Parts that only a kernel in reduced precision reads, beside one that the host reads.
+#[test]
+fn cuda_rounds_what_group_norms_add() {
+    let mut g = graph();
+    let [table, counter, label] = ["table", "counter", "label"].map(|name| g.leaf_named(name).unwrap());
+    let parts = g.table_gather(table, counter, label, vec![200, 8, 92]).unwrap();
+    let x = g.input("x", [5, 3, 2, 8], DType::F32).unwrap();
+    let [gamma, beta] = ["gamma", "beta"].map(|name| g.parameter(name, [8]).unwrap());
+    let y = g.group_norm(x, gamma, beta, 2, 1e-5).unwrap();
+    let y = g.add_channels(y, parts[1]).unwrap();
+    g.output("y", y);
+    g.output("wide", parts[2]);
+    let (g, _) = fuse(&g);
+    let mut arrays = arrays(1.0);
+    for name in ["x", "gamma", "beta"] {
+        let shape = g.shape(g.leaf_named(name).unwrap()).to_vec();
+        let values = hashed(name, shape.iter().product());
+        arrays.insert(name.to_owned(), Array::new(shape, values));
+    }
+    let weights: TensorMap = g
+        .parameters()
+        .map(|(name, _)| {
+            let values: Vec<f32> = arrays[name].data.iter().map(|&v| v as f32).collect();
+            (name.to_owned(), Tensor::from_f32([8], &values))
+        })
+        .collect();
+    let oracle = Evaluation::run(&g, &arrays);
+    check_cuda(&g, &arrays, &weights, &oracle, 1e-5);
+    let lowered = lower(&g, DType::F16);
+    assert_eq!(lowered.ty(parts[1]).dtype, DType::F16);
+    assert_eq!(lowered.ty(parts[2]).dtype, DType::F32);
 }
 
 #[test]

@@ -1,19 +1,14 @@
 //! CPU kernels.
 
 use super::{Unary, UnaryGrad};
-use crate::device::cpu::simd::{exp, normal_cdf, swish, swish_derivative};
+use crate::device::cpu::simd::{exp, gelu, gelu_derivative, swish, swish_derivative};
 use crate::device::cpu::{CpuCall, CpuOperator};
 
 impl CpuOperator for Unary {
     fn run(&self, call: &CpuCall<'_>) {
         match *self {
             Unary::Swish => call.unary(0, 0, swish),
-            Unary::Gelu => call.unary(
-                0,
-                0,
-                #[inline(always)]
-                |x| x * normal_cdf(x),
-            ),
+            Unary::Gelu => call.unary(0, 0, gelu),
             // Comparisons rather than `max`, so that NaN stays NaN.
             Unary::Relu => call.unary(
                 0,
@@ -68,10 +63,7 @@ impl CpuOperator for UnaryGrad {
                 1,
                 0,
                 #[inline(always)]
-                |x, dy| {
-                    let density = exp(-0.5 * x * x) * 0.398_942_3;
-                    (normal_cdf(x) + x * density) * dy
-                },
+                |x, dy| gelu_derivative(x) * dy,
             ),
             Unary::Relu => call.binary(
                 0,

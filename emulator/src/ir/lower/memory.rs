@@ -274,12 +274,9 @@ impl Lowering<'_> {
             "st" => self.store(i, m)?,
             "atom" | "red" => self.atomic(i, m)?,
             "cp" => self.copy_async(i, m)?,
-            "prefetch" | "prefetchu" | "discard" | "applypriority" => {
-                space(m);
-                while m.pick(|m| m.starts_with('L').then_some(())).is_some() {}
-                self.push(Op::Hint);
-                Class::Other
-            }
+            "discard" => self.discard(i, m)?,
+            "applypriority" => self.apply_priority(i, m)?,
+            "prefetch" | "prefetchu" => self.prefetch(i, m)?,
             "createpolicy" => {
                 // The policy's value is opaque and has no effect here.
                 while m.pick(|_| Some(())).is_some() {}
@@ -427,6 +424,71 @@ impl Lowering<'_> {
             Space::Local => Class::StoreLocal,
             _ => Class::StoreGeneric,
         })
+    }
+
+    /// `discard{.global}.L2 [a], 128`
+    fn discard(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+        let asked = space(m).unwrap_or(Space::Generic);
+        let (address, space) =
+            self.line(i, asked, m.flag("L2"), "discard{.global}.L2 [address], 128")?;
+        self.push(Op::Discard(space, address));
+        Ok(Class::Other)
+    }
+
+    /// `applypriority{.global}.L2::evict_normal [a], 128`: the cache model knows one priority, so a hint.
+    fn apply_priority(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+        let asked = space(m).unwrap_or(Space::Generic);
+        let form = "applypriority{.global}.L2::evict_normal [address], 128";
+        self.line(i, asked, m.flag("L2::evict_normal"), form)?;
+        self.push(Op::Hint);
+        Ok(Class::Other)
+    }
+
+    /// The operands of an instruction on a 128-byte line of global memory, whose syntax is `form`.
+    fn line(
+        &mut self,
+        i: &Instruction,
+        asked: Space,
+        level: bool,
+        form: &str,
+    ) -> Result<(Address, Space)> {
+        let whole = matches!(i.operands.get(1), Some(Operand::Number(Number::Int(128))));
+        if !level || !whole || i.operands.len() != 2 {
+            return self.operand_error(format!("`{}` is `{form}`", i.opcode));
+        }
+        let (address, space) = self.address(&i.operands[0], asked)?;
+        if !matches!(space, Space::Global | Space::Generic) {
+            let message = format!("`{}` takes an address in global memory", i.opcode);
+            return self.operand_error(message);
+        }
+        Ok((address, space))
+    }
+
+    /// `prefetch{.global,.local}.{L1,L2}`, `prefetch{.global}.L2::evict_{last,normal}`, `prefetchu.L1`: hints, which
+    /// touch nothing, whatever the address.
+    fn prefetch(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+        let uniform = i.opcode == "prefetchu";
+        let asked = space(m);
+        let priority = m.flag("L2::evict_last") || m.flag("L2::evict_normal");
+        let level = priority || m.flag("L1") || (!uniform && m.flag("L2"));
+        let allowed = match asked {
+            None => !(uniform && priority),
+            Some(Space::Global) => !uniform,
+            Some(Space::Local) => !uniform && !priority,
+            Some(_) => false,
+        };
+        // A modifier that is left over is named by the caller.
+        if m.rest().is_empty() && !(level && allowed && i.operands.len() == 1) {
+            return self.operand_error(
+                "`prefetch` is `prefetch{.global,.local}.{L1,L2} [address]` or \
+                 `prefetch{.global}.L2::evict_{last,normal} [address]`, `prefetchu` is `prefetchu.L1 [address]`",
+            );
+        }
+        if let Some(address) = i.operands.first() {
+            self.address(address, asked.unwrap_or(Space::Generic))?;
+        }
+        self.push(Op::Hint);
+        Ok(Class::Other)
     }
 
     fn atomic(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {

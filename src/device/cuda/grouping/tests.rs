@@ -211,3 +211,46 @@ fn only_independent_steps_of_a_kind_join() {
     g.accumulate(b, a, keep, 0.5).unwrap();
     assert_eq!(grouped(&g).len(), 4);
 }
+
+/// The sums over samples of every norm's gradients, whatever their channels.
+#[test]
+fn sums_over_samples_are_one_launch() {
+    let Some(gpu) = emulated_gpu() else { return };
+    let mut g = Graph::new();
+    let mut x = g.input("x", [3, 4, 4, 8], DType::F32).unwrap();
+    let mut weights = Vec::new();
+    for (k, channels) in [8, 24, 40].into_iter().enumerate() {
+        let mut leaf = |g: &mut Graph, kind: &str, shape: &[usize]| {
+            let value = g.parameter(&format!("{kind}.{k}"), shape).unwrap();
+            weights.push(value);
+            value
+        };
+        let last = g.shape(x)[3];
+        let w = leaf(&mut g, "w", &[channels, last, 1, 1]);
+        let gamma = leaf(&mut g, "gamma", &[channels]);
+        let beta = leaf(&mut g, "beta", &[channels]);
+        x = g.conv2d(x, w, None, 1, 0).unwrap();
+        x = g.group_norm(x, gamma, beta, 4, 1e-5).unwrap();
+    }
+    let loss = g.sum_to(x, &[]).unwrap();
+    let grads = g.gradients(loss, &weights).unwrap();
+    for (k, grad) in grads.into_iter().enumerate() {
+        g.output(&format!("grad.{k}"), grad.unwrap());
+    }
+    let sums = |group| {
+        let device = gpu.with(CudaOptions {
+            group,
+            ..CudaOptions::default()
+        });
+        // With memory of their own: where one's result lies in what another has read, they take turns.
+        let options = PlanOptions {
+            reuse: false,
+            in_place: false,
+        };
+        let plan = Plan::new(&g, &device, options);
+        let launches = device.launches(&plan).unwrap();
+        let sums = launches.iter().filter(|l| l.entry() == "sum_few_rows");
+        sums.count()
+    };
+    assert_eq!((sums(true), sums(false)), (1, 6));
+}

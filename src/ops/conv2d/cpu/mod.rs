@@ -314,15 +314,22 @@ impl InputGrad {
         self.0.workspace_len()
     }
 
-    /// `dx` (shape of `x`) from `dy` (shape of `y`). Overwrites `dx`.
+    /// `dx = gradient + residual` (both of the shape of `x`) from `dy` (shape of `y`). Overwrites `dx`.
     ///
     /// # Panics
     /// If a slice has the wrong length.
-    pub fn run(&self, packed: &[f32], dy: &[f32], dx: &mut [f32], workspace: &mut [f32]) {
+    pub fn run(
+        &self,
+        packed: &[f32],
+        dy: &[f32],
+        residual: Option<&[f32]>,
+        dx: &mut [f32],
+        workspace: &mut [f32],
+    ) {
         let g = &self.0.geometry;
         assert_eq!(dy.len(), g.output_len(), "conv2d: dy of {g:?}");
         assert_eq!(dx.len(), g.input_len(), "conv2d: dx of {g:?}");
-        self.0.run(packed, dy, None, None, dx, workspace);
+        self.0.run(packed, dy, None, residual, dx, workspace);
     }
 }
 

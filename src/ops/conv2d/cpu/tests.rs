@@ -125,8 +125,19 @@ impl Case {
             grad.pack(&self.w, &mut packed);
             let mut workspace = vec![f32::NAN; grad.workspace_len()];
             let mut dx = vec![f32::NAN; g.input_len()];
-            grad.run(&packed, &self.dy, &mut dx, &mut workspace);
+            grad.run(&packed, &self.dy, None, &mut dx, &mut workspace);
             assert_close("dx", &dx, &self.dx, bound, (g, strategy, isa));
+            // With x for what else the gradient is the sum of.
+            let mut with = vec![f32::NAN; g.input_len()];
+            workspace.fill(f32::NAN);
+            grad.run(&packed, &self.dy, Some(&self.x), &mut with, &mut workspace);
+            for (i, (dx, residual)) in dx.iter().zip(&self.x).enumerate() {
+                let sum = *dx as f64 + *residual as f64;
+                assert!(
+                    (sum - with[i] as f64).abs() <= 1e-5 * (1.0 + sum.abs()),
+                    "residual of dx at {i} of {g:?}"
+                );
+            }
             checked += 1;
         }
         if let Some(grad) = WeightGrad::with(g, strategy, isa) {
@@ -350,6 +361,7 @@ fn run_all(
         grad.run(
             &packed,
             dy,
+            None,
             &mut dx,
             &mut vec![f32::NAN; grad.workspace_len()],
         );

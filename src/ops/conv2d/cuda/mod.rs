@@ -4,12 +4,17 @@
 
 mod simt;
 mod tensor;
+#[cfg(test)]
+mod tests;
 
 use super::cpu::ConvGeometry;
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator, CudaPackedOperand, Target};
+use crate::device::cuda::{
+    CudaCall, CudaOperand, CudaOperator, CudaPackedOperand, Target, WORKSPACE_ALIGNMENT,
+};
 use crate::graph::TensorType;
+use crate::ops::{Concat, GroupNormStats, Operator};
 use crate::tensor::DType;
 
 /// A convolution `y = w * x (+ bias) (+ residual)`, or the gradient of one. A linear map is the convolution of one row
@@ -21,15 +26,19 @@ pub(crate) struct Problem {
     pub dtype: DType,
     /// Input 2 of the forward op is the bias.
     pub bias: bool,
-    /// The last input of the forward op is the residual.
+    /// The last input of the forward op, or of the input's gradient, is the residual.
     pub residual: bool,
+    /// How many of the channels of the forward op's `x` are an input behind all others.
+    pub joined: usize,
+    /// Statistics of the forward op's result, its second result.
+    pub stats: Option<GroupNormStats>,
     pub target: Target,
 }
 
 /// A chosen way to compute a problem, with tiles and splits decided.
 ///
-/// Operands of the call: forward `x`, `w` (read packed), bias, residual → `y`; input gradient `dy`, `w` (read packed) →
-/// `dx`; weight gradient `x`, `dy` → `dw`.
+/// Operands of the call: forward `x`, `w` (read packed), bias, residual → `y`; input gradient `dy`, `w` (read packed),
+/// residual → `dx`; weight gradient `x`, `dy` → `dw`.
 pub(crate) trait Algorithm {
     /// Scratch memory.
     fn workspace_bytes(&self) -> usize;
@@ -37,14 +46,19 @@ pub(crate) trait Algorithm {
     /// Size of the packed filter; 0 for the weight gradient, which reads none.
     fn packed_bytes(&self) -> usize;
 
-    /// Launches what fills `call.packed()` from the filter, input 1.
+    /// Adds what fills `call.packed()` from the filter, input 1.
     fn pack(&self, call: &mut CudaCall<'_>);
 
     /// Launches what computes the result.
     fn launch(&self, call: &mut CudaCall<'_>);
+
+    /// Whether that computes the statistics as well.
+    fn leaves_statistics(&self) -> bool {
+        false
+    }
 }
 
-/// The algorithm for the convolution itself.
+/// The algorithm for the convolution itself, of one `x`.
 pub(crate) fn forward(problem: &Problem) -> Box<dyn Algorithm> {
     tensor::forward(problem).unwrap_or_else(|| Box::new(simt::Gather::forward(problem)))
 }
@@ -59,15 +73,62 @@ pub(crate) fn weight_grad(problem: &Problem) -> Box<dyn Algorithm> {
     tensor::weight_grad(problem).unwrap_or_else(|| Box::new(simt::WeightGrad::new(problem)))
 }
 
+/// How a [`Conv2d`] is computed.
+struct Chosen {
+    algorithm: Box<dyn Algorithm>,
+    /// The type of all channels of `x` together, if the algorithm wants them so and they are two inputs.
+    x: Option<TensorType>,
+    /// The statistics, if the algorithm does not leave them.
+    stats: Option<GroupNormStats>,
+}
+
+impl Chosen {
+    /// Bytes of `x` in front of the algorithm's workspace.
+    fn x_bytes(&self) -> usize {
+        let bytes = self.x.as_ref().map_or(0, TensorType::bytes);
+        bytes.next_multiple_of(WORKSPACE_ALIGNMENT)
+    }
+}
+
 impl Conv2d {
-    fn algorithm(&self, inputs: &[TensorType], target: &Target) -> Box<dyn Algorithm> {
-        forward(&Problem {
-            geometry: self.windows().geometry(&inputs[0].shape, &inputs[1].shape),
+    fn choose(&self, inputs: &[TensorType], target: &Target) -> Chosen {
+        let geometry = self.windows().geometry(&inputs[0].shape, &inputs[1].shape);
+        let mut problem = Problem {
+            geometry,
             dtype: inputs[0].dtype,
             bias: self.bias,
             residual: self.residual,
+            joined: geometry.in_channels - inputs[0].channels(),
+            stats: self.stats,
             target: *target,
-        })
+        };
+        let (algorithm, x) = match tensor::forward(&problem) {
+            Some(algorithm) => (algorithm, None),
+            None => {
+                let x = [geometry.batch, geometry.height, geometry.width, geometry.in_channels];
+                let x = self.joined.then(|| TensorType::new(x, problem.dtype));
+                problem.joined = 0;
+                (forward(&problem), x)
+            }
+        };
+        let stats = self.stats.filter(|_| !algorithm.leaves_statistics());
+        Chosen {
+            algorithm,
+            x,
+            stats,
+        }
+    }
+
+    /// Whether two inputs of channels of `x` are read where they are.
+    pub(crate) fn reads_joined(&self, inputs: &[TensorType], target: &Target) -> bool {
+        self.joined && self.choose(inputs, target).x.is_none()
+    }
+
+    /// Whether the statistics of the result cost less behind this convolution than in a pass of their own.
+    pub(crate) fn leaves_statistics(&self, inputs: &[TensorType], target: &Target) -> bool {
+        let y = self.infer(inputs).ok();
+        let is_a_pass = |stats: GroupNormStats| y.is_some_and(|y| stats.is_a_pass(&y[0]));
+        self.stats.is_some_and(is_a_pass) && self.choose(inputs, target).stats.is_none()
     }
 }
 
@@ -82,7 +143,9 @@ impl Conv2dInputGrad {
             geometry: self.windows().geometry(&outputs[0].shape, &inputs[1].shape),
             dtype: inputs[0].dtype,
             bias: false,
-            residual: false,
+            residual: self.residual,
+            joined: 0,
+            stats: None,
             target: *target,
         })
     }
@@ -100,6 +163,8 @@ impl Conv2dWeightGrad {
             dtype: inputs[0].dtype,
             bias: false,
             residual: false,
+            joined: 0,
+            stats: None,
             target: *target,
         })
     }
@@ -109,10 +174,14 @@ impl CudaOperator for Conv2d {
     fn workspace_bytes(
         &self,
         inputs: &[TensorType],
-        _: &[TensorType],
+        outputs: &[TensorType],
         target: &Target,
     ) -> usize {
-        self.algorithm(inputs, target).workspace_bytes()
+        let chosen = self.choose(inputs, target);
+        let stats = |stats: GroupNormStats| stats.workspace_bytes(outputs, &outputs[1..], target);
+        // Convolution and statistics come one after the other, in the same memory.
+        let behind = chosen.stats.map_or(0, stats);
+        chosen.x_bytes() + chosen.algorithm.workspace_bytes().max(behind)
     }
 
     fn packed_operand(
@@ -121,17 +190,35 @@ impl CudaOperator for Conv2d {
         _: &[TensorType],
         target: &Target,
     ) -> Option<CudaPackedOperand> {
-        let bytes = self.algorithm(inputs, target).packed_bytes();
+        let bytes = self.choose(inputs, target).algorithm.packed_bytes();
         Some(CudaPackedOperand { index: 1, bytes })
     }
 
-    fn pack(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
-        self.algorithm(&call.in_types(), call.target()).pack(call);
-        Ok(())
+    fn pack(&self, call: &mut CudaCall<'_>) {
+        let chosen = self.choose(&call.in_types(), call.target());
+        chosen.algorithm.pack(call);
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
-        self.algorithm(&call.in_types(), call.target()).launch(call);
+        let chosen = self.choose(&call.in_types(), call.target());
+        let (mut inputs, outputs) = (call.inputs().to_vec(), call.outputs().to_vec());
+        let front = call.workspace();
+        let behind = front.add(chosen.x_bytes());
+        if let (Some(ty), Some(joined)) = (&chosen.x, self.joined_input()) {
+            let parts = [inputs[0].clone(), inputs[joined].clone()];
+            let ty = ty.clone();
+            inputs[0] = CudaOperand { at: front, ty };
+            call.within(&parts, &inputs[..1], front, |call| {
+                Concat { axis: 3 }.launch(call)
+            })?;
+        }
+        call.within(&inputs, &outputs, behind, |call| {
+            chosen.algorithm.launch(call);
+        });
+        if let Some(stats) = chosen.stats {
+            let (y, result) = outputs.split_at(1);
+            call.within(y, result, behind, |call| stats.launch(call))?;
+        }
         Ok(())
     }
 }
@@ -156,10 +243,9 @@ impl CudaOperator for Conv2dInputGrad {
         Some(CudaPackedOperand { index: 1, bytes })
     }
 
-    fn pack(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn pack(&self, call: &mut CudaCall<'_>) {
         self.algorithm(&call.in_types(), &call.out_types(), call.target())
             .pack(call);
-        Ok(())
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {

@@ -1,13 +1,17 @@
 //! Convolutions on tensor cores: which tile and how many splits, and the launches of `kernels/conv2d_tensor*.cu`.
 //!
 //! f16 and bf16 whose summed channels are a multiple of 8 (16-byte copies); other counts, such as the 3 of an image, are
-//! left to the plain kernels, as are windows of more than 32 taps and gradients of strides beyond 2.
+//! left to the plain kernels, as are windows of more than 32 taps and gradients of strides beyond 2. Statistics of groups
+//! of the result's channels are left behind where a block sees one sample and whole groups, or a part of one. Channels of
+//! two arrays are read where they are if both counts are multiples of 8, for windows of at most 16 taps.
 
 use super::{Algorithm, Problem};
 use crate::device::cuda::params::{
-    Conv2dTensorPackParams, Conv2dTensorParams, Conv2dTensorWgradParams, Conv2dTensorWgradSumParams,
+    Conv2dTensorPackParams, Conv2dTensorParams, Conv2dTensorWgradParams,
 };
 use crate::device::cuda::{CudaCall, DevicePtr, Kernel, Target, element};
+use crate::graph::TensorType;
+use crate::ops::GroupNormStats;
 use crate::ops::conv2d::cpu::ConvGeometry;
 use crate::tensor::DType;
 
@@ -26,9 +30,12 @@ pub(super) fn weight_grad(problem: &Problem) -> Option<Box<dyn Algorithm>> {
     Some(Box::new(WeightGrad::new(problem)?))
 }
 
+/// Bytes of a line of the L2 cache.
+const LINE_BYTES: usize = 128;
+
 /// What one block computes at a time, and with how many warps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tile {
+pub(super) struct Tile {
     m: usize,
     n: usize,
     k: usize,
@@ -75,7 +82,7 @@ const NARROW: Tile = Tile {
     stages: 4,
     resident: 2,
 };
-const TILES: [Tile; 4] = [LARGE, TALL, SMALL, NARROW];
+pub(super) const TILES: [Tile; 4] = [LARGE, TALL, SMALL, NARROW];
 /// The filter's gradient, for one tap per channel: rows of channels that `ldmatrix` transposes.
 const GRADIENT_TILES: [Tile; 2] = [LARGE, SMALL];
 /// The filter's gradient for 3x3 windows: a tile's columns are all taps of 16 channels, which lie together in the result.
@@ -103,6 +110,8 @@ const GRADIENT_TILES_3X3: [Tile; 2] = [
 /// Ranges of k that splits are made of: the widest tile's step, so that no tile moves a boundary.
 const SPLIT_UNIT: usize = 64;
 const MAX_TAPS: usize = 32;
+/// Of windows over two arrays, whose taps count twice.
+const MAX_JOINED_TAPS: usize = MAX_TAPS / 2;
 /// What a block of the packing kernel has shared memory for.
 const MAX_KERNEL_TAPS: usize = 25;
 /// Bytes per clock that a multiprocessor gets from L2 while all ask for some: about 2.5 TB/s in all.
@@ -333,6 +342,8 @@ struct Gemm {
     transposed: bool,
     tile: Tile,
     splits: usize,
+    /// The problem's statistics, if the blocks leave their moments behind.
+    stats: Option<GroupNormStats>,
 }
 
 impl Gemm {
@@ -382,11 +393,15 @@ impl Gemm {
             transposed,
             tile: LARGE,
             splits: 1,
+            stats: None,
         };
         let windows_fit = gemm
             .phases()
             .all(|[y, x]| y.taps.len() * x.taps.len() <= MAX_TAPS);
         if !takes(problem) || !source[2].is_multiple_of(8) || !windows_fit {
+            return None;
+        }
+        if problem.joined > 0 && !gemm.reads_joined() {
             return None;
         }
         let products = |batch: usize| -> Vec<Extents> {
@@ -397,8 +412,14 @@ impl Gemm {
             };
             gemm.phases().map(product).collect()
         };
-        let (all, alone) = (products(problem.geometry.batch), products(1));
+        let alone = products(1);
+        // Moments are merged tile by tile: where the bits of statistics may not depend on the batch, the tile may not.
+        let all = match problem.target.deterministic && problem.stats.is_some() {
+            true => alone.clone(),
+            false => products(problem.geometry.batch),
+        };
         (gemm.tile, gemm.splits) = choose(&TILES, &all, &alone, &problem.target);
+        gemm.stats = problem.stats.filter(|stats| gemm.sees_groups(stats.groups));
         // f16 sums beside the f32 ones take the registers of the second block.
         if problem.target.fast_accumulate && gemm.tile == LARGE {
             gemm.tile.resident = 1;
@@ -416,6 +437,38 @@ impl Gemm {
 
     fn sum_length(&self, [y, x]: [&Axis; 2]) -> usize {
         y.taps.len() * x.taps.len() * self.source[2]
+    }
+
+    /// Whether the windows can be those of two arrays, one after the other.
+    fn reads_joined(&self) -> bool {
+        let taps = self.phases().map(|[y, x]| y.taps.len() * x.taps.len());
+        self.problem.joined.is_multiple_of(8)
+            && self.phases().count() == 1
+            && taps.max() <= Some(MAX_JOINED_TAPS)
+    }
+
+    /// Whether a tile is of one sample, and of whole groups of channels or a part of one.
+    fn sees_groups(&self, groups: usize) -> bool {
+        let [height, width, channels] = self.result;
+        let (group, tile) = (channels / groups, &self.tile);
+        self.splits == 1
+            && self.phases().count() == 1
+            && (height * width).is_multiple_of(tile.m)
+            && group.is_multiple_of(8)
+            && (tile.n.is_multiple_of(group) || group.is_multiple_of(tile.n))
+    }
+
+    /// Moments of each group of a sample.
+    fn moments(&self, stats: &GroupNormStats) -> usize {
+        let [height, width, channels] = self.result;
+        height * width / self.tile.m * (channels / stats.groups).div_ceil(self.tile.n)
+    }
+
+    /// The result's type.
+    fn y(&self) -> TensorType {
+        let [height, width, channels] = self.result;
+        let batch = self.problem.geometry.batch;
+        TensorType::new([batch, height, width, channels], self.problem.dtype)
     }
 
     /// Elements of each phase's packed filter.
@@ -470,7 +523,16 @@ impl Gemm {
 
 impl Algorithm for Gemm {
     fn workspace_bytes(&self) -> usize {
-        self.split_tiles() * self.splits * self.tile.m * self.tile.n * 4
+        let moments = |stats: &GroupNormStats| stats.moments_bytes(&self.y(), self.moments(stats));
+        // Never both: moments are of tiles that are not split.
+        let sums = self.split_tiles() * self.splits * self.tile.m * self.tile.n * 4;
+        // Room to start on a line of the cache.
+        let sums = if sums > 0 { sums + LINE_BYTES } else { 0 };
+        sums + self.stats.as_ref().map_or(0, moments)
+    }
+
+    fn leaves_statistics(&self) -> bool {
+        self.stats.is_some()
     }
 
     /// The filter, and behind it the counters, which hold zeros between launches.
@@ -498,6 +560,7 @@ impl Algorithm for Gemm {
             counter_count: self.split_tiles() as i32,
             rows: rows as i32,
             columns: columns as i32,
+            first_columns: (columns - self.problem.joined) as i32,
             kernel_taps: taps as i32,
             kernel_width: g.kernel[1] as i32,
             transposed: i32::from(self.transposed),
@@ -510,9 +573,9 @@ impl Algorithm for Gemm {
         };
         let kernel = Kernel::new("conv2d_tensor_pack.cu", "conv2d_tensor_pack")
             .with("T", element(self.problem.dtype));
-        let grid = [columns.div_ceil(32), rows.div_ceil(8), 1];
+        let blocks = columns.div_ceil(32) * rows.div_ceil(8);
         let floats = (8 * (32 * taps + 1)).max(32 * (8 * taps + 1));
-        call.launch(kernel, grid, [256, 1, 1], 4 * floats, &params);
+        call.job(kernel, blocks, 256, 4 * floats, &params);
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) {
@@ -521,6 +584,7 @@ impl Algorithm for Gemm {
             true => call.input(index),
             false => DevicePtr::NULL,
         };
+        let joined = problem.joined > 0;
         let of_axis = |pad: isize| pad as i32;
         let mut pads = [[0; 4]; 2];
         for (phase, [y, x]) in self.phases().enumerate() {
@@ -532,8 +596,15 @@ impl Algorithm for Gemm {
             bias: operand(problem.bias, 2, call),
             residual: operand(problem.residual, 2 + usize::from(problem.bias), call),
             y: call.output(0),
-            partial: call.workspace(),
+            partial: call.workspace().aligned(LINE_BYTES),
             arrived: call.packed().add(self.filter_bytes()),
+            moments: call.workspace(),
+            rest: operand(joined, call.input_count() - 1, call),
+            rest_channels: problem.joined as i32,
+            group_channels: match self.stats {
+                Some(stats) => (self.result[2] / stats.groups) as i32,
+                None => 0,
+            },
             batch: problem.geometry.batch as i32,
             height: self.source[0] as i32,
             width: self.source[1] as i32,
@@ -554,10 +625,16 @@ impl Algorithm for Gemm {
         let kernel = self
             .tile
             .kernel("conv2d_tensor.cu", "conv2d_tensor", problem.dtype)
-            .with("FAST", u8::from(problem.target.fast_accumulate));
+            .with("FAST", u8::from(problem.target.fast_accumulate))
+            .with("MOMENTS", u8::from(self.stats.is_some()))
+            .with("JOINED", u8::from(joined));
         let grid = [self.tiles(), self.splits, self.phases().count()];
         let block = [self.tile.threads(), 1, 1];
         call.launch(kernel, grid, block, self.tile.shared_bytes(), &params);
+        if let Some(stats) = &self.stats {
+            let (moments, result) = (call.workspace(), call.output(1));
+            stats.merge(call, &self.y(), moments, self.moments(stats), result);
+        }
     }
 }
 
@@ -600,9 +677,10 @@ impl WeightGrad {
         })
     }
 
-    fn filter_length(&self) -> usize {
+    fn tiles(&self) -> usize {
         let g = &self.problem.geometry;
-        g.out_channels * g.kernel[0] * g.kernel[1] * g.in_channels
+        let columns = g.kernel[0] * g.kernel[1] * g.in_channels.next_multiple_of(16);
+        g.out_channels.div_ceil(self.tile.m) * columns.div_ceil(self.tile.n)
     }
 }
 
@@ -610,7 +688,7 @@ impl Algorithm for WeightGrad {
     fn workspace_bytes(&self) -> usize {
         match self.splits {
             1 => 0,
-            splits => splits * self.filter_length() * 4,
+            splits => self.tiles() * splits * self.tile.m * self.tile.n * 4 + LINE_BYTES,
         }
     }
 
@@ -625,13 +703,17 @@ impl Algorithm for WeightGrad {
     fn launch(&self, call: &mut CudaCall<'_>) {
         let g = &self.problem.geometry;
         let taps = g.kernel[0] * g.kernel[1];
+        let tiles = self.tiles();
+        let (partial, arrived) = match self.splits {
+            1 => (DevicePtr::NULL, DevicePtr::NULL),
+            _ => (call.workspace().aligned(LINE_BYTES), call.counters(tiles)),
+        };
         let params = Conv2dTensorWgradParams {
             x: call.input(0),
             dy: call.input(1),
-            sums: match self.splits {
-                1 => call.output(0),
-                _ => call.workspace(),
-            },
+            dw: call.output(0),
+            partial,
+            arrived,
             batch: g.batch as i32,
             height: g.height as i32,
             width: g.width as i32,
@@ -645,41 +727,27 @@ impl Algorithm for WeightGrad {
             pad_left: g.padding[1] as i32,
             upsample: i32::from(g.upsample),
         };
-        let kernel = |entry| {
-            self.tile
-                .kernel("conv2d_tensor_wgrad.cu", entry, self.problem.dtype)
-                .with("TAPS", taps)
-        };
-        let columns = taps * g.in_channels.next_multiple_of(16);
-        let tiles = g.out_channels.div_ceil(self.tile.m) * columns.div_ceil(self.tile.n);
+        let kernel = self
+            .tile
+            .kernel(
+                "conv2d_tensor_wgrad.cu",
+                "conv2d_tensor_wgrad",
+                self.problem.dtype,
+            )
+            .with("TAPS", taps);
+        let block = [self.tile.threads(), 1, 1];
         call.launch(
-            kernel("conv2d_tensor_wgrad"),
+            kernel,
             [tiles, self.splits, 1],
-            [self.tile.threads(), 1, 1],
+            block,
             self.tile.shared_bytes(),
             &params,
         );
-        if self.splits > 1 {
-            let params = Conv2dTensorWgradSumParams {
-                sums: call.workspace(),
-                dw: call.output(0),
-                count: self.filter_length() as u64,
-                splits: self.splits as i32,
-            };
-            let grid = [self.filter_length().div_ceil(1024), 1, 1];
-            call.launch(
-                kernel("conv2d_tensor_wgrad_sum"),
-                grid,
-                [256, 1, 1],
-                0,
-                &params,
-            );
-        }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::cell::Cell;
     use std::collections::HashMap;
 
@@ -695,7 +763,7 @@ mod tests {
 
     thread_local! {
         /// Replaces the choice of tile and splits.
-        pub(super) static FORCED: Cell<Option<(Tile, usize)>> = const { Cell::new(None) };
+        pub(in crate::ops::conv2d::cuda) static FORCED: Cell<Option<(Tile, usize)>> = const { Cell::new(None) };
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -752,6 +820,8 @@ mod tests {
             dtype: DType::F16,
             bias: true,
             residual: false,
+            joined: 0,
+            stats: None,
             target: target(deterministic),
         };
         Gemm::forward(&problem).unwrap()
@@ -773,6 +843,24 @@ mod tests {
             let splits = |batch| layer(batch, side, channels, true).splits;
             assert_eq!(splits(1), splits(3), "{side} {channels:?}");
             assert_eq!(splits(1), splits(8), "{side} {channels:?}");
+        }
+    }
+
+    #[test]
+    fn moments_do_not_depend_on_the_batch_if_bits_may_not() {
+        for (side, channels, groups) in [(64, 256, 8), (128, 128, 8), (256, 64, 8), (32, 512, 32)] {
+            let tile = |batch| {
+                let alone = layer(batch, side, [channels, channels], true);
+                let stats = GroupNormStats { groups, eps: 1e-5 };
+                let gemm = Gemm::forward(&Problem {
+                    stats: Some(stats),
+                    ..alone.problem
+                })
+                .unwrap();
+                (gemm.tile, gemm.splits, gemm.stats.is_some())
+            };
+            assert_eq!(tile(1), tile(3), "{side} {channels}");
+            assert_eq!(tile(1), tile(8), "{side} {channels}");
         }
     }
 
@@ -828,6 +916,8 @@ mod tests {
             upsample,
             bias: true,
             residual: true,
+            joined: false,
+            stats: None,
         };
         let y = op.windows().output([x[1], x[2]], kernel).unwrap();
         let y = [x[0], y[0], y[1], outputs];
@@ -847,8 +937,9 @@ mod tests {
             upsample,
             height: x[1],
             width: x[2],
+            residual: true,
         };
-        let dx = graph.apply(input_grad, &[dy, w]).unwrap();
+        let dx = graph.apply(input_grad, &[dy, w, input]).unwrap();
         graph.output("dx", dx);
         let weight_grad = Conv2dWeightGrad {
             stride,

@@ -1,0 +1,54 @@
+// Sums of fragments over the splits of a product, in one launch: blockIdx.y is the split.
+#pragma once
+#include "common/last_block.cuh"
+
+// Stores this block's sums of tile `tile`, and for the block that comes last at it replaces them by the sums over all
+// splits, added in their order. False for the others. `partial` is [tile, split, sum] and aligned to 128 bytes; `arrived`
+// holds a counter for each tile, which starts at 0 and comes back to it. The first word of `shared` is overwritten, and
+// free again for the last block.
+template <int THREADS, int M, int N>
+static __device__ __forceinline__ bool combine(float (&sums)[M][N][4], float *partial, unsigned *arrived, int tile,
+                                               unsigned char *shared) {
+    const int splits = gridDim.y;
+    constexpr int VECTORS = M * N * THREADS;
+    static_assert(VECTORS % 8 == 0, "whole lines are discarded");
+    float4 *parts = reinterpret_cast<float4 *>(partial) + (size_t)tile * splits * VECTORS;
+    float4 *own = parts + (size_t)blockIdx.y * VECTORS + threadIdx.x;
+#pragma unroll
+    for (int i = 0; i < M; ++i) {
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            const float(&s)[4] = sums[i][j];
+            own[(i * N + j) * THREADS] = make_float4(s[0], s[1], s[2], s[3]);
+        }
+    }
+    __syncthreads();
+    int *last = reinterpret_cast<int *>(shared);
+    if (threadIdx.x == 0) {
+        // The barrier and this fence publish the block's sums; the fence behind the counter fetches the others'.
+        __threadfence();
+        // From the last value it goes back to 0, ready for the next launch.
+        *last = atomicInc(arrived + tile, splits - 1) == splits - 1;
+        __threadfence();
+    }
+    __syncthreads();
+    if (!*last) return false;
+    const float4 *of_split = parts + threadIdx.x;
+    for (int split = 0; split < splits; ++split, of_split += VECTORS) {
+#pragma unroll
+        for (int i = 0; i < M; ++i) {
+#pragma unroll
+            for (int j = 0; j < N; ++j) {
+                const float4 v = __ldcg(of_split + (i * N + j) * THREADS);
+                float(&s)[4] = sums[i][j];
+                s[0] = split ? s[0] + v.x : v.x;
+                s[1] = split ? s[1] + v.y : v.y;
+                s[2] = split ? s[2] + v.z : v.z;
+                s[3] = split ? s[3] + v.w : v.w;
+            }
+        }
+    }
+    // Its barrier also ends the use of `shared`.
+    discard(parts, (size_t)splits * VECTORS * 16);
+    return true;
+}
