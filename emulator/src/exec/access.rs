@@ -686,7 +686,6 @@ impl Run<'_, '_> {
                 self.check_global(g, a, active, bytes, Kind::Write, order.strong, space)?;
                 if order.strong {
                     self.block.changes += 1;
-                    self.strong_writes(a, active, 0, order.release);
                 }
                 // Lane by lane: several lanes may write the same value to one place.
                 for lane in lanes(active) {
@@ -714,6 +713,10 @@ impl Run<'_, '_> {
                             ));
                         }
                     }
+                    // A release covers its own write: after that is noted, before anyone sees it.
+                    if order.strong {
+                        self.strong_writes(a, 1 << lane, 0, order.release);
+                    }
                     for (k, words) in words.iter().enumerate().take(count) {
                         write_unit(at(k), unit, words[lane]);
                     }
@@ -731,7 +734,6 @@ impl Run<'_, '_> {
                 )?;
                 if order.strong {
                     self.block.changes += 1;
-                    self.strong_writes(a, active, SHARED_WINDOW, order.release);
                 }
                 let w = self.warp.index as usize;
                 for lane in lanes(active) {
@@ -760,6 +762,9 @@ impl Run<'_, '_> {
                             same,
                         );
                         self.judge(g, v, lane, a[lane], "written")?;
+                    }
+                    if order.strong {
+                        self.strong_writes(a, 1 << lane, SHARED_WINDOW, order.release);
                     }
                     let memory = self.block.shared_slice_mut();
                     for (k, words) in words.iter().enumerate().take(count) {

@@ -143,7 +143,6 @@ impl Run<'_, '_> {
                         u64::from(this.block.shared_bytes),
                     )?;
                     let w = this.warp.index as usize;
-                    this.strong_writes(at, part, SHARED_WINDOW, a.order.release);
                     for lane in lanes(part) {
                         let offset = at[lane] as usize;
                         if this.launch.shadow_shared {
@@ -194,6 +193,8 @@ impl Run<'_, '_> {
                             this.block.changes += 1;
                         }
                     }
+                    // A release covers its own write; a block's warps take turns, so nobody has seen it yet.
+                    this.strong_writes(at, part, SHARED_WINDOW, a.order.release);
                     for lane in lanes(part) {
                         this.block.clocks.strong_read(
                             w,

@@ -409,3 +409,44 @@ fn what_another_block_writes_too_late_is_a_race_and_what_nobody_writes_is_not() 
         }
     }
 }
+
+#[test]
+fn a_release_covers_its_own_write_and_nothing_after_it() {
+    // Warp 0 releases a flag; warp 1 acquires it and clears it with a plain store, or writes what warp 0 writes later.
+    let release = [
+        ("global", "st.release.gpu.global.u32 [%d1], 1;"),
+        ("global", "red.release.gpu.global.add.u32 [%d1], 1;"),
+        ("shared", "st.release.cta.shared.u32 [%d1], 1;"),
+        ("shared", "atom.release.cta.shared.add.u32 %r1, [%d1], 1;"),
+    ];
+    for (space, release) in release {
+        for (cleared, later) in [("[%d1]", None), ("[%d1+8]", Some(FaultKind::Race))] {
+            for seed in 0..8 {
+                let variable = if space == "global" { "flags" } else { "tile" };
+                let lab = Lab::ptx(&format!(
+                    ".global .align 16 .b8 flags[64];
+.visible .entry k() {{
+    .reg .b32 %r<9>; .reg .b64 %d<3>; .reg .pred %p<4>;
+    .shared .align 16 .b8 tile[64];
+    mov.u32 %r0, %tid.x; mov.u64 %d1, {variable};
+    setp.eq.u32 %p0, %r0, 0; setp.eq.u32 %p1, %r0, 32;
+    @%p0 st.{space}.u32 [%d1], 0; @%p0 st.{space}.u32 [%d1+4], 0;
+    bar.sync 0;
+    @%p0 bra WRITE; @%p1 bra READ; bra DONE;
+WRITE: st.{space}.u32 [%d1+4], 7; {release} st.{space}.u32 [%d1+8], 5; bra DONE;
+READ: ld.acquire.gpu.{space}.u32 %r2, [%d1]; setp.eq.u32 %p2, %r2, 0; @%p2 bra READ;
+    ld.{space}.u32 %r3, [%d1+4]; st.{space}.u32 [%d1+4], 8; st.{space}.u32 {cleared}, 0;
+DONE: ret; }}"
+                ))
+                .seed(seed);
+                match lab.try_launch("k", [1; 3], [64, 1, 1], 0, &[]) {
+                    Ok(_) => assert_eq!(None, later, "{release} seed {seed}"),
+                    Err(cuda_emulator::LaunchError::Fault(f)) => {
+                        assert_eq!(Some(f.kind), later, "{release} seed {seed}: {f}")
+                    }
+                    Err(e) => panic!("{e}"),
+                }
+            }
+        }
+    }
+}
