@@ -223,7 +223,8 @@ fn run_grid(
     let module = &**instance.module();
     let table = SyncTable::default();
     let checks = options.checks;
-    let grid_id = memory.next_launch(MAX_LAUNCH);
+    let running = memory.begin_launch(MAX_LAUNCH);
+    let grid_id = running.number;
     let launch = Launch {
         memory,
         snapshot: memory.snapshot(),

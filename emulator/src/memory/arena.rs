@@ -15,6 +15,8 @@ const GUARD_BYTES: u64 = 4096;
 /// Bytes of race shadow per byte of memory: two 64-bit cells per four-byte granule, at the
 /// narrowest one byte.
 const RACE_SHADOW_SCALE: u64 = 16;
+/// With more than this allocated, race cells are not kept from one launch to the next.
+const MUCH_MEMORY: u64 = 1 << 30;
 /// The default of `CU_LIMIT_MALLOC_HEAP_SIZE`.
 const HEAP_BYTES: u64 = 8 << 20;
 /// Freed allocations that are remembered by name.
@@ -219,7 +221,7 @@ pub struct DeviceMemory {
     race: Mapping,
     capacity: u64,
     state: Mutex<State>,
-    launches: Mutex<u64>,
+    launches: Mutex<Launches>,
     heap: OnceLock<Heap>,
 }
 
@@ -255,7 +257,7 @@ impl DeviceMemory {
                 used: 0,
                 snapshot: None,
             }),
-            launches: Mutex::new(0),
+            launches: Mutex::default(),
             heap: OnceLock::new(),
         })
     }
@@ -662,18 +664,46 @@ impl DeviceMemory {
         }
     }
 
-    /// A number from 1 to `limit` for a launch's race cells. When the numbers are used up the
-    /// cells are forgotten, so that an old launch is never taken for the present one.
-    pub(crate) fn next_launch(&self, limit: u64) -> u64 {
-        let mut launches = self
-            .launches
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if *launches >= limit {
+    /// Begins a launch, with a number from 1 to `limit` for its race cells. When the numbers are used up the cells are
+    /// forgotten, so that an old launch is never taken for the present one; where much memory is in use they are before
+    /// each launch that runs alone, because four bytes of cells for each byte ever touched would not fit the host.
+    pub(crate) fn begin_launch(&self, limit: u64) -> RunningLaunch<'_> {
+        let mut launches = self.launches();
+        let spent = launches.last >= limit;
+        if spent || (launches.running == 0 && self.used() > MUCH_MEMORY) {
             self.race.discard(0, self.race.length as u64);
-            *launches = 0;
         }
-        *launches += 1;
-        *launches
+        launches.last = if spent { 1 } else { launches.last + 1 };
+        launches.running += 1;
+        RunningLaunch {
+            number: launches.last,
+            memory: self,
+        }
+    }
+
+    fn launches(&self) -> MutexGuard<'_, Launches> {
+        self.launches
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Numbers that were given to launches.
+#[derive(Default)]
+struct Launches {
+    last: u64,
+    running: usize,
+}
+
+/// A launch until it is dropped.
+pub(crate) struct RunningLaunch<'a> {
+    /// Stands in the race cells of its accesses.
+    pub number: u64,
+    memory: &'a DeviceMemory,
+}
+
+impl Drop for RunningLaunch<'_> {
+    fn drop(&mut self) {
+        self.memory.launches().running -= 1;
     }
 }

@@ -124,6 +124,14 @@ pub fn tokenize<'a>(text: &'a str, name: &str) -> Result<Vec<(Token<'a>, Pos)>, 
                 tokens.push((Token::Str(content), pos));
                 at += 1;
             }
+            b'.' if fraction_end(bytes, at).is_some() => {
+                let end = fraction_end(bytes, at).unwrap_or(at + 1);
+                let value = text[at..end]
+                    .parse()
+                    .map_err(|_| syntax(name, pos, "this number is malformed or too large"))?;
+                tokens.push((Token::F64(value), pos));
+                at = end;
+            }
             b'.' if bytes.get(at + 1).is_some_and(|c| is_word(*c)) => {
                 at += 1;
                 loop {
@@ -174,6 +182,29 @@ pub fn tokenize<'a>(text: &'a str, name: &str) -> Result<Vec<(Token<'a>, Pos)>, 
     let column = (at.min(bytes.len()) - line_start.min(at) + 1) as u32;
     tokens.push((Token::End, Pos { line, column }));
     Ok(tokens)
+}
+
+/// Where a number without digits before its point ends: `.5`, `.25e-3`, but not `.2d`, which is a modifier.
+fn fraction_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let digits = |from: usize| {
+        from + bytes
+            .get(from..)
+            .unwrap_or_default()
+            .iter()
+            .take_while(|c| c.is_ascii_digit())
+            .count()
+    };
+    let mut end = digits(at + 1);
+    if end == at + 1 {
+        return None;
+    }
+    if matches!(bytes.get(end), Some(b'e' | b'E')) {
+        let sign = matches!(bytes.get(end + 1), Some(b'+' | b'-'));
+        let exponent = end + 1 + usize::from(sign);
+        end = digits(exponent);
+        (end > exponent).then_some(())?;
+    }
+    (!bytes.get(end).is_some_and(|c| is_word(*c))).then_some(end)
 }
 
 /// The number that starts at `at`, and where it ends.

@@ -5,6 +5,7 @@
 mod cache;
 mod checkers;
 mod counting;
+mod forms;
 mod frontend;
 mod isa;
 mod lab;

@@ -1184,7 +1184,7 @@ impl Lowering<'_> {
         let given = round(m);
         let r = given.unwrap_or_default();
         let ftz = m.flag("ftz");
-        if r == Round::NearestAway || (ftz && !approximate) {
+        if r == Round::NearestAway || (ftz && !approximate && op != "rcp") {
             return self.bad_type(i, ty);
         }
         match op {
@@ -1226,7 +1226,8 @@ impl Lowering<'_> {
                     ("rcp", true, true) => map1(d, a, approx::rcp_ftz_f64),
                     ("rsqrt", true, true) => map1(d, a, approx::rsqrt_ftz_f64),
                     ("rsqrt", true, false) => map1(d, a, approx::rsqrt_f64),
-                    ("rcp", false, false) if given.is_some() => {
+                    // The assembler takes `.ftz` here and makes the same code with and without it.
+                    ("rcp", false, _) if given.is_some() => {
                         map1(d, a, move |a| float::rcp_f64(a, r))
                     }
                     ("sqrt", false, false) if given.is_some() => {
@@ -1673,6 +1674,10 @@ impl Lowering<'_> {
                 }
                 halves
             }
+            // An address: its upper half is zero.
+            Operand::Name { name, .. } if self.register(name).is_none() => {
+                [self.s64(&i.operands[1], Type::B64)?, self.bits64(0)]
+            }
             whole => self.quad(whole)?,
         };
         let d = match &i.operands[0] {
@@ -1693,6 +1698,7 @@ impl Lowering<'_> {
                 }
                 return Ok(Class::Move);
             }
+            Operand::Number(_) => return self.operand_error("a number can't be written"),
             whole => self.quad(whole)?,
         };
         self.alu(Box::new(move |r: &mut Regs, mask| {

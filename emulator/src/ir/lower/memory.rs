@@ -340,7 +340,10 @@ impl Lowering<'_> {
         let mut targets = Vec::new();
         // 128 bits are one access of two halves.
         let (ty, whole) = match ty {
-            Type::B128 => (Type::B64, Some(self.quad(&i.operands[0])?)),
+            Type::B128 => match &i.operands[0] {
+                Operand::Number(_) => return self.operand_error("a number can't be written"),
+                register => (Type::B64, Some(self.quad(register)?)),
+            },
             ty => (ty, None),
         };
         if let Some(halves) = whole {

@@ -3,6 +3,7 @@
 mod alu;
 mod memory;
 mod names;
+mod strict;
 mod warp;
 
 use std::collections::HashMap;
@@ -733,6 +734,12 @@ fn instruction(l: &mut Lowering<'_>, i: &Instruction) -> Result<()> {
                 offset: 0,
             }
         })?);
+    }
+    if let Some(why) = strict::objection(i) {
+        return l.fail(LoadErrorKind::Unsupported, why);
+    }
+    if !strict::takes_special_registers(&i.opcode) {
+        l.no_special_registers(i)?;
     }
     let mut m = Modifiers::new(&i.modifiers);
     let class = match control(l, i, &mut m)? {

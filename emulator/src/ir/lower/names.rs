@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::ir::code::{CallTarget, Constant, Function, Inst, Op, Passed, Reg, Site, Special};
 use crate::ir::regs::{S32, S64, SP, map1};
-use crate::ptx::ast::{Location, Number, Operand, Type};
+use crate::ptx::ast::{Instruction, Location, Number, Operand, Type};
 use crate::ptx::lexer::Pos;
 use crate::ptx::{LoadError, LoadErrorKind};
 
@@ -415,6 +415,23 @@ impl<'m> Lowering<'m> {
                 (Special::Zero, ty)
             }
         })
+    }
+
+    /// Special registers are read by `mov` and `cvt` alone.
+    pub fn no_special_registers(&self, i: &Instruction) -> Result<()> {
+        for operand in &i.operands {
+            if let Operand::Name { name, .. } = operand
+                && name.starts_with('%')
+                && Self::special(name).is_some()
+                && self.register(name).is_none()
+            {
+                return self.operand_error(format!(
+                    "`{}`: special registers such as `{name}` are read by `mov` and `cvt` alone",
+                    i.text()
+                ));
+            }
+        }
+        Ok(())
     }
 
     pub fn push(&mut self, op: Op) {

@@ -521,6 +521,9 @@ impl Lowering<'_> {
                 [d, a, b, c] => (d, a, b, c),
                 _ => return self.no_such(i),
             };
+            // A second name of m8n8k32 that the assembler takes: the same operands, the same machine instruction.
+            let four_bits = matches!(a, Element::S4 | Element::U4);
+            let depth = if f64_shape && four_bits { 32 } else { depth };
             let mma = Mma {
                 m: rows,
                 n: cols,
@@ -567,6 +570,9 @@ impl Lowering<'_> {
         };
         let exists = match (role, e) {
             (_, Element::F64) => f64_shape,
+            // For the assembler, f32 is any four bytes in the shapes of 4-bit and 1-bit products.
+            (Role::C, Element::F32) if full(Element::S32, Element::S4).is_wmma() => true,
+            (Role::C, Element::F32) if full(Element::S32, Element::B1).is_wmma() => true,
             (Role::C, Element::F16 | Element::F32 | Element::S32) => [
                 Element::F16,
                 Element::Tf32,
