@@ -3,6 +3,7 @@
 //! `kernels/mutations.toml` lists the bugs: a text of a kernel, what stands there instead, and the tests that have to
 //! fail. The kernels are read from a changed copy (`MEDFUSION_KERNELS`), so nothing is rebuilt between them.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -63,8 +64,8 @@ pub fn run(args: &Args) -> Result<(), String> {
     let mut filters = BTreeSet::new();
     for mutation in &wanted {
         let suite = mutation.suite.as_deref();
-        if !suites.contains_key(&suite) {
-            suites.insert(suite, test_program(&root, suite)?);
+        if let Entry::Vacant(missing) = suites.entry(suite) {
+            missing.insert(test_program(&root, suite)?);
         }
         filters.insert((suite, mutation.tests.as_str()));
     }
