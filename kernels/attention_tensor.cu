@@ -8,7 +8,7 @@
 // Traffic     reads q once, k and v once per block of queries, 16 bytes at a time; writes y and lse. Overwrites.
 // Order       keys in order, blocks of 64; products sum as mma does, f32 accumulators. Independent of N.
 // Takes       any Tq, Tk >= 1; d a multiple of 8, at most 128.
-// Registers <= 176
+// Registers <= 184 (of 128 channels, whose tiles leave room for two blocks on a multiprocessor anyway)
 //
 // A warp owns 16 queries; their fragments, the running maxima and sums and the result stay in registers, and the scores'
 // accumulators become the left fragments of the second product without leaving them. Keys and values come by cp.async,
@@ -122,18 +122,22 @@ extern "C" __global__ void __launch_bounds__(128) attention_tensor(const Attenti
     for (int half = 0; half < 2; ++half) {
         const float sum = quad_sum(total[half]), share = 1.0f / sum;
         const int row = warp * 16 + g + 8 * half;
-        if (first_query + row >= p.queries) continue;
-        if (t == 0) {
+        const bool present = first_query + row < p.queries;
+        if (present && t == 0) {
             const long long at = (static_cast<long long>(blockIdx.z) * p.heads + blockIdx.y) * p.queries;
             p.lse[at + first_query + row] = largest[half] * 0.6931471805599453f + logf(sum);
         }
         T *y = static_cast<T *>(p.y) + query_start + static_cast<long long>(row) * channels;
 #pragma unroll
-        for (int c = 0; c < D / 8; ++c) {
-            if (c * 8 < p.d) {
-                const unsigned pair = packed(sums[c][2 * half] * share, sums[c][2 * half + 1] * share);
-                reinterpret_cast<unsigned *>(y)[c * 4 + t] = pair;
-            }
+        for (int c = 0; c < D / 8; c += 2) {
+            // The quad's lanes exchange what they have of 16 neighbours, for one whole sector.
+            const unsigned low = packed(sums[c][2 * half] * share, sums[c][2 * half + 1] * share);
+            const unsigned high = packed(sums[c + 1][2 * half] * share, sums[c + 1][2 * half + 1] * share);
+            const unsigned from_pair = __shfl_xor_sync(0xffffffffu, t < 2 ? high : low, 2);
+            const unsigned first = t < 2 ? low : from_pair, second = t < 2 ? from_pair : high;
+            const unsigned from_other = __shfl_xor_sync(0xffffffffu, t & 1 ? first : second, 1);
+            const uint2 four = t & 1 ? make_uint2(from_other, second) : make_uint2(first, from_other);
+            if (present && (c + t / 2) * 8 < p.d) reinterpret_cast<uint2 *>(y)[c * 2 + t] = four;
         }
     }
 }

@@ -487,9 +487,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor(
     // The stages are free for other uses.
     cp_async_wait<0>();
     __syncthreads();
-    if (gridDim.y > 1) {
-        const int tile = blockIdx.z * gridDim.x + Place(p.out_channels).tile;
-        if (!combine<THREADS>(sums, p.partial, p.arrived, tile, shared)) return;
-    }
+    if (gridDim.y > 1 && !combine<THREADS>(sums, p.partial, p.arrived, shared)) return;
     store(sums, p, shared);
+    if (gridDim.y > 1) discard_splits<TILE_M * TILE_N>(p.partial);
 }

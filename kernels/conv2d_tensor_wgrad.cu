@@ -71,6 +71,19 @@ static __device__ __forceinline__ int element_of(int n) {
     return (group * 16 + rest % 16) * TAPS + rest / 16;
 }
 
+// This block's tile: its first row and column. Read anew where it is used, as the block's number is.
+struct Place {
+    int row;
+    int column;
+
+    __device__ __forceinline__ Place(int channels) {
+        const int tile = tile_of_block();
+        const int columns = (channels + 15) / 16 * GROUP, tiles_n = (columns + TILE_N - 1) / TILE_N;
+        row = tile / tiles_n * TILE_M;
+        column = tile % tiles_n * TILE_N;
+    }
+};
+
 // Where row r is staged, less r pitches: of eight rows one starts at each multiple of 8 and one behind each.
 static __device__ __forceinline__ int shift(int row) {
     return ((row & 1) * 16 + (row & 2) * 4) ^ (row & 4 ? 25 : 0);
@@ -142,17 +155,15 @@ struct Windows {
 //             issue for 760.
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor_wgrad(const Conv2dTensorWgradParams p) {
     extern __shared__ __align__(128) unsigned char shared[];
-    const int columns = (p.channels + 15) / 16 * GROUP;
-    const int tiles_n = (columns + TILE_N - 1) / TILE_N;
-    const int first_row = blockIdx.x / tiles_n * TILE_M, first_column = blockIdx.x % tiles_n * TILE_N;
+    const Place place(p.channels);
     const int pixels = p.batch * p.out_height * p.out_width;
     const int steps = (pixels + TILE_K - 1) / TILE_K;
     const int first = steps * blockIdx.y / gridDim.y, last = steps * (blockIdx.y + 1) / gridDim.y;
     const int end = min(last * TILE_K, pixels);
     const unsigned base = shared_address(shared);
-    const Gradients gradients = {static_cast<const T *>(p.dy), p.out_channels, first_row, base};
+    const Gradients gradients = {static_cast<const T *>(p.dy), p.out_channels, place.row, base};
     Windows windows;
-    windows.start(p, first_column, base + A_BYTES);
+    windows.start(p, place.column, base + A_BYTES);
 
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int warp_m = warp / WARPS_N, warp_n = warp % WARPS_N;
@@ -207,10 +218,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor_
     if (gridDim.y > 1) {
         // Others may still read the stages.
         __syncthreads();
-        if (!combine<THREADS>(sums, p.partial, p.arrived, blockIdx.x, shared)) return;
+        if (!combine<THREADS>(sums, p.partial, p.arrived, shared)) return;
     }
 
     float *staging = reinterpret_cast<float *>(shared);
+    const Place to_place(p.channels);
     const int length = p.channels * TAPS;
 #pragma unroll
     for (int i = 0; i < FRAGMENTS_M; ++i) {
@@ -228,11 +240,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor_
             __syncthreads();
             for (int e = threadIdx.x; e < 16 * STAGED * TILE_N; e += THREADS) {
                 const int row = e / TILE_N, n = e % TILE_N;
-                const int o = first_row + (first_warp + row / 16) * WARP_M + i * 16 + row % 16;
-                const int at = WHOLE ? first_column + n : element_of(first_column + n);
+                const int o = to_place.row + (first_warp + row / 16) * WARP_M + i * 16 + row % 16;
+                const int at = WHOLE ? to_place.column + n : element_of(to_place.column + n);
                 if (o < p.out_channels && at < length)
                     p.dw[(size_t)o * length + at] = staging[row * STAGING_PITCH + shift(row) + n];
             }
         }
     }
+    if (gridDim.y > 1) discard_splits<TILE_M * TILE_N>(p.partial);
 }

@@ -40,10 +40,11 @@ extern "C" __global__ void __launch_bounds__(256) group_norm_grad_sums(const Gro
     float sums[2][V];
 #pragma unroll
     for (int v = 0; v < V; ++v) sums[0][v] = sums[1][v] = 0.0f;
+    float gamma[V] = {}, beta[V] = {};
+    load_channels_together<V>(p.gamma, tile.active ? channel : -1, gamma);
+    load_channels_together<V>(p.beta, tile.active ? channel : -1, beta);
     if (tile.active) {
-        float mean[V], rstd[V], gamma[V], beta[V];
-        load_channels<V>(p.gamma + channel, gamma);
-        load_channels<V>(p.beta + channel, beta);
+        float mean[V], rstd[V];
 #pragma unroll
         for (int v = 0; v < V; ++v) {
             const float *stats = p.stats + 2ll * (blockIdx.z * p.groups + (channel + v) / size);
@@ -128,14 +129,14 @@ extern "C" __global__ void __launch_bounds__(256) group_norm_input_grad(const Gr
     __syncthreads();
 
     const ChannelTile tile(p.columns, p.lanes, p.span, p.parts, p.slab, p.channels / V, p.positions);
-    if (!tile.active) return;
+    float gamma[V] = {}, beta[V] = {};
     const int channel = tile.column * V, group = channel / size;
+    load_channels_together<V>(p.gamma, tile.active ? channel : -1, gamma);
+    load_channels_together<V>(p.beta, tile.active ? channel : -1, beta);
+    if (!tile.active) return;
     const float *stats = p.stats + 2ll * (blockIdx.z * p.groups + group);
     const float mean = stats[0], rstd = stats[1];
     const float plain = means[0][group - groups.first], scaled = means[1][group - groups.first];
-    float gamma[V], beta[V];
-    load_channels<V>(p.gamma + channel, gamma);
-    load_channels<V>(p.beta + channel, beta);
     const long long sample = static_cast<long long>(blockIdx.z) * p.positions * p.channels + channel;
     const T *x = static_cast<const T *>(p.x) + sample;
     const T *dy = static_cast<const T *>(p.dy) + sample;

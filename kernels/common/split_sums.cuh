@@ -2,18 +2,28 @@
 #pragma once
 #include "common/last_block.cuh"
 
-// Stores this block's sums of tile `tile`, and for the block that comes last at it replaces them by the sums over all
+// The block's tile. Read anew where it is used: kept beside all sums, it would cost registers that there are not.
+static __device__ __forceinline__ size_t tile_of_block() {
+    unsigned x, z;
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(x));
+    asm volatile("mov.u32 %0, %%ctaid.z;" : "=r"(z));
+    return z * gridDim.x + x;
+}
+
+// Stores this block's sums of its tile, and for the block that comes last at it replaces them by the sums over all
 // splits, added in their order. False for the others. `partial` is [tile, split, sum] and aligned to 128 bytes; `arrived`
 // holds a counter for each tile, which starts at 0 and comes back to it. The first word of `shared` is overwritten, and
 // free again for the last block.
 template <int THREADS, int M, int N>
-static __device__ __forceinline__ bool combine(float (&sums)[M][N][4], float *partial, unsigned *arrived, int tile,
+static __device__ __forceinline__ bool combine(float (&sums)[M][N][4], float *partial, unsigned *arrived,
                                                unsigned char *shared) {
     const int splits = gridDim.y;
     constexpr int VECTORS = M * N * THREADS;
     static_assert(VECTORS % 8 == 0, "whole lines are discarded");
-    float4 *parts = reinterpret_cast<float4 *>(partial) + (size_t)tile * splits * VECTORS;
-    float4 *own = parts + (size_t)blockIdx.y * VECTORS + threadIdx.x;
+    const auto parts = [&] {
+        return reinterpret_cast<float4 *>(partial) + tile_of_block() * gridDim.y * VECTORS + threadIdx.x;
+    };
+    float4 *own = parts() + (size_t)blockIdx.y * VECTORS;
 #pragma unroll
     for (int i = 0; i < M; ++i) {
 #pragma unroll
@@ -28,12 +38,14 @@ static __device__ __forceinline__ bool combine(float (&sums)[M][N][4], float *pa
         // The barrier and this fence publish the block's sums; the fence behind the counter fetches the others'.
         __threadfence();
         // From the last value it goes back to 0, ready for the next launch.
-        *last = atomicInc(arrived + tile, splits - 1) == splits - 1;
+        *last = atomicInc(arrived + tile_of_block(), splits - 1) == splits - 1;
         __threadfence();
     }
     __syncthreads();
     if (!*last) return false;
-    const float4 *of_split = parts + threadIdx.x;
+    // Nobody reads `last` any more when others write over it.
+    __syncthreads();
+    const float4 *of_split = parts();
     for (int split = 0; split < splits; ++split, of_split += VECTORS) {
 #pragma unroll
         for (int i = 0; i < M; ++i) {
@@ -48,7 +60,11 @@ static __device__ __forceinline__ bool combine(float (&sums)[M][N][4], float *pa
             }
         }
     }
-    // Its barrier also ends the use of `shared`.
-    discard(parts, (size_t)splits * VECTORS * 16);
     return true;
+}
+
+// For the last block at its tile of `SUMS` sums, once it needs them no more: throws away what all splits stored. At the end
+// of a kernel, where the loop finds free registers.
+template <int SUMS> static __device__ __forceinline__ void discard_splits(const float *partial) {
+    discard(partial + tile_of_block() * gridDim.y * SUMS, (size_t)gridDim.y * SUMS * 4);
 }

@@ -3,6 +3,8 @@
 //! `kernels/mutations.toml` lists the bugs: a text of a kernel, what stands there instead, and the tests that have to
 //! fail. The kernels are read from a changed copy (`MEDFUSION_KERNELS`), so nothing is rebuilt between them.
 
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -33,8 +35,10 @@ struct Mutation {
     find: String,
     /// What stands there instead.
     replace: String,
-    /// Filter of the unit tests that have to fail.
+    /// Filter of the tests that have to fail.
     tests: String,
+    /// File in `tests/` that they are in; unit tests otherwise.
+    suite: Option<String>,
 }
 
 /// Applies every mutation and runs its tests; first of all without any, which has to pass.
@@ -56,16 +60,18 @@ pub fn run(args: &Args) -> Result<(), String> {
                 .is_none_or(|only| mutation.name.contains(only.as_str()))
         })
         .collect();
-    let suite = test_program(&root)?;
+    let mut suites: BTreeMap<Option<&str>, PathBuf> = BTreeMap::new();
+    let mut filters = BTreeSet::new();
+    for mutation in &wanted {
+        let suite = mutation.suite.as_deref();
+        if let Entry::Vacant(missing) = suites.entry(suite) {
+            missing.insert(test_program(&root, suite)?);
+        }
+        filters.insert((suite, mutation.tests.as_str()));
+    }
     let scratch = root.join("target/mutations");
-    let mut filters: Vec<&str> = wanted
-        .iter()
-        .map(|mutation| mutation.tests.as_str())
-        .collect();
-    filters.sort_unstable();
-    filters.dedup();
-    for filter in filters {
-        if !passes(&suite, &root, &root.join("kernels"), filter)? {
+    for (suite, filter) in filters {
+        if !passes(&suites[&suite], &root, &root.join("kernels"), filter)? {
             return Err(format!("the tests `{filter}` fail without a mutation"));
         }
     }
@@ -86,7 +92,8 @@ pub fn run(args: &Args) -> Result<(), String> {
         copy(&root.join("kernels"), &scratch)?;
         let changed = text.replace(&mutation.find, &mutation.replace);
         fs::write(scratch.join(&mutation.file), changed).map_err(|error| error.to_string())?;
-        let survives = passes(&suite, &root, &scratch, &mutation.tests)?;
+        let suite = &suites[&mutation.suite.as_deref()];
+        let survives = passes(suite, &root, &scratch, &mutation.tests)?;
         println!(
             "{} {}",
             if survives { "SURVIVED" } else { "killed  " },
@@ -110,19 +117,13 @@ fn workspace() -> PathBuf {
         .map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
-/// Builds the engine's unit tests and says where they are.
-fn test_program(root: &Path) -> Result<PathBuf, String> {
+/// Builds the engine's unit tests, or those of a file in `tests/`, and says where they are.
+fn test_program(root: &Path, suite: Option<&str>) -> Result<PathBuf, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args([
-            "test",
-            "--release",
-            "--package",
-            "medfusion",
-            "--lib",
-            "--no-run",
-            "--message-format=json",
-        ])
+        .args(["test", "--release", "--package", "medfusion"])
+        .args(suite.map_or(vec!["--lib"], |suite| vec!["--test", suite]))
+        .args(["--no-run", "--message-format=json"])
         .current_dir(root)
         .output()
         .map_err(|error| format!("cannot start cargo: {error}"))?;
@@ -133,13 +134,14 @@ fn test_program(root: &Path) -> Result<PathBuf, String> {
     text.lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .filter(|message| {
-            message["target"]["name"] == "medfusion" && message["profile"]["test"] == true
+            message["target"]["name"] == suite.unwrap_or("medfusion")
+                && message["profile"]["test"] == true
         })
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .ok_or_else(|| "cargo named no test program".to_owned())
 }
 
-/// Whether the unit tests that `filter` names pass with the kernels of `folder`. Only the CUDA side of them runs.
+/// Whether the tests that `filter` names pass with the kernels of `folder`. Only the CUDA side of them runs.
 fn passes(suite: &Path, root: &Path, folder: &Path, filter: &str) -> Result<bool, String> {
     let output = Command::new(suite)
         .arg(filter)
@@ -151,7 +153,7 @@ fn passes(suite: &Path, root: &Path, folder: &Path, filter: &str) -> Result<bool
         .map_err(|error| format!("{}: {error}", suite.display()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     if text.contains("running 0 tests") {
-        return Err(format!("no unit test is called `{filter}`"));
+        return Err(format!("no test is called `{filter}`"));
     }
     // A mutation has to be noticed by the suite, not by the compiler.
     if text.contains("does not compile") {
