@@ -122,18 +122,18 @@ static __device__ __forceinline__ int of_phase(const int (&values)[4], int phase
     return phase & 1 ? odd : even;
 }
 
-// This block's tile: its number, first pixel and first channel. Read anew where it is used, for a value kept from the
-// start to the end of the kernel would cost the main loop its last register.
+// The first pixel and the first channel of this block's tile. Without splits neighbours share their pixels; with them their
+// channels, so that the filter, which is what is large where sums are split, passes once. Read anew where it is used, for a
+// value kept from the start to the end of the kernel would cost the main loop its last register.
 struct Place {
-    int tile;
     int row;
     int channel;
 
     __device__ __forceinline__ Place(int out_channels) {
-        asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(tile));
-        const int tiles_n = (out_channels + TILE_N - 1) / TILE_N;
-        row = tile / tiles_n * TILE_M;
-        channel = tile % tiles_n * TILE_N;
+        const unsigned tile = tile_of_block(), tiles_n = (out_channels + TILE_N - 1) / TILE_N;
+        const unsigned tiles_m = gridDim.x / tiles_n;
+        row = (gridDim.y > 1 ? tile % tiles_m : tile / tiles_n) * TILE_M;
+        channel = (gridDim.y > 1 ? tile / tiles_m : tile % tiles_n) * TILE_N;
     }
 };
 
@@ -474,8 +474,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor(
     const int steps = (k + TILE_K - 1) / TILE_K;
     // Splits part k at multiples of 64 whatever the tile, so that a sum depends on their number alone.
     const int parts = (k + 63) / 64;
-    const int first = parts * blockIdx.y / gridDim.y * (64 / TILE_K);
-    const int last = min(steps, (int)(parts * (blockIdx.y + 1) / gridDim.y * (64 / TILE_K)));
+    const unsigned split = split_of_block();
+    const int first = parts * split / gridDim.y * (64 / TILE_K);
+    const int last = min(steps, (int)(parts * (split + 1) / gridDim.y * (64 / TILE_K)));
     const unsigned base = shared_address(shared);
     Windows windows;
     windows.start(p, phase, place.row, first * TILE_K, base);

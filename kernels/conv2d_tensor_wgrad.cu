@@ -158,7 +158,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor_
     const Place place(p.channels);
     const int pixels = p.batch * p.out_height * p.out_width;
     const int steps = (pixels + TILE_K - 1) / TILE_K;
-    const int first = steps * blockIdx.y / gridDim.y, last = steps * (blockIdx.y + 1) / gridDim.y;
+    const unsigned split = split_of_block();
+    const int first = steps * split / gridDim.y, last = steps * (split + 1) / gridDim.y;
     const int end = min(last * TILE_K, pixels);
     const unsigned base = shared_address(shared);
     const Gradients gradients = {static_cast<const T *>(p.dy), p.out_channels, place.row, base};

@@ -1,13 +1,27 @@
-// Sums of fragments over the splits of a product, in one launch: blockIdx.y is the split.
+// Sums of fragments over the splits of a product, in one launch: the grid is (tiles, splits, phases).
 #pragma once
 #include "common/last_block.cuh"
 
-// The block's tile. Read anew where it is used: kept beside all sums, it would cost registers that there are not.
-static __device__ __forceinline__ size_t tile_of_block() {
-    unsigned x, z;
+// Which split and tile a block has. Blocks start in the order of x, then y: the splits of a tile come one behind the other,
+// so that its sums are added while they are in L2, before much else passes through. Read anew where it is used: kept beside
+// all sums, it would cost registers that there are not.
+static __device__ __forceinline__ unsigned number_of_block() {
+    unsigned x, y;
     asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(x));
+    asm volatile("mov.u32 %0, %%ctaid.y;" : "=r"(y));
+    return y * gridDim.x + x;
+}
+
+static __device__ __forceinline__ unsigned split_of_block() { return number_of_block() % gridDim.y; }
+
+// Of the phase.
+static __device__ __forceinline__ unsigned tile_of_block() { return number_of_block() / gridDim.y; }
+
+// Of all phases.
+static __device__ __forceinline__ size_t sum_of_block() {
+    unsigned z;
     asm volatile("mov.u32 %0, %%ctaid.z;" : "=r"(z));
-    return z * gridDim.x + x;
+    return z * gridDim.x + tile_of_block();
 }
 
 // Stores this block's sums of its tile, and for the block that comes last at it replaces them by the sums over all
@@ -21,9 +35,9 @@ static __device__ __forceinline__ bool combine(float (&sums)[M][N][4], float *pa
     constexpr int VECTORS = M * N * THREADS;
     static_assert(VECTORS % 8 == 0, "whole lines are discarded");
     const auto parts = [&] {
-        return reinterpret_cast<float4 *>(partial) + tile_of_block() * gridDim.y * VECTORS + threadIdx.x;
+        return reinterpret_cast<float4 *>(partial) + sum_of_block() * gridDim.y * VECTORS + threadIdx.x;
     };
-    float4 *own = parts() + (size_t)blockIdx.y * VECTORS;
+    float4 *own = parts() + (size_t)split_of_block() * VECTORS;
 #pragma unroll
     for (int i = 0; i < M; ++i) {
 #pragma unroll
@@ -38,7 +52,7 @@ static __device__ __forceinline__ bool combine(float (&sums)[M][N][4], float *pa
         // The barrier and this fence publish the block's sums; the fence behind the counter fetches the others'.
         __threadfence();
         // From the last value it goes back to 0, ready for the next launch.
-        *last = atomicInc(arrived + tile_of_block(), splits - 1) == splits - 1;
+        *last = atomicInc(arrived + sum_of_block(), splits - 1) == splits - 1;
         __threadfence();
     }
     __syncthreads();
@@ -66,5 +80,5 @@ static __device__ __forceinline__ bool combine(float (&sums)[M][N][4], float *pa
 // For the last block at its tile of `SUMS` sums, once it needs them no more: throws away what all splits stored. At the end
 // of a kernel, where the loop finds free registers.
 template <int SUMS> static __device__ __forceinline__ void discard_splits(const float *partial) {
-    discard(partial + tile_of_block() * gridDim.y * SUMS, (size_t)gridDim.y * SUMS * 4);
+    discard(partial + sum_of_block() * gridDim.y * SUMS, (size_t)gridDim.y * SUMS * 4);
 }

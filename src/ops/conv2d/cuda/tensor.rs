@@ -118,8 +118,8 @@ const MAX_KERNEL_TAPS: usize = 25;
 const L2_BYTES_PER_CLOCK: usize = 18;
 /// Bytes per clock that one gets alone, as the last block of a split tile does.
 const LONE_BYTES_PER_CLOCK: usize = 64;
-/// Bytes per clock of DRAM, 936 GB/s. Partial sums are charged at it, though small ones stay in L2: they displace what
-/// others have there.
+/// Bytes per clock of DRAM, 936 GB/s. Partial sums are charged at it, though they are discarded before they get there: they
+/// displace what others have in L2.
 const DRAM_BYTES_PER_CLOCK: usize = 552;
 /// Clocks before a block's first product and after its last one, about: two latencies of DRAM and its results' way out.
 const BLOCK_CLOCKS: usize = 2500;
