@@ -24,7 +24,7 @@ use layers::{DECODER, ENCODER, Layer, UNET};
 use medfusion::checkpoint::{hashed_parameters, unet_parameters, vae_parameters};
 use medfusion::device::cuda::{CudaDevice, CudaExecutable, CudaOptions, Precision};
 use medfusion::device::{DeviceChoice, DeviceError, Executable};
-use medfusion::graph::{BindingKind, Graph, Plan, PlanOptions, fuse};
+use medfusion::graph::{BindingKind, Graph, Plan};
 use medfusion::model::config::ModelConfig;
 use medfusion::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use medfusion::tensor::{DType, TensorMap};
@@ -115,7 +115,7 @@ impl Bench {
         weights: &TensorMap,
     ) -> Result<(), DeviceError> {
         let precision = gpu.options().precision;
-        let plan = plan(gpu, graph);
+        let plan = paper_plans::plan(gpu, graph);
         let flops = plan.flops() as f64;
         let work: Vec<[f64; 2]> = (0..plan.steps.len())
             .map(|index| work(&plan, index, precision))
@@ -184,7 +184,7 @@ impl Bench {
     fn layer(&self, gpu: &CudaDevice, layer: &Layer, batch: usize) -> Result<(), DeviceError> {
         let precision = gpu.options().precision;
         for (what, graph) in convolution(layer, batch) {
-            let plan = plan(gpu, &graph);
+            let plan = paper_plans::plan(gpu, &graph);
             let mut steps = plan.steps.iter();
             let index = steps
                 .position(|step| step.op.operator().name().starts_with("conv2d"))
@@ -219,11 +219,6 @@ impl Bench {
         }
         Ok(())
     }
-}
-
-fn plan(gpu: &CudaDevice, graph: &Graph) -> Plan {
-    let (fused, _) = fuse(graph);
-    Plan::new(&gpu.lower(&fused), gpu, PlanOptions::default())
 }
 
 /// The convolution and its gradients, each as a graph.

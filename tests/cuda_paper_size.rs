@@ -13,7 +13,7 @@ use std::time::Instant;
 use medfusion::checkpoint::{hashed_parameters, unet_parameters};
 use medfusion::device::cuda::{CudaDevice, CudaOptions, Precision};
 use medfusion::device::{Device, DeviceChoice, Executable};
-use medfusion::graph::{Graph, Plan, PlanOptions, fuse};
+use medfusion::graph::Graph;
 use medfusion::model::config::ModelConfig;
 use medfusion::model::{NetworkInputs, build_unet};
 use medfusion::tensor::{DType, TensorMap};
@@ -102,8 +102,7 @@ fn both<R>(
         ..CudaOptions::default()
     };
     let gpu = CudaDevice::emulated(options).unwrap();
-    let (fused, _) = fuse(graph);
-    let plan = Plan::new(&gpu.lower(&fused), &gpu, PlanOptions::default());
+    let plan = paper_plans::plan(&gpu, graph);
     println!(
         "{} launches, {:.2} GFLOP, {}",
         gpu.launches(&plan).unwrap().len(),

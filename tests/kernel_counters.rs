@@ -16,7 +16,7 @@ use std::fmt::{Display, Write};
 use libloading::os::unix::Library;
 use medfusion::device::Executable;
 use medfusion::device::cuda::{CudaDevice, CudaOptions, Precision};
-use medfusion::graph::{Graph, Plan, PlanOptions, Value, fuse};
+use medfusion::graph::{Graph, Plan, PlanOptions, Value};
 use medfusion::model::config::ModelConfig;
 use medfusion::ops::{
     Attention, Conv2d, Conv2dInputGrad, Conv2dWeightGrad, GroupNorm, GroupNormStats, Op,
@@ -236,8 +236,26 @@ impl Conv {
     }
 
     fn forward(self, name: &'static str) -> Layer {
+        self.product(name, false)
+    }
+
+    /// Of two maps of half the channels, as the decoder's concatenations become.
+    fn of_two(self, name: &'static str) -> Layer {
+        self.product(name, true)
+    }
+
+    fn product(self, name: &'static str, joined: bool) -> Layer {
         let (mut layer, [x, w, _]) = (Layer::new(name, self.macs()), self.shapes());
-        let x = layer.activation("x", &x);
+        let maps = if joined {
+            vec!["first", "last"]
+        } else {
+            vec!["x"]
+        };
+        let map = [x[0], x[1], x[2], x[3] / maps.len()];
+        let maps: Vec<_> = maps
+            .iter()
+            .map(|part| layer.activation(part, &map))
+            .collect();
         let w = layer.weight("w", &w, self.filter_bytes());
         let b = layer.weight("b", &[self.channels[1]], 4 * self.channels[1]);
         let op = Conv2d {
@@ -246,10 +264,10 @@ impl Conv {
             upsample: self.upsample,
             bias: true,
             residual: false,
-            joined: false,
+            joined,
             stats: None,
         };
-        let y = layer.apply(op, &[x, w, b], 2);
+        let y = layer.apply(op, &[&[maps[0], w, b], &maps[1..]].concat(), 2);
         layer.result(y)
     }
 
@@ -260,26 +278,6 @@ impl Conv {
         let stats = layer.apply(GroupNormStats { groups, eps: 1e-5 }, &[y], 4);
         layer.graph.output("stats", stats);
         layer
-    }
-
-    /// Of two maps of half the channels, as the decoder's concatenations become.
-    fn of_two(self, name: &'static str) -> Layer {
-        let (mut layer, [x, w, _]) = (Layer::new(name, self.macs()), self.shapes());
-        let half = [x[0], x[1], x[2], x[3] / 2];
-        let [first, last] = ["first", "last"].map(|part| layer.activation(part, &half));
-        let w = layer.weight("w", &w, self.filter_bytes());
-        let b = layer.weight("b", &[self.channels[1]], 4 * self.channels[1]);
-        let op = Conv2d {
-            stride: self.stride,
-            padding: self.padding(),
-            upsample: self.upsample,
-            bias: true,
-            residual: false,
-            joined: true,
-            stats: None,
-        };
-        let y = layer.apply(op, &[first, w, b, last], 2);
-        layer.result(y)
     }
 
     fn input_grad(self, name: &'static str) -> Layer {
@@ -543,8 +541,7 @@ fn execute(gpu: &CudaDevice, emulator: &Emulator, layer: &Layer) -> Vec<(String,
 }
 
 fn launches_by_kernel(gpu: &CudaDevice, graph: &Graph) -> Vec<(&'static str, usize)> {
-    let (fused, _) = fuse(graph);
-    let plan = Plan::new(&gpu.lower(&fused), gpu, PlanOptions::default());
+    let plan = paper_plans::plan(gpu, graph);
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for launch in gpu.launches(&plan).expect("the published network") {
         *counts.entry(launch.entry()).or_default() += 1;

@@ -19,9 +19,17 @@ use rayon::prelude::*;
 /// Architectures beside the target's.
 const OTHERS: [(u32, u32); 4] = [(8, 0), (8, 9), (9, 0), (12, 0)];
 
+/// The emulated GPU in f16; the test of registers says what is missing where there is none.
+fn f16_gpu() -> Option<CudaDevice> {
+    let options = CudaOptions {
+        precision: Precision::F16,
+        ..CudaOptions::default()
+    };
+    CudaDevice::emulated(options).ok()
+}
+
 fn launches(gpu: &CudaDevice, graph: &Graph) -> Vec<PlannedLaunch> {
-    let (fused, _) = fuse(graph);
-    let plan = Plan::new(&gpu.lower(&fused), gpu, PlanOptions::default());
+    let plan = paper_plans::plan(gpu, graph);
     let mut launches = gpu.launches(&plan).unwrap();
     launches.extend(gpu.loading_launches(&plan).unwrap());
     launches
@@ -191,13 +199,7 @@ fn counted(launches: &[PlannedLaunch]) -> BTreeMap<&'static str, usize> {
 
 #[test]
 fn steps_take_no_more_launches_than_known() {
-    let Ok(gpu) = CudaDevice::emulated(CudaOptions {
-        precision: Precision::F16,
-        ..CudaOptions::default()
-    }) else {
-        // The test above says what is missing.
-        return;
-    };
+    let Some(gpu) = f16_gpu() else { return };
     let config = ModelConfig::published(2);
     let [sampling, training, batch_of_8] = paper_plans::KNOWN_LAUNCHES;
     let train = |batch| paper_plans::train_unet(&config, batch, true).graph;
@@ -210,8 +212,7 @@ fn steps_take_no_more_launches_than_known() {
         ("training step, batch 1", training, train(1)),
         ("training step, batch 8", batch_of_8, train(8)),
     ] {
-        let (fused, _) = fuse(&graph);
-        let plan = Plan::new(&gpu.lower(&fused), &gpu, PlanOptions::default());
+        let plan = paper_plans::plan(&gpu, &graph);
         let launches = gpu.launches(&plan).unwrap();
         let found = format!("{} launches {:?}", launches.len(), counted(&launches));
         println!("{step}: {found}; {}", gpu.memory(&plan));
@@ -223,13 +224,7 @@ fn steps_take_no_more_launches_than_known() {
 /// gradients read them too.
 #[test]
 fn a_sampling_step_concatenates_nothing() {
-    let Ok(gpu) = CudaDevice::emulated(CudaOptions {
-        precision: Precision::F16,
-        ..CudaOptions::default()
-    }) else {
-        // The first test says what is missing.
-        return;
-    };
+    let Some(gpu) = f16_gpu() else { return };
     let config = ModelConfig::published(2);
     for (graph, joined) in [
         (paper_plans::sampling(&config, 1, false), 18),
@@ -248,13 +243,7 @@ fn a_sampling_step_concatenates_nothing() {
 /// convolutions before them.
 #[test]
 fn the_autoencoders_convolutions_leave_the_statistics_of_their_results() {
-    let Ok(gpu) = CudaDevice::emulated(CudaOptions {
-        precision: Precision::F16,
-        ..CudaOptions::default()
-    }) else {
-        // The first test says what is missing.
-        return;
-    };
+    let Some(gpu) = f16_gpu() else { return };
     let config = ModelConfig::published(2);
     for batch in [1, 8] {
         for (graph, left, passes) in [
@@ -282,13 +271,7 @@ fn the_autoencoders_convolutions_leave_the_statistics_of_their_results() {
 /// short there are two maps. The slabs of a pass of its own are larger, their moments fewer.
 #[test]
 fn absorbing_takes_next_to_no_memory() {
-    let Ok(gpu) = CudaDevice::emulated(CudaOptions {
-        precision: Precision::F16,
-        ..CudaOptions::default()
-    }) else {
-        // The first test says what is missing.
-        return;
-    };
+    let Some(gpu) = f16_gpu() else { return };
     let config = ModelConfig::published(2);
     for (name, graph) in [
         ("sampling step", paper_plans::sampling(&config, 1, false)),

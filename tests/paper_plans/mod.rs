@@ -2,8 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use medfusion::device::cuda::CudaDevice;
 use medfusion::diffusion::{NoiseSchedule, NoiseSource, SamplingSpec};
-use medfusion::graph::Graph;
+use medfusion::graph::{Graph, Plan, PlanOptions, fuse};
 use medfusion::model::config::ModelConfig;
 use medfusion::model::{build_decoder, build_encoder};
 use medfusion::ops::optimizer::AdamConfig;
@@ -21,6 +22,12 @@ pub const KNOWN_LAUNCHES: [usize; 3] = [88, 459, 459];
 
 /// Latents of 256×256 images.
 pub const LATENT: [usize; 3] = [32, 32, 8];
+
+/// The plan of `graph` as users run it on `gpu`: fused and lowered.
+pub fn plan(gpu: &CudaDevice, graph: &Graph) -> Plan {
+    let (fused, _) = fuse(graph);
+    Plan::new(&gpu.lower(&fused), gpu, PlanOptions::default())
+}
 
 /// One step of DDIM with its noise; with `guidance` the network sees twice the batch.
 pub fn sampling(config: &ModelConfig, batch: usize, guidance: bool) -> Graph {
