@@ -1,8 +1,8 @@
 //! Linear maps on CUDA: `kernels/linear.cu` for few rows, else the convolution of a row of pixels with a kernel of one.
 
 use super::{Linear, LinearInputGrad, LinearWeightGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::{
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
     CudaCall, CudaOperator, CudaPackedOperand, DevicePtr, Kernel, Target, element,
     params::LinearRowsParams,
 };
@@ -144,7 +144,7 @@ impl CudaOperator for Linear {
         }
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target()) {
             algorithm.launch(call);
             return Ok(());
@@ -190,7 +190,7 @@ impl CudaOperator for LinearInputGrad {
         }
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target()) {
             algorithm.launch(call);
             return Ok(());
@@ -217,7 +217,7 @@ impl CudaOperator for LinearWeightGrad {
         self.convolution(&inputs[0], &inputs[1], target).workspace_bytes()
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         self.convolution(call.in_type(0), call.in_type(1), call.target()).launch(call);
         Ok(())
     }
