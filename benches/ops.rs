@@ -10,7 +10,8 @@
 use std::error::Error;
 
 use medfusion::device::cpu::CpuDevice;
-use medfusion::graph::{Graph, GraphError, Plan, PlanOptions, Value};
+use medfusion::compile::{Plan, PlanOptions};
+use medfusion::graph::{Graph, GraphError, Value};
 use medfusion::ops::{GroupNorm, GroupNormStats, Unary};
 use medfusion::tensor::DType;
 
@@ -110,6 +111,7 @@ fn norm(g: &mut Graph, shape: [usize; 4], groups: usize) -> Result<Value, GraphE
         swish: true,
         residual: true,
         embed: true,
+        stats: None,
     };
     g.apply(op, &[x, stats, gamma, beta, residual, embed])
 }
@@ -178,7 +180,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             g.output("grad", grad);
         }
         let mut executable = device.load(
-            Plan::new(&g, &device, PlanOptions::default()),
+            device.plan(&g, PlanOptions::default()),
             &Default::default(),
         )?;
         for &leaf in leaves.iter() {

@@ -11,7 +11,8 @@ mod paper_plans;
 use std::time::Instant;
 
 use medfusion::checkpoint::{hashed_parameters, unet_parameters};
-use medfusion::device::cuda::{CudaDevice, CudaOptions, Precision};
+use medfusion::compile::Precision;
+use medfusion::device::cuda::{CudaDevice, CudaOptions};
 use medfusion::device::{Device, DeviceChoice, Executable};
 use medfusion::graph::Graph;
 use medfusion::model::config::ModelConfig;

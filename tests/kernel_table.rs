@@ -10,8 +10,10 @@ mod paper_plans;
 use std::collections::{BTreeMap, BTreeSet};
 
 use cuda_emulator::toolkit;
-use medfusion::device::cuda::{CudaDevice, CudaOptions, PlannedLaunch, Precision};
-use medfusion::graph::{Graph, Plan, PlanOptions, fuse, lower};
+use medfusion::compile::Precision;
+use medfusion::device::cuda::{CudaDevice, CudaOptions, PlannedLaunch};
+use medfusion::compile::{Plan, PlanOptions, fuse, reduce};
+use medfusion::graph::{Graph};
 use medfusion::model::config::ModelConfig;
 use medfusion::tensor::DType;
 use rayon::prelude::*;
@@ -282,7 +284,7 @@ fn absorbing_takes_next_to_no_memory() {
     ] {
         let (fused, _) = fuse(&graph);
         let arena = |graph: &Graph| {
-            let plan = Plan::new(graph, &gpu, PlanOptions::default());
+            let plan = gpu.plan(graph, PlanOptions::default());
             gpu.memory(&plan).arena_bytes
         };
         let (absorbed, plain) = (arena(&gpu.lower(&fused)), arena(&lower(&fused, DType::F16)));

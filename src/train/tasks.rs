@@ -10,7 +10,7 @@ use crate::checkpoint::{Format, Overrides, Source, StoredModel};
 use crate::data::grid::{GridOptions, compose};
 use crate::data::png::Image8;
 use crate::data::{Dataset, Loader};
-use crate::device::cuda::Precision;
+use crate::compile::Precision;
 use crate::device::{Device, DeviceChoice};
 use crate::model::config::ModelConfig;
 use crate::ops::optimizer::AdamConfig;

@@ -6,7 +6,7 @@ mod tests;
 
 use half::{bf16, f16};
 
-use super::{Operator, Storage};
+use super::{Operator, PrecisionRule};
 use crate::kernel::cpu::{CpuCall, CpuOperator};
 use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::{Gradient, GraphError, Mismatch, TensorType, Value};
@@ -53,8 +53,8 @@ impl Operator for Cast {
         Ok(Some(vec![Some(cx.graph.apply(Cast { to }, &[dy])?)]))
     }
 
-    fn storage(&self) -> Storage {
-        Storage::Full
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::Full
     }
 }
 

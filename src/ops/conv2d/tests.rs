@@ -1,7 +1,8 @@
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use crate::device::Executable;
 use crate::device::cuda::CudaOptions;
-use crate::graph::{Graph, GraphError, Node, Plan, PlanOptions, Value};
+use crate::compile::{Plan, PlanOptions};
+use crate::graph::{Graph, GraphError, Node, Value};
 use crate::ops::testing::{
     check, check_nan_shows, check_outputs, check_outputs_on_cuda, emulated_gpu, hashed,
 };
@@ -309,7 +310,7 @@ fn cuda_gives_an_image_the_same_bits_in_any_batch() {
                 (name.to_owned(), Tensor::from_f32(ty.shape.clone(), &values))
             })
             .collect();
-        let plan = Plan::new(&g, &device, PlanOptions::default());
+        let plan = device.plan(&g, PlanOptions::default());
         let mut executable = device.load(plan, &tensors).unwrap();
         executable.run().unwrap();
         let y = executable.output("y").unwrap();

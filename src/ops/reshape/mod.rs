@@ -1,6 +1,6 @@
 //! The same elements under another shape.
 
-use super::{Operator, Storage};
+use super::{Operator, PrecisionRule};
 use crate::kernel::Unsupported;
 use crate::kernel::cpu::{CpuCall, CpuOperator};
 use crate::kernel::cuda::{CudaCall, CudaOperator};
@@ -43,8 +43,8 @@ impl Operator for Reshape {
         Ok(Some(vec![Some(cx.graph.reshape(dy, shape)?)]))
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 
     fn is_view(&self) -> bool {

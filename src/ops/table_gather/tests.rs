@@ -1,7 +1,8 @@
 use std::collections::HashMap;
 
 use crate::device::reference::{Array, Evaluation};
-use crate::graph::{Graph, fuse, lower};
+use crate::compile::{fuse, reduce};
+use crate::graph::{Graph};
 use crate::ops::testing::{check_cuda, hashed};
 use crate::tensor::{DType, Tensor, TensorMap};
 

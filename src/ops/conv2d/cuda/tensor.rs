@@ -753,9 +753,11 @@ pub(super) mod tests {
 
     use super::*;
     use crate::device::Executable;
-    use crate::device::cuda::{CudaOptions, Precision};
+    use crate::compile::Precision;
+use crate::device::cuda::{CudaOptions};
     use crate::device::reference::{Array, Evaluation};
-    use crate::graph::{Graph, Plan, PlanOptions};
+    use crate::compile::{Plan, PlanOptions};
+    use crate::graph::{Graph};
     use crate::ops::cast::rounded as round;
     use crate::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
     use crate::ops::testing::{emulated_gpu, hashed, relative_error};
@@ -966,7 +968,7 @@ pub(super) mod tests {
         let mut packed = arrays.clone();
         let filter = packed.get_mut("w").expect("the filter");
         for value in &mut filter.data {
-            *value = round(*value, precision.storage());
+            *value = round(*value, precision.precision_rule());
         }
         let rounded = Evaluation::run(&lowered, &packed);
         let plan = Plan::new(

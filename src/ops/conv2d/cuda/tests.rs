@@ -3,8 +3,10 @@
 use super::tensor::tests::FORCED;
 use super::tensor::{TILES, Tile};
 use crate::device::Executable;
-use crate::device::cuda::{CudaDevice, CudaOptions, Precision};
-use crate::graph::{Graph, Node, Plan, PlanOptions, Value, lower_all};
+use crate::compile::Precision;
+use crate::device::cuda::{CudaDevice, CudaOptions};
+use crate::compile::{Plan, PlanOptions, passes::precision::reduce_all};
+use crate::graph::{Graph, Node, Value};
 use crate::ops::testing::{emulated_gpu, hashed, relative_error};
 use crate::ops::{Conv2d, GroupNormStats, Op};
 use crate::tensor::{DType, Tensor, TensorMap};
@@ -92,7 +94,7 @@ impl Layer {
             reuse: false,
             in_place: false,
         };
-        let plan = Plan::new(&device.lower(&self.graph()), device, options);
+        let plan = device.plan(&device.lower(&self.graph()), options);
         let launches = device.launches(&plan).unwrap();
         let own_pass = launches.iter().any(|l| l.entry() == "group_norm_stats");
         let mut executable = device.load(plan, weights).unwrap();
@@ -319,15 +321,15 @@ impl Joined {
                 (name.to_owned(), Tensor::from_f32(ty.shape.clone(), &values))
             });
             // Without the rewrite that would join the concatenation too.
-            let lowered = match device.options().precision.storage() {
+            let lowered = match device.options().precision.precision_rule() {
                 DType::F32 => graph.clone(),
-                reduced => lower_all(&graph, reduced),
+                reduced => reduce_all(&graph, reduced),
             };
             let options = PlanOptions {
                 reuse: false,
                 in_place: false,
             };
-            let plan = Plan::new(&lowered, device, options);
+            let plan = device.plan(&lowered, options);
             let launches = device.launches(&plan).unwrap();
             let copied = launches.iter().any(|l| l.entry().starts_with("copy"));
             let mut executable = device.load(plan, &weights.collect()).unwrap();
@@ -439,7 +441,7 @@ fn a_joined_convolution_leaves_statistics_too() {
             let values: Vec<f32> = hashed(name, ty.len()).iter().map(|&v| v as f32).collect();
             (name.to_owned(), Tensor::from_f32(ty.shape.clone(), &values))
         });
-        let plan = Plan::new(&lower_all(&g, DType::F16), &device, PlanOptions::default());
+        let plan = Plan::new(&reduce_all(&g, DType::F16), &device, PlanOptions::default());
         let mut executable = device.load(plan, &weights.collect()).unwrap();
         executable.run().unwrap();
         let stats = executable.output("stats").unwrap();

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::Value;
-use super::plan::{Location, Plan, PlanOptions, PlannedValue, Step, root};
+use super::{Location, Plan, PlanOptions, PlannedValue, Step, root};
+use crate::graph::Value;
 
 /// Alignment of every value, one cache line and one AVX-512 vector.
 const ALIGNMENT: usize = 64;
@@ -17,7 +17,7 @@ pub(super) struct Layout {
 }
 
 /// A block of memory that is needed during `first..=last`.
-struct Storage {
+struct Block {
     bytes: usize,
     first: usize,
     last: usize,
@@ -43,9 +43,9 @@ pub(super) fn plan_memory(
         last_use.insert(root(values, value), steps.len());
     }
 
-    let mut storages: Vec<Storage> = Vec::new();
-    let mut storage_of: HashMap<Value, usize> = HashMap::new();
-    let mut workspace_storage = Vec::with_capacity(steps.len());
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut block_of: HashMap<Value, usize> = HashMap::new();
+    let mut workspace_block = Vec::with_capacity(steps.len());
     for (index, step) in steps.iter().enumerate() {
         for (position, &output) in step.outputs.iter().enumerate() {
             let bytes = values[output.index()].ty.bytes();
@@ -60,57 +60,57 @@ pub(super) fn plan_memory(
                             return None;
                         }
                         let input = root(values, *step.inputs.get(operand)?);
-                        let &storage = storage_of.get(&input)?;
+                        let &block = block_of.get(&input)?;
                         let sole = step
                             .inputs
                             .iter()
-                            .filter(|v| storage_of.get(&root(values, **v)) == Some(&storage))
+                            .filter(|v| block_of.get(&root(values, **v)) == Some(&block))
                             .count()
                             == 1;
-                        let dies = storages[storage].last == index;
+                        let dies = blocks[block].last == index;
                         // Not the padded sizes: a scalar that is broadcast is no room for its result.
                         let fits = values[input.index()].ty.bytes() == bytes;
-                        (sole && dies && fits).then_some(storage)
+                        (sole && dies && fits).then_some(block)
                     })
             });
-            let storage = match taken_over.flatten() {
-                Some(storage) => {
-                    storages[storage].last = last;
-                    storage
+            let block = match taken_over.flatten() {
+                Some(block) => {
+                    blocks[block].last = last;
+                    block
                 }
                 None => {
-                    storages.push(Storage {
+                    blocks.push(Block {
                         bytes: bytes.next_multiple_of(ALIGNMENT),
                         first: index,
                         last,
                     });
-                    storages.len() - 1
+                    blocks.len() - 1
                 }
             };
-            storage_of.insert(output, storage);
+            block_of.insert(output, block);
         }
         let bytes = step.workspace.len();
-        workspace_storage.push((bytes > 0).then(|| {
-            storages.push(Storage {
+        workspace_block.push((bytes > 0).then(|| {
+            blocks.push(Block {
                 bytes: bytes.next_multiple_of(ALIGNMENT),
                 first: index,
                 last: index,
             });
-            storages.len() - 1
+            blocks.len() - 1
         }));
     }
 
-    let (offsets, arena_bytes) = place(&storages, options.reuse);
+    let (offsets, arena_bytes) = place(&blocks, options.reuse);
     Layout {
-        offsets: storage_of
+        offsets: block_of
             .into_iter()
-            .map(|(value, storage)| (value, offsets[storage]))
+            .map(|(value, block)| (value, offsets[block]))
             .collect(),
         workspaces: steps
             .iter()
-            .zip(workspace_storage)
-            .map(|(step, storage)| {
-                let start = storage.map_or(0, |s| offsets[s]);
+            .zip(workspace_block)
+            .map(|(step, block)| {
+                let start = block.map_or(0, |s| offsets[s]);
                 start..start + step.workspace.len()
             })
             .collect(),
@@ -118,36 +118,36 @@ pub(super) fn plan_memory(
     }
 }
 
-fn place(storages: &[Storage], reuse: bool) -> (Vec<usize>, usize) {
-    let mut offsets = vec![0; storages.len()];
+fn place(blocks: &[Block], reuse: bool) -> (Vec<usize>, usize) {
+    let mut offsets = vec![0; blocks.len()];
     let mut end = 0;
     if !reuse {
-        for (offset, storage) in offsets.iter_mut().zip(storages) {
+        for (offset, block) in offsets.iter_mut().zip(blocks) {
             *offset = end;
-            end += storage.bytes;
+            end += block.bytes;
         }
         return (offsets, end);
     }
-    let mut order: Vec<usize> = (0..storages.len()).collect();
-    order.sort_by_key(|&s| (std::cmp::Reverse(storages[s].bytes), storages[s].first, s));
+    let mut order: Vec<usize> = (0..blocks.len()).collect();
+    order.sort_by_key(|&s| (std::cmp::Reverse(blocks[s].bytes), blocks[s].first, s));
     // Placed blocks in order of offset.
-    let mut placed: Vec<usize> = Vec::with_capacity(storages.len());
+    let mut placed: Vec<usize> = Vec::with_capacity(blocks.len());
     for index in order {
-        let storage = &storages[index];
+        let block = &blocks[index];
         let mut offset = 0;
         for &other in &placed {
-            let neighbour = &storages[other];
-            let overlaps = neighbour.first <= storage.last && storage.first <= neighbour.last;
+            let neighbour = &blocks[other];
+            let overlaps = neighbour.first <= block.last && block.first <= neighbour.last;
             if !overlaps {
                 continue;
             }
-            if offsets[other] >= offset + storage.bytes {
+            if offsets[other] >= offset + block.bytes {
                 break;
             }
             offset = offset.max(offsets[other] + neighbour.bytes);
         }
         offsets[index] = offset;
-        end = end.max(offset + storage.bytes);
+        end = end.max(offset + block.bytes);
         let at = placed.partition_point(|&other| offsets[other] <= offset);
         placed.insert(at, index);
     }

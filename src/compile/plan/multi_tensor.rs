@@ -1,18 +1,19 @@
-//! Which steps of a plan are launched together: updates of one kind, of which a training step has hundreds.
+//! Horizontal fusion: which steps share a launch. A training step has hundreds of small updates of one kind.
 
 use std::ops::Range;
 
-use crate::device::packing::types;
-use crate::graph::{Location, Plan, Step, Value};
+use super::{Location, Plan, Step};
+use crate::compile::backend::{Backend, Sharing};
+use crate::graph::Value;
 
 /// Memory that a step reads or writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+enum Memory {
     Binding(usize),
     Arena(Range<usize>),
 }
 
-impl Place {
+impl Memory {
     fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Binding(a), Self::Binding(b)) => a == b,
@@ -25,15 +26,15 @@ impl Place {
 /// What a step reads and what it writes.
 #[derive(Debug, Default)]
 struct Access {
-    reads: Vec<Place>,
-    writes: Vec<Place>,
+    reads: Vec<Memory>,
+    writes: Vec<Memory>,
 }
 
 impl Access {
     fn of(plan: &Plan, step: &Step) -> Self {
         let place = |value: Value| match plan.value(value).location {
-            Location::Binding(index) => Some(Place::Binding(index)),
-            Location::Arena(at) => Some(Place::Arena(at..at + plan.value(value).ty.bytes())),
+            Location::Binding(index) => Some(Memory::Binding(index)),
+            Location::Arena(at) => Some(Memory::Arena(at..at + plan.value(value).ty.bytes())),
             Location::Unused => None,
         };
         let places = |values: &[Value]| values.iter().filter_map(|&v| place(v)).collect();
@@ -46,14 +47,14 @@ impl Access {
         access.writes.extend(updated);
         // Read and written, and of no meaning to other steps.
         if !step.workspace.is_empty() {
-            access.writes.push(Place::Arena(step.workspace.clone()));
+            access.writes.push(Memory::Arena(step.workspace.clone()));
         }
         access
     }
 
     /// Whether the two steps may change places, or run at the same time.
     fn commutes(&self, other: &Self) -> bool {
-        let clash = |writes: &[Place], places: &[Place]| {
+        let clash = |writes: &[Memory], places: &[Memory]| {
             let mut places = places.iter();
             places.any(|place| writes.iter().any(|write| write.overlaps(place)))
         };
@@ -63,20 +64,18 @@ impl Access {
     }
 }
 
-/// The steps of `plan` by launch, in order of launching. A step joins an earlier one if both are
-/// [jobs](super::CudaOperator::is_job), or of the same op and with the same
-/// [common inputs](super::CudaOperator::common_inputs), and if it commutes with it and with everything launched since.
-pub(super) fn groups(plan: &Plan, enabled: bool) -> Vec<Vec<usize>> {
+/// The steps of `plan` by launch, in order of launching. A step joins an earlier one if their [`Sharing`] allows it: both
+/// are jobs, or both are of the same op and have the shared inputs in common. It must commute with that group and with
+/// everything launched since.
+pub(super) fn groups<B: Backend>(plan: &Plan, backend: &B) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::with_capacity(plan.steps.len());
-    if !enabled {
-        return (0..plan.steps.len()).map(|index| vec![index]).collect();
-    }
-    let jobs: Vec<bool> = plan.steps.iter().map(|s| is_job(plan, s)).collect();
+    let sharing = |step: &Step| backend.sharing(&step.op, &plan.types(&step.inputs));
+    let sharing: Vec<Sharing> = plan.steps.iter().map(sharing).collect();
     let accesses: Vec<Access> = plan.steps.iter().map(|s| Access::of(plan, s)).collect();
     for (index, step) in plan.steps.iter().enumerate() {
-        let alike = |other: usize, common: &[usize]| {
+        let alike = |other: usize, shared: &[usize]| {
             let other = &plan.steps[other];
-            other.op == step.op && common.iter().all(|&i| other.inputs[i] == step.inputs[i])
+            other.op == step.op && shared.iter().all(|&i| other.inputs[i] == step.inputs[i])
         };
         let free = |group: &[usize]| {
             let mut steps = group.iter();
@@ -88,22 +87,17 @@ pub(super) fn groups(plan: &Plan, enabled: bool) -> Vec<Vec<usize>> {
                 .take_while(|(_, group)| free(group))
                 .find_map(|(at, group)| like(group[0]).then_some(at))
         };
-        let joined = match step.op.cuda().common_inputs() {
-            Some(common) => join(&|other| alike(other, &common)),
-            None if jobs[index] => join(&|other| jobs[other]),
-            None => None,
+        let group = match &sharing[index] {
+            Sharing::SharedInputs(shared) => join(&|other| alike(other, shared)),
+            Sharing::Job => join(&|other| sharing[other] == Sharing::Job),
+            Sharing::Alone => None,
         };
-        match joined {
+        match group {
             Some(at) => groups[at].push(index),
             None => groups.push(vec![index]),
         }
     }
     groups
-}
-
-/// Whether the launches of `step` are a job.
-fn is_job(plan: &Plan, step: &Step) -> bool {
-    step.op.cuda().is_job(&types(plan, &step.inputs))
 }
 
 #[cfg(test)]

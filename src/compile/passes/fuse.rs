@@ -4,34 +4,12 @@
 //! the result is untouched; producers that nobody uses any more are dropped when the plan is
 //! made. A value that is an output of the graph is never fused away.
 
-use std::collections::BTreeMap;
-use std::fmt;
-
-use super::{Graph, Node, Source, Value};
+use crate::compile::report::PassReport;
+use crate::graph::{Editor, Graph, Node, Op, Value};
 use crate::ops::{
     Binary, Conv2d, Conv2dInputGrad, Conv2dWeightGrad, GroupNorm, GroupNormGradSums,
-    GroupNormInputGrad, Linear, LinearInputGrad, Op, Unary, UnaryGrad, Upsample, UpsampleGrad,
+    GroupNormInputGrad, Linear, LinearInputGrad, Reshape, Unary, UnaryGrad, Upsample, UpsampleGrad,
 };
-
-/// How often each rewrite applied.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FusionReport {
-    pub rewrites: BTreeMap<&'static str, usize>,
-}
-
-impl fmt::Display for FusionReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.rewrites.is_empty() {
-            return f.write_str("nothing fused");
-        }
-        let rows: Vec<String> = self
-            .rewrites
-            .iter()
-            .map(|(name, count)| format!("{count} {name}"))
-            .collect();
-        write!(f, "fused: {}", rows.join(", "))
-    }
-}
 
 /// The graph with chains of ops replaced by fused ops, and what was fused.
 ///
@@ -42,13 +20,12 @@ impl fmt::Display for FusionReport {
 /// - `conv2d(upsample(x))` → one op, forward, weight gradient and input gradient;
 /// - `conv2d(…) + r`, `linear(…) + r` → residual in the epilogue, and so for the gradients of their inputs where a value
 ///   has several users.
-pub fn fuse(graph: &Graph) -> (Graph, FusionReport) {
+pub fn fuse(graph: &Graph) -> (Graph, PassReport) {
+    let mut report = PassReport::new("fuse");
     let mut fuser = Fuser {
-        users: users(graph),
-        graph: graph.clone(),
-        report: FusionReport::default(),
+        editor: Editor::new(graph),
     };
-    for index in 0..fuser.graph.nodes.len() {
+    for index in 0..graph.nodes().len() {
         for rewrite in [
             Fuser::group_norm_swish,
             Fuser::group_norm_swish_gradient,
@@ -58,113 +35,60 @@ pub fn fuse(graph: &Graph) -> (Graph, FusionReport) {
             Fuser::residual_product,
         ] {
             if let Some((name, op, inputs)) = rewrite(&fuser, index) {
-                fuser.replace(index, op, inputs);
-                *fuser.report.rewrites.entry(name).or_default() += 1;
+                fuser.editor.replace(index, op, inputs);
+                report.count(name, 1);
             }
         }
     }
-    (fuser.graph, fuser.report)
+    let fused = fuser.editor.finish();
+    report.compare(graph, &fused);
+    (fused, report)
 }
 
 type Rewrite = Option<(&'static str, Op, Vec<Value>)>;
 
 struct Fuser {
-    graph: Graph,
-    /// Nodes that read each value; `usize::MAX` stands for an output of the graph.
-    users: Vec<Vec<usize>>,
-    report: FusionReport,
-}
-
-fn users(graph: &Graph) -> Vec<Vec<usize>> {
-    let mut users = vec![Vec::new(); graph.value_count()];
-    for (index, node) in graph.nodes().iter().enumerate() {
-        for input in &node.inputs {
-            users[input.index()].push(index);
-        }
-    }
-    for (_, value) in graph.outputs() {
-        users[value.index()].push(usize::MAX);
-    }
-    users
+    editor: Editor,
 }
 
 impl Fuser {
     fn node(&self, index: usize) -> &Node {
-        &self.graph.nodes[index]
+        self.editor.node(index)
     }
 
     fn producer(&self, value: Value) -> Option<(usize, &Node)> {
-        match self.graph.info(value).source {
-            Source::Node { node, .. } => Some((node, self.node(node))),
-            _ => None,
-        }
+        self.editor.producer(value)
+    }
+
+    fn shape(&self, value: Value) -> &[usize] {
+        self.editor.graph().shape(value)
     }
 
     fn single_use(&self, value: Value) -> bool {
-        self.users[value.index()].len() == 1
-    }
-
-    /// Gives node `index` another op and operands. A producer that loses its last user through
-    /// this is dead, so its own operands lose it as a user too.
-    fn replace(&mut self, index: usize, op: Op, inputs: Vec<Value>) {
-        let old = std::mem::replace(&mut self.graph.nodes[index].inputs, inputs.clone());
-        self.graph.nodes[index].op = op;
-        for value in inputs {
-            self.users[value.index()].push(index);
-        }
-        for value in old {
-            self.release(value, index);
-        }
-    }
-
-    fn release(&mut self, value: Value, user: usize) {
-        let users = &mut self.users[value.index()];
-        if let Some(position) = users.iter().position(|&u| u == user) {
-            users.swap_remove(position);
-        }
-        let Some((producer, node)) = self.producer(value) else {
-            return;
-        };
-        let dead = node
-            .outputs
-            .iter()
-            .all(|v| self.users[v.index()].is_empty())
-            && node.op.operator().updates().is_empty();
-        if dead {
-            for operand in node.inputs.clone() {
-                self.release(operand, producer);
-            }
-        }
+        self.editor.users(value).len() == 1
     }
 
     /// The plain group norm that computes `value`, if that is what computes it.
     fn plain_group_norm(&self, value: Value) -> Option<(&GroupNorm, &Node)> {
         let (_, node) = self.producer(value)?;
-        match &node.op {
-            Op::GroupNorm(norm) if !(norm.swish || norm.residual || norm.embed) => {
-                Some((norm, node))
-            }
-            _ => None,
-        }
+        let norm = node.op.get::<GroupNorm>()?;
+        (!(norm.swish || norm.residual || norm.embed)).then_some((norm, node))
     }
 
     /// Whether all users of a normalised map are its Swish and that Swish's gradient, so that
     /// fusing them makes the map unnecessary.
     fn only_swished(&self, normalised: Value) -> bool {
-        self.users[normalised.index()].iter().all(|&user| {
-            user != usize::MAX
-                && matches!(
-                    &self.node(user).op,
-                    Op::Unary(Unary::Swish) | Op::UnaryGrad(UnaryGrad { of: Unary::Swish })
-                )
+        self.editor.users(normalised).iter().all(|&user| {
+            user != Editor::OUTPUT
+                && (self.node(user).op == Unary::Swish || self.node(user).op == SWISH_GRAD)
         })
     }
 
     fn group_norm_swish(&self, index: usize) -> Rewrite {
         let node = self.node(index);
-        let Op::Unary(Unary::Swish) = node.op else {
+        if node.op != Unary::Swish {
             return None;
-        };
+        }
         let (norm, producer) = self.plain_group_norm(node.inputs[0])?;
         self.only_swished(node.inputs[0]).then(|| {
             let fused = GroupNorm {
@@ -178,20 +102,18 @@ impl Fuser {
     /// Both gradient ops of a group norm read the gradient through the Swish that follows it.
     fn group_norm_swish_gradient(&self, index: usize) -> Rewrite {
         let node = self.node(index);
-        let op = match &node.op {
-            Op::GroupNormGradSums(op) if !op.swish => {
-                Op::from(GroupNormGradSums { swish: true, ..*op })
-            }
-            Op::GroupNormInputGrad(op) if !op.swish => {
-                Op::from(GroupNormInputGrad { swish: true, ..*op })
-            }
+        let sums = node.op.get::<GroupNormGradSums>().filter(|op| !op.swish);
+        let input = node.op.get::<GroupNormInputGrad>().filter(|op| !op.swish);
+        let op = match (sums, input) {
+            (Some(op), _) => Op::from(GroupNormGradSums { swish: true, ..*op }),
+            (_, Some(op)) => Op::from(GroupNormInputGrad { swish: true, ..*op }),
             _ => return None,
         };
         // Operands: x, stats, gamma, beta, dy, …
         let (_, swish_grad) = self.producer(node.inputs[4])?;
-        let Op::UnaryGrad(UnaryGrad { of: Unary::Swish }) = swish_grad.op else {
+        if swish_grad.op != SWISH_GRAD {
             return None;
-        };
+        }
         let (normalised, dy) = (swish_grad.inputs[0], swish_grad.inputs[1]);
         let (_, norm) = self.plain_group_norm(normalised)?;
         if norm.inputs[..4] != node.inputs[..4] || !self.only_swished(normalised) {
@@ -205,10 +127,10 @@ impl Fuser {
     /// `group_norm(…) + residual` and `group_norm(…) + embedding[n, c]`.
     fn group_norm_add(&self, index: usize) -> Rewrite {
         let node = self.node(index);
-        let Op::Binary(Binary::Add) = node.op else {
+        if node.op != Binary::Add {
             return None;
-        };
-        let result = self.graph.shape(node.outputs[0]);
+        }
+        let result = self.shape(node.outputs[0]);
         for (normed, other) in [
             (node.inputs[0], node.inputs[1]),
             (node.inputs[1], node.inputs[0]),
@@ -216,15 +138,15 @@ impl Fuser {
             let Some((_, producer)) = self.producer(normed) else {
                 continue;
             };
-            let Op::GroupNorm(norm) = &producer.op else {
+            let Some(norm) = producer.op.get::<GroupNorm>() else {
                 continue;
             };
             // The residual is operand 4, the embedding comes after it, so it is fused last.
-            if !self.single_use(normed) || norm.embed || self.graph.shape(normed) != result {
+            if !self.single_use(normed) || norm.embed || self.shape(normed) != result {
                 continue;
             }
             let mut inputs = producer.inputs.clone();
-            if self.graph.shape(other) == result && !norm.residual && normed != other {
+            if self.shape(other) == result && !norm.residual && normed != other {
                 inputs.push(other);
                 let fused = GroupNorm {
                     residual: true,
@@ -247,12 +169,12 @@ impl Fuser {
     /// The `[N, C]` value behind `value` if that is its reshape to `[N, 1, …, 1, C]`.
     fn per_sample_channels(&self, value: Value, full: &[usize]) -> Option<Value> {
         let (_, node) = self.producer(value)?;
-        let Op::Reshape(_) = node.op else { return None };
+        node.op.get::<Reshape>()?;
         let source = node.inputs[0];
-        let &[n, c] = self.graph.shape(source) else {
+        let &[n, c] = self.shape(source) else {
             return None;
         };
-        let [first, middle @ .., last] = self.graph.shape(value) else {
+        let [first, middle @ .., last] = self.shape(value) else {
             return None;
         };
         let fits = (*first, *last) == (n, c)
@@ -265,28 +187,19 @@ impl Fuser {
     /// The source of a nearest ×2 upsampling.
     fn upsampled(&self, value: Value) -> Option<Value> {
         let (_, node) = self.producer(value)?;
-        match node.op {
-            Op::Upsample(Upsample { factor: 2 }) => Some(node.inputs[0]),
-            _ => None,
-        }
+        (node.op == Upsample { factor: 2 }).then(|| node.inputs[0])
     }
 
     fn upsampled_convolution(&self, index: usize) -> Rewrite {
         let node = self.node(index);
-        let (name, op) = match &node.op {
-            Op::Conv2d(op) if !op.upsample => (
-                "upsample + conv2d",
-                Op::from(Conv2d {
-                    upsample: true,
-                    ..*op
-                }),
-            ),
-            Op::Conv2dWeightGrad(op) if !op.upsample => (
+        let forward = node.op.get::<Conv2d>().filter(|op| !op.upsample);
+        let gradient = node.op.get::<Conv2dWeightGrad>().filter(|op| !op.upsample);
+        let upsample = true;
+        let (name, op) = match (forward, gradient) {
+            (Some(op), _) => ("upsample + conv2d", Op::from(Conv2d { upsample, ..*op })),
+            (_, Some(op)) => (
                 "upsample + conv2d_weight_grad",
-                Op::from(Conv2dWeightGrad {
-                    upsample: true,
-                    ..*op
-                }),
+                Op::from(Conv2dWeightGrad { upsample, ..*op }),
             ),
             _ => return None,
         };
@@ -297,16 +210,11 @@ impl Fuser {
 
     fn upsampled_input_gradient(&self, index: usize) -> Rewrite {
         let node = self.node(index);
-        let Op::UpsampleGrad(UpsampleGrad { factor: 2 }) = node.op else {
-            return None;
-        };
-        if !self.single_use(node.inputs[0]) {
+        if node.op != (UpsampleGrad { factor: 2 }) || !self.single_use(node.inputs[0]) {
             return None;
         }
         let (_, producer) = self.producer(node.inputs[0])?;
-        let Op::Conv2dInputGrad(op) = &producer.op else {
-            return None;
-        };
+        let op = producer.op.get::<Conv2dInputGrad>()?;
         if op.upsample || op.residual {
             return None;
         }
@@ -325,10 +233,10 @@ impl Fuser {
 
     fn residual_product(&self, index: usize) -> Rewrite {
         let node = self.node(index);
-        let Op::Binary(Binary::Add) = node.op else {
+        if node.op != Binary::Add {
             return None;
-        };
-        let result = self.graph.shape(node.outputs[0]);
+        }
+        let result = self.shape(node.outputs[0]);
         let mut pairs = [
             (node.inputs[0], node.inputs[1]),
             (node.inputs[1], node.inputs[0]),
@@ -338,40 +246,15 @@ impl Fuser {
             std::cmp::Reverse(self.producer(product).map(|(at, _)| at))
         });
         for (product, other) in pairs {
-            let same = self.graph.shape(product) == result && self.graph.shape(other) == result;
+            let same = self.shape(product) == result && self.shape(other) == result;
             if !same || !self.single_use(product) || product == other {
                 continue;
             }
             let Some((_, producer)) = self.producer(product) else {
                 continue;
             };
-            let (name, op) = match &producer.op {
-                Op::Conv2d(op) if !op.residual => (
-                    "product + residual",
-                    Op::from(Conv2d {
-                        residual: true,
-                        ..*op
-                    }),
-                ),
-                Op::Linear(op) if !op.residual => (
-                    "product + residual",
-                    Op::from(Linear {
-                        residual: true,
-                        ..*op
-                    }),
-                ),
-                Op::Conv2dInputGrad(op) if !op.residual => (
-                    "input gradient + gradient",
-                    Op::from(Conv2dInputGrad {
-                        residual: true,
-                        ..*op
-                    }),
-                ),
-                Op::LinearInputGrad(op) if !op.residual => (
-                    "input gradient + gradient",
-                    Op::from(LinearInputGrad { residual: true }),
-                ),
-                _ => continue,
+            let Some((name, op)) = with_residual(&producer.op) else {
+                continue;
             };
             let mut inputs = producer.inputs.clone();
             inputs.push(other);
@@ -379,4 +262,23 @@ impl Fuser {
         }
         None
     }
+}
+
+const SWISH_GRAD: UnaryGrad = UnaryGrad { of: Unary::Swish };
+
+/// The product `op` with a residual that its epilogue adds, if it can have one and has none yet.
+fn with_residual(op: &Op) -> Option<(&'static str, Op)> {
+    let residual = true;
+    if let Some(op) = op.get::<Conv2d>().filter(|op| !op.residual) {
+        return Some(("product + residual", Conv2d { residual, ..*op }.into()));
+    }
+    if let Some(op) = op.get::<Linear>().filter(|op| !op.residual) {
+        return Some(("product + residual", Linear { residual, ..*op }.into()));
+    }
+    if let Some(op) = op.get::<Conv2dInputGrad>().filter(|op| !op.residual) {
+        let op = Conv2dInputGrad { residual, ..*op };
+        return Some(("input gradient + gradient", op.into()));
+    }
+    let op = op.get::<LinearInputGrad>()?;
+    (!op.residual).then(|| ("input gradient + gradient", LinearInputGrad { residual }.into()))
 }

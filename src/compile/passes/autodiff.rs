@@ -2,33 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::{Graph, GraphError, Value};
+use crate::graph::{Gradient, Graph, GraphError, Value};
 use crate::ops::Binary;
-
-/// What an op sees when it adds its backward ops.
-pub struct Gradient<'a> {
-    /// The graph that takes the new nodes.
-    pub graph: &'a mut Graph,
-    /// The op's inputs.
-    pub inputs: &'a [Value],
-    /// The op's results.
-    pub outputs: &'a [Value],
-    /// Gradient of the loss with respect to each result; `None` if the loss does not depend on it.
-    pub output_grads: &'a [Option<Value>],
-    /// Whether the gradient of each input is wanted.
-    pub wanted: &'a [bool],
-}
-
-impl Gradient<'_> {
-    /// The gradient of the only differentiable result.
-    ///
-    /// # Panics
-    /// If the loss does not depend on result 0: ops are only asked when some gradient arrives,
-    /// and ops with several differentiable results read `output_grads`.
-    pub fn dy(&self) -> Value {
-        self.output_grads[0].expect("an op is differentiated only where the loss depends on it")
-    }
-}
 
 impl Graph {
     /// Gradients of the scalar `loss` with respect to each of `wrt`; `None` where the loss does
@@ -45,12 +20,12 @@ impl Graph {
             return Err(GraphError::LossNotScalar(self.ty(loss).clone()));
         }
         // A value needs a gradient if one of `wrt` reaches it.
-        let forward_nodes = self.nodes.len();
-        let mut needed = vec![false; self.values.len()];
+        let forward_nodes = self.nodes().len();
+        let mut needed = vec![false; self.value_count()];
         for &value in wrt {
             needed[value.index()] = true;
         }
-        for node in &self.nodes {
+        for node in self.nodes() {
             if node.inputs.iter().any(|v| needed[v.index()]) {
                 for output in &node.outputs {
                     needed[output.index()] = true;
@@ -61,7 +36,7 @@ impl Graph {
         let mut grads: HashMap<Value, Value> = HashMap::new();
         grads.insert(loss, self.constant(Vec::new(), &[1.0])?);
         for index in (0..forward_nodes).rev() {
-            let node = self.nodes[index].clone();
+            let node = self.nodes()[index].clone();
             let output_grads: Vec<Option<Value>> =
                 node.outputs.iter().map(|v| grads.get(v).copied()).collect();
             let wanted: Vec<bool> = node
@@ -72,7 +47,7 @@ impl Graph {
             if output_grads.iter().all(Option::is_none) || !wanted.contains(&true) {
                 continue;
             }
-            let saved = std::mem::replace(&mut self.scope, vec![node.path.clone()]);
+            let saved = self.enter_path(&node.path);
             let result = node.op.operator().backward(&mut Gradient {
                 graph: self,
                 inputs: &node.inputs,
@@ -110,7 +85,7 @@ impl Graph {
                 }
                 Ok(())
             });
-            self.scope = saved;
+            self.leave_path(saved);
             accumulated?;
         }
         let summed = |value: &Value| {

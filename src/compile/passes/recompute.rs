@@ -12,22 +12,18 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::plan::live_nodes;
-use super::{Graph, Node, Source, Value, ValueInfo};
-use crate::ops::Op;
+use crate::compile::report::{PassReport, Unit};
+use crate::graph::{Graph, Node, Op, Rebuild, Source, Value, live_nodes, op_types};
+use crate::ops::{Attention, Conv2d, Linear};
 
 /// Values smaller than this are always kept: statistics, scalars.
 const SMALLEST_BYTES: usize = 16 * 1024;
 
-/// What [`fit`] chose.
-#[derive(Clone, Debug)]
-pub struct Fitted {
-    /// The rewritten graph.
-    pub graph: Graph,
+/// A graph in which some nodes run a second time.
+struct Fitted {
+    graph: Graph,
     /// Forward nodes that run a second time.
-    pub recomputed: usize,
-    /// Their floating-point operations.
-    pub flops: u64,
+    recomputed: usize,
 }
 
 /// The graph with as much recomputation as it takes for `measure` (bytes of the planned graph) to stay within
@@ -39,16 +35,30 @@ pub fn fit(
     graph: &Graph,
     forward: usize,
     budget: usize,
-    mut measure: impl FnMut(&Graph) -> usize,
-) -> Result<Fitted, usize> {
-    let mut smallest = measure(graph);
-    if smallest <= budget {
-        return Ok(Fitted {
-            graph: graph.clone(),
-            recomputed: 0,
-            flops: 0,
-        });
+    measure: impl Fn(&Graph) -> usize,
+) -> Result<(Graph, PassReport), usize> {
+    let mut report = PassReport::new("recompute");
+    let whole = measure(graph);
+    if whole <= budget {
+        return Ok((graph.clone(), report));
     }
+    let fitted = search(graph, forward, budget, whole, &measure)?;
+    report.count("nodes computed twice", fitted.recomputed);
+    report.compare(graph, &fitted.graph);
+    let after = measure(&fitted.graph);
+    report.change("memory", whole as u64, after as u64, Unit::Bytes);
+    Ok((fitted.graph, report))
+}
+
+/// The fewest steps that fit, found by bisection.
+fn search(
+    graph: &Graph,
+    forward: usize,
+    budget: usize,
+    whole: usize,
+    measure: impl Fn(&Graph) -> usize,
+) -> Result<Fitted, usize> {
+    let mut smallest = whole;
     let choices = Choices::new(graph, forward);
     let mut attempt = |steps: usize| -> Option<Fitted> {
         let fitted = choices.rewrite(graph, steps);
@@ -109,7 +119,7 @@ fn module(path: &str) -> &str {
 }
 
 fn is_expensive(op: &Op) -> bool {
-    matches!(op, Op::Conv2d(_) | Op::Linear(_) | Op::Attention(_))
+    op.is::<Conv2d>() || op.is::<Linear>() || op.is::<Attention>()
 }
 
 impl Choices {
@@ -205,8 +215,7 @@ impl Choices {
             if !drops {
                 continue;
             }
-            let types =
-                |list: &[Value]| -> Vec<_> { list.iter().map(|&v| graph.ty(v).clone()).collect() };
+            let types = |list: &[Value]| op_types(graph, list);
             let operator = node.op.operator();
             flops += operator.flops(&types(&node.inputs), &types(&node.outputs));
             // Moving bytes takes time too, about as much as ten operations each.
@@ -230,13 +239,9 @@ impl Choices {
             choices: self,
             original: graph,
             depth,
-            graph: Graph {
-                nodes: Vec::with_capacity(graph.nodes().len()),
-                ..graph.clone()
-            },
+            rebuild: Rebuild::of(graph),
             copies: HashMap::new(),
             copied: HashSet::new(),
-            flops: 0,
         };
         for (index, node) in graph.nodes().iter().enumerate() {
             let mut node = node.clone();
@@ -247,12 +252,11 @@ impl Choices {
                     }
                 }
             }
-            rewriter.push(node);
+            rewriter.rebuild.push(node);
         }
         Fitted {
-            graph: rewriter.graph,
+            graph: rewriter.rebuild.finish(),
             recomputed: rewriter.copied.len(),
-            flops: rewriter.flops,
         }
     }
 }
@@ -262,25 +266,13 @@ struct Rewriter<'a> {
     original: &'a Graph,
     /// Dropped blocks, and whether down to their expensive ops.
     depth: HashMap<usize, bool>,
-    graph: Graph,
+    rebuild: Rebuild,
     /// The second life of a value.
     copies: HashMap<Value, Value>,
     copied: HashSet<usize>,
-    flops: u64,
 }
 
 impl Rewriter<'_> {
-    fn push(&mut self, node: Node) {
-        let index = self.graph.nodes.len();
-        for (position, output) in node.outputs.iter().enumerate() {
-            self.graph.values[output.index()].source = Source::Node {
-                node: index,
-                index: position,
-            };
-        }
-        self.graph.nodes.push(node);
-    }
-
     /// `value` itself, or the copy that the backward pass reads; makes the copy where there is none.
     fn again(&mut self, value: Value) -> Value {
         if let Some(&copy) = self.copies.get(&value) {
@@ -306,26 +298,13 @@ impl Rewriter<'_> {
                 *input = self.again(*input);
             }
         }
-        let types = |graph: &Graph, list: &[Value]| -> Vec<_> {
-            list.iter().map(|&v| graph.ty(v).clone()).collect()
-        };
-        let (inputs, outputs) = (
-            types(&self.graph, &node.inputs),
-            types(&self.graph, &node.outputs),
-        );
-        self.flops += node.op.operator().flops(&inputs, &outputs);
         for output in &mut node.outputs {
-            let copy = Value::new(self.graph.values.len());
-            let info = ValueInfo {
-                name: String::new(),
-                ..self.original.info(*output).clone()
-            };
-            self.graph.values.push(info);
+            let copy = self.rebuild.value(self.original.ty(*output).clone());
             self.copies.insert(*output, copy);
             *output = copy;
         }
         self.copied.insert(index);
-        self.push(node);
+        self.rebuild.push(node);
         self.copies[&value]
     }
 }
