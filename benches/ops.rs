@@ -9,8 +9,8 @@
 
 use std::error::Error;
 
+use medfusion::compile::PlanOptions;
 use medfusion::device::cpu::CpuDevice;
-use medfusion::compile::{Plan, PlanOptions};
 use medfusion::graph::{Graph, GraphError, Value};
 use medfusion::ops::{GroupNorm, GroupNormStats, Unary};
 use medfusion::tensor::DType;
@@ -179,10 +179,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         for grad in grads.into_iter().flatten() {
             g.output("grad", grad);
         }
-        let mut executable = device.load(
-            device.plan(&g, PlanOptions::default()),
-            &Default::default(),
-        )?;
+        let mut executable =
+            device.load(device.plan(&g, PlanOptions::default()), &Default::default())?;
         for &leaf in leaves.iter() {
             let values: Vec<f32> = (0..g.ty(leaf).len())
                 .map(|i| (i % 977) as f32 / 488.5 - 1.0)

@@ -108,7 +108,7 @@ fn both<R>(
         "{} launches, {:.2} GFLOP, {}",
         gpu.launches(&plan).unwrap().len(),
         plan.flops() as f64 / 1e9,
-        gpu.memory(&plan)
+        plan.memory(&gpu.backend())
     );
     let mut executable = gpu.load(plan, weights).unwrap();
     fill(&mut executable);

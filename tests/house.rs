@@ -257,8 +257,21 @@ fn only_the_device_side_names_cuda() {
     files(&src(), &mut all);
     let mut wrong = Vec::new();
     for file in all {
-        let relative = file.strip_prefix(src()).unwrap().to_str().unwrap().to_owned();
-        let may = ["cli/", "kernel/", "compile/cuda.rs", "device/", "perf/", "testing/", "lib.rs"];
+        let relative = file
+            .strip_prefix(src())
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let may = [
+            "cli/",
+            "kernel/",
+            "compile/cuda.rs",
+            "device/",
+            "perf/",
+            "testing/",
+            "lib.rs",
+        ];
         let is_kernel_side = relative.starts_with("ops/") && relative.contains("cuda");
         if may.iter().any(|room| relative.starts_with(room))
             || is_kernel_side

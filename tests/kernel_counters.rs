@@ -14,10 +14,10 @@ use std::ffi::CString;
 use std::fmt::{Display, Write};
 
 use libloading::os::unix::Library;
-use medfusion::device::Executable;
 use medfusion::compile::Precision;
-use medfusion::device::cuda::{CudaDevice, CudaOptions};
 use medfusion::compile::{Plan, PlanOptions};
+use medfusion::device::Executable;
+use medfusion::device::cuda::{CudaDevice, CudaOptions};
 use medfusion::graph::{Graph, Value};
 use medfusion::model::config::ModelConfig;
 use medfusion::ops::{

@@ -1,8 +1,8 @@
 //! Random graphs give the same values, forward and backward, with and without fusion and with and
 //! without memory reuse; plans never overlap.
 
-use medfusion::device::cpu::CpuDevice;
 use medfusion::compile::{Plan, PlanOptions, fuse, verify_disjoint};
+use medfusion::device::cpu::CpuDevice;
 use medfusion::graph::{Graph, GraphError, Value};
 use medfusion::ops::Unary;
 use medfusion::tensor::{DType, Tensor, TensorMap};

@@ -280,9 +280,9 @@ pub fn initial_noise(seed: u64, images: &[u32], len: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compile::PlanOptions;
     use crate::device::cpu::{CpuDevice, CpuExecutable};
     use crate::diffusion::{Method, NoiseSchedule};
-    use crate::compile::{Plan, PlanOptions};
     use crate::model::config::{BetaSchedule, NoiseConfig};
     use crate::ops::{Binary, Unary};
     use crate::tensor::TensorMap;

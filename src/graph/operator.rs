@@ -4,9 +4,9 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use super::Graph;
 use super::error::{GraphError, Mismatch};
 use super::value::Value;
-use super::Graph;
 use crate::kernel::cpu::CpuOperator;
 use crate::kernel::cuda::CudaOperator;
 use crate::kernel::reference::ReferenceOperator;

@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use crate::compile::Precision;
+use crate::compile::{PlanOptions, passes::precision::reduce_all, verify_disjoint};
 use crate::device::Executable;
 use crate::device::cpu::CpuDevice;
-use crate::compile::Precision;
 use crate::device::cuda::{CudaDevice, CudaOptions};
 use crate::device::reference::{Array, Evaluation};
-use crate::compile::{Plan, PlanOptions, passes::precision::reduce_all, verify_disjoint};
 use crate::graph::{Graph, GraphError, Source, Value};
 use crate::ops::Binary;
 use crate::ops::cast::rounded;
@@ -241,11 +241,11 @@ pub(crate) fn check_cuda(
     ];
     for (options, reuse) in modes {
         let device = gpu.with(options);
-        let lowered = match options.precision.precision_rule() {
+        let lowered = match options.precision.storage() {
             DType::F32 => graph.clone(),
             reduced => reduce_all(graph, reduced),
         };
-        let reduced = options.precision.precision_rule();
+        let reduced = options.precision.storage();
         let rounded = Evaluation::run(
             &lowered,
             &rounded_weights(&lowered, &device, arrays, reduced),
@@ -383,7 +383,7 @@ pub(crate) fn check_nan_shows(build: impl Fn(&mut Graph) -> Result<Value, GraphE
             isolate: true,
             ..CudaOptions::default()
         });
-        let lowered = match precision.precision_rule() {
+        let lowered = match precision.storage() {
             DType::F32 => graph.clone(),
             reduced => reduce_all(&graph, reduced),
         };

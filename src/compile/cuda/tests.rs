@@ -1,7 +1,8 @@
+use crate::compile::plan::packing::PackedPlace;
+use crate::compile::{Available, Plan, PlanOptions, Precision, fuse};
 use crate::device::Executable;
-use crate::device::cuda::{CudaDevice, CudaExecutable, CudaOptions, PlannedLaunch, Precision};
-use crate::device::packing::Place;
-use crate::graph::{Graph, Known, Plan, PlanOptions, Value, fuse};
+use crate::device::cuda::{CudaDevice, CudaExecutable, CudaOptions, PlannedLaunch};
+use crate::graph::{Graph, Value};
 use crate::ops::optimizer::{AdamConfig, AdamOperands};
 use crate::ops::testing::{emulated_gpu, hashed};
 use crate::tensor::{DType, Tensor, TensorMap};
@@ -56,7 +57,7 @@ fn training(channels: &[usize]) -> Graph {
 }
 
 fn plan(device: &CudaDevice, graph: &Graph) -> Plan {
-    Plan::new(&device.lower(graph), device, PlanOptions::default())
+    device.plan(&device.lower(graph), PlanOptions::default())
 }
 
 fn load(device: &CudaDevice, graph: &Graph) -> CudaExecutable {
@@ -128,7 +129,8 @@ fn trained_filters_are_packed_by_one_launch_a_run() {
             0
         };
     }
-    let [grouped, apart] = [&grouped, &apart].map(|device| device.memory(&plan(device, &graph)));
+    let [grouped, apart] =
+        [&grouped, &apart].map(|device| plan(device, &graph).memory(&device.backend()));
     let kept = grouped.parameter_bytes - apart.parameter_bytes;
     // Counters of split sums take a few more.
     assert!(
@@ -153,21 +155,21 @@ fn a_filter_that_was_updated_is_packed_again() {
 
     let Some(device) = device(true) else { return };
     let plan = plan(&device, &g);
-    let filters: Vec<Known> = plan
+    let filters: Vec<Available> = plan
         .steps
         .iter()
         .filter(|step| step.op.operator().name() == "conv2d")
-        .map(|step| step.known[1])
+        .map(|step| step.available[1])
         .collect();
-    assert_eq!(filters, [Known::SinceStart, Known::SinceStep]);
-    let places: Vec<Place> = device
-        .packing_plan(&plan)
+    assert_eq!(filters, [Available::AtStart, Available::DuringRun]);
+    let places: Vec<PackedPlace> = plan
+        .packing
         .steps
         .iter()
         .flatten()
         .map(|p| p.place)
         .collect();
-    assert_eq!(places, [Place::Kept(0), Place::Workspace]);
+    assert_eq!(places, [PackedPlace::Prepacked(0), PackedPlace::Workspace]);
 
     let mut executable = load(&device, &g);
     let mut after: Option<Vec<u32>> = None;
@@ -204,9 +206,16 @@ fn equal_forms_are_packed_once() {
             adam(&mut g, w, grad);
         }
         let (fused, _) = fuse(&g);
-        let packing = device.packing_plan(&plan(&device, &fused));
-        let places: Vec<Place> = packing.steps.iter().flatten().map(|p| p.place).collect();
-        assert_eq!(places, [Place::Kept(0), Place::Kept(0), Place::Kept(1)]);
-        assert_eq!(packing.kept.len(), 2);
+        let packing = plan(&device, &fused).packing;
+        let places: Vec<PackedPlace> = packing.steps.iter().flatten().map(|p| p.place).collect();
+        assert_eq!(
+            places,
+            [
+                PackedPlace::Prepacked(0),
+                PackedPlace::Prepacked(0),
+                PackedPlace::Prepacked(1)
+            ]
+        );
+        assert_eq!(packing.prepacked.len(), 2);
     }
 }

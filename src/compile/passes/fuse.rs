@@ -280,5 +280,10 @@ fn with_residual(op: &Op) -> Option<(&'static str, Op)> {
         return Some(("input gradient + gradient", op.into()));
     }
     let op = op.get::<LinearInputGrad>()?;
-    (!op.residual).then(|| ("input gradient + gradient", LinearInputGrad { residual }.into()))
+    (!op.residual).then(|| {
+        (
+            "input gradient + gradient",
+            LinearInputGrad { residual }.into(),
+        )
+    })
 }

@@ -232,10 +232,7 @@ mod tests {
         let (graph, _) = decoder();
         let fused = fuse_for_device(&graph, &Able).0;
         let joined = |padding| format!("conv2d stride 1 padding {padding} +joined");
-        assert_eq!(
-            ops(&fused),
-            ["concat axis 3".into(), joined(1), joined(0)]
-        );
+        assert_eq!(ops(&fused), ["concat axis 3".into(), joined(1), joined(0)]);
         assert_eq!(fused.nodes()[1].inputs.len(), 3);
     }
 

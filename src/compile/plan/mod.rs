@@ -141,9 +141,17 @@ impl Plan {
         packed.count("weights prepacked", plan.packing.prepacked.len());
         let plain = |plan: &Self| plan.binding_bytes() as u64;
         let kept = plan.packing.plain.iter().zip(&plan.bindings);
-        let kept: usize = kept.filter(|(plain, _)| **plain).map(|(_, b)| b.ty.bytes()).sum();
+        let kept: usize = kept
+            .filter(|(plain, _)| **plain)
+            .map(|(_, b)| b.ty.bytes())
+            .sum();
         let prepacked: usize = plan.packing.prepacked.iter().map(|p| p.bytes).sum();
-        packed.change("bindings", plain(&plan), (kept + prepacked) as u64, Unit::Bytes);
+        packed.change(
+            "bindings",
+            plain(&plan),
+            (kept + prepacked) as u64,
+            Unit::Bytes,
+        );
         plan.groups = multi_tensor::groups(&plan, backend);
         let mut grouped = PassReport::new("multi_tensor");
         let (steps, groups) = (plan.steps.len() as u64, plan.groups.len() as u64);

@@ -82,9 +82,12 @@ impl PackingPlan {
                     place,
                 }
             });
-            for (position, (&input, &available)) in step.inputs.iter().zip(&step.available).enumerate() {
+            for (position, (&input, &available)) in
+                step.inputs.iter().zip(&step.available).enumerate()
+            {
                 let packed_at_load = available == Available::AtLoad
-                    && packed.is_some_and(|p| p.index == position && p.place != PackedPlace::Workspace);
+                    && packed
+                        .is_some_and(|p| p.index == position && p.place != PackedPlace::Workspace);
                 if let Location::Binding(index) = plan.value(input).location
                     && !packed_at_load
                 {

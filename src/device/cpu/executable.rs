@@ -102,8 +102,7 @@ impl CpuDevice {
 
     /// Lays out a graph as it is, without fusion.
     pub fn plan(&self, graph: &Graph, options: PlanOptions) -> Plan {
-        self.pool
-            .install(|| Plan::new(graph, &CpuBackend, options))
+        self.pool.install(|| Plan::new(graph, &CpuBackend, options))
     }
 
     /// Binds `plan` to memory and fills its parameters from `parameters`, converted to `f32`.
@@ -143,8 +142,7 @@ impl CpuDevice {
             let binding = &plan.bindings[binding];
             let values = parameter(binding, parameters)?;
             // SAFETY: the buffer holds as many f32s and nobody else knows it yet.
-            let target =
-                unsafe { std::slice::from_raw_parts_mut(buffer.at(0).cast::<f32>(), len) };
+            let target = unsafe { std::slice::from_raw_parts_mut(buffer.at(0).cast::<f32>(), len) };
             let inputs = plan.types(&step.inputs);
             self.pool
                 .install(|| step.op.cpu().pack(&inputs, &values, target));

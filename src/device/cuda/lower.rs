@@ -85,7 +85,10 @@ impl Lowering<'_> {
             Some(PackedPlace::Workspace) => {
                 let inputs = self.plan.types(&step.inputs);
                 let outputs = self.plan.types(&step.outputs);
-                let own = step.op.cuda().workspace_bytes(&inputs, &outputs, self.target);
+                let own = step
+                    .op
+                    .cuda()
+                    .workspace_bytes(&inputs, &outputs, self.target);
                 let workspace = self.addresses.arena.at(step.workspace.start);
                 workspace.add(own.next_multiple_of(WORKSPACE_ALIGNMENT))
             }

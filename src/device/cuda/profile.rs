@@ -73,8 +73,8 @@ impl CudaExecutable {
 
 #[cfg(test)]
 mod tests {
-    use crate::device::Executable;
     use crate::compile::PlanOptions;
+    use crate::device::Executable;
     use crate::graph::Graph;
     use crate::ops::testing::emulated_gpu;
     use crate::tensor::{DType, TensorMap};

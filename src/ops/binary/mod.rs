@@ -6,7 +6,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Reshape, PrecisionRule, SumTo, Unary};
+use super::{Operator, PrecisionRule, Reshape, SumTo, Unary};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// `a ∘ b`. Shapes are aligned at the innermost axis; an extent of 1 (or a missing outer axis)

@@ -1,12 +1,12 @@
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
+use crate::compile::PlanOptions;
 use crate::device::Executable;
 use crate::device::cuda::CudaOptions;
-use crate::compile::{Plan, PlanOptions};
-use crate::graph::{Graph, GraphError, Node, Value};
+use crate::graph::{Graph, GraphError, Value};
+use crate::ops::GroupNormStats;
 use crate::ops::testing::{
     check, check_nan_shows, check_outputs, check_outputs_on_cuda, emulated_gpu, hashed,
 };
-use crate::ops::{GroupNormStats, Op};
 use crate::tensor::Tensor;
 
 struct Case {
@@ -103,11 +103,19 @@ fn statistics_are_a_second_result() {
         };
         let mut g = Graph::new();
         let y = convolution(&mut g, &case, false, true, residual).unwrap();
-        let Some(Node { op: Op::Conv2d(op), inputs, .. }) = g.producer(y) else {
-            unreachable!("a convolution");
-        };
+        let node = g.producer(y).expect("a convolution");
+        let (op, inputs) = (
+            node.op.get::<Conv2d>().expect("a convolution"),
+            &node.inputs,
+        );
         let stats = GroupNormStats { groups, eps: 1e-5 };
-        let (op, inputs) = (Conv2d { stats: Some(stats), ..*op }, inputs.clone());
+        let (op, inputs) = (
+            Conv2d {
+                stats: Some(stats),
+                ..*op
+            },
+            inputs.clone(),
+        );
         let results = g.node(op, &inputs).unwrap();
         g.output("y", results[0]);
         g.output("stats", results[1]);

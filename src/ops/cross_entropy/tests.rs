@@ -1,9 +1,9 @@
 use std::collections::HashMap;
 
+use crate::compile::PlanOptions;
 use crate::device::cpu::CpuDevice;
+use crate::graph::Graph;
 use crate::kernel::reference::Array;
-use crate::compile::{Plan, PlanOptions};
-use crate::graph::{Graph};
 use crate::ops::testing::check_with;
 use crate::tensor::{DType, TensorMap};
 

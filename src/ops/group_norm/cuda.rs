@@ -1,13 +1,13 @@
 //! Launches `kernels/group_norm_stats.cu`, `group_norm.cu` and `group_norm_grad.cu`.
 
 use super::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats};
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::params::{
     GroupNormGradSumsParams, GroupNormInputGradParams, GroupNormParams, GroupNormStatsMergeParams,
     GroupNormStatsParams,
 };
 use crate::kernel::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, Target, element};
-use crate::graph::TensorType;
 use crate::ops::channel_tiles::{ChannelTiles, SECTOR_BYTES};
 use crate::ops::partial_sums::partial_sums;
 

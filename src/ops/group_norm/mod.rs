@@ -7,7 +7,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Reshape, PrecisionRule};
+use super::{Operator, PrecisionRule, Reshape};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// Statistics of `x` `[N,…,C]` over each group of `C / groups` channels and all positions:

@@ -1,8 +1,8 @@
 //! Naive definitions in `f64`.
 
 use super::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats};
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
@@ -102,7 +102,9 @@ impl ReferenceOperator for GroupNorm {
             })
             .collect();
         let y = Array::new(outputs[0].shape.clone(), data);
-        std::iter::once(y).chain(own.into_iter().flatten()).collect()
+        std::iter::once(y)
+            .chain(own.into_iter().flatten())
+            .collect()
     }
 }
 

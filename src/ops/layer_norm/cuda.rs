@@ -1,12 +1,12 @@
 //! Launches `kernels/layer_norm.cu`.
 
 use super::{LayerNorm, LayerNormInputGrad, LayerNormParamGrad};
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::params::{
     LayerNormInputGradParams, LayerNormMomentsParams, LayerNormParamGradParams, LayerNormParams,
 };
 use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, Target, element};
-use crate::graph::TensorType;
 use crate::ops::channel_tiles::{ChannelTiles, vector};
 use crate::ops::partial_sums::partial_sums;
 
@@ -36,7 +36,13 @@ impl CudaOperator for LayerNorm {
             channels: x.channels() as i32,
             eps: self.eps,
         };
-        call.launch(kernel("layer_norm", &x), grid(&x), [THREADS, 1, 1], 0, &params);
+        call.launch(
+            kernel("layer_norm", &x),
+            grid(&x),
+            [THREADS, 1, 1],
+            0,
+            &params,
+        );
         Ok(())
     }
 }
@@ -95,7 +101,11 @@ impl CudaOperator for LayerNormParamGrad {
             x: call.input(0),
             dy: call.input(1),
             moments,
-            sums: if tiles.slabs == 1 { call.output(0) } else { partials },
+            sums: if tiles.slabs == 1 {
+                call.output(0)
+            } else {
+                partials
+            },
             rows: x.rows() as i32,
             channels: x.channels() as i32,
             columns: tiles.columns as i32,

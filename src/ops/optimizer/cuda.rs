@@ -3,7 +3,7 @@
 use super::{Adam, Ema};
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{
-    CudaCall, CudaOperand, CudaOperator, DevicePtr, Kernel, Chunks,
+    Chunks, CudaCall, CudaOperand, CudaOperator, DevicePtr, Kernel,
     params::{AdamParams, EmaParams},
 };
 

@@ -1,10 +1,10 @@
 use std::collections::HashMap;
 
 use super::{AdamConfig, AdamOperands};
+use crate::compile::PlanOptions;
 use crate::device::cpu::CpuDevice;
-use crate::kernel::reference::Array;
-use crate::compile::{Plan, PlanOptions};
 use crate::graph::{Graph, GraphError};
+use crate::kernel::reference::Array;
 use crate::ops::testing::{check_updates, hashed};
 use crate::tensor::{DType, Tensor, TensorMap};
 

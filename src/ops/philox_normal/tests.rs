@@ -1,11 +1,11 @@
 use std::collections::HashMap;
 
 use super::seed_words;
+use crate::compile::PlanOptions;
 use crate::device::Executable;
 use crate::device::cpu::CpuDevice;
+use crate::graph::Graph;
 use crate::kernel::reference::Array;
-use crate::compile::{Plan, PlanOptions};
-use crate::graph::{Graph};
 use crate::ops::testing::{check_updates, emulated_gpu};
 use crate::tensor::philox::{Purpose, fill_normal, stream_key};
 use crate::tensor::{DType, TensorMap};

@@ -1,12 +1,12 @@
 //! Launches `kernels/pixel_loss.cu`.
 
 use super::{Distance, PixelLoss, PixelLossGrad};
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{
     CudaCall, CudaOperator, Kernel, Target,
     params::{PixelLossGradParams, PixelLossParams},
 };
-use crate::graph::TensorType;
 use crate::ops::sums;
 
 const FILE: &str = "pixel_loss.cu";
@@ -47,7 +47,13 @@ impl CudaOperator for PixelLossGrad {
             squared: (self.of.distance == Distance::L2).into(),
         };
         let kernel = Kernel::new(FILE, "pixel_loss_grad");
-        call.launch(kernel, sums::grid(count, GRAD_ELEMENTS), sums::BLOCK, 0, &params);
+        call.launch(
+            kernel,
+            sums::grid(count, GRAD_ELEMENTS),
+            sums::BLOCK,
+            0,
+            &params,
+        );
         Ok(())
     }
 }

@@ -3,9 +3,9 @@
 use super::{
     AdaptiveAvgPool, AdaptiveAvgPoolGrad, AvgPool, AvgPoolGrad, MaxPool, MaxPoolGrad, Windows,
 };
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, element, params::PoolParams};
-use crate::graph::TensorType;
 use crate::ops::strides::{check_len, narrow};
 
 const THREADS: usize = 256;

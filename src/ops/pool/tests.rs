@@ -66,9 +66,9 @@ fn areas_and_their_gradients() {
 
 #[test]
 fn ties_go_to_the_first_and_nan_wins() {
+    use crate::compile::PlanOptions;
     use crate::device::Executable;
     use crate::device::cpu::CpuDevice;
-    use crate::compile::{Plan, PlanOptions};
     use crate::ops::testing::emulated_gpu;
     use crate::tensor::DType;
     let mut g = Graph::new();

@@ -1,11 +1,11 @@
 //! The same elements under another shape.
 
 use super::{Operator, PrecisionRule};
+use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 use crate::kernel::Unsupported;
 use crate::kernel::cpu::{CpuCall, CpuOperator};
 use crate::kernel::cuda::{CudaCall, CudaOperator};
 use crate::kernel::reference::{Array, ReferenceOperator};
-use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// A view: row-major elements of the operand as `shape`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,11 +57,7 @@ impl Graph {
     ///
     /// # Errors
     /// If the element counts differ.
-    pub fn reshape(
-        &mut self,
-        x: Value,
-        shape: impl Into<Vec<usize>>,
-    ) -> Result<Value, GraphError> {
+    pub fn reshape(&mut self, x: Value, shape: impl Into<Vec<usize>>) -> Result<Value, GraphError> {
         let shape = shape.into();
         self.apply(Reshape { shape }, &[x])
     }

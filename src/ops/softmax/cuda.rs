@@ -1,10 +1,10 @@
 //! Launches `kernels/softmax.cu`.
 
 use super::{Softmax, SoftmaxGrad};
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::params::{SoftmaxGradParams, SoftmaxParams};
 use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, element};
-use crate::graph::TensorType;
 use crate::ops::channel_tiles::vector;
 
 /// Rows per block: a warp for each.
@@ -45,7 +45,13 @@ impl CudaOperator for SoftmaxGrad {
             rows: y.rows() as i32,
             channels: y.channels() as i32,
         };
-        call.launch(kernel("softmax_grad", &y), grid(&y), [THREADS, 1, 1], 0, &params);
+        call.launch(
+            kernel("softmax_grad", &y),
+            grid(&y),
+            [THREADS, 1, 1],
+            0,
+            &params,
+        );
         Ok(())
     }
 }

@@ -1,12 +1,12 @@
 //! Launches `kernels/sum_to.cu`.
 
 use super::SumTo;
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{
     CudaCall, CudaOperator, DevicePtr, Kernel, Target, element,
     params::{SumFewRowsParams, SumToParams},
 };
-use crate::graph::TensorType;
 use crate::ops::strides::{Axis, broadcast_strides, check_len, merged_axes, narrow};
 use crate::tensor::DType;
 

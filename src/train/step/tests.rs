@@ -1,9 +1,9 @@
 use super::*;
-use crate::kernel::Unsupported;
-use crate::device::DeviceChoice;
+use crate::compile::PlanOptions;
 use crate::compile::Precision;
-use crate::device::cuda::{CudaOptions};
-use crate::compile::{Plan, PlanOptions};
+use crate::device::DeviceChoice;
+use crate::device::cuda::CudaOptions;
+use crate::kernel::Unsupported;
 use crate::ops::pixel_loss::Distance;
 use crate::ops::testing::{emulated_gpu, hashed};
 use crate::train::run_file::{DiffusionRun, parse};

@@ -1,10 +1,11 @@
 use std::collections::HashMap;
 
-use super::groups;
+use crate::compile::{CudaBackend, Plan, PlanOptions, Precision};
 use crate::device::Executable;
 use crate::device::cuda::CudaOptions;
-use crate::device::reference::Array;
-use crate::graph::{Graph, GraphError, Plan, PlanOptions, Value};
+use crate::graph::{Graph, GraphError, Value};
+use crate::kernel::cuda::Target;
+use crate::kernel::reference::Array;
 use crate::ops::optimizer::{AdamConfig, AdamOperands};
 use crate::ops::testing::{check_updates, emulated_gpu, hashed};
 use crate::tensor::{DType, Tensor, TensorMap};
@@ -89,7 +90,7 @@ fn run(graph: &Graph, group: bool) -> Option<(usize, Values)> {
         group,
         ..CudaOptions::default()
     });
-    let plan = Plan::new(graph, &device, PlanOptions::default());
+    let plan = device.plan(graph, PlanOptions::default());
     let weights: TensorMap = graph
         .parameters()
         .map(|(name, value)| {
@@ -148,10 +149,14 @@ fn updates_of_many_weights_are_right() {
 
 /// The groups of a graph as names of ops.
 fn grouped(graph: &Graph) -> Vec<Vec<&'static str>> {
-    let plan = Plan::new(graph, &(), PlanOptions::default());
+    let backend = CudaBackend {
+        target: Target::RTX_3090,
+        precision: Precision::F32,
+        group: true,
+    };
+    let plan = Plan::new(graph, &backend, PlanOptions::default());
     let name = |&index: &usize| plan.steps[index].op.operator().name();
-    let groups = groups(&plan, true);
-    groups
+    plan.groups
         .iter()
         .map(|group| group.iter().map(name).collect())
         .collect()
@@ -247,7 +252,7 @@ fn sums_over_samples_are_one_launch() {
             reuse: false,
             in_place: false,
         };
-        let plan = Plan::new(&g, &device, options);
+        let plan = device.plan(&g, options);
         let launches = device.launches(&plan).unwrap();
         let sums = launches.iter().filter(|l| l.entry() == "sum_few_rows");
         sums.count()

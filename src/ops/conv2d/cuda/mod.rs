@@ -9,11 +9,11 @@ mod tests;
 
 use super::cpu::ConvGeometry;
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{
     CudaCall, CudaOperand, CudaOperator, CudaPackedOperand, Target, WORKSPACE_ALIGNMENT,
 };
-use crate::graph::TensorType;
 use crate::ops::{Concat, GroupNormStats, Operator};
 use crate::tensor::DType;
 
@@ -105,7 +105,12 @@ impl Conv2d {
         let (algorithm, x) = match tensor::forward(&problem) {
             Some(algorithm) => (algorithm, None),
             None => {
-                let x = [geometry.batch, geometry.height, geometry.width, geometry.in_channels];
+                let x = [
+                    geometry.batch,
+                    geometry.height,
+                    geometry.width,
+                    geometry.in_channels,
+                ];
                 let x = self.joined.then(|| TensorType::new(x, problem.dtype));
                 problem.joined = 0;
                 (forward(&problem), x)
