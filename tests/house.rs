@@ -285,6 +285,7 @@ fn only_the_device_side_names_cuda() {
             let outside: String = line.split('"').step_by(2).collect();
             let named = outside.contains("cuda::") || outside.contains("Cuda");
             let declares = line.trim() == "mod cuda;"
+                || line.trim().starts_with("pub(crate) use cuda::")
                 || (relative.starts_with("ops/") && outside.contains("CudaOperator"))
                 || (relative.starts_with("graph/operator.rs") && outside.contains("CudaOperator"))
                 || (relative.starts_with("compile/mod.rs"));

@@ -14,14 +14,14 @@ use std::ffi::CString;
 use std::fmt::{Display, Write};
 
 use libloading::os::unix::Library;
+use medfusion::compile::PlanOptions;
 use medfusion::compile::Precision;
-use medfusion::compile::{Plan, PlanOptions};
 use medfusion::device::Executable;
 use medfusion::device::cuda::{CudaDevice, CudaOptions};
-use medfusion::graph::{Graph, Value};
+use medfusion::graph::{Graph, Op, Value};
 use medfusion::model::config::ModelConfig;
 use medfusion::ops::{
-    Attention, Conv2d, Conv2dInputGrad, Conv2dWeightGrad, GroupNorm, GroupNormStats, Op,
+    Attention, Conv2d, Conv2dInputGrad, Conv2dWeightGrad, GroupNorm, GroupNormStats,
 };
 use medfusion::tensor::{DType, Tensor, TensorMap};
 use serde_json::Value as Json;

@@ -3,10 +3,8 @@
 
 #[cfg(test)]
 mod awkward;
-mod channel_tiles;
-mod partial_sums;
+mod cuda;
 mod strides;
-mod sums;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -6,7 +6,7 @@ use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::params::{AttentionGradParams, AttentionParams};
 use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, Target, element};
-use crate::ops::channel_tiles::vector;
+use crate::ops::cuda::channel_tiles::vector;
 use crate::tensor::DType;
 
 const THREADS: usize = 256;

@@ -7,7 +7,7 @@ use crate::kernel::cuda::{
     CudaCall, CudaOperator, Kernel, Target,
     params::{FeatureDistanceGradParams, FeatureDistanceParams},
 };
-use crate::ops::sums;
+use crate::ops::cuda::sums;
 
 const FILE: &str = "feature_distance.cu";
 /// Pixels of a block that leaves a partial sum.

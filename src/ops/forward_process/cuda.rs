@@ -7,7 +7,7 @@ use crate::kernel::cuda::{
     CudaCall, CudaOperator, Kernel, Target,
     params::{AddNoiseParams, VarianceLossGradParams, VarianceLossParams},
 };
-use crate::ops::sums;
+use crate::ops::cuda::sums;
 
 const FILE: &str = "forward_process.cu";
 const NOISE_ELEMENTS: usize = 1024;

@@ -7,7 +7,7 @@ use crate::kernel::cuda::{
     CudaCall, CudaOperator, Kernel, Target,
     params::{GaussianKlGradParams, GaussianKlParams, ReparameterizeParams},
 };
-use crate::ops::sums;
+use crate::ops::cuda::sums;
 
 const FILE: &str = "gaussian.cu";
 /// Elements of a block of the elementwise kernels.

@@ -8,8 +8,8 @@ use crate::kernel::cuda::params::{
     GroupNormStatsParams,
 };
 use crate::kernel::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, Target, element};
-use crate::ops::channel_tiles::{ChannelTiles, SECTOR_BYTES};
-use crate::ops::partial_sums::partial_sums;
+use crate::ops::cuda::channel_tiles::{ChannelTiles, SECTOR_BYTES};
+use crate::ops::cuda::partial_sums::partial_sums;
 
 /// Bytes of the kernels' `Moments`.
 const MOMENTS_BYTES: usize = 16;

@@ -7,7 +7,7 @@ use crate::kernel::cuda::{
     CudaCall, CudaOperator, Kernel, Target,
     params::{PixelLossGradParams, PixelLossParams},
 };
-use crate::ops::sums;
+use crate::ops::cuda::sums;
 
 const FILE: &str = "pixel_loss.cu";
 const GRAD_ELEMENTS: usize = 1024;

@@ -6,7 +6,8 @@ use super::{
 use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, element, params::PoolParams};
-use crate::ops::strides::{check_len, narrow};
+use crate::ops::cuda::check_len;
+use crate::ops::strides::narrow;
 
 const THREADS: usize = 256;
 

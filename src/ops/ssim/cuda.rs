@@ -4,7 +4,7 @@ use super::{Ssim, SsimGrad, TAPS, Window};
 use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, Target, params::SsimParams};
-use crate::ops::sums;
+use crate::ops::cuda::sums;
 
 /// Windows of a tile of the forward kernel, rows and columns.
 const FORWARD: [usize; 2] = [16, 32];

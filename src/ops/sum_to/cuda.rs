@@ -7,7 +7,8 @@ use crate::kernel::cuda::{
     CudaCall, CudaOperator, DevicePtr, Kernel, Target, element,
     params::{SumFewRowsParams, SumToParams},
 };
-use crate::ops::strides::{Axis, broadcast_strides, check_len, merged_axes, narrow};
+use crate::ops::cuda::check_len;
+use crate::ops::strides::{Axis, broadcast_strides, merged_axes, narrow};
 use crate::tensor::DType;
 
 const THREADS: usize = 256;

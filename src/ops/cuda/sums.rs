@@ -3,23 +3,23 @@
 use crate::kernel::cuda::{CudaCall, DevicePtr, Kernel, params::SumPartialsParams};
 
 /// Threads of a block of the first pass.
-pub(super) const THREADS: usize = 256;
+pub(in crate::ops) const THREADS: usize = 256;
 /// Terms of a block of the first pass.
 const CHUNK: usize = 4096;
 
 /// Partial sums of `count` terms.
-pub(super) fn partials(count: usize) -> usize {
+pub(in crate::ops) fn partials(count: usize) -> usize {
     count.div_ceil(CHUNK)
 }
 
 /// Workspace of `count` partial sums.
-pub(super) fn partial_bytes(count: usize) -> usize {
+pub(in crate::ops) fn partial_bytes(count: usize) -> usize {
     count * size_of::<f64>()
 }
 
 /// Result `rows` of the step: `factor` times the sum of each row's partial sums in the workspace, by the kernel that
 /// `file` includes.
-pub(super) fn finish(
+pub(in crate::ops) fn finish(
     call: &mut CudaCall<'_>,
     file: &'static str,
     rows: usize,
@@ -42,12 +42,12 @@ pub(super) fn finish(
 }
 
 /// Blocks of `per_block` elements that cover `count`, as a grid of one axis.
-pub(super) fn grid(count: usize, per_block: usize) -> [usize; 3] {
+pub(in crate::ops) fn grid(count: usize, per_block: usize) -> [usize; 3] {
     [count.div_ceil(per_block), 1, 1]
 }
 
 /// A block of one axis.
-pub(super) const BLOCK: [usize; 3] = [THREADS, 1, 1];
+pub(in crate::ops) const BLOCK: [usize; 3] = [THREADS, 1, 1];
 
 /// No operand.
-pub(super) const NONE: DevicePtr = DevicePtr::NULL;
+pub(in crate::ops) const NONE: DevicePtr = DevicePtr::NULL;

@@ -8,7 +8,7 @@ const THREADS: usize = 256;
 /// The widest access of a thread, in bytes.
 const ACCESS_BYTES: usize = 16;
 /// What memory moves at once.
-pub(super) const SECTOR_BYTES: usize = 32;
+pub(in crate::ops) const SECTOR_BYTES: usize = 32;
 /// A thread of a reduction takes at most this many positions before the positions are cut into slabs, each a block of
 /// its own. A 32×32 map stays whole, so that one launch does.
 const MOST_POSITIONS: usize = 16;
@@ -17,7 +17,7 @@ const SLAB_POSITIONS: usize = 8;
 
 /// Tiles of `columns` columns, a column being `vector` neighbouring channels, on slabs of positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ChannelTiles {
+pub(in crate::ops) struct ChannelTiles {
     /// Number of samples.
     pub samples: usize,
     /// Positions of a sample.
@@ -125,7 +125,7 @@ impl ChannelTiles {
 }
 
 /// Channels per access: the largest power of two that divides `granule` and is at most 16 bytes.
-pub(super) fn vector(x: &TensorType, granule: usize) -> usize {
+pub(in crate::ops) fn vector(x: &TensorType, granule: usize) -> usize {
     let widest = ACCESS_BYTES / x.dtype.size_bytes();
     widest.min(1 << granule.trailing_zeros())
 }

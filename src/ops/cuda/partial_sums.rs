@@ -6,7 +6,7 @@ use crate::kernel::cuda::{CudaCall, DevicePtr, Kernel};
 const THREADS: usize = 256;
 
 /// Adds `slabs` partial results of `count` numbers each for each of `results`, at most two, from the workspace.
-pub(super) fn partial_sums(
+pub(in crate::ops) fn partial_sums(
     call: &mut CudaCall<'_>,
     results: &[DevicePtr],
     count: usize,
