@@ -8,10 +8,12 @@ use std::sync::Arc;
 use super::abi::{
     DevicePtr, Handle, HostPtr, In, Memcpy2d, Memcpy3d, MemsetNodeParams, memory_type,
 };
-use super::api;
+use super::entry::api;
 use super::error::{CudaError, Result};
-use super::state::{Driver, State, in_context};
-use super::work::{CopyWork, FillWork, Place, Work, read_host};
+use super::objects::{CopyWork, FillWork, Place, Work};
+use super::process::{Driver, in_context};
+use super::state::State;
+use super::work::read_host;
 
 /// The default stream of the context.
 const DEFAULT: Handle = 0;

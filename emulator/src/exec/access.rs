@@ -2,13 +2,14 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
 
-use super::run::{Result, Run, classify};
+use super::running::{Result, Run, classify};
 use super::trouble::Trouble;
 use super::warp::{Group, PendingCopy};
 use crate::check::FaultKind;
 use crate::check::race::{Access, Earlier, Verdict, Who};
 use crate::counters::tally;
-use crate::ir::code::{Address, CopyAsync, Load, Order, Reg, Space, Store, Target};
+use crate::ir::code::{Address, CopyAsync, Load, Order, Space, Store, Target};
+use crate::ir::regs::Reg;
 use crate::memory::{AllocationKind, Heap, LOCAL_WINDOW, PARAM_WINDOW, Piece, SHARED_WINDOW};
 
 /// Bytes that `discard` takes.

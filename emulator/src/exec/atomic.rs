@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use super::access::{Kind, lanes};
-use super::block::MbarrierState;
-use super::run::{Result, Run, classify};
+use super::block_state::MbarrierState;
+use super::running::{Result, Run, classify};
 use super::warp::Group;
 use crate::arith::float::{self, HalfMode, Mode, Round};
 use crate::check::FaultKind;

@@ -1,10 +1,11 @@
 //! The functions that CUDA code expects of its device: `vprintf`, `__assertfail`, `malloc` and `free`.
 
 use super::access::{Words, lanes};
-use super::run::{Result, Run};
+use super::running::{Result, Run};
 use super::warp::Group;
 use crate::check::FaultKind;
-use crate::ir::code::{Builtin, Call, Order, Passed, Reg, Space};
+use crate::ir::code::{Builtin, Call, Order, Passed, Space};
+use crate::ir::regs::Reg;
 use crate::memory::BadFree;
 
 /// The longest string that is read from device memory.

@@ -1,14 +1,14 @@
 //! Matrix instructions: rows and fragments between memory and registers, products.
 
 use super::access::{Words, bytes_at, lanes};
-use super::run::{Result, Run, classify};
+use super::running::{Result, Run, classify};
 use super::warp::Group;
 use crate::arith::Lanes;
 use crate::arith::matrix;
 use crate::check::race::Access;
 use crate::counters::tally;
-use crate::ir::code::{FragmentMove, LoadMatrix, MatrixMultiply, MmaKind, Order, Reg, Space};
-use crate::ir::regs::{Regs, S32};
+use crate::ir::code::{FragmentMove, LoadMatrix, MatrixMultiply, MmaKind, Order, Space};
+use crate::ir::regs::{Reg, Regs, S32};
 use crate::memory::SHARED_WINDOW;
 
 /// The registers of an operand side by side: as they lie, if they do, else gathered in `room`.

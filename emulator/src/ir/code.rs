@@ -1,18 +1,9 @@
 //! The executable instructions: one enum, operands resolved to slots, targets to indices.
 
-use super::regs::{AluFn, S32, S64, SP};
+use super::regs::{AluFn, Reg, S32, S64, SP};
 use crate::arith::float::Round;
 use crate::arith::matrix::{Fragment, Mma, QuadPairMma, SparseMma};
 use crate::ptx::ast::{Location, Type};
-
-/// A register of either width.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reg {
-    /// At most 32 bits.
-    W(S32),
-    /// 64 bits.
-    D(S64),
-}
 
 /// The state space of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -161,11 +161,11 @@ fn finish_kernel(
         end = end.next_multiple_of(v.align.max(1));
         k.shared_offsets[n] = end as u32;
         end += v.size;
-        if end > u64::from(crate::exec::limits::STATIC_SHARED_PER_BLOCK) {
+        if end > u64::from(crate::limits::STATIC_SHARED_PER_BLOCK) {
             return Err(format!(
                 "kernel `{}` has more than {} bytes of static shared memory (at `{}`); use dynamic shared memory",
                 k.name,
-                crate::exec::limits::STATIC_SHARED_PER_BLOCK,
+                crate::limits::STATIC_SHARED_PER_BLOCK,
                 v.name
             ));
         }

@@ -51,6 +51,15 @@ pub struct S64(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SP(pub u32);
 
+/// A register of either width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reg {
+    /// At most 32 bits.
+    W(S32),
+    /// 64 bits.
+    D(S64),
+}
+
 impl Regs {
     /// Makes room for a frame that starts at `base`.
     pub fn reserve(&mut self, base: Base, r32: u32, r64: u32, pred: u32) {
@@ -287,13 +296,13 @@ lane_map!(
     map4, map4_body, map4_wide, a: A, b: B, c: C, e: E
 );
 
-impl super::code::Reg {
+impl Reg {
     /// All lanes, zero-extended.
     #[inline(always)]
     pub fn fetch_wide(self, regs: &Regs) -> [u64; WARP] {
         match self {
-            super::code::Reg::W(s) => std::array::from_fn(|lane| u64::from(regs.get32(s)[lane])),
-            super::code::Reg::D(s) => *regs.get64(s),
+            Reg::W(s) => std::array::from_fn(|lane| u64::from(regs.get32(s)[lane])),
+            Reg::D(s) => *regs.get64(s),
         }
     }
 
@@ -301,10 +310,8 @@ impl super::code::Reg {
     #[inline(always)]
     pub fn store_wide(self, regs: &mut Regs, value: &[u64; WARP], mask: u32) {
         match self {
-            super::code::Reg::W(s) => {
-                regs.put32(s, &std::array::from_fn(|lane| value[lane] as u32), mask)
-            }
-            super::code::Reg::D(s) => regs.put64(s, value, mask),
+            Reg::W(s) => regs.put32(s, &std::array::from_fn(|lane| value[lane] as u32), mask),
+            Reg::D(s) => regs.put64(s, value, mask),
         }
     }
 }
@@ -313,8 +320,8 @@ impl super::code::Reg {
 fn wide_body<const N: usize, F: Fn([u64; N]) -> u64>(
     regs: &mut Regs,
     mask: u32,
-    d: super::code::Reg,
-    sources: &[super::code::Reg; N],
+    d: Reg,
+    sources: &[Reg; N],
     f: &F,
 ) {
     let values = sources.map(|s| s.fetch_wide(regs));
@@ -330,8 +337,8 @@ fn wide_body<const N: usize, F: Fn([u64; N]) -> u64>(
 fn wide_avx2<const N: usize, F: Fn([u64; N]) -> u64>(
     regs: &mut Regs,
     mask: u32,
-    d: super::code::Reg,
-    sources: &[super::code::Reg; N],
+    d: Reg,
+    sources: &[Reg; N],
     f: &F,
 ) {
     wide_body(regs, mask, d, sources, f);
@@ -339,11 +346,7 @@ fn wide_avx2<const N: usize, F: Fn([u64; N]) -> u64>(
 
 /// `d = f(sources)` in every lane, for operands of any width: sources are zero-extended, the result
 /// is truncated. For the instructions that aren't hot.
-pub fn map_wide<const N: usize, F>(
-    d: super::code::Reg,
-    sources: [super::code::Reg; N],
-    f: F,
-) -> AluFn
+pub fn map_wide<const N: usize, F>(d: Reg, sources: [Reg; N], f: F) -> AluFn
 where
     F: Fn([u64; N]) -> u64 + Send + Sync + 'static,
 {

@@ -232,9 +232,6 @@ unsafe impl Send for DeviceMemory {}
 unsafe impl Sync for DeviceMemory {}
 
 impl DeviceMemory {
-    /// The RTX 3090's 24 GB.
-    pub const RTX_3090_BYTES: u64 = 24 << 30;
-
     /// Reserves the address space of a device with `capacity` bytes. Nothing is committed.
     ///
     /// # Errors

@@ -3,9 +3,9 @@
 use super::names::{Binding, Lowering, Modifiers, Place, Result, describe};
 use crate::ir::code::{
     Address, Atomic, AtomicOp, Barrier, BarrierKind, Class, CopyAsync, Load, Mbarrier, Op, Order,
-    Reg, Space, Store, Target,
+    Space, Store, Target,
 };
-use crate::ir::regs::S64;
+use crate::ir::regs::{Reg, S64};
 use crate::ptx::LoadErrorKind;
 use crate::ptx::ast::{Instruction, Number, Operand, Type};
 

@@ -11,8 +11,8 @@ use std::collections::HashMap;
 pub(super) use names::Flat;
 use names::{Binding, Lowering, Modifiers, ModuleNames, Place, Result, error};
 
-use super::code::{Builtin, Call, CallTarget, Class, Function, Op, Passed, Reg, Site};
-use super::regs::map1;
+use super::code::{Builtin, Call, CallTarget, Class, Function, Op, Passed, Site};
+use super::regs::{Reg, map1};
 use super::{Global, GlobalSpace, Kernel, Parameter, Relocation, SharedVariable, layout};
 use crate::ptx::LoadErrorKind;
 use crate::ptx::ast::{

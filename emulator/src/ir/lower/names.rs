@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::ir::code::{CallTarget, Constant, Function, Inst, Op, Passed, Reg, Site, Special};
-use crate::ir::regs::{S32, S64, SP, map1};
+use crate::ir::code::{CallTarget, Constant, Function, Inst, Op, Passed, Site, Special};
+use crate::ir::regs::{Reg, S32, S64, SP, map1};
 use crate::ptx::ast::{Instruction, Location, Number, Operand, Type};
 use crate::ptx::lexer::Pos;
 use crate::ptx::{LoadError, LoadErrorKind};

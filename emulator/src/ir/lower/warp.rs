@@ -4,9 +4,10 @@ use super::names::{Lowering, Modifiers, Result};
 use crate::arith::float::Round;
 use crate::arith::matrix::{BitOp, Element, Fragment, Mma, QuadPairMma, Role, SparseMma};
 use crate::ir::code::{
-    AtomicOp, Class, Collective, FragmentMove, LoadMatrix, MatrixMultiply, MmaKind, Op, Reg,
+    AtomicOp, Class, Collective, FragmentMove, LoadMatrix, MatrixMultiply, MmaKind, Op,
     ShuffleMode, Space, VoteMode,
 };
+use crate::ir::regs::Reg;
 use crate::ptx::LoadErrorKind;
 use crate::ptx::ast::{Instruction, Number, Operand, Type};
 
