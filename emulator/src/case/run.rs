@@ -84,10 +84,10 @@ fn read_ptx(case: &Case) -> Result<Arc<str>, String> {
     Ok(text.trim_end_matches('\0').into())
 }
 
-type Outcome = Result<(f64, Option<LaunchCounters>), Finding>;
+type Measured = Result<(f64, Option<LaunchCounters>), Finding>;
 
 /// The outer error is the case's own fault, the inner one a report of the emulator.
-fn execute(case: &Case, ptx: &str, options: &Options) -> Result<Outcome, String> {
+fn execute(case: &Case, ptx: &str, options: &Options) -> Result<Measured, String> {
     let name = case
         .source
         .file_name()

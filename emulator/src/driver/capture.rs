@@ -8,7 +8,7 @@ use super::entry::api;
 use super::error::{CudaError, Result};
 use super::objects::{Capture, Graph, StreamCapture, Work};
 use super::process::in_context;
-use super::state::{HandleKind, State};
+use super::state::{DriverState, HandleKind};
 use super::thread::{capture_mode, exchange_capture_mode};
 
 /// `CUstreamCaptureMode`.
@@ -22,7 +22,7 @@ mod mode {
 ///
 /// # Errors
 /// `STREAM_CAPTURE_INVALIDATED` after an earlier error.
-pub fn record(state: &mut State, stream: Handle, work: Work) -> Result<()> {
+pub fn record(state: &mut DriverState, stream: Handle, work: Work) -> Result<()> {
     let capture = state
         .stream(stream)?
         .capture
@@ -39,7 +39,7 @@ pub fn record(state: &mut State, stream: Handle, work: Work) -> Result<()> {
 }
 
 /// `STREAM_CAPTURE_INVALIDATED` unless the capture is in order.
-pub fn check_active(state: &State, id: u64) -> Result<()> {
+pub fn check_active(state: &DriverState, id: u64) -> Result<()> {
     match state.captures.get(&id) {
         Some(capture) if capture.active => Ok(()),
         _ => Err(CudaError::STREAM_CAPTURE_INVALIDATED),
@@ -47,7 +47,7 @@ pub fn check_active(state: &State, id: u64) -> Result<()> {
 }
 
 /// Makes the capture that a stream takes part in unusable.
-pub fn invalidate_stream(state: &mut State, stream: Handle) {
+pub fn invalidate_stream(state: &mut DriverState, stream: Handle) {
     let id = state
         .streams
         .get(&stream)
@@ -62,7 +62,7 @@ pub fn invalidate_stream(state: &mut State, stream: Handle) {
 ///
 /// # Errors
 /// `STREAM_CAPTURE_IMPLICIT`; the capture is invalidated.
-pub fn check_implicit(state: &mut State, stream: Handle) -> Result<()> {
+pub fn check_implicit(state: &mut DriverState, stream: Handle) -> Result<()> {
     let target = state.stream(stream)?;
     if !target.is_legacy {
         return Ok(());
@@ -87,7 +87,7 @@ pub fn check_implicit(state: &mut State, stream: Handle) -> Result<()> {
 ///
 /// # Errors
 /// `STREAM_CAPTURE_UNSUPPORTED`; the capture is invalidated.
-pub fn check_synchronous(state: &mut State, stream: Option<Handle>) -> Result<()> {
+pub fn check_synchronous(state: &mut DriverState, stream: Option<Handle>) -> Result<()> {
     if let Some(stream) = stream
         && state.stream(stream)?.capture.is_some()
     {
@@ -119,8 +119,8 @@ pub fn check_synchronous(state: &mut State, stream: Option<Handle>) -> Result<()
 }
 
 /// Drops the captures whose stream is gone.
-pub fn forget_captures(state: &mut State) {
-    let State {
+pub fn forget_captures(state: &mut DriverState) {
+    let DriverState {
         captures, streams, ..
     } = state;
     captures.retain(|_, capture| streams.contains_key(&capture.origin));
@@ -130,7 +130,7 @@ pub fn forget_captures(state: &mut State) {
 ///
 /// # Errors
 /// The capture errors.
-pub fn join(state: &mut State, stream: Handle, id: u64, nodes: &[Handle]) -> Result<()> {
+pub fn join(state: &mut DriverState, stream: Handle, id: u64, nodes: &[Handle]) -> Result<()> {
     if !state.captures.contains_key(&id) {
         return Err(CudaError::CAPTURED_EVENT);
     }

@@ -11,7 +11,7 @@ use super::memory;
 use super::objects::Stream;
 use super::process::{Driver, check_context, in_context};
 use super::queue::forget_streams;
-use super::state::{Context, HandleKind, State};
+use super::state::{Context, DriverState, HandleKind};
 use super::thread::ContextStack;
 
 /// `CU_CTX_FLAGS_MASK`.
@@ -22,7 +22,7 @@ const SCHED_MASK: u32 = 7;
 /// real driver.
 const LIMITS: [usize; 6] = [1024, 1 << 20, 8 << 20, 2, 2048, 64];
 
-fn create(state: &mut State, flags: u32) -> Result<Handle> {
+fn create(state: &mut DriverState, flags: u32) -> Result<Handle> {
     if flags & !FLAGS != 0 || (flags & SCHED_MASK).count_ones() > 1 {
         return Err(CudaError::INVALID_VALUE);
     }

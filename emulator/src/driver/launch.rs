@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::abi::{BlockToShared, Handle, In, LaunchConfigEx, Out};
 use super::entry::api;
 use super::error::{CudaError, Result};
-use super::objects::{Function, KernelWork, Work};
+use super::objects::{KernelWork, LoadedFunction, Work};
 use super::process::{Driver, in_context};
 use crate::exec::blocks_per_sm;
 use crate::limits;
@@ -24,7 +24,7 @@ mod attribute {
 }
 
 /// Copies the parameters that a launch points to.
-fn gather(function: &Function, params: In<In<u8>>, extra: In<In<u8>>) -> Result<Vec<u8>> {
+fn gather(function: &LoadedFunction, params: In<In<u8>>, extra: In<In<u8>>) -> Result<Vec<u8>> {
     let kernel = function.kernel();
     let mut buffer = vec![0u8; kernel.parameter_bytes as usize];
     if !params.is_null() && !extra.is_null() {
@@ -100,7 +100,7 @@ pub fn kernel_work(
 }
 
 fn check_sizes(
-    function: &Function,
+    function: &LoadedFunction,
     grid: [u32; 3],
     block: [u32; 3],
     shared: u32,
@@ -179,7 +179,7 @@ fn launch_ex(
     )
 }
 
-fn function(handle: Handle) -> Result<Arc<Function>> {
+fn function(handle: Handle) -> Result<Arc<LoadedFunction>> {
     in_context()?.1.function(handle)
 }
 

@@ -8,9 +8,9 @@ use super::capture;
 use super::device;
 use super::entry::api;
 use super::error::{CudaError, Result};
-use super::objects::{Allocation, GraphMemory, HostRange, Pool, Purpose, Work};
+use super::objects::{DeviceAllocation, GraphMemory, HostRange, Pool, Purpose, Work};
 use super::process::{Driver, check_context, in_context};
-use super::state::{HandleKind, State};
+use super::state::{DriverState, HandleKind};
 use crate::limits;
 use crate::memory::AllocationKind;
 
@@ -41,7 +41,7 @@ fn allocate(out: Out<DevicePtr>, bytes: usize, purpose: Purpose, label: &str) ->
     let mut state = driver.lock();
     state.allocations.insert(
         address,
-        Allocation {
+        DeviceAllocation {
             bytes,
             ctx,
             purpose,
@@ -62,7 +62,7 @@ fn refuse_in_capture() -> Result<()> {
 }
 
 /// Takes an allocation out of the driver's table.
-fn forget(state: &mut State, address: DevicePtr) -> Option<Allocation> {
+fn forget(state: &mut DriverState, address: DevicePtr) -> Option<DeviceAllocation> {
     let allocation = state.allocations.remove(&address)?;
     if let Purpose::Pooled(pool) = allocation.purpose
         && let Some(pool) = state.pools.get_mut(&pool)
@@ -151,7 +151,7 @@ pub fn graph_memory(
     let mut state = driver.lock();
     state.allocations.insert(
         address,
-        Allocation {
+        DeviceAllocation {
             bytes,
             ctx,
             purpose: Purpose::Graph,
@@ -229,7 +229,7 @@ fn host_free(address: usize) -> Result<()> {
 }
 
 /// Frees what a context still holds and says what the program forgot.
-pub fn release_context(driver: &'static Driver, state: &mut State, ctx: Handle) {
+pub fn release_context(driver: &'static Driver, state: &mut DriverState, ctx: Handle) {
     let leaked: Vec<_> = state
         .allocations
         .iter()
@@ -300,7 +300,7 @@ fn pointer_attribute(out: Out<u8>, attribute: u32, address: DevicePtr) -> Result
         17 => out.cast::<Handle>().set(match device {
             Some((
                 _,
-                Allocation {
+                DeviceAllocation {
                     purpose: Purpose::Pooled(pool),
                     ..
                 },

@@ -10,10 +10,10 @@ use super::device;
 use super::entry::api;
 use super::error::{CudaError, Result};
 use super::objects::{
-    Allocation, Function, FunctionSettings, LoadedModule, Purpose, virtual_architecture,
+    DeviceAllocation, FunctionSettings, LoadedFunction, LoadedModule, Purpose, virtual_architecture,
 };
 use super::process::in_context;
-use super::state::{HandleKind, State};
+use super::state::{DriverState, HandleKind};
 use crate::exec::Instance;
 use crate::ir::{Kernel, Module};
 use crate::limits;
@@ -32,7 +32,7 @@ mod jit {
     pub const COUNT: u32 = 34;
 }
 
-impl State {
+impl DriverState {
     fn function_of(&mut self, module: &Arc<LoadedModule>, index: usize) -> Result<Handle> {
         let kernel = &module.module.kernels()[index];
         let mut known = module
@@ -43,7 +43,7 @@ impl State {
             return Ok(*handle);
         }
         let handle = self.new_handle(HandleKind::Function);
-        let function = Function {
+        let function = LoadedFunction {
             module: module.clone(),
             name: CString::new(kernel.name.as_str()).map_err(|_| CudaError::INVALID_PTX)?,
             index,
@@ -156,7 +156,7 @@ fn load(out: Out<Handle>, image: &[u8], name: &str, logs: Logs) -> Result<()> {
         if let Some((address, bytes)) = instance.global(&global.name) {
             state.allocations.insert(
                 address,
-                Allocation {
+                DeviceAllocation {
                     bytes: bytes as usize,
                     ctx,
                     purpose: Purpose::Global(handle),
@@ -284,7 +284,10 @@ fn kernel_count(count: Out<u32>, module: Handle) -> Result<()> {
     count.set(module.module.kernels().len() as u32)
 }
 
-fn with_function<T>(handle: Handle, read: impl FnOnce(&Arc<Function>) -> Result<T>) -> Result<T> {
+fn with_function<T>(
+    handle: Handle,
+    read: impl FnOnce(&Arc<LoadedFunction>) -> Result<T>,
+) -> Result<T> {
     let (_, state, _) = in_context()?;
     let function = state.function(handle)?;
     drop(state);

@@ -5,13 +5,13 @@ use std::sync::{Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use super::abi::Handle;
 use super::error::{CudaError, Result};
 use super::settings::Settings;
-use super::state::State;
+use super::state::DriverState;
 use crate::limits;
 use crate::memory::DeviceMemory;
 
 /// The driver of this process.
 pub struct Driver {
-    state: Mutex<State>,
+    state: Mutex<DriverState>,
     /// Held while work runs, so that one thread at a time advances the streams.
     pub exec: Mutex<()>,
     /// Woken when work is submitted.
@@ -34,7 +34,7 @@ impl Driver {
                     eprintln!("cuda-emulator: could not reserve the device's address space: {e}")
                 })
                 .ok()?;
-            let state = State::new(Settings::from_environment());
+            let state = DriverState::new(Settings::from_environment());
             if state.settings.writes_counters() {
                 write_counters_at_exit();
             }
@@ -63,12 +63,15 @@ impl Driver {
     }
 
     /// The tables. A panic elsewhere does not take them away: every change is made whole under the lock.
-    pub fn lock(&self) -> MutexGuard<'_, State> {
+    pub fn lock(&self) -> MutexGuard<'_, DriverState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sleeps until work is submitted.
-    pub fn wait_for_work<'a>(&'a self, guard: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    pub fn wait_for_work<'a>(
+        &'a self,
+        guard: MutexGuard<'a, DriverState>,
+    ) -> MutexGuard<'a, DriverState> {
         self.submitted
             .wait(guard)
             .unwrap_or_else(PoisonError::into_inner)
@@ -78,8 +81,8 @@ impl Driver {
 /// The tables and the current context of this thread, which every call that needs a healthy context starts with.
 ///
 /// # Errors
-/// `NOT_INITIALIZED` and those of [`State::current`].
-pub fn in_context() -> Result<(&'static Driver, MutexGuard<'static, State>, Handle)> {
+/// `NOT_INITIALIZED` and those of [`DriverState::current`].
+pub fn in_context() -> Result<(&'static Driver, MutexGuard<'static, DriverState>, Handle)> {
     let driver = Driver::get()?;
     let mut state = driver.lock();
     let ctx = state.current()?;

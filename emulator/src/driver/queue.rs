@@ -13,13 +13,13 @@ use super::capture;
 use super::error::Result;
 use super::objects::{Mark, Queued, Work};
 use super::process::Driver;
-use super::state::State;
+use super::state::DriverState;
 use super::work;
 
 /// A stream's queue: further submissions wait, as on the real device.
 const QUEUE_LIMIT: usize = 1024;
 
-impl State {
+impl DriverState {
     /// Submits work to a stream, or records it if the stream is capturing.
     ///
     /// Returns the mark that the stream reaches once the work is done; a recorded piece has none.
@@ -243,7 +243,7 @@ fn catch_up(driver: &'static Driver, pause: Duration) {
 }
 
 /// Destroys all streams of a context at once, with what is left in their queues.
-pub fn forget_streams(state: &mut State, ctx: Handle) {
+pub fn forget_streams(state: &mut DriverState, ctx: Handle) {
     state.streams.retain(|_, stream| stream.ctx != ctx);
     state.events.retain(|_, event| event.ctx != ctx);
     capture::forget_captures(state);

@@ -10,8 +10,8 @@ use std::time::Instant;
 use super::abi::{DevicePtr, Handle};
 use super::error::{CudaError, Result};
 use super::objects::{
-    Allocation, Capture, Event, Function, Graph, GraphExec, GraphMemory, HostRange, LoadedModule,
-    Mark, Node, Pool, Stream, Work,
+    Capture, DeviceAllocation, Event, Graph, GraphExec, GraphMemory, HostRange, LoadedFunction,
+    LoadedModule, Mark, Node, Pool, Stream, Work,
 };
 use super::settings::Settings;
 use super::thread::ContextStack;
@@ -52,13 +52,13 @@ pub struct Context {
 }
 
 /// Tables of everything that has a handle.
-pub struct State {
+pub struct DriverState {
     next_serial: u64,
     pub contexts: HashMap<Handle, Context>,
     pub streams: HashMap<Handle, Stream>,
     pub events: HashMap<Handle, Event>,
     pub modules: HashMap<Handle, Arc<LoadedModule>>,
-    pub functions: HashMap<Handle, Arc<Function>>,
+    pub functions: HashMap<Handle, Arc<LoadedFunction>>,
     pub graphs: HashMap<Handle, Graph>,
     /// Which graph a node belongs to.
     pub node_owner: HashMap<Handle, Handle>,
@@ -73,7 +73,7 @@ pub struct State {
     pub current_pool: Handle,
     pub default_pool: Handle,
     /// Device allocations by address.
-    pub allocations: BTreeMap<u64, Allocation>,
+    pub allocations: BTreeMap<u64, DeviceAllocation>,
     /// Pinned and registered host memory by address.
     pub host_ranges: BTreeMap<usize, HostRange>,
     pub settings: Settings,
@@ -83,10 +83,10 @@ pub struct State {
     pub last_activity: Instant,
 }
 
-impl State {
+impl DriverState {
     /// Empty tables with the pool that the device starts with.
-    pub fn new(settings: Settings) -> State {
-        let mut state = State {
+    pub fn new(settings: Settings) -> DriverState {
+        let mut state = DriverState {
             next_serial: 0,
             contexts: HashMap::new(),
             streams: HashMap::new(),
@@ -228,7 +228,7 @@ impl State {
         &self,
         address: DevicePtr,
         bytes: usize,
-    ) -> Result<(DevicePtr, Allocation)> {
+    ) -> Result<(DevicePtr, DeviceAllocation)> {
         let (base, allocation) = self
             .allocations
             .range(..=address)
@@ -279,7 +279,7 @@ impl State {
     ///
     /// # Errors
     /// `INVALID_HANDLE`.
-    pub fn function(&self, handle: Handle) -> Result<Arc<Function>> {
+    pub fn function(&self, handle: Handle) -> Result<Arc<LoadedFunction>> {
         self.functions
             .get(&handle)
             .cloned()

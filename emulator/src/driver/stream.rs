@@ -10,7 +10,7 @@ use super::error::{CudaError, Result};
 use super::objects::{Event, HostCall, Mark, NON_BLOCKING, Recording, Stream, Work};
 use super::process::{Driver, check_context, in_context};
 use super::queue::start_worker;
-use super::state::{HandleKind, State};
+use super::state::{DriverState, HandleKind};
 
 /// Priorities of an RTX 3090: greatest first.
 const PRIORITIES: std::ops::RangeInclusive<i32> = -5..=0;
@@ -29,7 +29,10 @@ fn create_stream(out: Out<Handle>, flags: u32, priority: i32) -> Result<()> {
     out.set(handle)
 }
 
-fn with_stream<T>(handle: Handle, read: impl FnOnce(&mut State, Handle) -> Result<T>) -> Result<T> {
+fn with_stream<T>(
+    handle: Handle,
+    read: impl FnOnce(&mut DriverState, Handle) -> Result<T>,
+) -> Result<T> {
     let (_, mut state, ctx) = in_context()?;
     let stream = state.stream_of(ctx, handle)?;
     read(&mut state, stream)
@@ -72,7 +75,7 @@ fn record_event(event: Handle, stream: Handle) -> Result<()> {
     Ok(())
 }
 
-fn capture_id(state: &State, stream: Handle) -> Result<u64> {
+fn capture_id(state: &DriverState, stream: Handle) -> Result<u64> {
     state
         .streams
         .get(&stream)
@@ -106,7 +109,7 @@ fn wait_event(stream: Handle, event: Handle, flags: u32) -> Result<()> {
 }
 
 /// The last recording of an event, for the calls that look at its completion.
-fn recording_of(state: &mut State, event: Handle) -> Result<Option<Arc<Recording>>> {
+fn recording_of(state: &mut DriverState, event: Handle) -> Result<Option<Arc<Recording>>> {
     let event = state.events.get(&event).ok_or(CudaError::INVALID_HANDLE)?;
     if event.captured.is_some() {
         return Err(CudaError::CAPTURED_EVENT);

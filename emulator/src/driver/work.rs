@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use super::abi::Handle;
 use super::error::{CudaError, Result};
-use super::objects::{CopyWork, ExecNode, FillWork, HostCall, KernelWork, Place, Recording, Work};
+use super::objects::{
+    CopyEnd, CopyWork, ExecNode, FillWork, HostCall, KernelWork, Recording, Work,
+};
 use super::process::Driver;
 use super::thread::in_callback;
 use crate::check::{Fault, FaultKind};
@@ -131,23 +133,23 @@ fn run_copy(driver: &Driver, copy: &CopyWork) -> Result<()> {
             let to_offset = slice * copy.to_pitch[1] + row * copy.to_pitch[0];
             let from_offset = slice * copy.from_pitch[1] + row * copy.from_pitch[0];
             match (&copy.to, &copy.from) {
-                (Place::Device(to), Place::Device(from)) => lost(driver.memory.copy(
+                (CopyEnd::Device(to), CopyEnd::Device(from)) => lost(driver.memory.copy(
                     to + to_offset as u64,
                     from + from_offset as u64,
                     copy.width as u64,
                 ))?,
-                (Place::Device(to), Place::Staged(bytes)) => {
+                (CopyEnd::Device(to), CopyEnd::Staged(bytes)) => {
                     let bytes = bytes
                         .get(from_offset..from_offset + copy.width)
                         .ok_or(CudaError::INVALID_VALUE)?;
                     lost(driver.memory.write(to + to_offset as u64, bytes))?;
                 }
-                (Place::Device(to), Place::Host(from)) => {
+                (CopyEnd::Device(to), CopyEnd::Host(from)) => {
                     row_bytes.resize(copy.width, 0);
                     read_host(from + from_offset, &mut row_bytes);
                     lost(driver.memory.write(to + to_offset as u64, &row_bytes))?;
                 }
-                (Place::Host(to), Place::Device(from)) => {
+                (CopyEnd::Host(to), CopyEnd::Device(from)) => {
                     row_bytes.resize(copy.width, 0);
                     lost(
                         driver
@@ -156,18 +158,18 @@ fn run_copy(driver: &Driver, copy: &CopyWork) -> Result<()> {
                     )?;
                     write_host(to + to_offset, &row_bytes);
                 }
-                (Place::Host(to), Place::Host(from)) => {
+                (CopyEnd::Host(to), CopyEnd::Host(from)) => {
                     row_bytes.resize(copy.width, 0);
                     read_host(from + from_offset, &mut row_bytes);
                     write_host(to + to_offset, &row_bytes);
                 }
-                (Place::Host(to), Place::Staged(bytes)) => {
+                (CopyEnd::Host(to), CopyEnd::Staged(bytes)) => {
                     let bytes = bytes
                         .get(from_offset..from_offset + copy.width)
                         .ok_or(CudaError::INVALID_VALUE)?;
                     write_host(to + to_offset, bytes);
                 }
-                (Place::Staged(_), _) => return Err(CudaError::INVALID_VALUE),
+                (CopyEnd::Staged(_), _) => return Err(CudaError::INVALID_VALUE),
             }
         }
     }

@@ -4,7 +4,7 @@ use super::local;
 use super::running::{Result, Run};
 use super::warp::{Caller, Group};
 use crate::check::FaultKind;
-use crate::ir::code::{Call, CallTarget, Op, Passed};
+use crate::ir::code::{Call, CallTarget, Op, PassedIn};
 use crate::ir::regs::{Base, Reg};
 use crate::memory::CODE_WINDOW;
 
@@ -168,22 +168,22 @@ impl Run<'_, '_> {
     }
 
     /// Copies an argument or a return value between frames.
-    fn pass(&mut self, mask: u32, from: (Base, u32, Passed), to: (Base, u32, Passed)) {
+    fn pass(&mut self, mask: u32, from: (Base, u32, PassedIn), to: (Base, u32, PassedIn)) {
         let size = from.2.size().min(to.2.size());
         let mut bytes = vec![0u8; size as usize];
         for lane in (0..32usize).filter(|l| mask >> l & 1 != 0) {
             self.warp.regs.base = from.0;
             let written = match from.2 {
-                Passed::Memory(at, _) => {
+                PassedIn::Memory(at, _) => {
                     self.warp.local.read(lane, from.1 + at, &mut bytes);
                     self.warp.local.is_written(lane, from.1 + at, size)
                 }
-                Passed::Register(Reg::W(s), _) => {
+                PassedIn::Register(Reg::W(s), _) => {
                     let v = self.warp.regs.get32(s)[lane].to_le_bytes();
                     bytes.copy_from_slice(&v[..size as usize]);
                     true
                 }
-                Passed::Register(Reg::D(s), _) => {
+                PassedIn::Register(Reg::D(s), _) => {
                     let v = self.warp.regs.get64(s)[lane].to_le_bytes();
                     bytes.copy_from_slice(&v[..size as usize]);
                     true
@@ -194,15 +194,15 @@ impl Run<'_, '_> {
             let n = bytes.len().min(8);
             wide[..n].copy_from_slice(&bytes[..n]);
             match to.2 {
-                Passed::Memory(at, _) => {
+                PassedIn::Memory(at, _) => {
                     // Struct padding is passed as it is, also where nobody wrote it.
                     if written {
                         self.warp.local.write(lane, to.1 + at, &bytes);
                     } else {
                         for (i, byte) in bytes.iter().enumerate() {
                             let from_at = match from.2 {
-                                Passed::Memory(a, _) => from.1 + a + i as u32,
-                                Passed::Register(..) => 0,
+                                PassedIn::Memory(a, _) => from.1 + a + i as u32,
+                                PassedIn::Register(..) => 0,
                             };
                             if self.warp.local.is_written(lane, from_at, 1) {
                                 self.warp.local.write(lane, to.1 + at + i as u32, &[*byte]);
@@ -210,12 +210,12 @@ impl Run<'_, '_> {
                         }
                     }
                 }
-                Passed::Register(Reg::W(s), _) => {
+                PassedIn::Register(Reg::W(s), _) => {
                     let mut v = *self.warp.regs.get32(s);
                     v[lane] = u64::from_le_bytes(wide) as u32;
                     self.warp.regs.put32(s, &v, 1 << lane);
                 }
-                Passed::Register(Reg::D(s), _) => {
+                PassedIn::Register(Reg::D(s), _) => {
                     let mut v = *self.warp.regs.get64(s);
                     v[lane] = u64::from_le_bytes(wide);
                     self.warp.regs.put64(s, &v, 1 << lane);

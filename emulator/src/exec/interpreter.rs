@@ -5,7 +5,7 @@ use super::trouble::Trouble;
 use super::warp::{Group, GroupState};
 use crate::arith::matrix;
 use crate::check::FaultKind;
-use crate::ir::code::{CallTarget, Op, Space};
+use crate::ir::code::{AccessSpace, CallTarget, Op};
 use crate::ir::layout;
 
 /// Jumps back after which a group that others of its warp wait for lets them run.
@@ -384,12 +384,12 @@ impl Run<'_, '_> {
                     let mut bits = 0;
                     for (lane, address) in a.iter().enumerate() {
                         let is = match space {
-                            Space::Const => self
+                            AccessSpace::Const => self
                                 .launch
                                 .snapshot
                                 .find(*address)
                                 .is_some_and(|a| a.kind == crate::memory::AllocationKind::Const),
-                            Space::Global => classify(*address) == Space::Global,
+                            AccessSpace::Global => classify(*address) == AccessSpace::Global,
                             space => classify(*address) == *space,
                         };
                         bits |= u32::from(is) << lane;

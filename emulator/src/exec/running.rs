@@ -7,7 +7,7 @@ use super::warp::{Group, GroupState, Warp};
 use crate::check::FaultKind;
 use crate::check::race::Clocks;
 use crate::counters::Counts;
-use crate::ir::code::{Address, Space};
+use crate::ir::code::{AccessSpace, Address};
 use crate::ir::regs::{Reg, SP};
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
 
@@ -99,15 +99,15 @@ impl Run<'_, '_> {
 }
 
 /// The state space of a generic address.
-pub(super) fn classify(address: u64) -> Space {
+pub(super) fn classify(address: u64) -> AccessSpace {
     let within = |window: u64| address.wrapping_sub(window) < WINDOW_BYTES;
     if within(SHARED_WINDOW) {
-        Space::Shared
+        AccessSpace::Shared
     } else if within(LOCAL_WINDOW) {
-        Space::Local
+        AccessSpace::Local
     } else if within(PARAM_WINDOW) {
-        Space::Param
+        AccessSpace::Param
     } else {
-        Space::Global
+        AccessSpace::Global
     }
 }

@@ -3,25 +3,25 @@
 //! A register is a slot: 32 lanes of 32 bits, 32 lanes of 64 bits, or one bit per lane (predicates).
 //! Narrower types live in 32-bit slots with zeros above.
 
-use crate::arith::WARP;
+use crate::arith::{WARP, simd};
 
 /// One 32-bit register of a warp.
 #[derive(Clone, Copy, Debug, bytemuck::TransparentWrapper)]
 #[repr(transparent)]
-pub struct Lanes32(pub [u32; WARP]);
+pub struct Register32(pub [u32; WARP]);
 
 /// One 64-bit register of a warp.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub struct Lanes64(pub [u64; WARP]);
+pub struct Register64(pub [u64; WARP]);
 
 /// The registers of one warp: a stack of frames, of which the topmost is addressed.
 #[derive(Default)]
 pub struct Regs {
     /// 32-bit slots of all frames.
-    pub r32: Vec<Lanes32>,
+    pub r32: Vec<Register32>,
     /// 64-bit slots of all frames.
-    pub r64: Vec<Lanes64>,
+    pub r64: Vec<Register64>,
     /// Predicate slots of all frames, one bit per lane.
     pub pred: Vec<u32>,
     /// First slots of the current frame.
@@ -65,9 +65,9 @@ impl Regs {
     pub fn reserve(&mut self, base: Base, r32: u32, r64: u32, pred: u32) {
         let grow = |have: usize, from: u32, count: u32| have.max((from + count) as usize);
         self.r32
-            .resize(grow(self.r32.len(), base.r32, r32), Lanes32([0; WARP]));
+            .resize(grow(self.r32.len(), base.r32, r32), Register32([0; WARP]));
         self.r64
-            .resize(grow(self.r64.len(), base.r64, r64), Lanes64([0; WARP]));
+            .resize(grow(self.r64.len(), base.r64, r64), Register64([0; WARP]));
         self.pred.resize(grow(self.pred.len(), base.pred, pred), 0);
     }
 
@@ -222,20 +222,6 @@ impl Dest for SP {
     }
 }
 
-/// Whether the closures may use the vector instructions they are compiled for twice.
-pub(crate) fn has_avx2() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("bmi2")
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        false
-    }
-}
-
 macro_rules! lane_map {
     ($(#[$doc:meta])* $name:ident, $body:ident, $wide:ident, $($arg:ident: $ty:ident),*) => {
         #[inline(always)]
@@ -264,7 +250,7 @@ macro_rules! lane_map {
         pub fn $name<D: Dest, $($ty: Source,)* F>(d: D, $($arg: $ty,)* f: F) -> AluFn
         where F: Fn($($ty::Lane),*) -> D::Lane + Send + Sync + 'static {
             #[cfg(target_arch = "x86_64")]
-            if has_avx2() {
+            if simd::available() {
                 return Box::new(move |regs, mask| {
                     // SAFETY: the processor was found to have the features when the closure was made.
                     unsafe { $wide(regs, mask, d, $($arg,)* &f) }
@@ -351,7 +337,7 @@ where
     F: Fn([u64; N]) -> u64 + Send + Sync + 'static,
 {
     #[cfg(target_arch = "x86_64")]
-    if has_avx2() {
+    if simd::available() {
         return Box::new(move |regs, mask| {
             // SAFETY: the processor was found to have the features when the closure was made.
             unsafe { wide_avx2(regs, mask, d, &sources, &f) }
@@ -385,7 +371,7 @@ macro_rules! hot {
         }
         let d: $crate::ir::regs::S32 = $d;
         $(let $arg: $ty = $slot;)+
-        let f: $crate::ir::regs::AluFn = if $crate::ir::regs::has_avx2() {
+        let f: $crate::ir::regs::AluFn = if $crate::arith::simd::available() {
             // SAFETY: the processor was found to have the features when the closure was made.
             #[cfg(target_arch = "x86_64")]
             { Box::new(move |regs, mask| unsafe { wide(regs, mask, d, $($arg),+) }) }

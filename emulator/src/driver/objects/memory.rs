@@ -20,7 +20,7 @@ pub enum Purpose {
 
 /// A device allocation as the driver's calls see it.
 #[derive(Clone, Copy, Debug)]
-pub struct Allocation {
+pub struct DeviceAllocation {
     /// Its size.
     pub bytes: usize,
     /// The context that it belongs to.

@@ -16,7 +16,7 @@ mod work;
 
 pub use event::{Event, Mark, Recording};
 pub use graph::{Capture, Graph, GraphExec, Node};
-pub use memory::{Allocation, GraphMemory, HostRange, Pool, Purpose};
-pub use module::{Function, FunctionSettings, LoadedModule, virtual_architecture};
+pub use memory::{DeviceAllocation, GraphMemory, HostRange, Pool, Purpose};
+pub use module::{FunctionSettings, LoadedFunction, LoadedModule, virtual_architecture};
 pub use stream::{NON_BLOCKING, Queued, Stream, StreamCapture};
-pub use work::{CopyWork, ExecNode, FillWork, HostCall, KernelWork, Place, Work};
+pub use work::{CopyEnd, CopyWork, ExecNode, FillWork, HostCall, KernelWork, Work};

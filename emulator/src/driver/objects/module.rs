@@ -80,7 +80,7 @@ impl Drop for LoadedModule {
 }
 
 /// A kernel of a loaded module.
-pub struct Function {
+pub struct LoadedFunction {
     /// The module that it belongs to.
     pub module: Arc<LoadedModule>,
     /// Its name as C sees it.
@@ -100,7 +100,7 @@ pub struct FunctionSettings {
     pub carveout: i32,
 }
 
-impl Function {
+impl LoadedFunction {
     /// What the module says about the kernel.
     pub fn kernel(&self) -> &Kernel {
         &self.module.module.kernels()[self.index]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::abi::{DevicePtr, Handle, HostFn, In, KernelNodeParams, StreamCallback};
 use super::event::Recording;
 use super::memory::GraphMemory;
-use super::module::Function;
+use super::module::LoadedFunction;
 
 /// One piece of work.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ pub enum Work {
 
 /// One end of a copy.
 #[derive(Clone)]
-pub enum Place {
+pub enum CopyEnd {
     /// Device memory.
     Device(DevicePtr),
     /// Host memory at this address, touched when the copy runs.
@@ -60,9 +60,9 @@ pub enum Place {
 #[derive(Clone)]
 pub struct CopyWork {
     /// The destination.
-    pub to: Place,
+    pub to: CopyEnd,
     /// The source.
-    pub from: Place,
+    pub from: CopyEnd,
     /// Bytes of a row.
     pub width: usize,
     /// Rows of a slice.
@@ -77,7 +77,7 @@ pub struct CopyWork {
 
 impl CopyWork {
     /// A copy of `bytes` contiguous bytes.
-    pub fn linear(to: Place, from: Place, bytes: usize) -> CopyWork {
+    pub fn linear(to: CopyEnd, from: CopyEnd, bytes: usize) -> CopyWork {
         CopyWork {
             to,
             from,
@@ -165,7 +165,7 @@ pub struct ExecNode {
 /// A launch that was accepted.
 pub struct KernelWork {
     /// The kernel.
-    pub function: Arc<Function>,
+    pub function: Arc<LoadedFunction>,
     /// The handle that the launch named it by.
     pub handle: Handle,
     /// Blocks per axis.

@@ -6,7 +6,7 @@ use super::predicate::{combine, reduce_bits};
 use crate::arith::WARP;
 use crate::arith::float::{self, FloatCmp};
 use crate::arith::int::{self, IntCmp};
-use crate::ir::code::Class;
+use crate::ir::code::InstructionClass;
 use crate::ir::regs::{Reg, Regs, map_wide, map3};
 use crate::ptx::ast::{Instruction, Operand, Type};
 
@@ -134,7 +134,11 @@ impl Lowering<'_> {
     }
 
     /// `setp`
-    pub(super) fn setp(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    pub(super) fn setp(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<InstructionClass> {
         let ty = self.one_type(m, i)?;
         let how = combine(m);
         self.operands(i, if how.is_some() { 4 } else { 3 })?;
@@ -164,11 +168,15 @@ impl Lowering<'_> {
                 r.put_pred(q, y, mask);
             }
         }));
-        Ok(Class::Predicate)
+        Ok(InstructionClass::Predicate)
     }
 
     /// `set`
-    pub(super) fn set(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    pub(super) fn set(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<InstructionClass> {
         let types = m.types();
         let [to, ty] = types[..] else {
             return self.operand_error("`set` takes two types");
@@ -209,11 +217,15 @@ impl Lowering<'_> {
             });
             r.put32(d, &out, mask);
         }));
-        Ok(Class::Predicate)
+        Ok(InstructionClass::Predicate)
     }
 
     /// `selp`
-    pub(super) fn selp(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    pub(super) fn selp(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<InstructionClass> {
         let ty = self.one_type(m, i)?;
         self.operands(i, 4)?;
         let (p, negated) = self.pred(&i.operands[3])?;
@@ -235,11 +247,15 @@ impl Lowering<'_> {
             }
             self.alu(map3(d, a, b, p, |a, b, p| if p { a } else { b }));
         }
-        Ok(Class::Move)
+        Ok(InstructionClass::Move)
     }
 
     /// `slct`
-    pub(super) fn slct(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    pub(super) fn slct(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<InstructionClass> {
         let ftz = m.flag("ftz");
         let types = m.types();
         let [ty, by] = types[..] else {
@@ -266,6 +282,6 @@ impl Lowering<'_> {
             })),
             _ => return self.bad_type(i, by),
         }
-        Ok(Class::Move)
+        Ok(InstructionClass::Move)
     }
 }

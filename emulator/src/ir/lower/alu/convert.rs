@@ -3,14 +3,18 @@
 use super::super::names::{Lowering, Modifiers, Result};
 use super::operands::{float_type, int_type, round};
 use crate::arith::float::{self, Convert, FloatType, IntType, Mode, Round};
-use crate::ir::code::Class;
+use crate::ir::code::InstructionClass;
 use crate::ir::regs::{Reg, S32, hot, map_wide, map1, map2, map3};
 use crate::ptx::LoadErrorKind;
 use crate::ptx::ast::{Instruction, Type};
 
 impl Lowering<'_> {
     /// `cvt`
-    pub(super) fn cvt(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    pub(super) fn cvt(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<InstructionClass> {
         if m.flag("pack") {
             return self.cvt_pack(i, m);
         }
@@ -68,7 +72,7 @@ impl Lowering<'_> {
                 }
                 _ => map2(d, a, b, move |a, b| float::cvt_pack_halves(FloatType::Bf16, a, b, how)),
             });
-            return Ok(Class::Convert);
+            return Ok(InstructionClass::Convert);
         }
         self.operands(i, 2)?;
         if to == Type::TF32 {
@@ -79,7 +83,7 @@ impl Lowering<'_> {
             let d = self.d32(&i.operands[0], Type::B32)?;
             let a = self.s32(&i.operands[1], from)?;
             self.alu(map1(d, a, move |a| float::f32_to_tf32(a, how)));
-            return Ok(Class::Convert);
+            return Ok(InstructionClass::Convert);
         }
         // bf16 converts from and to f32 only; the rest came with sm_90.
         if (to == Type::BF16 && from != Type::F32) || (from == Type::BF16 && to != Type::F32) {
@@ -210,10 +214,10 @@ impl Lowering<'_> {
                 }
             }
         }
-        Ok(Class::Convert)
+        Ok(InstructionClass::Convert)
     }
 
-    fn cvt_pack(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    fn cvt_pack(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<InstructionClass> {
         if !m.flag("sat") {
             return self.operand_error("`cvt.pack` needs `.sat`");
         }
@@ -247,6 +251,6 @@ impl Lowering<'_> {
         self.alu(map3(d, a, b, c, move |a, b, c| {
             float::cvt_pack(bits, signed, a, b, c)
         }));
-        Ok(Class::Convert)
+        Ok(InstructionClass::Convert)
     }
 }

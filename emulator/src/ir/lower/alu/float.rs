@@ -4,7 +4,7 @@ use super::super::names::{Lowering, Modifiers, Result};
 use super::operands::round;
 use crate::arith::approx;
 use crate::arith::float::{self, FloatClass, MinMax, Mode, Round};
-use crate::ir::code::Class;
+use crate::ir::code::InstructionClass;
 use crate::ir::regs::{S32, hot, map1, map2, map3};
 use crate::ptx::ast::{Instruction, Type};
 
@@ -46,7 +46,11 @@ pub(super) fn min_max(m: &mut Modifiers<'_>) -> MinMax {
 
 impl Lowering<'_> {
     /// Arithmetic in f32.
-    pub(super) fn f32(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    pub(super) fn f32(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<InstructionClass> {
         let ty = Type::F32;
         let op = i.opcode.as_str();
         let approximate = m.flag("approx");
@@ -61,12 +65,12 @@ impl Lowering<'_> {
                     ("min", false) => map2(d, a, b, move |a, b| float::min_f32(a, b, how)),
                     _ => map2(d, a, b, move |a, b| float::max_f32(a, b, how)),
                 });
-                return Ok(Class::F32);
+                return Ok(InstructionClass::F32);
             }
             "copysign" => {
                 let (d, [a, b]) = self.same32::<2>(i, ty)?;
                 self.alu(map2(d, a, b, float::copysign_f32));
-                return Ok(Class::F32);
+                return Ok(InstructionClass::F32);
             }
             _ => {}
         }
@@ -112,9 +116,9 @@ impl Lowering<'_> {
                         .operand_error("`div.f32` needs `.approx`, `.full` or a rounding mode");
                 });
                 return Ok(if approximate || full {
-                    Class::Special
+                    InstructionClass::Special
                 } else {
-                    Class::F32
+                    InstructionClass::F32
                 });
             }
             "rcp" | "sqrt" => {
@@ -132,9 +136,9 @@ impl Lowering<'_> {
                     _ => by_mode!(mode; d; x = a; M => float::sqrt_f32(x, M); map1),
                 });
                 return Ok(if approximate {
-                    Class::Special
+                    InstructionClass::Special
                 } else {
-                    Class::F32
+                    InstructionClass::F32
                 });
             }
             "rsqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh" => {
@@ -151,7 +155,7 @@ impl Lowering<'_> {
                     "ex2" => map1(d, a, move |a| approx::ex2_f32(a, ftz)),
                     _ => map1(d, a, approx::tanh_f32),
                 });
-                return Ok(Class::Special);
+                return Ok(InstructionClass::Special);
             }
             "abs" | "neg" => {
                 let (d, [a]) = self.same32::<1>(i, ty)?;
@@ -167,11 +171,15 @@ impl Lowering<'_> {
         if approximate {
             return self.bad_type(i, ty);
         }
-        Ok(Class::F32)
+        Ok(InstructionClass::F32)
     }
 
     /// Arithmetic in f64.
-    pub(super) fn f64(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    pub(super) fn f64(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<InstructionClass> {
         let ty = Type::F64;
         let op = i.opcode.as_str();
         let approximate = m.flag("approx");
@@ -230,9 +238,9 @@ impl Lowering<'_> {
                     _ => return self.bad_type(i, ty),
                 });
                 return Ok(if approximate {
-                    Class::Special
+                    InstructionClass::Special
                 } else {
-                    Class::F64
+                    InstructionClass::F64
                 });
             }
             "abs" | "neg" => {
@@ -248,11 +256,15 @@ impl Lowering<'_> {
         if approximate {
             return self.bad_type(i, ty);
         }
-        Ok(Class::F64)
+        Ok(InstructionClass::F64)
     }
 
     /// `testp`
-    pub(super) fn test_class(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    pub(super) fn test_class(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<InstructionClass> {
         let ty = self.one_type(m, i)?;
         let class = m.pick(|m| {
             Some(match m {
@@ -281,6 +293,6 @@ impl Lowering<'_> {
             }
             _ => return self.bad_type(i, ty),
         }
-        Ok(Class::Predicate)
+        Ok(InstructionClass::Predicate)
     }
 }

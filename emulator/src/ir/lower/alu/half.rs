@@ -4,7 +4,7 @@ use super::super::names::{Lowering, Modifiers, Result};
 use super::float::min_max;
 use crate::arith::float::{self, HalfMode};
 use crate::arith::{Lanes, WARP, approx, warp};
-use crate::ir::code::Class;
+use crate::ir::code::InstructionClass;
 use crate::ir::regs::{AluFn, S32, map1, map2, map3};
 use crate::ptx::ast::{Instruction, Type};
 
@@ -44,7 +44,7 @@ impl Lowering<'_> {
         i: &Instruction,
         m: &mut Modifiers<'_>,
         ty: Type,
-    ) -> Result<Class> {
+    ) -> Result<InstructionClass> {
         let op = i.opcode.as_str();
         let packed = matches!(ty, Type::F16x2 | Type::BF16x2);
         let bf16 = matches!(ty, Type::BF16 | Type::BF16x2);
@@ -94,7 +94,7 @@ impl Lowering<'_> {
                     ("min", true) => binary!(d, a, b, move |a, b| float::min_bf16(a, b, how)),
                     _ => binary!(d, a, b, move |a, b| float::max_bf16(a, b, how)),
                 });
-                return Ok(Class::Half);
+                return Ok(InstructionClass::Half);
             }
             "ex2" | "tanh" => {
                 if !m.flag("approx") {
@@ -111,7 +111,7 @@ impl Lowering<'_> {
                     "ex2" => unary!(d, a, move |a| approx::ex2_f16(a, ftz)),
                     _ => unary!(d, a, approx::tanh_f16),
                 });
-                return Ok(Class::Special);
+                return Ok(InstructionClass::Special);
             }
             _ => {}
         }
@@ -169,6 +169,6 @@ impl Lowering<'_> {
             }
             _ => return self.bad_type(i, ty),
         }
-        Ok(Class::Half)
+        Ok(InstructionClass::Half)
     }
 }

@@ -4,7 +4,7 @@ use super::super::names::{Lowering, Modifiers, Result};
 use crate::arith::WARP;
 use crate::arith::float::IntType;
 use crate::arith::int;
-use crate::ir::code::Class;
+use crate::ir::code::InstructionClass;
 use crate::ir::regs::{Reg, Regs, SP, map_wide, map2, map3};
 use crate::ptx::ast::{Instruction, Type};
 
@@ -20,7 +20,11 @@ impl Lowering<'_> {
     }
 
     /// `dp4a` and `dp2a`.
-    pub(super) fn dot_product(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    pub(super) fn dot_product(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<InstructionClass> {
         let op = i.opcode.as_str();
         let types = m.types();
         let [ta, tb] = types[..] else {
@@ -44,7 +48,7 @@ impl Lowering<'_> {
                 int::dp2a(sa, sb, upper, a, b, c)
             }));
         }
-        Ok(Class::Integer)
+        Ok(InstructionClass::Integer)
     }
 
     /// Arithmetic on a type of 16, 32 or 64 bits.
@@ -54,7 +58,7 @@ impl Lowering<'_> {
         m: &mut Modifiers<'_>,
         ty: Type,
         int: IntType,
-    ) -> Result<Class> {
+    ) -> Result<InstructionClass> {
         let bits = int.bits;
         let mask = u64::MAX >> (64 - bits);
         let op = i.opcode.as_str();
@@ -101,7 +105,7 @@ impl Lowering<'_> {
                             r.put_pred(cc, flags, mask);
                         }
                     }));
-                    return Ok(Class::Integer);
+                    return Ok(InstructionClass::Integer);
                 }
                 match bits {
                     32 => {
@@ -299,7 +303,7 @@ impl Lowering<'_> {
             }
             _ => return self.bad_type(i, ty),
         }
-        Ok(Class::Integer)
+        Ok(InstructionClass::Integer)
     }
 
     /// `mul`, `mad` and `madc`.
@@ -309,7 +313,7 @@ impl Lowering<'_> {
         m: &mut Modifiers<'_>,
         ty: Type,
         int: IntType,
-    ) -> Result<Class> {
+    ) -> Result<InstructionClass> {
         let op = i.opcode.as_str();
         let bits = int.bits;
         let mask = u64::MAX >> (64 - bits);
@@ -348,7 +352,7 @@ impl Lowering<'_> {
                     r.put_pred(cc, flags, mask);
                 }
             }));
-            return Ok(Class::Integer);
+            return Ok(InstructionClass::Integer);
         }
         if wide {
             self.operands(i, if op == "mul" { 3 } else { 4 })?;
@@ -373,7 +377,7 @@ impl Lowering<'_> {
                     }));
                 }
             }
-            return Ok(Class::Integer);
+            return Ok(InstructionClass::Integer);
         }
         match (op, high, bits) {
             ("mul", false, 32) => {
@@ -423,6 +427,6 @@ impl Lowering<'_> {
                 }));
             }
         }
-        Ok(Class::Integer)
+        Ok(InstructionClass::Integer)
     }
 }

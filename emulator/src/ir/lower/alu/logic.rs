@@ -5,13 +5,17 @@ use super::operands::int_type;
 use super::predicate::{Combine, combine, reduce_bits};
 use crate::arith::WARP;
 use crate::arith::int::{self, PermuteMode};
-use crate::ir::code::Class;
+use crate::ir::code::InstructionClass;
 use crate::ir::regs::{Reg, Regs, map_wide, map1, map2, map3};
 use crate::ptx::ast::{Instruction, Number, Operand, Type};
 
 impl Lowering<'_> {
     /// `and`, `or` and `xor`, of bits and of predicates.
-    pub(super) fn logic(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    pub(super) fn logic(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<InstructionClass> {
         let op = i.opcode.as_str();
         let ty = self.one_type(m, i)?;
         match ty {
@@ -30,7 +34,7 @@ impl Lowering<'_> {
                     let v = how.apply(r.get_pred(a) ^ na, r.get_pred(b) ^ nb);
                     r.put_pred(d, v, mask);
                 }));
-                Ok(Class::Predicate)
+                Ok(InstructionClass::Predicate)
             }
             Type::B16 | Type::B32 => {
                 let (d, [a, b]) = self.same32::<2>(i, ty)?;
@@ -39,7 +43,7 @@ impl Lowering<'_> {
                     "or" => map2(d, a, b, |a, b| a | b),
                     _ => map2(d, a, b, |a, b| a ^ b),
                 });
-                Ok(Class::Integer)
+                Ok(InstructionClass::Integer)
             }
             Type::B64 => {
                 let (d, [a, b]) = self.same64::<2>(i, ty)?;
@@ -48,14 +52,18 @@ impl Lowering<'_> {
                     "or" => map2(d, a, b, |a, b| a | b),
                     _ => map2(d, a, b, |a, b| a ^ b),
                 });
-                Ok(Class::Integer)
+                Ok(InstructionClass::Integer)
             }
             _ => self.bad_type(i, ty),
         }
     }
 
     /// `not` and `cnot`.
-    pub(super) fn complement(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    pub(super) fn complement(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<InstructionClass> {
         let ty = self.one_type(m, i)?;
         let not = i.opcode == "not";
         match ty {
@@ -68,7 +76,7 @@ impl Lowering<'_> {
                     let v = r.get_pred(a) ^ flip;
                     r.put_pred(d, v, mask);
                 }));
-                Ok(Class::Predicate)
+                Ok(InstructionClass::Predicate)
             }
             Type::B16 => {
                 let (d, [a]) = self.same32::<1>(i, ty)?;
@@ -77,7 +85,7 @@ impl Lowering<'_> {
                 } else {
                     map1(d, a, |a| u32::from(a == 0))
                 });
-                Ok(Class::Integer)
+                Ok(InstructionClass::Integer)
             }
             Type::B32 => {
                 let (d, [a]) = self.same32::<1>(i, ty)?;
@@ -86,7 +94,7 @@ impl Lowering<'_> {
                 } else {
                     map1(d, a, |a| u32::from(a == 0))
                 });
-                Ok(Class::Integer)
+                Ok(InstructionClass::Integer)
             }
             Type::B64 => {
                 let (d, [a]) = self.same64::<1>(i, ty)?;
@@ -95,14 +103,18 @@ impl Lowering<'_> {
                 } else {
                     map1(d, a, |a| u64::from(a == 0))
                 });
-                Ok(Class::Integer)
+                Ok(InstructionClass::Integer)
             }
             _ => self.bad_type(i, ty),
         }
     }
 
     /// `shl` and `shr`.
-    pub(super) fn shift(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    pub(super) fn shift(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<InstructionClass> {
         let op = i.opcode.as_str();
         let ty = self.one_type(m, i)?;
         self.operands(i, 3)?;
@@ -147,11 +159,15 @@ impl Lowering<'_> {
                 }));
             }
         }
-        Ok(Class::Integer)
+        Ok(InstructionClass::Integer)
     }
 
     /// `shf`
-    pub(super) fn funnel_shift(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    pub(super) fn funnel_shift(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<InstructionClass> {
         let ty = self.one_type(m, i)?;
         let left = m.flag("l");
         if ty != Type::B32 || (!left && !m.flag("r")) {
@@ -169,11 +185,15 @@ impl Lowering<'_> {
             (false, true) => map3(d, a, b, c, |a, b, c| int::shf_r(a, b, c, true)),
             (false, false) => map3(d, a, b, c, |a, b, c| int::shf_r(a, b, c, false)),
         });
-        Ok(Class::Integer)
+        Ok(InstructionClass::Integer)
     }
 
     /// `lop3`
-    pub(super) fn lop3(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    pub(super) fn lop3(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<InstructionClass> {
         let how = combine(m);
         let ty = self.one_type(m, i)?;
         if ty != Type::B32 {
@@ -210,11 +230,15 @@ impl Lowering<'_> {
             }
             _ => self.alu(map3(d, a, b, c, move |a, b, c| int::lop3(a, b, c, table))),
         }
-        Ok(Class::Integer)
+        Ok(InstructionClass::Integer)
     }
 
     /// `prmt`
-    pub(super) fn permute(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    pub(super) fn permute(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<InstructionClass> {
         let mode = m
             .pick(|m| {
                 Some(match m {
@@ -234,6 +258,6 @@ impl Lowering<'_> {
         }
         let (d, [a, b, c]) = self.same32::<3>(i, ty)?;
         self.alu(map3(d, a, b, c, move |a, b, c| int::prmt(mode, a, b, c)));
-        Ok(Class::Integer)
+        Ok(InstructionClass::Integer)
     }
 }

@@ -20,7 +20,7 @@ mod predicate;
 mod video;
 
 use super::names::{Lowering, Modifiers, Result};
-use crate::ir::code::Class;
+use crate::ir::code::InstructionClass;
 use crate::ptx::ast::{Instruction, Type};
 pub(super) use operands::int_type;
 use operands::is_half;
@@ -31,7 +31,7 @@ impl Lowering<'_> {
         &mut self,
         i: &Instruction,
         m: &mut Modifiers<'_>,
-    ) -> Result<Option<Class>> {
+    ) -> Result<Option<InstructionClass>> {
         let class = match i.opcode.as_str() {
             "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "abs" | "neg" | "min"
             | "max" | "rcp" | "sqrt" | "rsqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh"
@@ -65,7 +65,12 @@ impl Lowering<'_> {
         Ok(Some(class))
     }
 
-    fn arithmetic(&mut self, i: &Instruction, m: &mut Modifiers<'_>, ty: Type) -> Result<Class> {
+    fn arithmetic(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+        ty: Type,
+    ) -> Result<InstructionClass> {
         if is_half(ty) {
             return self.half(i, m, ty);
         }

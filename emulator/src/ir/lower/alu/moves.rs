@@ -2,14 +2,18 @@
 
 use super::super::names::{Lowering, Modifiers, Result};
 use crate::arith::WARP;
-use crate::ir::code::{Class, Op};
+use crate::ir::code::{InstructionClass, Op};
 use crate::ir::regs::{Reg, Regs, map1, map2};
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 use crate::ptx::ast::{Instruction, Operand, Type};
 
 impl Lowering<'_> {
     /// `mov`
-    pub(super) fn mov(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    pub(super) fn mov(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<InstructionClass> {
         let vector = m.flag("v4");
         let ty = self.one_type(m, i)?;
         self.operands(i, 2)?;
@@ -21,7 +25,7 @@ impl Lowering<'_> {
                 let v = r.get_pred(a) ^ flip;
                 r.put_pred(d, v, mask);
             }));
-            return Ok(Class::Predicate);
+            return Ok(InstructionClass::Predicate);
         }
         if ty == Type::B128 {
             return self.mov128(i);
@@ -91,7 +95,7 @@ impl Lowering<'_> {
                         && let Some((special, _)) = Self::special(name)
                     {
                         self.push(Op::Special(Reg::D(d), special));
-                        return Ok(Class::Move);
+                        return Ok(InstructionClass::Move);
                     }
                     let a = self.s64(a, ty)?;
                     self.alu(map1(d, a, |a: u64| a));
@@ -106,18 +110,18 @@ impl Lowering<'_> {
                         && wide.bytes() == 4
                     {
                         self.push(Op::Special(Reg::W(d), special));
-                        return Ok(Class::Move);
+                        return Ok(InstructionClass::Move);
                     }
                     let a = self.s32(a, ty)?;
                     self.alu(map1(d, a, |a: u32| a));
                 }
             }
         }
-        Ok(Class::Move)
+        Ok(InstructionClass::Move)
     }
 
     /// `mov.b128` between `.b128` registers and vectors of two or four narrower ones.
-    fn mov128(&mut self, i: &Instruction) -> Result<Class> {
+    fn mov128(&mut self, i: &Instruction) -> Result<InstructionClass> {
         let a = match &i.operands[1] {
             Operand::Vector(parts) if parts.len() == 2 => [
                 self.s64(&parts[0], Type::B64)?,
@@ -158,7 +162,7 @@ impl Lowering<'_> {
                     let shift = 32 * (n % 2);
                     self.alu(map1(d, halves[n / 2], move |v: u64| (v >> shift) as u32));
                 }
-                return Ok(Class::Move);
+                return Ok(InstructionClass::Move);
             }
             Operand::Number(_) => return self.operand_error("a number can't be written"),
             whole => self.quad(whole)?,
@@ -168,7 +172,7 @@ impl Lowering<'_> {
             r.put64(d[0], &v[0], mask);
             r.put64(d[1], &v[1], mask);
         }));
-        Ok(Class::Move)
+        Ok(InstructionClass::Move)
     }
 
     /// The type of `count` equal parts of a type.
@@ -182,7 +186,11 @@ impl Lowering<'_> {
     }
 
     /// `cvta`
-    pub(super) fn cvta(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    pub(super) fn cvta(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<InstructionClass> {
         let to = m.flag("to");
         let space = m.pick(|m| {
             Some(match m {
@@ -206,6 +214,6 @@ impl Lowering<'_> {
             (w, true) => map1(d, a, move |a: u64| a.wrapping_sub(w)),
             (w, false) => map1(d, a, move |a: u64| a.wrapping_add(w)),
         });
-        Ok(Class::Move)
+        Ok(InstructionClass::Move)
     }
 }

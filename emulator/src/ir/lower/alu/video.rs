@@ -1,11 +1,11 @@
 //! Video instructions: scalar ones on parts of registers, and SIMD ones.
 
-use super::super::names::{Lowering, Modifiers, Place, Result, describe};
+use super::super::names::{Lowering, Modifiers, RegisterSlot, Result, describe};
 use super::compare::int_cmp;
 use crate::arith::video::{
-    Operand as VideoOperand, Part, Secondary, SimdOp, Video, VideoMad, VideoOp, VideoSimd,
+    Secondary, SimdOp, Video, VideoMad, VideoOp, VideoOperand, VideoPart, VideoSimd,
 };
-use crate::ir::code::Class;
+use crate::ir::code::InstructionClass;
 use crate::ir::regs::{Reg, S32, map3};
 use crate::ptx::ast::{Instruction, Operand, Type};
 
@@ -18,29 +18,29 @@ impl Lowering<'_> {
                 s,
                 VideoOperand {
                     signed,
-                    part: Part::Word,
+                    part: VideoPart::Word,
                 },
             ));
         };
         let (stem, part) = match name.rsplit_once('.') {
             Some((stem, p)) => {
                 let part = match p {
-                    "b0" => Part::Byte(0),
-                    "b1" => Part::Byte(1),
-                    "b2" => Part::Byte(2),
-                    "b3" => Part::Byte(3),
-                    "h0" => Part::Half(0),
-                    "h1" => Part::Half(1),
+                    "b0" => VideoPart::Byte(0),
+                    "b1" => VideoPart::Byte(1),
+                    "b2" => VideoPart::Byte(2),
+                    "b3" => VideoPart::Byte(3),
+                    "h0" => VideoPart::Half(0),
+                    "h1" => VideoPart::Half(1),
                     _ => {
                         return self.operand_error(format!("`.{p}` selects no part of a register"));
                     }
                 };
                 (stem, part)
             }
-            None => (name.as_str(), Part::Word),
+            None => (name.as_str(), VideoPart::Word),
         };
         match self.register(stem) {
-            Some((_, Place::Reg(Reg::W(s)))) => Ok((s, VideoOperand { signed, part })),
+            Some((_, RegisterSlot::Reg(Reg::W(s)))) => Ok((s, VideoOperand { signed, part })),
             _ => self.operand_error(format!(
                 "expected a 32-bit register, found {}",
                 describe(operand)
@@ -53,7 +53,7 @@ impl Lowering<'_> {
         &mut self,
         i: &Instruction,
         m: &mut Modifiers<'_>,
-    ) -> Result<Option<Class>> {
+    ) -> Result<Option<InstructionClass>> {
         let (stem, elements) = match i.opcode.strip_suffix('2') {
             Some(s) => (s, 2),
             None => match i.opcode.strip_suffix('4') {
@@ -142,7 +142,7 @@ impl Lowering<'_> {
                 accumulate,
             };
             self.alu(map3(d, a, b, c, move |a, b, c| simd.apply(a, b, c)));
-            return Ok(Some(Class::Integer));
+            return Ok(Some(InstructionClass::Integer));
         }
         if stem == "vmad" {
             self.operands(i, 4)?;
@@ -178,7 +178,7 @@ impl Lowering<'_> {
                 sat,
             };
             self.alu(map3(d, a, b, c, move |a, b, c| mad.apply(a, b, c)));
-            return Ok(Some(Class::Integer));
+            return Ok(Some(InstructionClass::Integer));
         }
         let op = match (stem, cmp) {
             ("vadd", _) => VideoOp::Add,
@@ -228,7 +228,7 @@ impl Lowering<'_> {
             secondary,
         };
         self.alu(map3(d, a, b, c, move |a, b, c| video.apply(a, b, c)));
-        Ok(Some(Class::Integer))
+        Ok(Some(InstructionClass::Integer))
     }
 
     /// The `.b3210` or `.h10` of a SIMD video source: which elements of `b:a` it takes.
