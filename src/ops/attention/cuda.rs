@@ -123,12 +123,24 @@ impl CudaOperator for Attention {
             let kernel = e.tensor_kernel("attention_tensor.cu", "attention_tensor", q);
             let (grid, block) = (e.grid(e.queries, TENSOR_ROWS), [TENSOR_THREADS, 1, 1]);
             // A block of keys and one of values.
-            call.launch(kernel, grid, block, e.tensor_bytes(2 * TENSOR_ROWS), &params);
+            call.launch(
+                kernel,
+                grid,
+                block,
+                e.tensor_bytes(2 * TENSOR_ROWS),
+                &params,
+            );
             return Ok(());
         }
         let side = e.side();
         let (kernel, shared) = (e.kernel("attention", q), e.shared_bytes(side, 2, 1));
-        call.launch(kernel, e.grid(e.queries, side), [THREADS, 1, 1], shared, &params);
+        call.launch(
+            kernel,
+            e.grid(e.queries, side),
+            [THREADS, 1, 1],
+            shared,
+            &params,
+        );
         Ok(())
     }
 }
@@ -162,7 +174,11 @@ impl CudaOperator for AttentionGrad {
             // Keys and values; in the second kernel the queries and dy of a step too.
             for (entry, rows, tile_rows) in [
                 ("attention_tensor_grad_queries", e.queries, 2 * TENSOR_ROWS),
-                ("attention_tensor_grad_keys", e.keys, 2 * TENSOR_ROWS + 2 * TENSOR_STEP),
+                (
+                    "attention_tensor_grad_keys",
+                    e.keys,
+                    2 * TENSOR_ROWS + 2 * TENSOR_STEP,
+                ),
             ] {
                 let kernel = e.tensor_kernel("attention_tensor_grad.cu", entry, call.in_type(0));
                 let (grid, block) = (e.grid(rows, TENSOR_ROWS), [TENSOR_THREADS, 1, 1]);

@@ -1,8 +1,8 @@
 //! Launches `kernels/cast.cu`.
 
 use super::Cast;
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, element, params::CastParams};
 use crate::device::DeviceError;
+use crate::device::cuda::{CudaCall, CudaOperator, Kernel, element, params::CastParams};
 
 const THREADS: usize = 256;
 /// Elements per thread: one 16-byte access on the wider side.
@@ -20,7 +20,13 @@ impl CudaOperator for Cast {
         let kernel = Kernel::new("cast.cu", "cast")
             .with("FROM", element(from))
             .with("TO", element(to));
-        call.launch(kernel, [count.div_ceil(THREADS * PER_THREAD), 1, 1], [THREADS, 1, 1], 0, &params);
+        call.launch(
+            kernel,
+            [count.div_ceil(THREADS * PER_THREAD), 1, 1],
+            [THREADS, 1, 1],
+            0,
+            &params,
+        );
         Ok(())
     }
 }

@@ -38,7 +38,9 @@ impl Operator for Cast {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         match inputs {
-            [x] if x.dtype.is_float() && self.to.is_float() => Ok(vec![TensorType::new(x.shape.clone(), self.to)]),
+            [x] if x.dtype.is_float() && self.to.is_float() => {
+                Ok(vec![TensorType::new(x.shape.clone(), self.to)])
+            }
             _ => Err(Mismatch::inputs("one array of floats", inputs)),
         }
     }
@@ -60,7 +62,11 @@ impl Operator for Cast {
 
 impl ReferenceOperator for Cast {
     fn reference(&self, inputs: &[&Array], _: &[TensorType]) -> Vec<Array> {
-        let data = inputs[0].data.iter().map(|&v| rounded(v, self.to)).collect();
+        let data = inputs[0]
+            .data
+            .iter()
+            .map(|&v| rounded(v, self.to))
+            .collect();
         vec![Array::new(inputs[0].shape.clone(), data)]
     }
 }

@@ -23,7 +23,13 @@ fn ternary(call: &mut CudaCall<'_>, entry: &'static str) {
         y: call.output(0),
         count: count as u64,
     };
-    call.launch(Kernel::new(FILE, entry), sums::grid(count, ELEMENTS), sums::BLOCK, 0, &params);
+    call.launch(
+        Kernel::new(FILE, entry),
+        sums::grid(count, ELEMENTS),
+        sums::BLOCK,
+        0,
+        &params,
+    );
 }
 
 impl CudaOperator for Reparameterize {
@@ -74,7 +80,13 @@ impl CudaOperator for GaussianKlGrad {
             inverse_batch: 1.0 / batch as f32,
         };
         let kernel = Kernel::new(FILE, "gaussian_kl_grad");
-        call.launch(kernel, sums::grid(count, sums::THREADS), sums::BLOCK, 0, &params);
+        call.launch(
+            kernel,
+            sums::grid(count, sums::THREADS),
+            sums::BLOCK,
+            0,
+            &params,
+        );
         Ok(())
     }
 }

@@ -19,12 +19,7 @@ impl GlobalNorm {
 }
 
 impl CudaOperator for GlobalNorm {
-    fn workspace_bytes(
-        &self,
-        inputs: &[TensorType],
-        _: &[TensorType],
-        target: &Target,
-    ) -> usize {
+    fn workspace_bytes(&self, inputs: &[TensorType], _: &[TensorType], target: &Target) -> usize {
         let arrays = &inputs[..self.arrays(inputs.len())];
         size_of::<f64>() * Pieces::count(arrays.iter().map(TensorType::len), target)
     }

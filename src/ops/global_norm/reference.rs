@@ -7,7 +7,10 @@ use crate::graph::TensorType;
 impl ReferenceOperator for GlobalNorm {
     fn reference(&self, inputs: &[&Array], _: &[TensorType]) -> Vec<Array> {
         let (arrays, scale) = match self.scaled {
-            true => (&inputs[..inputs.len() - 1], inputs[inputs.len() - 1].data[0]),
+            true => (
+                &inputs[..inputs.len() - 1],
+                inputs[inputs.len() - 1].data[0],
+            ),
             false => (inputs, 1.0),
         };
         let squares: Vec<f64> = arrays

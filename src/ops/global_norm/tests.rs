@@ -55,7 +55,10 @@ fn a_scale_is_taken_off() {
 fn huge_and_tiny_gradients_count() {
     for size in [1e-30, 1e-18, 1e17, 1e30] {
         let values = hashed("b", 5000);
-        let values = values.iter().map(|v| f64::from((size * v) as f32)).collect();
+        let values = values
+            .iter()
+            .map(|v| f64::from((size * v) as f32))
+            .collect();
         let leaves = HashMap::from([("b".to_owned(), Array::new([5000], values))]);
         check_updates(
             |g| {

@@ -109,11 +109,9 @@ impl CudaOperator for GroupNorm {
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
         let x = call.in_type(0);
         let (entry, tiles, eps) = match call.taken_over() {
-            Some(Op::GroupNormStats(stats)) => (
-                "group_norm_whole",
-                group_tiles(x, self.groups),
-                stats.eps,
-            ),
+            Some(Op::GroupNormStats(stats)) => {
+                ("group_norm_whole", group_tiles(x, self.groups), stats.eps)
+            }
             _ => {
                 let multiprocessors = call.target().multiprocessors;
                 let tiles = ChannelTiles::of_rows(x).for_each_element(multiprocessors);

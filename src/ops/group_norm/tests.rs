@@ -1,12 +1,10 @@
 use std::collections::HashMap;
 
 use super::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats};
-use crate::device::reference::{Array, Evaluation};
 use crate::device::Executable;
+use crate::device::reference::{Array, Evaluation};
 use crate::graph::{Graph, GraphError, Source, Value};
-use crate::ops::testing::{
-    check, check_cuda, check_nan_shows, check_with, emulated_gpu, hashed,
-};
+use crate::ops::testing::{check, check_cuda, check_nan_shows, check_with, emulated_gpu, hashed};
 use crate::tensor::{DType, TensorMap};
 
 fn fused(
@@ -151,7 +149,10 @@ fn every_way_to_share_out_a_map_on_cuda() {
         let mut input = |name: &str, shape: &[usize]| graph.input(name, shape, DType::F32).unwrap();
         let (x, dy) = (input("x", &shape), input("dy", &shape));
         let (gamma, beta) = (input("gamma", &[channels]), input("beta", &[channels]));
-        let (residual, embed) = (input("residual", &shape), input("embed", &[shape[0], channels]));
+        let (residual, embed) = (
+            input("residual", &shape),
+            input("embed", &[shape[0], channels]),
+        );
         let (eps, swish) = (1e-5, true);
         let stats = graph.apply(GroupNormStats { groups, eps }, &[x]).unwrap();
         let op = GroupNorm {
@@ -160,7 +161,9 @@ fn every_way_to_share_out_a_map_on_cuda() {
             residual: true,
             embed: true,
         };
-        let y = graph.apply(op, &[x, stats, gamma, beta, residual, embed]).unwrap();
+        let y = graph
+            .apply(op, &[x, stats, gamma, beta, residual, embed])
+            .unwrap();
         // The first user of the statistics may compute them; this one takes them as they are.
         let plain = GroupNorm {
             groups,
@@ -170,10 +173,21 @@ fn every_way_to_share_out_a_map_on_cuda() {
         };
         let again = graph.apply(plain, &[x, stats, gamma, beta]).unwrap();
         let mut inputs = vec![x, stats, gamma, beta, dy];
-        let sums = graph.node(GroupNormGradSums { groups, swish }, &inputs).unwrap();
+        let sums = graph
+            .node(GroupNormGradSums { groups, swish }, &inputs)
+            .unwrap();
         inputs.extend(&sums);
-        let dx = graph.apply(GroupNormInputGrad { groups, swish }, &inputs).unwrap();
-        for (name, value) in [("stats", stats), ("y", y), ("again", again), ("plain", sums[0]), ("scaled", sums[1]), ("dx", dx)] {
+        let dx = graph
+            .apply(GroupNormInputGrad { groups, swish }, &inputs)
+            .unwrap();
+        for (name, value) in [
+            ("stats", stats),
+            ("y", y),
+            ("again", again),
+            ("plain", sums[0]),
+            ("scaled", sums[1]),
+            ("dx", dx),
+        ] {
             graph.output(name, value);
         }
         let arrays: HashMap<String, Array> = graph

@@ -36,7 +36,13 @@ impl CudaOperator for LayerNorm {
             channels: x.channels() as i32,
             eps: self.eps,
         };
-        call.launch(kernel("layer_norm", &x), grid(&x), [THREADS, 1, 1], 0, &params);
+        call.launch(
+            kernel("layer_norm", &x),
+            grid(&x),
+            [THREADS, 1, 1],
+            0,
+            &params,
+        );
         Ok(())
     }
 }
@@ -95,7 +101,11 @@ impl CudaOperator for LayerNormParamGrad {
             x: call.input(0),
             dy: call.input(1),
             moments,
-            sums: if tiles.slabs == 1 { call.output(0) } else { partials },
+            sums: if tiles.slabs == 1 {
+                call.output(0)
+            } else {
+                partials
+            },
             rows: x.rows() as i32,
             channels: x.channels() as i32,
             columns: tiles.columns as i32,

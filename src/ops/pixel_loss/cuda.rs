@@ -47,7 +47,13 @@ impl CudaOperator for PixelLossGrad {
             squared: (self.of.distance == Distance::L2).into(),
         };
         let kernel = Kernel::new(FILE, "pixel_loss_grad");
-        call.launch(kernel, sums::grid(count, GRAD_ELEMENTS), sums::BLOCK, 0, &params);
+        call.launch(
+            kernel,
+            sums::grid(count, GRAD_ELEMENTS),
+            sums::BLOCK,
+            0,
+            &params,
+        );
         Ok(())
     }
 }

@@ -57,11 +57,7 @@ impl Graph {
     ///
     /// # Errors
     /// If the element counts differ.
-    pub fn reshape(
-        &mut self,
-        x: Value,
-        shape: impl Into<Vec<usize>>,
-    ) -> Result<Value, GraphError> {
+    pub fn reshape(&mut self, x: Value, shape: impl Into<Vec<usize>>) -> Result<Value, GraphError> {
         let shape = shape.into();
         self.apply(Reshape { shape }, &[x])
     }

@@ -45,7 +45,13 @@ impl CudaOperator for SoftmaxGrad {
             rows: y.rows() as i32,
             channels: y.channels() as i32,
         };
-        call.launch(kernel("softmax_grad", &y), grid(&y), [THREADS, 1, 1], 0, &params);
+        call.launch(
+            kernel("softmax_grad", &y),
+            grid(&y),
+            [THREADS, 1, 1],
+            0,
+            &params,
+        );
         Ok(())
     }
 }

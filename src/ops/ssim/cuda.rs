@@ -69,7 +69,13 @@ impl Geometry {
         }
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>, entry: &'static str, grid: [usize; 3], params: &SsimParams) {
+    fn launch(
+        &self,
+        call: &mut CudaCall<'_>,
+        entry: &'static str,
+        grid: [usize; 3],
+        params: &SsimParams,
+    ) {
         let kernel = Kernel::new("ssim.cu", entry)
             .with("VERTICAL", self.vertical.len)
             .with("HORIZONTAL", self.horizontal.len);
@@ -118,7 +124,11 @@ impl CudaOperator for SsimGrad {
         if !self.of.metric {
             geometry.launch_partials(call, &params);
         }
-        let grid = [geometry.channels * geometry.backward_tiles(), geometry.batch, 1];
+        let grid = [
+            geometry.channels * geometry.backward_tiles(),
+            geometry.batch,
+            1,
+        ];
         geometry.launch(call, "ssim_grad", grid, &params);
         Ok(())
     }

@@ -96,7 +96,9 @@ fn entry(table: &[usize], counter: i64, label: i64) -> Option<usize> {
         unreachable!("checked when the graph was built")
     };
     let row = counter.clamp(0, rows as i64 - 1) as usize;
-    let label = usize::try_from(label + 1).ok().filter(|&label| label < entries)?;
+    let label = usize::try_from(label + 1)
+        .ok()
+        .filter(|&label| label < entries)?;
     Some((row * entries + label) * width)
 }
 
