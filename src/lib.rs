@@ -9,6 +9,7 @@ pub mod device;
 pub mod diffusion;
 pub mod files;
 pub mod graph;
+mod kernel;
 pub mod model;
 pub mod ops;
 pub mod pipeline;

@@ -49,12 +49,8 @@ pub enum DeviceError {
     UnknownPrecision(String),
     #[error("the CPU computes in f32, not in {0}: leave --precision out, or use --device cuda")]
     CpuPrecision(super::cuda::Precision),
-    #[error("{op} on {device}: {why}")]
-    Unsupported {
-        op: &'static str,
-        device: &'static str,
-        why: String,
-    },
+    #[error(transparent)]
+    Unsupported(#[from] crate::kernel::Unsupported),
     #[error(transparent)]
     Cuda(#[from] super::cuda::CudaError),
 }

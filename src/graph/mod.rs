@@ -14,7 +14,7 @@ mod memory;
 mod plan;
 mod precision;
 pub mod recompute;
-mod types;
+mod value;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,7 +29,8 @@ pub use plan::{Binding, BindingKind, Known, Location, Plan, PlanOptions, Step, W
 #[cfg(test)]
 pub(crate) use precision::lower_all;
 pub use precision::{Storage, lower};
-pub use types::{TensorType, Value};
+pub use crate::tensor::TensorType;
+pub use value::Value;
 
 use crate::ops::Op;
 use crate::tensor::DType;

@@ -12,9 +12,9 @@ pub(crate) mod testing;
 
 use std::fmt;
 
-use crate::device::cpu::CpuOperator;
-use crate::device::cuda::CudaOperator;
-use crate::device::reference::ReferenceOperator;
+use crate::kernel::cpu::CpuOperator;
+use crate::kernel::cuda::CudaOperator;
+use crate::kernel::reference::ReferenceOperator;
 pub(crate) use crate::graph::Storage;
 use crate::graph::{Gradient, GraphError, Mismatch, TensorType, Value};
 

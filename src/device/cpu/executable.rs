@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::buffer::Buffer;
-use super::call::{CpuCall, Operand};
+use crate::kernel::cpu::call::{CpuCall, Operand};
 use crate::device::packing::{Packed, PackingPlan, Place, parameter, types};
 use crate::device::{DeviceError, Executable, MemoryReport};
 use crate::graph::{

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Once;
 
 use super::error::CudaError;
-use super::kernel::{Program, sources};
+use crate::kernel::cuda::launch::{Program, sources};
 use super::nvrtc;
 
 /// The cache's folder: `MEDFUSION_CACHE`, else `medfusion` under `XDG_CACHE_HOME` or `~/.cache`.

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cudarc::driver::{result, sys};
 use rayon::prelude::*;
 
-use super::call::Target;
+use crate::kernel::cuda::target::Target;
 use super::driver::{Driver, check};
 use super::error::CudaError;
-use super::kernel::{DevicePtr, Kernel, Launch, Program};
+use crate::kernel::cuda::launch::{DevicePtr, Kernel, Launch, Program};
 use super::{cache, nvrtc};
 
 /// A GPU with a stream of this process.

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use cudarc::driver::sys::{CUfunction, CUstream};
 
-use super::call::{ConstantPool, CudaCall, CudaOperand};
+use crate::kernel::cuda::{ConstantPool, CudaCall, CudaOperand};
 use super::context::{CapturedGraph, Memory};
 use super::grouping::groups;
-use super::jobs::{self, Job};
-use super::kernel::{DevicePtr, Launch};
+use crate::kernel::cuda::jobs::{self, Job};
+use crate::kernel::cuda::launch::{DevicePtr, Launch};
 use super::staging::Staging;
 use super::{CudaDevice, CudaError, WORKSPACE_ALIGNMENT};
 use crate::device::packing::{PackedStep, PackingPlan, Place, parameter, types};
@@ -274,7 +274,7 @@ impl Lowering<'_> {
             launches: &mut self.each,
             jobs: &mut Vec::new(),
         };
-        first.op.cuda().launch_together(&mut call, &inputs)
+        Ok(first.op.cuda().launch_together(&mut call, &inputs)?)
     }
 
     /// Adds the launches and jobs of a step.
@@ -312,7 +312,7 @@ impl Lowering<'_> {
             let launches = jobs::launches(std::mem::take(call.jobs), call.constants);
             call.launches.extend(launches);
         }
-        cuda.launch(&mut call)
+        Ok(cuda.launch(&mut call)?)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The launches of a plan, without memory or a GPU: for `--explain`, for the table of registers, for counting.
 
-use super::call::ConstantPool;
+use crate::kernel::cuda::constants::ConstantPool;
 use super::executable::{Addresses, Arena, Lowering};
-use super::kernel::{Kernel, Launch, source, sources};
+use crate::kernel::cuda::launch::{Kernel, Launch, source, sources};
 use super::{CudaDevice, CudaError, nvrtc};
 use crate::device::DeviceError;
 use crate::graph::Plan;

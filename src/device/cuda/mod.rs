@@ -4,15 +4,12 @@
 //! launch, and the whole list is captured once into a CUDA graph that each run replays.
 
 mod cache;
-mod call;
 mod context;
 mod doctor;
 mod driver;
 mod error;
 mod executable;
 mod grouping;
-mod jobs;
-mod kernel;
 mod listing;
 mod nvrtc;
 mod packing;
@@ -29,10 +26,7 @@ pub use executable::CudaExecutable;
 pub use listing::PlannedLaunch;
 pub use profile::TimedLaunch;
 
-pub(crate) use call::{
-    CudaCall, CudaOperand, CudaOperator, CudaPackedOperand, Pieces, Target, element,
-};
-pub(crate) use kernel::{DevicePtr, Kernel, params};
+use crate::kernel::cuda::{Target, WORKSPACE_ALIGNMENT};
 
 use super::{DeviceError, MemoryReport};
 use crate::graph::{
@@ -241,9 +235,6 @@ impl ConvolutionModel for CudaDevice {
         conv.reads_joined(inputs, &self.target)
     }
 }
-
-/// Workspaces are aligned to this many bytes.
-pub(crate) const WORKSPACE_ALIGNMENT: usize = 64;
 
 impl WorkspaceModel for CudaDevice {
     fn workspace_bytes(

@@ -3,7 +3,7 @@
 use medfusion_toolkit::{Nvrtc, Source, ToolkitError};
 
 use super::error::CudaError;
-use super::kernel::{LAYOUT_ASSERTS, Program, source, sources};
+use crate::kernel::cuda::launch::{LAYOUT_ASSERTS, Program, source, sources};
 
 /// NVRTC, loaded at the first call.
 ///
@@ -78,7 +78,7 @@ pub(super) fn compile(program: &Program, capability: (u32, u32)) -> Result<Strin
     let headers: Vec<(&str, &str)> = sources()
         .iter()
         .filter(|(name, _)| name.ends_with(".cuh"))
-        .map(|(name, text)| (*name, *text))
+        .map(|(name, text)| (*name, text.as_str()))
         .collect();
     let options = options(program, capability);
     let source = Source {

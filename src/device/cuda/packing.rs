@@ -1,8 +1,8 @@
 //! Which weights of a plan CUDA keeps packed: what no step updates, and what tensor cores read of the others.
 
-use super::call::{ConstantPool, CudaCall, CudaOperand};
-use super::jobs::Job;
-use super::kernel::{DevicePtr, Launch};
+use crate::kernel::cuda::{ConstantPool, CudaCall, CudaOperand};
+use crate::kernel::cuda::jobs::Job;
+use crate::kernel::cuda::launch::{DevicePtr, Launch};
 use super::{CudaDevice, WORKSPACE_ALIGNMENT};
 use crate::device::packing::{Packed, PackingPlan, types};
 use crate::graph::{Known, Plan, TensorType};

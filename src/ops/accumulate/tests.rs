@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use crate::device::reference::Array;
+use crate::kernel::reference::Array;
 use crate::graph::Graph;
 use crate::ops::testing::{check_updates, hashed};
 use crate::tensor::DType;

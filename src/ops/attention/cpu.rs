@@ -5,9 +5,9 @@ use rayon::prelude::*;
 
 use super::product::{Product, VECTOR};
 use super::{Attention, AttentionGrad};
-use crate::device::cpu::simd::{exp, largest, sum_of, vectorised};
-use crate::device::cpu::threads::{parallel_slots, width};
-use crate::device::cpu::{CpuCall, CpuOperator, Shared};
+use crate::kernel::cpu::simd::{exp, largest, sum_of, vectorised};
+use crate::kernel::cpu::threads::{parallel_slots, width};
+use crate::kernel::cpu::{CpuCall, CpuOperator, Shared};
 use crate::graph::TensorType;
 
 /// Queries per block.

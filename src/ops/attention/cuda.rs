@@ -2,9 +2,9 @@
 //! `attention_tensor_grad.cu`.
 
 use super::{Attention, AttentionGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::params::{AttentionGradParams, AttentionParams};
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, Target, element};
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::params::{AttentionGradParams, AttentionParams};
+use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, Target, element};
 use crate::graph::TensorType;
 use crate::ops::channel_tiles::vector;
 use crate::tensor::DType;
@@ -46,7 +46,7 @@ impl Extents {
         }
     }
 
-    fn call(call: &CudaCall<'_>, heads: usize) -> Result<Self, DeviceError> {
+    fn call(call: &CudaCall<'_>, heads: usize) -> Result<Self, Unsupported> {
         let extents = Self::of(call.in_type(0), call.in_type(1), heads);
         if extents.d > WIDEST_HEAD {
             let d = extents.d;
@@ -104,7 +104,7 @@ impl Extents {
 }
 
 impl CudaOperator for Attention {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let e = Extents::call(call, self.heads)?;
         let params = AttentionParams {
             q: call.input(0),
@@ -151,7 +151,7 @@ impl CudaOperator for AttentionGrad {
         inputs[4].bytes()
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let e = Extents::call(call, self.heads)?;
         let params = AttentionGradParams {
             q: call.input(0),

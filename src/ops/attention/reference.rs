@@ -1,7 +1,7 @@
 //! Naive definitions in `f64`.
 
 use super::{Attention, AttentionGrad};
-use crate::device::reference::{Array, ReferenceOperator};
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
 
 /// Row `t` of head `h` of sample `n`.

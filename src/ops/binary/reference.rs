@@ -1,7 +1,7 @@
 //! Naive definition in `f64`.
 
 use super::{Binary, broadcast_index};
-use crate::device::reference::{Array, ReferenceOperator};
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
 
 impl ReferenceOperator for Binary {

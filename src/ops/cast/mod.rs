@@ -7,8 +7,8 @@ mod tests;
 use half::{bf16, f16};
 
 use super::{Operator, Storage};
-use crate::device::cpu::{CpuCall, CpuOperator};
-use crate::device::reference::{Array, ReferenceOperator};
+use crate::kernel::cpu::{CpuCall, CpuOperator};
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::{Gradient, GraphError, Mismatch, TensorType, Value};
 use crate::tensor::DType;
 

@@ -2,7 +2,7 @@
 
 use super::cpu::{ConvGeometry, Forward, InputGrad, WeightGrad};
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, Windows};
-use crate::device::cpu::{CpuCall, CpuOperator, PackedOperand};
+use crate::kernel::cpu::{CpuCall, CpuOperator, PackedOperand};
 use crate::graph::TensorType;
 
 impl Windows {

@@ -1,7 +1,7 @@
 //! Naive definitions in `f64`.
 
 use super::{Embedding, EmbeddingGrad};
-use crate::device::reference::{Array, ReferenceOperator};
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
 
 impl ReferenceOperator for Embedding {

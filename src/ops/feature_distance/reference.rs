@@ -1,7 +1,7 @@
 //! Naive definitions in `f64`.
 
 use super::{EPSILON, FeatureDistance, FeatureDistanceGrad};
-use crate::device::reference::{Array, ReferenceOperator};
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
 
 fn norm(pixel: &[f64]) -> f64 {

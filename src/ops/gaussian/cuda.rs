@@ -1,8 +1,8 @@
 //! Launches `kernels/gaussian.cu`.
 
 use super::{GaussianKl, GaussianKlGrad, Reparameterize, ReparameterizeGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::{
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
     CudaCall, CudaOperator, Kernel, Target,
     params::{GaussianKlGradParams, GaussianKlParams, ReparameterizeParams},
 };
@@ -33,14 +33,14 @@ fn ternary(call: &mut CudaCall<'_>, entry: &'static str) {
 }
 
 impl CudaOperator for Reparameterize {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         ternary(call, "reparameterize");
         Ok(())
     }
 }
 
 impl CudaOperator for ReparameterizeGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         ternary(call, "reparameterize_grad");
         Ok(())
     }
@@ -51,7 +51,7 @@ impl CudaOperator for GaussianKl {
         sums::partial_bytes(sums::partials(inputs[0].len()))
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let (count, batch) = (call.in_type(0).len(), call.in_type(0).shape[0]);
         let params = GaussianKlParams {
             mean: call.input(0),
@@ -68,7 +68,7 @@ impl CudaOperator for GaussianKl {
 }
 
 impl CudaOperator for GaussianKlGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let (count, batch) = (call.in_type(0).len(), call.in_type(0).shape[0]);
         let params = GaussianKlGradParams {
             mean: call.input(0),

@@ -1,9 +1,9 @@
 //! Launches `kernels/global_norm.cu`: one pass over all arrays, and one block that finishes.
 
 use super::GlobalNorm;
-use crate::device::DeviceError;
-use crate::device::cuda::{
-    CudaCall, CudaOperator, DevicePtr, Kernel, Pieces, Target,
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
+    CudaCall, CudaOperator, DevicePtr, Kernel, Chunks, Target,
     params::{FinishNormParams, SumSquaresParams},
 };
 use crate::graph::TensorType;
@@ -21,16 +21,16 @@ impl GlobalNorm {
 impl CudaOperator for GlobalNorm {
     fn workspace_bytes(&self, inputs: &[TensorType], _: &[TensorType], target: &Target) -> usize {
         let arrays = &inputs[..self.arrays(inputs.len())];
-        size_of::<f64>() * Pieces::count(arrays.iter().map(TensorType::len), target)
+        size_of::<f64>() * Chunks::count(arrays.iter().map(TensorType::len), target)
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let arrays = self.arrays(call.input_count());
         let entries: Vec<_> = call.inputs()[..arrays]
             .iter()
             .map(|operand| (vec![operand.at], operand.ty.len()))
             .collect();
-        let pieces = Pieces::new(&entries, call.target());
+        let pieces = Chunks::new(&entries, call.target());
         let squares = SumSquaresParams {
             pieces: call.table(&pieces.words),
             partials: call.workspace(),

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use crate::device::cpu::CpuDevice;
-use crate::device::reference::Array;
+use crate::kernel::reference::Array;
 use crate::graph::{Graph, GraphError, Plan, PlanOptions};
 use crate::ops::testing::{check_updates, hashed};
 use crate::tensor::{DType, TensorMap};

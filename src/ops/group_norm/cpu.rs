@@ -4,8 +4,8 @@
 use rayon::prelude::*;
 
 use super::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats};
-use crate::device::cpu::simd::{swish, swish_derivative, vectorised};
-use crate::device::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
+use crate::kernel::cpu::simd::{swish, swish_derivative, vectorised};
+use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
 use crate::graph::TensorType;
 
 /// Narrow images are seen as fewer, wider rows of up to this many elements.

@@ -1,12 +1,12 @@
 //! Launches `kernels/group_norm_stats.cu`, `group_norm.cu` and `group_norm_grad.cu`.
 
 use super::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats};
-use crate::device::DeviceError;
-use crate::device::cuda::params::{
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::params::{
     GroupNormGradSumsParams, GroupNormInputGradParams, GroupNormParams, GroupNormStatsMergeParams,
     GroupNormStatsParams,
 };
-use crate::device::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, Target, element};
+use crate::kernel::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, Target, element};
 use crate::graph::TensorType;
 use crate::ops::Op;
 use crate::ops::channel_tiles::{ChannelTiles, SECTOR_BYTES};
@@ -73,7 +73,7 @@ impl CudaOperator for GroupNormStats {
         }
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let tiles = group_tiles(call.in_type(0), self.groups);
         let parts = tiles.slabs * tiles.parts;
         let params = GroupNormStatsParams {
@@ -106,7 +106,7 @@ impl CudaOperator for GroupNorm {
         matches!(producer, Op::GroupNormStats(stats) if stats.groups == self.groups && !stats.is_a_pass(&inputs[0]))
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let x = call.in_type(0);
         let (entry, tiles, eps) = match call.taken_over() {
             Some(Op::GroupNormStats(stats)) => {
@@ -154,7 +154,7 @@ impl CudaOperator for GroupNormGradSums {
         }
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let tiles = ChannelTiles::of_sectors(call.in_type(0)).for_reduction();
         let count = tiles.samples * tiles.channels;
         let results = [call.output(0), call.output(1)];
@@ -191,7 +191,7 @@ impl CudaOperator for GroupNormGradSums {
 }
 
 impl CudaOperator for GroupNormInputGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let x = call.in_type(0);
         // Narrow tiles, so that a block reads few channels' sums.
         let tiles = ChannelTiles::of_granules(x, x.channels() / self.groups, 2 * SECTOR_BYTES)

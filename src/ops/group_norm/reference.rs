@@ -1,7 +1,7 @@
 //! Naive definitions in `f64`.
 
 use super::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats};
-use crate::device::reference::{Array, ReferenceOperator};
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
 
 fn sigmoid(x: f64) -> f64 {

@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::{LayerNorm, LayerNormInputGrad, LayerNormParamGrad};
-use crate::device::cpu::simd::{sum_of, vectorised};
-use crate::device::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
+use crate::kernel::cpu::simd::{sum_of, vectorised};
+use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
 use crate::graph::TensorType;
 
 /// Tasks of the sum over rows, whatever the number of threads.

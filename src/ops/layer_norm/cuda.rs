@@ -1,11 +1,11 @@
 //! Launches `kernels/layer_norm.cu`.
 
 use super::{LayerNorm, LayerNormInputGrad, LayerNormParamGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::params::{
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::params::{
     LayerNormInputGradParams, LayerNormMomentsParams, LayerNormParamGradParams, LayerNormParams,
 };
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, Target, element};
+use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, Target, element};
 use crate::graph::TensorType;
 use crate::ops::channel_tiles::{ChannelTiles, vector};
 use crate::ops::partial_sums::partial_sums;
@@ -25,7 +25,7 @@ fn grid(x: &TensorType) -> [usize; 3] {
 }
 
 impl CudaOperator for LayerNorm {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let x = call.in_type(0).clone();
         let params = LayerNormParams {
             x: call.input(0),
@@ -48,7 +48,7 @@ impl CudaOperator for LayerNorm {
 }
 
 impl CudaOperator for LayerNormInputGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let x = call.in_type(0).clone();
         let params = LayerNormInputGradParams {
             x: call.input(0),
@@ -79,7 +79,7 @@ impl CudaOperator for LayerNormParamGrad {
             + inputs[0].rows() * 2 * size_of::<f32>()
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let x = call.in_type(0).clone();
         let tiles = tiles(&x);
         let partials = call.workspace();

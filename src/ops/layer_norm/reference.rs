@@ -1,7 +1,7 @@
 //! Naive definitions in `f64`.
 
 use super::{LayerNorm, LayerNormInputGrad, LayerNormParamGrad};
-use crate::device::reference::{Array, ReferenceOperator};
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
 
 /// `x̂` and `1 / sqrt(variance + eps)` of a row.

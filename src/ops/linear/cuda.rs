@@ -1,12 +1,12 @@
 //! Linear maps on CUDA: `kernels/linear.cu` for few rows, else the convolution of a row of pixels with a kernel of one.
 
 use super::{Linear, LinearInputGrad, LinearWeightGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::{
+use crate::graph::TensorType;
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
     CudaCall, CudaOperator, CudaPackedOperand, DevicePtr, Kernel, Target, element,
     params::LinearRowsParams,
 };
-use crate::graph::TensorType;
 use crate::ops::conv2d::cpu::ConvGeometry;
 use crate::ops::conv2d::cuda::{Algorithm, Problem, forward, input_grad, weight_grad};
 use crate::tensor::DType;
@@ -155,7 +155,7 @@ impl CudaOperator for Linear {
         }
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target())
         {
             algorithm.launch(call);
@@ -214,7 +214,7 @@ impl CudaOperator for LinearInputGrad {
         }
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target())
         {
             algorithm.launch(call);
@@ -243,7 +243,7 @@ impl CudaOperator for LinearWeightGrad {
             .workspace_bytes()
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         self.convolution(call.in_type(0), call.in_type(1), call.target())
             .launch(call);
         Ok(())

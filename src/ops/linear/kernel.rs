@@ -5,8 +5,8 @@ use super::cpu::{
     weight_grad_workspace_len,
 };
 use super::{Linear, LinearInputGrad, LinearWeightGrad};
-use crate::device::cpu::simd::vectorised;
-use crate::device::cpu::{CpuCall, CpuOperator, Shared, parallel_ranges};
+use crate::kernel::cpu::simd::vectorised;
+use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_ranges};
 use crate::graph::TensorType;
 
 /// The layer with activations `x` and results `y`.

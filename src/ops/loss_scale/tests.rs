@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use super::LossScale;
-use crate::device::reference::Array;
+use crate::kernel::reference::Array;
 use crate::graph::Graph;
 use crate::ops::testing::check_updates;
 use crate::tensor::DType;

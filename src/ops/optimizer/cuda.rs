@@ -1,9 +1,9 @@
 //! Launches `kernels/optimizer.cu`: one launch for all weights that share a learning rate, a counter and a gate.
 
 use super::{Adam, Ema};
-use crate::device::DeviceError;
-use crate::device::cuda::{
-    CudaCall, CudaOperand, CudaOperator, DevicePtr, Kernel, Pieces,
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
+    CudaCall, CudaOperand, CudaOperator, DevicePtr, Kernel, Chunks,
     params::{AdamParams, EmaParams},
 };
 
@@ -25,12 +25,12 @@ pub(crate) fn table(
             (addresses, inputs[0].ty.len())
         })
         .collect();
-    let pieces = Pieces::new(&entries, call.target());
+    let pieces = Chunks::new(&entries, call.target());
     (call.table(&pieces.words), pieces.rows())
 }
 
 impl CudaOperator for Adam {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let step = call.inputs().to_vec();
         self.launch_together(call, &[step])
     }
@@ -44,7 +44,7 @@ impl CudaOperator for Adam {
         &self,
         call: &mut CudaCall<'_>,
         steps: &[Vec<CudaOperand>],
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), Unsupported> {
         let (pieces, rows) = table(call, steps, ADAM_ARRAYS);
         let params = AdamParams {
             pieces,
@@ -71,7 +71,7 @@ impl CudaOperator for Adam {
 }
 
 impl CudaOperator for Ema {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let step = call.inputs().to_vec();
         self.launch_together(call, &[step])
     }
@@ -84,7 +84,7 @@ impl CudaOperator for Ema {
         &self,
         call: &mut CudaCall<'_>,
         steps: &[Vec<CudaOperand>],
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), Unsupported> {
         let (pieces, rows) = table(call, steps, EMA_ARRAYS);
         let params = EmaParams {
             pieces,

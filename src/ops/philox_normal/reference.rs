@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 use super::PhiloxNormal;
-use crate::device::reference::{Array, ReferenceOperator};
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
 use crate::tensor::philox::{philox4x32_10, stream_counter, stream_key, uniform_positive};
 

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use super::seed_words;
 use crate::device::Executable;
 use crate::device::cpu::CpuDevice;
-use crate::device::reference::Array;
+use crate::kernel::reference::Array;
 use crate::graph::{Graph, Plan, PlanOptions};
 use crate::ops::testing::{check_updates, emulated_gpu};
 use crate::tensor::philox::{Purpose, fill_normal, stream_key};

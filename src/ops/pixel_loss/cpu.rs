@@ -1,8 +1,8 @@
 //! CPU kernels.
 
 use super::{Distance, PixelLoss, PixelLossGrad};
-use crate::device::cpu::parallel::{sum_blocks, sum_blocks_len, sum_pairs};
-use crate::device::cpu::{CpuCall, CpuOperator};
+use crate::kernel::cpu::parallel::{sum_blocks, sum_blocks_len, sum_pairs};
+use crate::kernel::cpu::{CpuCall, CpuOperator};
 use crate::graph::TensorType;
 
 impl CpuOperator for PixelLoss {

@@ -1,8 +1,8 @@
 //! Launches `kernels/pixel_loss.cu`.
 
 use super::{Distance, PixelLoss, PixelLossGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::{
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
     CudaCall, CudaOperator, Kernel, Target,
     params::{PixelLossGradParams, PixelLossParams},
 };
@@ -17,7 +17,7 @@ impl CudaOperator for PixelLoss {
         sums::partial_bytes(sums::partials(inputs[0].len()))
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let count = call.in_type(0).len();
         let params = PixelLossParams {
             a: call.input(0),
@@ -35,7 +35,7 @@ impl CudaOperator for PixelLoss {
 }
 
 impl CudaOperator for PixelLossGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let count = call.in_type(0).len();
         let params = PixelLossGradParams {
             a: call.input(0),

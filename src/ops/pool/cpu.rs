@@ -3,8 +3,8 @@
 use super::{
     AdaptiveAvgPool, AdaptiveAvgPoolGrad, AvgPool, AvgPoolGrad, MaxPool, MaxPoolGrad, Windows,
 };
-use crate::device::cpu::simd::vectorised;
-use crate::device::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
+use crate::kernel::cpu::simd::vectorised;
+use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
 use crate::graph::TensorType;
 
 /// Extents `[N,H,W,C]`.

@@ -1,7 +1,7 @@
 //! Naive definitions in `f64`.
 
 use super::{AdaptiveAvgPool, AdaptiveAvgPoolGrad, AvgPool, AvgPoolGrad, MaxPool, MaxPoolGrad};
-use crate::device::reference::{Array, ReferenceOperator};
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
 
 /// Calls `visit(result index, its pixels as indices in row-major order)` for every result.

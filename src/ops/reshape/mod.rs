@@ -1,10 +1,10 @@
 //! The same elements under another shape.
 
 use super::{Operator, Storage};
-use crate::device::DeviceError;
-use crate::device::cpu::{CpuCall, CpuOperator};
-use crate::device::cuda::{CudaCall, CudaOperator};
-use crate::device::reference::{Array, ReferenceOperator};
+use crate::kernel::Unsupported;
+use crate::kernel::cpu::{CpuCall, CpuOperator};
+use crate::kernel::cuda::{CudaCall, CudaOperator};
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// A view: row-major elements of the operand as `shape`.
@@ -76,7 +76,7 @@ impl CpuOperator for Reshape {
 }
 
 impl CudaOperator for Reshape {
-    fn launch(&self, _: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, _: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         unreachable!("views are no steps")
     }
 }

@@ -1,7 +1,7 @@
 //! Naive definitions in `f64`.
 
 use super::{ResizeNearest, ResizeNearestGrad, Upsample, UpsampleGrad};
-use crate::device::reference::{Array, ReferenceOperator};
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
 
 /// Index in an image of shape `from` of the element that stands at `at` in one of shape `to`.

@@ -1,8 +1,8 @@
 //! CPU kernel: one pass over the sample, which makes its noise as it goes.
 
 use super::{COEFFICIENTS, Coefficient, FreshNoise, Prediction, SamplerStep};
-use crate::device::cpu::simd::{exp, vectorised};
-use crate::device::cpu::{CpuCall, CpuOperator, Shared, parallel_ranges};
+use crate::kernel::cpu::simd::{exp, vectorised};
+use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_ranges};
 use crate::ops::philox_normal::seed_of;
 use crate::tensor::philox::{fill_normal_from, stream_key};
 

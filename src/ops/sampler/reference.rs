@@ -1,7 +1,7 @@
 //! Naive definition in `f64`.
 
 use super::{COEFFICIENTS, Coefficient, FreshNoise, Prediction, SamplerStep};
-use crate::device::reference::{Array, ReferenceOperator};
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
 use crate::ops::PhiloxNormal;
 

@@ -2,9 +2,9 @@ use std::collections::HashMap;
 
 use super::{COEFFICIENTS, FreshNoise, Prediction, SamplerStep};
 use crate::device::cuda::{CudaOptions, Precision};
-use crate::device::reference::Array;
 use crate::device::{Device, DeviceChoice, Executable};
 use crate::graph::{Graph, GraphError, Plan, PlanOptions};
+use crate::kernel::reference::Array;
 use crate::ops::philox_normal::seed_words;
 use crate::ops::testing::{check_updates, emulated_gpu, hashed};
 use crate::tensor::philox::Purpose;

@@ -1,7 +1,7 @@
 //! Naive definitions in `f64`.
 
 use super::{Pad, Slice};
-use crate::device::reference::{Array, ReferenceOperator};
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
 
 /// Position along `axis` of element `at`, and its index in an array whose extent along `axis` is

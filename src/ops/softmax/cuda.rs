@@ -1,9 +1,9 @@
 //! Launches `kernels/softmax.cu`.
 
 use super::{Softmax, SoftmaxGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::params::{SoftmaxGradParams, SoftmaxParams};
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, element};
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::params::{SoftmaxGradParams, SoftmaxParams};
+use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, element};
 use crate::graph::TensorType;
 use crate::ops::channel_tiles::vector;
 
@@ -22,7 +22,7 @@ fn grid(x: &TensorType) -> [usize; 3] {
 }
 
 impl CudaOperator for Softmax {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let x = call.in_type(0).clone();
         let params = SoftmaxParams {
             x: call.input(0),
@@ -36,7 +36,7 @@ impl CudaOperator for Softmax {
 }
 
 impl CudaOperator for SoftmaxGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let y = call.in_type(0).clone();
         let params = SoftmaxGradParams {
             y: call.input(0),

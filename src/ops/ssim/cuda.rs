@@ -1,8 +1,8 @@
 //! Launches `kernels/ssim.cu`: tiles of one channel each.
 
 use super::{Ssim, SsimGrad, TAPS, Window};
-use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, Target, params::SsimParams};
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, Target, params::SsimParams};
 use crate::graph::TensorType;
 use crate::ops::sums;
 
@@ -93,7 +93,7 @@ impl CudaOperator for Ssim {
         Geometry::new(&inputs[0]).partial_bytes()
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let geometry = Geometry::new(call.in_type(0));
         let params = SsimParams {
             y: call.output(0),
@@ -113,7 +113,7 @@ impl CudaOperator for SsimGrad {
         }
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let geometry = Geometry::new(call.in_type(0));
         let params = SsimParams {
             dy: call.input(2),

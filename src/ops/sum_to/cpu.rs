@@ -3,12 +3,12 @@
 use rayon::prelude::*;
 
 use super::SumTo;
-use crate::device::cpu::simd::vectorised;
-use crate::device::cpu::{CpuCall, CpuOperator};
+use crate::kernel::cpu::simd::vectorised;
+use crate::kernel::cpu::{CpuCall, CpuOperator};
 use crate::graph::TensorType;
 use crate::ops::binary::broadcast_index;
 
-/// Pieces that are summed apart and then added in order, whatever the number of threads.
+/// Chunks that are summed apart and then added in order, whatever the number of threads.
 const PIECES: usize = 8;
 
 impl SumTo {

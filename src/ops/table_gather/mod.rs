@@ -6,8 +6,8 @@ mod cuda;
 mod tests;
 
 use super::Operator;
-use crate::device::cpu::{CpuCall, CpuOperator};
-use crate::device::reference::{Array, ReferenceOperator};
+use crate::kernel::cpu::{CpuCall, CpuOperator};
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 use crate::tensor::DType;
 

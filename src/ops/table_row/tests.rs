@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use crate::device::Executable;
 use crate::device::cpu::CpuDevice;
-use crate::device::reference::Array;
+use crate::kernel::reference::Array;
 use crate::graph::{Graph, Plan, PlanOptions};
 use crate::ops::testing::{check_updates, emulated_gpu};
 use crate::tensor::{DType, TensorMap};

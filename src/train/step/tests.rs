@@ -1,4 +1,5 @@
 use super::*;
+use crate::kernel::Unsupported;
 use crate::device::DeviceChoice;
 use crate::device::cuda::{CudaOptions, Precision};
 use crate::graph::{Plan, PlanOptions};
@@ -182,7 +183,7 @@ fn scaled_steps_run_on_the_gpu() {
             ..CudaOptions::default()
         }));
         let mut on_gpu = match trainer(&device, options(2, true)) {
-            Err(StepError::Device(DeviceError::Unsupported { op, why, .. })) => {
+            Err(StepError::Device(DeviceError::Unsupported(Unsupported { op, why, .. }))) => {
                 eprintln!("NOT TESTED on CUDA: {op} {why}");
                 return;
             }
@@ -259,7 +260,7 @@ fn updates_of_a_network_are_a_few_launches() {
             let joined = updates - updates_grouped + sums - sums_grouped;
             assert_eq!(all - grouped, joined);
         }
-        (Err(DeviceError::Unsupported { op, why, .. }), _) => {
+        (Err(DeviceError::Unsupported(Unsupported { op, why, .. })), _) => {
             eprintln!("NOT TESTED on CUDA: {op} {why}")
         }
         (_, Err(error)) | (Err(error), _) => panic!("{error}"),

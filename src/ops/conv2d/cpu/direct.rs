@@ -8,10 +8,10 @@
 
 use super::filter::{COLUMNS, DEPTH, PACK_WORK, Side};
 use super::geometry::{Axis, ConvGeometry, MAX_KERNEL, Phase};
-use crate::device::cpu::gemm::Isa;
-use crate::device::cpu::gemm::kernel::{Block, ROWS, Segment, block};
-use crate::device::cpu::gemm::pack::{Panel, padded, panel, panel_count};
-use crate::device::cpu::threads::{Shared, parallel, width};
+use crate::kernel::cpu::gemm::Isa;
+use crate::kernel::cpu::gemm::kernel::{Block, ROWS, Segment, block};
+use crate::kernel::cpu::gemm::pack::{Panel, padded, panel, panel_count};
+use crate::kernel::cpu::threads::{Shared, parallel, width};
 
 /// Most channels (over all taps of a pass) between a load and a store of the output tile: a panel of `B` is then
 /// 192 KiB and stays in L2 while the rows of a task pass over it.

@@ -9,8 +9,8 @@ mod tests;
 
 use super::cpu::ConvGeometry;
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::{
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
     CudaCall, CudaOperand, CudaOperator, CudaPackedOperand, Target, WORKSPACE_ALIGNMENT,
 };
 use crate::graph::TensorType;
@@ -199,7 +199,7 @@ impl CudaOperator for Conv2d {
         chosen.algorithm.pack(call);
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let chosen = self.choose(&call.in_types(), call.target());
         let (mut inputs, outputs) = (call.inputs().to_vec(), call.outputs().to_vec());
         let front = call.workspace();
@@ -248,7 +248,7 @@ impl CudaOperator for Conv2dInputGrad {
             .pack(call);
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         self.algorithm(&call.in_types(), &call.out_types(), call.target())
             .launch(call);
         Ok(())
@@ -265,7 +265,7 @@ impl CudaOperator for Conv2dWeightGrad {
         self.algorithm(inputs, outputs, target).workspace_bytes()
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         self.algorithm(&call.in_types(), &call.out_types(), call.target())
             .launch(call);
         Ok(())

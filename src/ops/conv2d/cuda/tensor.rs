@@ -6,10 +6,10 @@
 //! two arrays are read where they are if both counts are multiples of 8, for windows of at most 16 taps.
 
 use super::{Algorithm, Problem};
-use crate::device::cuda::params::{
+use crate::kernel::cuda::params::{
     Conv2dTensorPackParams, Conv2dTensorParams, Conv2dTensorWgradParams,
 };
-use crate::device::cuda::{CudaCall, DevicePtr, Kernel, Target, element};
+use crate::kernel::cuda::{CudaCall, DevicePtr, Kernel, Target, element};
 use crate::graph::TensorType;
 use crate::ops::GroupNormStats;
 use crate::ops::conv2d::cpu::ConvGeometry;

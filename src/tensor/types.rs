@@ -1,23 +1,8 @@
-//! Values and their types.
+//! What an array is before it has memory: its shape and element type.
 
 use std::fmt;
 
-use crate::tensor::DType;
-
-/// A value of one [`Graph`](super::Graph): the result of a node or a leaf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Value(u32);
-
-impl Value {
-    pub(crate) fn new(index: usize) -> Self {
-        Self(u32::try_from(index).expect("fewer than 2^32 values"))
-    }
-
-    /// Position among the graph's values.
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
-}
+use super::dtype::DType;
 
 /// Shape and element type. Activations are `[N, H, W, C]` or `[N, T, C]`, scalars `[]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 /// An address in device memory; 0 is null.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct DevicePtr(pub u64);
+pub struct DevicePtr(pub u64);
 
 impl DevicePtr {
     /// No address, for operands that a kernel does not have.
@@ -24,14 +24,14 @@ impl DevicePtr {
 }
 
 /// A parameter struct that `build.rs` wrote from its CUDA declaration.
-pub(crate) trait KernelParams {
+pub trait KernelParams {
     /// The struct's memory as the kernel sees it.
     fn bytes(&self) -> Vec<u8>;
 }
 
 /// A program that NVRTC compiles: a file of `kernels/` and the macros it is specialised with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Program {
+pub struct Program {
     /// Path below `kernels/`.
     pub file: &'static str,
     /// Macros and their values, in the order in which they are defined.
@@ -50,7 +50,7 @@ impl fmt::Display for Program {
 
 /// An entry point of a program.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Kernel {
+pub struct Kernel {
     pub program: Program,
     pub entry: &'static str,
 }
@@ -74,7 +74,7 @@ impl Kernel {
 
 /// One kernel launch with everything decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Launch {
+pub struct Launch {
     pub kernel: Kernel,
     pub grid: [u32; 3],
     pub block: [u32; 3],
@@ -85,7 +85,7 @@ pub(crate) struct Launch {
 
 /// The parameter structs of all kernels.
 #[allow(clippy::identity_op, reason = "the first field lies at offset 0")]
-pub(crate) mod params {
+pub mod params {
     use super::{DevicePtr, KernelParams};
     include!(concat!(env!("OUT_DIR"), "/params.rs"));
 }
@@ -94,11 +94,11 @@ mod packed {
     include!(concat!(env!("OUT_DIR"), "/sources.rs"));
 }
 
-pub(super) use packed::LAYOUT_ASSERTS;
+pub use packed::LAYOUT_ASSERTS;
 
 /// Every file below `kernels/` with its text: those packed into the program, or, while kernels are worked on, those of
 /// the folder that `MEDFUSION_KERNELS` names, read when the first program is compiled.
-pub(super) fn sources() -> &'static [(&'static str, String)] {
+pub fn sources() -> &'static [(&'static str, String)] {
     static SOURCES: OnceLock<Vec<(&'static str, String)>> = OnceLock::new();
     SOURCES.get_or_init(|| {
         let folder = std::env::var_os("MEDFUSION_KERNELS").filter(|folder| !folder.is_empty());
@@ -119,7 +119,7 @@ pub(super) fn sources() -> &'static [(&'static str, String)] {
 }
 
 /// The text of a file below `kernels/`.
-pub(super) fn source(file: &str) -> Option<&'static str> {
+pub fn source(file: &str) -> Option<&'static str> {
     sources()
         .iter()
         .find_map(|(name, text)| (*name == file).then_some(text.as_str()))

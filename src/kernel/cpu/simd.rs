@@ -8,7 +8,7 @@
 /// `#[inline(always)]` and write `for` loops: the body of a `for_each` may stay a function of its
 /// own, compiled for the least common processor.
 #[inline]
-pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f")
@@ -44,7 +44,7 @@ fn with_avx2<R>(f: impl FnOnce() -> R) -> R {
 /// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, the Taylor polynomial of degree 7 (truncation 5e-9) for `e^r` and the exponent
 /// field for `2^n`. NaN stays NaN.
 #[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     // ln 2 split so that n * LN2_HI is exact.
     const LN2_HI: f32 = 0.693_359_4;
@@ -75,32 +75,32 @@ pub(crate) fn exp(x: f32) -> f32 {
 
 /// `1 / (1 + e^-x)`.
 #[inline(always)]
-pub(crate) fn sigmoid(x: f32) -> f32 {
+pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
 /// `x * normal_cdf(x)`.
 #[inline(always)]
-pub(crate) fn gelu(x: f32) -> f32 {
+pub fn gelu(x: f32) -> f32 {
     x * normal_cdf(x)
 }
 
 /// Derivative of [`gelu`]: `normal_cdf(x) + x exp(-x^2 / 2) / sqrt(2 pi)`.
 #[inline(always)]
-pub(crate) fn gelu_derivative(x: f32) -> f32 {
+pub fn gelu_derivative(x: f32) -> f32 {
     let density = exp(-0.5 * x * x) * 0.398_942_3;
     normal_cdf(x) + x * density
 }
 
 /// `x * sigmoid(x)`.
 #[inline(always)]
-pub(crate) fn swish(x: f32) -> f32 {
+pub fn swish(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
 /// Derivative of [`swish`]: `s (1 + x (1 - s))` with `s = sigmoid(x)`.
 #[inline(always)]
-pub(crate) fn swish_derivative(x: f32) -> f32 {
+pub fn swish_derivative(x: f32) -> f32 {
     let s = sigmoid(x);
     s * (1.0 + x * (1.0 - s))
 }
@@ -111,7 +111,7 @@ pub(crate) fn swish_derivative(x: f32) -> f32 {
 /// `erfc(z) = t exp(-z^2 + P(t))` with `t = 1 / (1 + z / 2)`: Chebyshev fit of degree 9 for `z >= 0`,
 /// relative error 1.2e-7 (Numerical Recipes, `erfcc`).
 #[inline(always)]
-pub(crate) fn normal_cdf(x: f32) -> f32 {
+pub fn normal_cdf(x: f32) -> f32 {
     let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
     let t = 1.0 / (1.0 + 0.5 * z);
     let p = 0.170_872_77;
@@ -146,7 +146,7 @@ fn fold_lanes(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
 
 /// `sum f(i)` for `i` in `0..len`, in a fixed order that vectorises: 16 lanes, then the lanes.
 #[inline(always)]
-pub(crate) fn sum_of(len: usize, f: impl Fn(usize) -> f32) -> f32 {
+pub fn sum_of(len: usize, f: impl Fn(usize) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let whole = len / LANES * LANES;
     for start in (0..whole).step_by(LANES) {
@@ -173,7 +173,7 @@ fn larger(a: f32, b: f32) -> f32 {
 
 /// The largest element, minus infinity of none. NaN is passed over.
 #[inline(always)]
-pub(crate) fn largest(values: &[f32]) -> f32 {
+pub fn largest(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let (chunks, rest) = values.as_chunks::<LANES>();
     for chunk in chunks {

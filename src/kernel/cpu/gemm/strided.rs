@@ -3,7 +3,7 @@
 use super::kernel::{Block, LANE_MULTIPLE, ROWS, Segment, block};
 use super::pack::{pack_panel, padded, panel, panel_count};
 use super::simd::Isa;
-use crate::device::cpu::threads::{Shared, parallel};
+use crate::kernel::cpu::threads::{Shared, parallel};
 
 /// Depth of a packed block of `B`: a panel of 48 columns takes 192 KiB, a tenth of a 2 MiB L2, and the tile of `C`
 /// is read and written once per 24 576 multiply-adds.

@@ -1,37 +1,23 @@
 //! What the CUDA side of an op sees of the step it launches kernels for.
 
+use super::constants::ConstantPool;
 use super::jobs::Job;
-use super::kernel::{DevicePtr, Kernel, KernelParams, Launch};
-use crate::device::DeviceError;
-use crate::graph::TensorType;
+use super::launch::{DevicePtr, Kernel, KernelParams, Launch};
+use super::target::Target;
+use crate::kernel::error::Unsupported;
 use crate::ops::Op;
-use crate::tensor::DType;
-
-/// What launches depend on beside shapes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Target {
-    /// Streaming multiprocessors.
-    pub multiprocessors: u32,
-    /// Compute capability, major and minor.
-    pub capability: (u32, u32),
-    /// Dynamic shared memory that a block may opt into, in bytes.
-    pub shared_bytes_per_block: u32,
-    /// f16 products may be summed in f16 over short chunks.
-    pub fast_accumulate: bool,
-    /// The result of one sample may not depend on how many are in the batch, to the bit.
-    pub deterministic: bool,
-}
+use crate::tensor::{DType, TensorType};
 
 /// Memory of one operand.
 #[derive(Clone, Debug)]
-pub(crate) struct CudaOperand {
+pub struct CudaOperand {
     pub at: DevicePtr,
     pub ty: TensorType,
 }
 
 /// An operand that kernels read in a packed form, such as a filter in the order of an implicit GEMM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CudaPackedOperand {
+pub struct CudaPackedOperand {
     /// Position among the inputs.
     pub index: usize,
     /// Bytes of the packed form.
@@ -42,7 +28,7 @@ pub(crate) struct CudaPackedOperand {
 ///
 /// Every method is a function of types and target alone, so that a plan's memory and programs are known before
 /// anything is allocated.
-pub(crate) trait CudaOperator {
+pub trait CudaOperator {
     /// Scratch memory in bytes, without the packed operand.
     fn workspace_bytes(
         &self,
@@ -85,7 +71,7 @@ pub(crate) trait CudaOperator {
     ///
     /// # Errors
     /// If no kernel takes these types.
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError>;
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported>;
 
     /// Whether [`CudaOperator::launch`] adds nothing but a job, which a launch can do with those of other steps.
     fn is_job(&self, inputs: &[TensorType]) -> bool {
@@ -109,43 +95,24 @@ pub(crate) trait CudaOperator {
         &self,
         call: &mut CudaCall<'_>,
         steps: &[Vec<CudaOperand>],
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), Unsupported> {
         let _ = (call, steps);
         unreachable!("only ops with common inputs are launched together")
     }
 }
 
-/// Data that launches point at and leave as they found it: tables of addresses, counters.
-#[derive(Debug, Default)]
-pub(crate) struct ConstantPool {
-    /// Where the pool will lie; null while sizes are counted.
-    pub base: DevicePtr,
-    pub bytes: Vec<u8>,
-}
-
-impl ConstantPool {
-    /// Adds `bytes` and gives their address, a multiple of 16 for vector loads.
-    pub fn add(&mut self, bytes: &[u8]) -> DevicePtr {
-        let at = self.base.add(self.bytes.len());
-        self.bytes.extend(bytes);
-        let padded = self.bytes.len().next_multiple_of(16);
-        self.bytes.resize(padded, 0);
-        at
-    }
-}
-
 /// The operands of a step, and the list its launches are added to.
-pub(crate) struct CudaCall<'a> {
-    pub(super) name: &'static str,
-    pub(super) taken_over: Option<&'a Op>,
-    pub(super) inputs: &'a [CudaOperand],
-    pub(super) outputs: &'a [CudaOperand],
-    pub(super) workspace: DevicePtr,
-    pub(super) packed: DevicePtr,
-    pub(super) target: &'a Target,
-    pub(super) constants: &'a mut ConstantPool,
-    pub(super) launches: &'a mut Vec<Launch>,
-    pub(super) jobs: &'a mut Vec<Job>,
+pub struct CudaCall<'a> {
+    pub name: &'static str,
+    pub taken_over: Option<&'a Op>,
+    pub inputs: &'a [CudaOperand],
+    pub outputs: &'a [CudaOperand],
+    pub workspace: DevicePtr,
+    pub packed: DevicePtr,
+    pub target: &'a Target,
+    pub constants: &'a mut ConstantPool,
+    pub launches: &'a mut Vec<Launch>,
+    pub jobs: &'a mut Vec<Job>,
 }
 
 impl CudaCall<'_> {
@@ -292,8 +259,8 @@ impl CudaCall<'_> {
     }
 
     /// An error that says why no kernel takes this step.
-    pub fn unsupported(&self, why: impl Into<String>) -> DeviceError {
-        DeviceError::Unsupported {
+    pub fn unsupported(&self, why: impl Into<String>) -> Unsupported {
+        Unsupported {
             op: self.name,
             device: "cuda",
             why: why.into(),
@@ -301,62 +268,11 @@ impl CudaCall<'_> {
     }
 }
 
-/// Work for a kernel that takes any number of arrays: rows for `kernels/common/chunks.cuh`, one per block.
-pub(crate) struct Pieces {
-    /// Addresses of the piece and its number of elements, row after row.
-    pub words: Vec<u64>,
-    /// First row of every entry, and the number of rows.
-    pub first: Vec<u64>,
-}
-
-impl Pieces {
-    /// Elements of the largest piece: 128 for each of a block's threads.
-    const LARGEST: usize = 32 * 1024;
-    const SMALLEST: usize = 1024;
-    /// Pieces per multiprocessor that suffice for an even load: six blocks at a time, four times over.
-    const PER_MULTIPROCESSOR: usize = 24;
-
-    /// Elements of a piece where there are `total` in all.
-    fn size(total: usize, target: &Target) -> usize {
-        let wanted = Self::PER_MULTIPROCESSOR * target.multiprocessors as usize;
-        total
-            .div_ceil(wanted.max(1))
-            .next_multiple_of(Self::SMALLEST)
-            .clamp(Self::SMALLEST, Self::LARGEST)
-    }
-
-    /// Rows for entries of `counts` elements.
-    pub fn count(counts: impl Iterator<Item = usize> + Clone, target: &Target) -> usize {
-        let size = Self::size(counts.clone().sum(), target);
-        counts.map(|count| count.div_ceil(size)).sum()
-    }
-
-    /// Splits entries, each some `f32` arrays of one length.
-    pub fn new(entries: &[(Vec<DevicePtr>, usize)], target: &Target) -> Self {
-        let size = Self::size(entries.iter().map(|(_, count)| count).sum(), target);
-        let (mut words, mut first, mut rows) = (Vec::new(), vec![0], 0);
-        for (arrays, count) in entries {
-            for start in (0..*count).step_by(size) {
-                words.extend(arrays.iter().map(|array| array.add(4 * start).0));
-                words.push(size.min(count - start) as u64);
-                rows += 1;
-            }
-            first.push(rows);
-        }
-        Self { words, first }
-    }
-
-    /// Number of rows, which is the number of blocks.
-    pub fn rows(&self) -> usize {
-        self.first.last().map_or(0, |&rows| rows as usize)
-    }
-}
-
 /// The name of an element type in `kernels/common/types.cuh`: the value of `-DT`.
 ///
 /// # Panics
 /// For types that no kernel computes in.
-pub(crate) fn element(dtype: DType) -> &'static str {
+pub fn element(dtype: DType) -> &'static str {
     match dtype {
         DType::F32 => "f32",
         DType::F16 => "f16",

@@ -8,7 +8,7 @@ use super::call::SERIAL_ELEMENTS;
 use super::simd::vectorised;
 
 /// Splits `y` over the threads in cache-line-aligned pieces: `work(range, &mut y[range])`.
-pub(crate) fn for_ranges(y: &mut [f32], work: impl Fn(Range<usize>, &mut [f32]) + Sync) {
+pub fn for_ranges(y: &mut [f32], work: impl Fn(Range<usize>, &mut [f32]) + Sync) {
     for_joint_ranges([y], |range, [y]| work(range, y));
 }
 
@@ -16,7 +16,7 @@ pub(crate) fn for_ranges(y: &mut [f32], work: impl Fn(Range<usize>, &mut [f32]) 
 ///
 /// # Panics
 /// If the lengths differ.
-pub(crate) fn for_joint_ranges<const K: usize>(
+pub fn for_joint_ranges<const K: usize>(
     ys: [&mut [f32]; K],
     work: impl Fn(Range<usize>, [&mut [f32]; K]) + Sync,
 ) {
@@ -52,13 +52,13 @@ pub(crate) fn for_joint_ranges<const K: usize>(
 const BLOCK: usize = 16 * 1024;
 
 /// Workspace of [`sum_blocks`] over `len` elements, in `f32`s.
-pub(crate) fn sum_blocks_len(len: usize) -> usize {
+pub fn sum_blocks_len(len: usize) -> usize {
     2 * len.div_ceil(BLOCK)
 }
 
 /// Sum over `0..len` of what `block_sum` gives for fixed blocks, added in order of the blocks.
 /// `workspace` holds at least [`sum_blocks_len`] and is aligned as every workspace is.
-pub(crate) fn sum_blocks(
+pub fn sum_blocks(
     workspace: &mut [f32],
     len: usize,
     block_sum: impl Fn(Range<usize>) -> f64 + Sync,
@@ -72,7 +72,7 @@ pub(crate) fn sum_blocks(
 
 /// `f` summed over pairs of elements in eight `f64` lanes.
 #[inline(always)]
-pub(crate) fn sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f64 {
+pub fn sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f64 {
     assert_eq!(a.len(), b.len());
     vectorised(|| {
         let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());

@@ -4,11 +4,10 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use super::simd::vectorised;
-use crate::graph::TensorType;
-use crate::tensor::DType;
+use crate::tensor::{DType, TensorType};
 
 /// The CPU kernel of an op.
-pub(crate) trait CpuOperator: Sync {
+pub trait CpuOperator: Sync {
     /// Scratch memory in `f32`s.
     fn workspace_len(&self, inputs: &[TensorType], outputs: &[TensorType]) -> usize {
         let _ = (inputs, outputs);
@@ -34,7 +33,7 @@ pub(crate) trait CpuOperator: Sync {
 
 /// An operand that is packed before use.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PackedOperand {
+pub struct PackedOperand {
     /// Position among the inputs.
     pub index: usize,
     /// Length of the packed form in `f32`s.
@@ -43,7 +42,7 @@ pub(crate) struct PackedOperand {
 
 /// Memory of one operand.
 #[derive(Clone, Debug)]
-pub(crate) struct Operand {
+pub struct Operand {
     pub start: *mut u8,
     pub ty: TensorType,
 }
@@ -53,13 +52,13 @@ pub(crate) struct Operand {
 /// The planner has proven that results, inputs and workspace do not overlap, except a result
 /// that took over an operand that its op lists in `in_place`; such kernels go through
 /// [`CpuCall::unary`], [`CpuCall::binary`] or raw pointers instead of slices.
-pub(crate) struct CpuCall<'a> {
-    pub(super) inputs: &'a [Operand],
-    pub(super) outputs: &'a [Operand],
-    pub(super) workspace: (*mut f32, usize),
-    pub(super) packed: (*const f32, usize),
+pub struct CpuCall<'a> {
+    pub inputs: &'a [Operand],
+    pub outputs: &'a [Operand],
+    pub workspace: (*mut f32, usize),
+    pub packed: (*const f32, usize),
     /// Bits of results (low half) and inputs (high half) that were handed out for writing.
-    pub(super) taken: Cell<u64>,
+    pub taken: Cell<u64>,
 }
 
 impl<'a> CpuCall<'a> {
@@ -235,7 +234,7 @@ impl<'a> CpuCall<'a> {
 
 /// A pointer to `len` f32s that threads may share; who writes partitions the indices.
 #[derive(Clone, Copy)]
-pub(crate) struct Shared {
+pub struct Shared {
     start: *mut f32,
     pub len: usize,
 }
@@ -290,10 +289,10 @@ impl Shared {
 }
 
 /// Elements below which a step is not worth a second thread: about 10 µs of streaming.
-pub(super) const SERIAL_ELEMENTS: usize = 16 * 1024;
+pub const SERIAL_ELEMENTS: usize = 16 * 1024;
 
 /// Splits `0..len` over the threads in fixed, cache-line-aligned pieces.
-pub(crate) fn parallel_ranges(len: usize, work: impl Fn(Range<usize>) + Sync) {
+pub fn parallel_ranges(len: usize, work: impl Fn(Range<usize>) + Sync) {
     fn split(range: Range<usize>, pieces: usize, work: &(impl Fn(Range<usize>) + Sync)) {
         if pieces <= 1 || range.len() < SERIAL_ELEMENTS {
             return work(range);
@@ -308,7 +307,7 @@ pub(crate) fn parallel_ranges(len: usize, work: impl Fn(Range<usize>) + Sync) {
 }
 
 /// Splits `0..rows` over the threads, where a row is `row_len` elements of work.
-pub(crate) fn parallel_rows(rows: usize, row_len: usize, work: impl Fn(Range<usize>) + Sync) {
+pub fn parallel_rows(rows: usize, row_len: usize, work: impl Fn(Range<usize>) + Sync) {
     fn split(
         range: Range<usize>,
         pieces: usize,

@@ -1,11 +1,11 @@
 //! Jobs of one kind that a single launch does: see `kernels/common/jobs.cuh`.
 
-use super::call::ConstantPool;
-use super::kernel::{Kernel, KernelParams, Launch, params::JobsParams};
+use super::constants::ConstantPool;
+use super::launch::{Kernel, KernelParams, Launch, params::JobsParams};
 
 /// A part of a launch, with parameters of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Job {
+pub struct Job {
     pub kernel: Kernel,
     pub blocks: usize,
     /// Threads of a block.
@@ -16,7 +16,7 @@ pub(crate) struct Job {
 }
 
 /// One launch for all jobs of each kernel; their parameters go to `constants`.
-pub(super) fn launches(mut jobs: Vec<Job>, constants: &mut ConstantPool) -> Vec<Launch> {
+pub fn launches(mut jobs: Vec<Job>, constants: &mut ConstantPool) -> Vec<Launch> {
     let mut launches = Vec::new();
     while let Some(first) = jobs.first() {
         let (kernel, threads) = (first.kernel.clone(), first.threads);
