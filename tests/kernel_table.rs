@@ -9,13 +9,13 @@ mod paper_plans;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cuda_emulator::toolkit;
 use medfusion::compile::Precision;
 use medfusion::compile::{PlanOptions, fuse, reduce};
 use medfusion::device::cuda::{CudaDevice, CudaOptions, PlannedLaunch};
 use medfusion::graph::Graph;
 use medfusion::model::config::ModelConfig;
 use medfusion::tensor::DType;
+use medfusion_toolkit::{Ptxas, Resources};
 use rayon::prelude::*;
 
 /// Architectures beside the target's.
@@ -100,14 +100,15 @@ fn kernels(
 #[test]
 fn registers_are_within_budget_and_nothing_spills() {
     let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
-    let gpu = match CudaDevice::emulated(CudaOptions::default()) {
-        Ok(gpu) if toolkit::ptxas().is_some() => gpu,
-        other => {
+    let gpu = CudaDevice::emulated(CudaOptions::default());
+    let (gpu, ptxas) = match (gpu, Ptxas::find()) {
+        (Ok(gpu), Ok(ptxas)) => (gpu, ptxas),
+        (gpu, ptxas) => {
             assert!(
                 !ci,
-                "CI must not skip this test: {:?}, ptxas {:?}",
-                other.err(),
-                toolkit::ptxas()
+                "CI must not skip this test: {:?}, {:?}",
+                gpu.err(),
+                ptxas.err()
             );
             eprintln!(
                 "NOT TESTED: ptxas, NVRTC and the emulated GPU are needed: cargo xtask setup"
@@ -122,12 +123,13 @@ fn registers_are_within_budget_and_nothing_spills() {
     for ((program, _), (launch, _)) in &kernels {
         programs.insert(program, launch);
     }
-    let assembled: BTreeMap<&str, BTreeMap<String, toolkit::Assembled>> = programs
+    let assembled: BTreeMap<&str, BTreeMap<String, Resources>> = programs
         .par_iter()
         .map(|(&program, launch)| {
             let ptx = launch.ptx((8, 6)).unwrap_or_else(|error| panic!("{error}"));
-            let report =
-                toolkit::assemble(&ptx).unwrap_or_else(|| panic!("ptxas refuses {program}"));
+            let report = ptxas
+                .assemble(&ptx, (8, 6))
+                .unwrap_or_else(|error| panic!("{program}: {error}"));
             (program, report)
         })
         .collect();
