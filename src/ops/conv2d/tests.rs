@@ -102,11 +102,22 @@ fn statistics_are_a_second_result() {
         };
         let mut g = Graph::new();
         let y = convolution(&mut g, &case, false, true, residual).unwrap();
-        let Some(Node { op: Op::Conv2d(op), inputs, .. }) = g.producer(y) else {
+        let Some(Node {
+            op: Op::Conv2d(op),
+            inputs,
+            ..
+        }) = g.producer(y)
+        else {
             unreachable!("a convolution");
         };
         let stats = GroupNormStats { groups, eps: 1e-5 };
-        let (op, inputs) = (Conv2d { stats: Some(stats), ..*op }, inputs.clone());
+        let (op, inputs) = (
+            Conv2d {
+                stats: Some(stats),
+                ..*op
+            },
+            inputs.clone(),
+        );
         let results = g.node(op, &inputs).unwrap();
         g.output("y", results[0]);
         g.output("stats", results[1]);

@@ -1,7 +1,6 @@
 //! What a convolution does beside its product.
 
-use super::tensor::tests::FORCED;
-use super::tensor::{TILES, Tile};
+use super::tile::{FORCED, TILES, Tile};
 use crate::device::Executable;
 use crate::device::cuda::{CudaDevice, CudaOptions, Precision};
 use crate::graph::{Graph, Node, Plan, PlanOptions, Value, lower_all};
@@ -71,10 +70,7 @@ impl Layer {
     fn weights(&self, graph: &Graph) -> TensorMap {
         let values = |name: &str, len: usize| -> Vec<f32> {
             let mean = if name == "bias" { self.mean } else { 0.0 };
-            hashed(name, len)
-                .iter()
-                .map(|&v| v as f32 + mean)
-                .collect()
+            hashed(name, len).iter().map(|&v| v as f32 + mean).collect()
         };
         graph
             .parameters()
@@ -227,14 +223,20 @@ fn an_image_has_the_same_statistics_in_any_batch() {
         let layer = layer([batch, 16, 16, 16], 64, 8, 3);
         let mut weights = layer.weights(&layer.graph());
         // The last image is the same in every batch.
-        let image: Vec<f32> = hashed("image", 16 * 16 * 16).iter().map(|&v| v as f32).collect();
+        let image: Vec<f32> = hashed("image", 16 * 16 * 16)
+            .iter()
+            .map(|&v| v as f32)
+            .collect();
         let mut x = weights["x"].to_f32().unwrap().into_owned();
         let first = x.len() - image.len();
         x[first..].copy_from_slice(&image);
         weights.insert("x".to_owned(), Tensor::from_f32(layer.x, &x));
         let (_, stats, own_pass) = layer.run(&device, &weights);
         assert!(!own_pass, "batch {batch}");
-        stats[stats.len() - 16..].iter().map(|v| v.to_bits()).collect()
+        stats[stats.len() - 16..]
+            .iter()
+            .map(|v| v.to_bits())
+            .collect()
     };
     let alone = run(1);
     for batch in [3, 8] {
@@ -287,7 +289,8 @@ impl Joined {
         let mut g = Graph::new();
         let ([n, h, w], kernel) = (self.map, self.kernel);
         let [first, last] = self.channels.map(|channels| [n, h, w, channels]);
-        let [a, b] = [("a", first), ("b", last)].map(|(name, shape)| g.parameter(name, shape).unwrap());
+        let [a, b] =
+            [("a", first), ("b", last)].map(|(name, shape)| g.parameter(name, shape).unwrap());
         let shape = [self.outputs, first[3] + last[3], kernel, kernel];
         let filter = g.parameter("w", shape).unwrap();
         let op = Conv2d {
@@ -350,7 +353,10 @@ impl Joined {
             Precision::F16Fast => 2f64.powi(-9),
             Precision::F16 | Precision::F32 => 2f64.powi(-11),
         };
-        assert!(error <= bound, "{self:?} in {precision} by {by:?}: {error:e}");
+        assert!(
+            error <= bound,
+            "{self:?} in {precision} by {by:?}: {error:e}"
+        );
     }
 }
 
