@@ -4,11 +4,13 @@
 //! fused and laid out in memory; a [`device`] then executes the finished plan.
 
 pub mod checkpoint;
+pub mod compile;
 pub mod data;
 pub mod device;
 pub mod diffusion;
 pub mod files;
 pub mod graph;
+mod kernel;
 pub mod model;
 pub mod ops;
 pub mod pipeline;

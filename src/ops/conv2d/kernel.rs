@@ -2,8 +2,8 @@
 
 use super::cpu::{Forward, InputGrad, WeightGrad};
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
-use crate::device::cpu::{CpuCall, CpuOperator, PackedOperand};
 use crate::graph::TensorType;
+use crate::kernel::cpu::{CpuCall, CpuOperator, PackedOperand};
 
 impl Conv2d {
     fn forward(&self, inputs: &[TensorType]) -> Forward {

@@ -2,8 +2,8 @@
 
 use super::geometry::ConvWindows;
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
-use crate::device::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::ops::Concat;
 use crate::ops::cast::rounded;
 

@@ -8,7 +8,7 @@ mod tests;
 
 use std::ops::Range;
 
-use super::{Operator, Storage, nhwc};
+use super::{Operator, PrecisionRule, nhwc};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// Mean over `kernel`×`kernel` windows of `x` `[N,H,W,C]`, `stride` apart, with `padding` zeros on
@@ -271,8 +271,8 @@ impl Operator for AvgPool {
         Ok(Some(vec![Some(cx.graph.apply(op, &[dy])?)]))
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 
@@ -299,8 +299,8 @@ impl Operator for AvgPoolGrad {
         Ok(None)
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 
@@ -330,8 +330,8 @@ impl Operator for AdaptiveAvgPool {
         Ok(Some(vec![Some(dx)]))
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 
@@ -357,8 +357,8 @@ impl Operator for AdaptiveAvgPoolGrad {
         Ok(None)
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 
@@ -387,8 +387,8 @@ impl Operator for MaxPool {
         Ok(Some(vec![Some(dx)]))
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 
@@ -416,8 +416,8 @@ impl Operator for MaxPoolGrad {
         Ok(None)
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 

@@ -6,10 +6,10 @@
 //! on one source pixel.
 
 use super::filter::{COLUMNS, DEPTH, PACK_WORK};
-use crate::device::cpu::gemm::Isa;
-use crate::device::cpu::gemm::kernel::{Block, ROWS, Segment, block};
-use crate::device::cpu::gemm::pack::{Panel, padded, panel, panel_count};
-use crate::device::cpu::threads::{Shared, parallel, width};
+use crate::kernel::cpu::gemm::Isa;
+use crate::kernel::cpu::gemm::kernel::{Block, ROWS, Segment, block};
+use crate::kernel::cpu::gemm::pack::{Panel, padded, panel, panel_count};
+use crate::kernel::cpu::threads::{Shared, parallel, width};
 use crate::ops::conv2d::geometry::{ConvGeometry, ConvPhase, ConvPhases, Direction, MAX_KERNEL};
 
 /// Most channels (over all taps of a pass) between a load and a store of the output tile: a panel of `B` is then

@@ -7,10 +7,10 @@
 //! gradient. Taps are those of the forward phases: through an upsample 16 folded taps on the small map instead of 9 on
 //! the large one.
 
-use crate::device::cpu::gemm::Isa;
-use crate::device::cpu::gemm::kernel::{Block, PANEL, ROWS, Segment, block};
-use crate::device::cpu::gemm::pack::{pack_panel, padded, panel, panel_count};
-use crate::device::cpu::threads::{Shared, parallel, parallel_slots, width};
+use crate::kernel::cpu::gemm::Isa;
+use crate::kernel::cpu::gemm::kernel::{Block, PANEL, ROWS, Segment, block};
+use crate::kernel::cpu::gemm::pack::{pack_panel, padded, panel, panel_count};
+use crate::kernel::cpu::threads::{Shared, parallel, parallel_slots, width};
 use crate::ops::conv2d::geometry::{
     ConvGeometry, ConvPhase, ConvPhases, Direction, MAX_KERNEL, Tap,
 };

@@ -20,7 +20,7 @@ mod winograd_wgrad;
 pub use super::geometry::ConvGeometry;
 
 use super::geometry::Direction;
-use crate::device::cpu::gemm::Isa;
+use crate::kernel::cpu::gemm::Isa;
 use direct::Direct;
 use direct_wgrad::DirectWeightGrad;
 use tiles::WinogradTile;

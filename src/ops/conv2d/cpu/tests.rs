@@ -1,7 +1,7 @@
 //! Every method on every instruction set against a plain f64 convolution, forward and both gradients.
 
 use super::*;
-use crate::device::cpu::gemm::Isa;
+use crate::kernel::cpu::gemm::Isa;
 
 /// Uniform in [-1, 1), a function of index and seed.
 fn values(len: usize, seed: u32) -> Vec<f32> {

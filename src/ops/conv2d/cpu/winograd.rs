@@ -21,11 +21,11 @@ use super::filter::{COLUMNS, DEPTH, PACK_WORK};
 use super::filter_points::TransformFilter;
 use super::scheme::ENTRIES;
 use super::tiles::{GatherTiles, Gathered, PointLayout, Points, ScatterTiles, Tiled, WinogradTile};
-use crate::device::cpu::gemm::Isa;
-use crate::device::cpu::gemm::kernel::{Block, LANE_MULTIPLE, PANEL, ROWS, Segment, block};
-use crate::device::cpu::gemm::pack::{Panel, padded, panel, panel_count};
-use crate::device::cpu::gemm::simd::prefetch;
-use crate::device::cpu::threads::{Shared, parallel, parallel_slots, width};
+use crate::kernel::cpu::gemm::Isa;
+use crate::kernel::cpu::gemm::kernel::{Block, LANE_MULTIPLE, PANEL, ROWS, Segment, block};
+use crate::kernel::cpu::gemm::pack::{Panel, padded, panel, panel_count};
+use crate::kernel::cpu::gemm::simd::prefetch;
+use crate::kernel::cpu::threads::{Shared, parallel, parallel_slots, width};
 use crate::ops::conv2d::geometry::{ConvGeometry, Direction};
 
 /// Run of depth between a load and a store of a product's tile.

@@ -8,11 +8,11 @@
 
 use super::scheme::{ENTRIES, F2, F4, MAX_POINTS, Scheme};
 use super::tiles::{GatherTiles, Gathered, PointLayout, Points, Tiled, WinogradTile};
-use crate::device::cpu::gemm::Isa;
-use crate::device::cpu::gemm::kernel::{Block, LANE_MULTIPLE, PANEL, ROWS, Segment, block};
-use crate::device::cpu::gemm::pack::{Panel, padded, panel, panel_count};
-use crate::device::cpu::gemm::simd::{Job, Simd};
-use crate::device::cpu::threads::{Shared, parallel, parallel_slots, width};
+use crate::kernel::cpu::gemm::Isa;
+use crate::kernel::cpu::gemm::kernel::{Block, LANE_MULTIPLE, PANEL, ROWS, Segment, block};
+use crate::kernel::cpu::gemm::pack::{Panel, padded, panel, panel_count};
+use crate::kernel::cpu::gemm::simd::{Job, Simd};
+use crate::kernel::cpu::threads::{Shared, parallel, parallel_slots, width};
 use crate::ops::conv2d::geometry::ConvGeometry;
 
 /// Tiles per chunk: long enough a sum that transforming and adding its products costs little, few enough that a chunk's

@@ -1,7 +1,7 @@
 //! Convolutions on ordinary lanes, for every geometry and type: `kernels/conv2d*.cu`.
 
 use super::{Algorithm, Problem};
-use crate::device::cuda::{
+use crate::kernel::cuda::{
     CudaCall, DevicePtr, Kernel, element,
     params::{Conv2dGatherParams, Conv2dPackParams, Conv2dWeightGradParams},
 };

@@ -10,9 +10,9 @@ use super::tile::{
     GemmExtents, LARGE, LINE_BYTES, MAX_WINDOW_TAPS, SPLIT_UNIT, TILES, Tile, choose, takes,
 };
 use super::{Algorithm, Problem};
-use crate::device::cuda::params::{Conv2dTensorPackParams, Conv2dTensorParams};
-use crate::device::cuda::{CudaCall, DevicePtr, Kernel, element};
 use crate::graph::TensorType;
+use crate::kernel::cuda::params::{Conv2dTensorPackParams, Conv2dTensorParams};
+use crate::kernel::cuda::{CudaCall, DevicePtr, Kernel, element};
 use crate::ops::GroupNormStats;
 use crate::ops::conv2d::geometry::{ConvAxis, ConvPhase, ConvPhases, Direction};
 

@@ -6,8 +6,8 @@ use super::tile::{
     GRADIENT_TILES, GRADIENT_TILES_3X3, GemmExtents, LINE_BYTES, Tile, choose, takes,
 };
 use super::{Algorithm, Problem};
-use crate::device::cuda::params::Conv2dTensorWgradParams;
-use crate::device::cuda::{CudaCall, DevicePtr, Target};
+use crate::kernel::cuda::params::Conv2dTensorWgradParams;
+use crate::kernel::cuda::{CudaCall, DevicePtr, Target};
 
 /// The gradient of the filter.
 #[derive(Clone, Debug)]

@@ -1,11 +1,13 @@
 //! What a convolution does beside its product.
 
 use super::tile::{FORCED, TILES, Tile};
+use crate::compile::Precision;
+use crate::compile::{PlanOptions, passes::precision::reduce_all};
 use crate::device::Executable;
-use crate::device::cuda::{CudaDevice, CudaOptions, Precision};
-use crate::graph::{Graph, Node, Plan, PlanOptions, Value, lower_all};
+use crate::device::cuda::{CudaDevice, CudaOptions};
+use crate::graph::{Graph, Value};
 use crate::ops::testing::{emulated_gpu, hashed, relative_error};
-use crate::ops::{Conv2d, GroupNormStats, Op};
+use crate::ops::{Conv2d, GroupNormStats};
 use crate::tensor::{DType, Tensor, TensorMap};
 
 const EPS: f32 = 1e-5;
@@ -88,7 +90,7 @@ impl Layer {
             reuse: false,
             in_place: false,
         };
-        let plan = Plan::new(&device.lower(&self.graph()), device, options);
+        let plan = device.plan(&device.lower(&self.graph()), options);
         let launches = device.launches(&plan).unwrap();
         let own_pass = launches.iter().any(|l| l.entry() == "group_norm_stats");
         let mut executable = device.load(plan, weights).unwrap();
@@ -324,13 +326,13 @@ impl Joined {
             // Without the rewrite that would join the concatenation too.
             let lowered = match device.options().precision.storage() {
                 DType::F32 => graph.clone(),
-                reduced => lower_all(&graph, reduced),
+                reduced => reduce_all(&graph, reduced),
             };
             let options = PlanOptions {
                 reuse: false,
                 in_place: false,
             };
-            let plan = Plan::new(&lowered, device, options);
+            let plan = device.plan(&lowered, options);
             let launches = device.launches(&plan).unwrap();
             let copied = launches.iter().any(|l| l.entry().starts_with("copy"));
             let mut executable = device.load(plan, &weights.collect()).unwrap();
@@ -429,14 +431,11 @@ fn a_joined_convolution_leaves_statistics_too() {
     let both = |join: bool| -> Vec<f64> {
         let mut g = case.graph(join);
         let y = g.outputs()[0].1;
-        let Some(Node {
-            op: Op::Conv2d(op),
-            inputs,
-            ..
-        }) = g.producer(y).cloned()
-        else {
-            unreachable!("a convolution");
-        };
+        let node = g.producer(y).expect("a convolution").clone();
+        let (op, inputs) = (
+            *node.op.get::<Conv2d>().expect("a convolution"),
+            node.inputs,
+        );
         let stats = Some(stats);
         let results = g.node(Conv2d { stats, ..op }, &inputs).unwrap();
         g.output("stats", results[1]);
@@ -445,7 +444,7 @@ fn a_joined_convolution_leaves_statistics_too() {
             let values: Vec<f32> = hashed(name, ty.len()).iter().map(|&v| v as f32).collect();
             (name.to_owned(), Tensor::from_f32(ty.shape.clone(), &values))
         });
-        let plan = Plan::new(&lower_all(&g, DType::F16), &device, PlanOptions::default());
+        let plan = device.plan(&reduce_all(&g, DType::F16), PlanOptions::default());
         let mut executable = device.load(plan, &weights.collect()).unwrap();
         executable.run().unwrap();
         let stats = executable.output("stats").unwrap();

@@ -3,7 +3,7 @@
 //! The choice is the least of an estimate in clocks ([`clocks`]), made from the extents of the matrix products alone.
 
 use super::Problem;
-use crate::device::cuda::{Kernel, Target, element};
+use crate::kernel::cuda::{Kernel, Target, element};
 use crate::tensor::DType;
 
 #[cfg(test)]

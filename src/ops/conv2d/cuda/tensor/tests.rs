@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use super::super::tile::{FORCED, clocks};
 use super::*;
+use crate::compile::{PlanOptions, Precision};
 use crate::device::Executable;
-use crate::device::cuda::{CudaOptions, Precision, Target};
+use crate::device::cuda::CudaOptions;
 use crate::device::reference::{Array, Evaluation};
-use crate::graph::{Graph, Plan, PlanOptions};
+use crate::graph::Graph;
+use crate::kernel::cuda::Target;
 use crate::ops::cast::rounded as round;
 use crate::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, ConvGeometry};
 use crate::ops::testing::{emulated_gpu, hashed, relative_error};
@@ -216,9 +218,8 @@ fn check(case: &Case, precision: Precision) {
         *value = round(*value, precision.storage());
     }
     let rounded = Evaluation::run(&lowered, &packed);
-    let plan = Plan::new(
+    let plan = device.plan(
         &lowered,
-        &device,
         PlanOptions {
             reuse: false,
             in_place: false,
