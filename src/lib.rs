@@ -9,6 +9,8 @@ pub mod device;
 pub mod diffusion;
 pub mod files;
 pub mod graph;
+pub mod image;
+pub mod metrics;
 pub mod model;
 pub mod ops;
 pub mod pipeline;

@@ -6,15 +6,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use checkpoint_support::{golden, shared, torch_files};
+use medfusion::checkpoint::ModelConfig;
 use medfusion::checkpoint::{
     CheckpointError, Format, MODEL_JSON, Overrides, Problem, StoredModel, TorchFormat, UNET_FILE,
     VAE_FILE, Weights, convert, hashed_parameters, inspect, load_folder, open, read_safetensors,
     recognise_betas, save_folder, unet_parameters, vae_parameters, write_safetensors,
 };
+use medfusion::diffusion::{BetaSchedule, NoiseConfig, Objective};
 use medfusion::files::write_atomically;
 use medfusion::model::config::{
-    Attention, Backbone, BetaSchedule, ModelConfig, NoiseConfig, Objective, TimeEmbedding,
-    UnetConfig, UnetVariant, VaeConfig,
+    Attention, Backbone, TimeEmbedding, UnetConfig, UnetVariant, VaeConfig,
 };
 use medfusion::tensor::{DType, Tensor, TensorMap};
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use medfusion::checkpoint::{Overrides, StoredModel, open, save_folder, write_safetensors};
 use medfusion::data::Pixels;
-use medfusion::data::png::{Image8, read_text, write};
+use medfusion::image::png::{Image8, read_text, write};
 use medfusion::tensor::{Tensor, TensorMap};
 
 fn root() -> &'static Path {

@@ -14,10 +14,10 @@ use std::ffi::CString;
 use std::fmt::{Display, Write};
 
 use libloading::os::unix::Library;
+use medfusion::checkpoint::ModelConfig;
 use medfusion::device::Executable;
 use medfusion::device::cuda::{CudaDevice, CudaOptions, Precision};
 use medfusion::graph::{Graph, Plan, PlanOptions, Value};
-use medfusion::model::config::ModelConfig;
 use medfusion::ops::{
     Attention, Conv2d, Conv2dInputGrad, Conv2dWeightGrad, GroupNorm, GroupNormStats, Op,
 };

@@ -10,9 +10,9 @@ mod paper_plans;
 use std::collections::{BTreeMap, BTreeSet};
 
 use cuda_emulator::toolkit;
+use medfusion::checkpoint::ModelConfig;
 use medfusion::device::cuda::{CudaDevice, CudaOptions, PlannedLaunch, Precision};
 use medfusion::graph::{Graph, Plan, PlanOptions, fuse, lower};
-use medfusion::model::config::ModelConfig;
 use medfusion::tensor::DType;
 use rayon::prelude::*;
 

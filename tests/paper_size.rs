@@ -2,11 +2,11 @@
 //!
 //! One test alone in its process, because it measures the process.
 
+use medfusion::checkpoint::ModelConfig;
 use medfusion::checkpoint::{
     StoredModel, hashed_parameters, save_folder, unet_parameters, vae_parameters,
 };
 use medfusion::device::{Device, DeviceChoice};
-use medfusion::model::config::ModelConfig;
 use medfusion::{Model, Sampler};
 
 /// A field of `/proc/self/status` in bytes.

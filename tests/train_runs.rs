@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use medfusion::data::{Dataset, OpenOptions, Split};
+use medfusion::metrics::Classifier;
 use medfusion::tensor::TensorMap;
 use medfusion::tensor::philox::{Purpose, fill_normal, stream_key};
-use medfusion::train::classifier::Classifier;
 use medfusion::train::run_file::{ClassifierRun, DiffusionRun, Override, Run, VaeRun, parse};
 use medfusion::train::state::newest;
 use medfusion::train::step::Trainer;

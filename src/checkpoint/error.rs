@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::config::ModelConfigError;
 use super::names::Mismatch;
 use super::pickle::PickleError;
 use crate::model::config::ConfigError;
@@ -83,7 +84,7 @@ pub enum Problem {
     Undetermined(#[from] Undetermined),
     /// The configuration describes no network.
     #[error("the model's configuration is invalid: {0}")]
-    Config(#[from] ConfigError),
+    Config(#[from] ModelConfigError),
     /// `model.json` is not what it should be.
     #[error("not a valid model.json: {0}")]
     Json(serde_json::Error),
@@ -93,6 +94,12 @@ pub enum Problem {
         /// What stands in the way, and what to do.
         why: String,
     },
+}
+
+impl From<ConfigError> for Problem {
+    fn from(error: ConfigError) -> Self {
+        Problem::Config(error.into())
+    }
 }
 
 impl Problem {

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::config::ModelConfig;
+use super::facts::Overrides;
 use super::folder::{self, save_folder};
-use super::infer::Overrides;
 use super::names::Shapes;
 use super::open::{Format, open, read_file};
 use super::{CheckpointError, LoadedModel, StoredModel};
-use crate::model::config::ModelConfig;
 use crate::tensor::{DType, TensorMap};
 
 /// A report on a file or folder. Displays as text; set `list_tensors` for a line per tensor.
@@ -207,7 +207,7 @@ impl fmt::Display for Inspection {
 
 /// A thousand betas are not for reading.
 fn shorten_betas(config: &mut ModelConfig) {
-    use crate::model::config::BetaSchedule;
+    use crate::diffusion::BetaSchedule;
     if let Some(noise) = &mut config.noise
         && let BetaSchedule::Given { betas } = &mut noise.betas
     {

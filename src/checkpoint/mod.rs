@@ -16,8 +16,10 @@
 //! Nothing in a file is ever executed, and no input makes this module panic: every problem is a [`CheckpointError`]
 //! that says what was expected, what was found and what to do.
 
+mod config;
 mod digest;
 mod error;
+mod facts;
 mod folder;
 mod hashed;
 mod infer;
@@ -31,10 +33,12 @@ mod safetensors;
 mod schedule;
 mod torch;
 
+pub use config::{MODEL_FORMAT, ModelConfig, ModelConfigError};
 pub use error::{CheckpointError, MissingFact, Problem, Undetermined};
+pub use facts::{Overrides, Parts, Weights};
 pub use folder::{MODEL_JSON, StoredModel, UNET_FILE, VAE_FILE, load_folder, save_folder};
 pub use hashed::{hashed_parameter, hashed_parameters, name_hash, uniform};
-pub use infer::{Overrides, Parts, Weights, infer_model, infer_unet, infer_vae, split};
+pub use infer::{infer_model, infer_unet, infer_vae, split};
 pub use inspect::{Converted, Inspection, PartReport, convert, inspect};
 pub use names::{Mismatch, Shapes, shapes_of, unet_parameters, vae_parameters};
 pub use open::{Format, LoadedModel, Source, open};

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::config::ModelConfig;
+use super::facts::{Overrides, Parts};
 use super::folder::{self, MODEL_JSON, StoredModel};
-use super::infer::{Overrides, Parts, infer_model, split};
+use super::infer::{infer_model, split};
 use super::map::{SharedBytes, map_file};
 use super::names::Mismatch;
 use super::safetensors::{looks_like_safetensors, parse};
 use super::torch::{TorchFile, TorchFormat};
 use super::{CheckpointError, Problem, names};
-use crate::model::config::{ModelConfig, VaeConfig};
+use crate::model::config::VaeConfig;
 use crate::tensor::TensorMap;
 
 /// What kind of thing holds a model.

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::Problem;
 use super::error::MissingFact;
-use super::infer::{Overrides, Parts, fact};
-use crate::model::config::{BetaSchedule, NoiseConfig};
+use super::facts::{Overrides, Parts, fact};
+use crate::diffusion::{BetaSchedule, NoiseConfig};
 
 /// Two tables closer than this, relative to the value, are the same: betas are stored as f32.
 const TOLERANCE: f64 = 1e-6;

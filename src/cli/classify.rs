@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::options::DeviceOptions;
 use super::{CliError, print};
 use crate::data::{Dataset, OpenOptions, Split};
-use crate::train::classifier::Classifier;
+use crate::metrics::Classifier;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::options::parse_size;
 use super::{CliError, print};
-use crate::data::{Dataset, DatasetReport, Format, OpenOptions, UnknownPolicy, contact_sheet, png};
+use crate::data::{Dataset, DatasetReport, Format, OpenOptions, UnknownPolicy, contact_sheet};
+use crate::image::png;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

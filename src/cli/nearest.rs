@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use super::options::parse_size;
 use super::{CliError, print};
-use crate::data::{Dataset, OpenOptions, Split, Transform, closest_pairs, nearest, png};
+use crate::data::{Dataset, OpenOptions, Split, Transform};
+use crate::image::png;
+use crate::metrics::{closest_pairs, nearest};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

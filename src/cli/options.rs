@@ -8,7 +8,7 @@ use super::CliError;
 use crate::checkpoint::{Overrides, Weights};
 use crate::device::cuda::Precision;
 use crate::device::{Device, DeviceChoice};
-use crate::model::config::{BetaSchedule, NoiseConfig, Objective};
+use crate::diffusion::{BetaSchedule, NoiseConfig, Objective};
 use crate::pipeline::Model;
 use crate::tensor::DType;
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::options::{DeviceOptions, ModelOptions, parse_size};
 use super::{CliError, print};
-use crate::data::grid::{GridOptions, compose};
-use crate::data::png::{self, Image8};
 use crate::data::{Dataset, OpenOptions, Pixels, Split, Transform};
+use crate::image::grid::{GridOptions, compose};
+use crate::image::png::{self, Image8};
 use crate::pipeline::{Reconstructor, psnr_db};
 
 #[derive(Debug, clap::Args)]

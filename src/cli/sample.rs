@@ -11,9 +11,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::options::{DeviceOptions, ModelOptions, parse_size};
 use super::{CliError, interrupt_flag, print};
-use crate::data::grid::{GridOptions, compose};
-use crate::data::png::{self, Image8};
 use crate::diffusion::Method;
+use crate::image::grid::{GridOptions, compose};
+use crate::image::png::{self, Image8};
 use crate::pipeline::{Model, SampleError, Sampled, Sampler, Samples};
 
 /// The model that ships with the project.

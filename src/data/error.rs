@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::Split;
+use super::split::Split;
 
 /// A failure to open, read or decode a data set.
 #[derive(Debug, Error)]

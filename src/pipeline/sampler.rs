@@ -6,13 +6,14 @@ use std::ops::ControlFlow;
 use thiserror::Error;
 
 use super::Model;
+use crate::checkpoint::ModelConfig;
 use crate::device::{Compiled, Device, DeviceError, Executable, MemoryReport};
 use crate::diffusion::{
     DiffusionError, HostValues, Method, NoiseSchedule, NoiseSource, RunInputs, SamplerTable,
     SamplingSpec, SamplingStep, initial_noise, names, sampling_step,
 };
 use crate::graph::{Graph, GraphError, Value};
-use crate::model::config::{ModelConfig, UnetConfig};
+use crate::model::config::UnetConfig;
 use crate::model::{
     NetworkInputs, build_decoder, build_shifts, build_unet, build_unet_with_shifts,
     tabulated_blocks,

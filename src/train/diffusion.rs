@@ -16,16 +16,16 @@ use super::tasks::{
     report_skipped, spread, step_options, untrained,
 };
 use super::vae::terms;
+use crate::checkpoint::{MODEL_FORMAT, ModelConfig};
 use crate::checkpoint::{StoredModel, save_folder, unet_parameters};
-use crate::data::png::Image8;
 use crate::data::{Dataset, Loader, Position};
 use crate::device::{Compiled, Device, Executable};
 use crate::diffusion::NoiseSchedule;
 use crate::graph::Graph;
-use crate::model::config::{MODEL_FORMAT, ModelConfig, UnetConfig};
-use crate::ops::philox_normal::seed_words;
+use crate::image::png::Image8;
+use crate::model::config::UnetConfig;
 use crate::pipeline::{Model, Sampler};
-use crate::tensor::philox::Purpose;
+use crate::tensor::philox::{Purpose, seed_words};
 use crate::tensor::{DType, TensorMap};
 
 /// Held-out images that a measurement uses at most.

@@ -13,6 +13,7 @@ use crate::data::DataError;
 use crate::device::{DeviceError, OverBudget};
 use crate::diffusion::DiffusionError;
 use crate::graph::GraphError;
+use crate::metrics::ClassifierError;
 use crate::model::config::ConfigError;
 use crate::pipeline::{ReconstructError, SampleError};
 
@@ -71,6 +72,8 @@ pub enum TrainError {
     Diffusion(#[from] DiffusionError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Classifier(#[from] ClassifierError),
     #[error(transparent)]
     Sample(#[from] SampleError),
     #[error(transparent)]

@@ -14,12 +14,13 @@ use super::tasks::{
     budget_bytes, identity, in_memory, next_batch, open_device, overlay, picture, report_skipped,
     spread, step_options, untrained,
 };
+use crate::checkpoint::{MODEL_FORMAT, ModelConfig};
 use crate::checkpoint::{StoredModel, read_safetensors, save_folder, vae_parameters};
-use crate::data::png::Image8;
 use crate::data::{Dataset, Loader, Position, Transform};
 use crate::device::{Compiled, Device, Executable};
 use crate::graph::Graph;
-use crate::model::config::{MODEL_FORMAT, ModelConfig, VaeConfig};
+use crate::image::png::Image8;
+use crate::model::config::VaeConfig;
 use crate::model::{build_decoder, build_encoder, lpips};
 use crate::pipeline::{Reconstructor, psnr_db};
 use crate::tensor::philox::Purpose;

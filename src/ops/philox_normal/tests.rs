@@ -1,12 +1,11 @@
 use std::collections::HashMap;
 
-use super::seed_words;
 use crate::device::Executable;
 use crate::device::cpu::CpuDevice;
 use crate::device::reference::Array;
 use crate::graph::{Graph, Plan, PlanOptions};
 use crate::ops::testing::{check_updates, emulated_gpu};
-use crate::tensor::philox::{Purpose, fill_normal, stream_key};
+use crate::tensor::philox::{Purpose, fill_normal, seed_words, stream_key};
 use crate::tensor::{DType, TensorMap};
 
 const SEED: u64 = 0xfedc_ba98_7654_3210;

@@ -5,7 +5,7 @@ use crate::device::{Device, DeviceChoice, Executable};
 use crate::device::cuda::{CudaOptions, Precision};
 use crate::device::reference::Array;
 use crate::graph::{Graph, GraphError, Plan, PlanOptions};
-use crate::ops::philox_normal::seed_words;
+use crate::tensor::philox::seed_words;
 use crate::ops::testing::{check_updates, emulated_gpu, hashed};
 use crate::tensor::philox::Purpose;
 use crate::tensor::{DType, TensorMap};
