@@ -19,8 +19,11 @@ pub mod train;
 
 pub mod cli;
 
+pub use checkpoint::{Class, Model};
 pub use device::{Device, DeviceChoice};
-pub use pipeline::{Model, Reconstructor, Sampled, Sampler};
+pub use diffusion::Method;
+pub use metrics::Classifier;
+pub use pipeline::{Autoencoder, Image, Sampler, Samples};
 
 /// The README's Rust examples, compiled and run as tests.
 #[cfg(doctest)]

@@ -187,7 +187,7 @@ fn autoencoder_then_diffusion_resume_to_the_bit_and_sample() {
         .steps(5)
         .prepare(&device)
         .unwrap();
-    let image = samples.next_image().unwrap().unwrap();
+    let image = samples.next().unwrap().unwrap();
     assert_eq!(image.shape, [SIDE, SIDE, 3]);
 
     // Without a cache the same latents come from the encoder, step by step.

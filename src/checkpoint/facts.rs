@@ -1,9 +1,9 @@
 //! What is known of a checkpoint: its tensors by part, what the caller says of it, and what is still missing.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::error::MissingFact;
 use crate::diffusion::{NoiseConfig, Objective};
 use crate::tensor::TensorMap;
 
@@ -33,38 +33,38 @@ impl FromStr for Weights {
     }
 }
 
-/// Facts the caller knows about a checkpoint; each wins over what the file says.
+/// What the caller knows about a checkpoint; each fact wins over what the file says.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Overrides {
-    /// `--norm-groups N`: GroupNorm groups of the UNet.
+pub struct Facts {
+    /// GroupNorm groups of the UNet.
     pub norm_groups: Option<usize>,
-    /// `--strides 1,2,2,2`: strides of the UNet, one per level.
+    /// Strides of the UNet, one per level.
     pub strides: Option<Vec<usize>>,
-    /// `--vae-norm-groups N`: GroupNorm groups of the autoencoder.
+    /// GroupNorm groups of the autoencoder.
     pub vae_norm_groups: Option<usize>,
-    /// `--vae-strides 1,2,2,2`: strides of the autoencoder, one per level.
+    /// Strides of the autoencoder, one per level.
     pub vae_strides: Option<Vec<usize>>,
-    /// `--vae FILE`: a checkpoint of the autoencoder; gives its configuration, and its tensors if there are none.
+    /// A checkpoint of the autoencoder; gives its configuration, and its tensors if there are none.
     pub vae: Option<PathBuf>,
-    /// `--learned-variance true|false`: the UNet's output is twice as wide and its second half a variance.
+    /// The UNet's output is twice as wide and its second half a variance.
     pub learned_variance: Option<bool>,
-    /// `--self-conditioning true|false`: the UNet's input is twice as wide.
+    /// The UNet's input is twice as wide.
     pub self_conditioning: Option<bool>,
-    /// `--objective x_T|x_0`: what the UNet predicts.
+    /// What the UNet predicts.
     pub objective: Option<Objective>,
-    /// `--clip-x0 true|false`: clamp estimates of the clean sample.
+    /// Clamp estimates of the clean sample.
     pub clip_x0: Option<bool>,
-    /// `--input-centering true|false`: the diffusion works on `2x - 1`.
+    /// The diffusion works on `2x - 1`.
     pub input_centering: Option<bool>,
-    /// `--schedule scaled_linear:0.002:0.02:1000`: the noise schedule.
+    /// The noise schedule.
     pub noise: Option<NoiseConfig>,
-    /// `--image-size 64x64`: height and width of the training images.
+    /// Height and width of the training images.
     pub image_size: Option<[usize; 2]>,
-    /// `--class-names a,b,c`: names of the classes by index.
+    /// Names of the classes by index.
     pub class_names: Option<Vec<String>>,
-    /// `--weights auto|ema|raw`.
+    /// Which weights of a training checkpoint to take.
     pub weights: Weights,
-    /// `--published`: take the published settings for what is not said: 32 groups in the UNet, 8 in the autoencoder,
+    /// Take the published settings for what is not said: 32 groups in the UNet, 8 in the autoencoder,
     /// strides 1, 2, 2, …, objective x_T, schedule scaled_linear 0.002 to 0.02 in 1000 steps.
     pub published: bool,
 }
@@ -84,9 +84,87 @@ pub struct Parts {
     pub other: TensorMap,
 }
 
-pub(super) fn fact(flag: &str, meaning: impl Into<String>) -> MissingFact {
-    MissingFact {
-        flag: flag.to_owned(),
-        meaning: meaning.into(),
+/// One of the two networks of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// The noise estimator.
+    Unet,
+    /// The image autoencoder.
+    Autoencoder,
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Network::Unet => "UNet",
+            Network::Autoencoder => "autoencoder",
+        })
+    }
+}
+
+/// A fact about a model that neither tensors nor hyper-parameters tell, and that the caller can give with [`Facts`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fact {
+    /// Groups of a network's norms; `usual` is the reference's default.
+    NormGroups {
+        /// Whose norms.
+        network: Network,
+        /// The reference's default.
+        usual: usize,
+    },
+    /// Strides of a network; `usual` are those of the reference for as many levels.
+    Strides {
+        /// Whose strides.
+        network: Network,
+        /// The reference's, one per level.
+        usual: Vec<usize>,
+    },
+    /// The autoencoder on whose latents the UNet works.
+    Autoencoder,
+    /// What the UNet predicts.
+    Objective,
+    /// The noise schedule.
+    Schedule,
+    /// Whether the UNet's input is twice the sample.
+    SelfConditioning {
+        /// Channels that its first convolution takes.
+        input_channels: usize,
+    },
+    /// Whether half of the UNet's output is a variance.
+    LearnedVariance {
+        /// Channels that its last convolution gives.
+        output_channels: usize,
+    },
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fact::NormGroups { network, usual } => write!(
+                f,
+                "groups of its norms in the {network} (the reference's default is {usual})"
+            ),
+            Fact::Strides { network, usual } => write!(
+                f,
+                "strides of the {network}, one for each of its {} levels",
+                usual.len()
+            ),
+            Fact::Autoencoder => f.write_str(
+                "the autoencoder: the UNet works on its latents, and it is not in the file",
+            ),
+            Fact::Objective => f.write_str("what the UNet predicts, x_T or x_0"),
+            Fact::Schedule => f.write_str(
+                "the noise schedule: linear or scaled_linear with first and last beta, or cosine, and its steps",
+            ),
+            Fact::SelfConditioning { input_channels } => write!(
+                f,
+                "whether the UNet's {input_channels} input channels are twice the sample's"
+            ),
+            Fact::LearnedVariance { output_channels } => write!(
+                f,
+                "whether half of the UNet's {output_channels} output channels are a variance"
+            ),
+        }
     }
 }

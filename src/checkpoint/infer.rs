@@ -2,13 +2,13 @@
 //!
 //! Shapes tell channels, kernels, blocks per level, the kind of block, attention, embeddings and vertical outputs.
 //! They do not tell strides, norm groups, the objective or the noise schedule: these come from Lightning's
-//! hyper-parameters, from [`Overrides`], or the error lists the flag of each fact that is missing.
+//! hyper-parameters, from [`Facts`], or the error lists each fact that is missing.
 
 use serde_json::Value;
 
 use super::config::{MODEL_FORMAT, ModelConfig};
-use super::error::{MissingFact, Problem, Undetermined};
-use super::facts::{Overrides, Parts, Weights, fact};
+use super::error::{Problem, Undetermined};
+use super::facts::{Fact, Facts, Network, Parts, Weights};
 use super::names::Shapes;
 use super::schedule;
 use crate::diffusion::Objective;
@@ -57,7 +57,7 @@ pub fn split(state: TensorMap, hyper: Option<&Value>, weights: Weights) -> Resul
             });
         }
         if weights == Weights::Ema {
-            return Err(no_ema());
+            return Err(Problem::NoAverage);
         }
         return Ok(parts);
     }
@@ -86,18 +86,12 @@ pub fn split(state: TensorMap, hyper: Option<&Value>, weights: Weights) -> Resul
         .unwrap_or(true);
     parts.ema = match weights {
         Weights::Raw => false,
-        Weights::Ema if averaged.is_empty() => return Err(no_ema()),
+        Weights::Ema if averaged.is_empty() => return Err(Problem::NoAverage),
         Weights::Ema => true,
         Weights::Auto => wants_ema && !averaged.is_empty(),
     };
     parts.unet = if parts.ema { averaged } else { raw };
     Ok(parts)
-}
-
-fn no_ema() -> Problem {
-    Problem::unsupported(
-        "the checkpoint holds no averaged weights (`ema_model.averaged_model.*`); leave out --weights ema",
-    )
 }
 
 fn strip(state: TensorMap, prefix: &str) -> TensorMap {
@@ -114,12 +108,12 @@ fn strip(state: TensorMap, prefix: &str) -> TensorMap {
 /// the autoencoder where the caller knows it from elsewhere.
 ///
 /// # Errors
-/// If a fact is missing (all of them are listed with their flags), contradictory or unsupported.
+/// If a fact is missing (all of them are listed), contradictory or unsupported.
 pub fn infer_model(
     parts: &Parts,
     hyper: Option<&Value>,
     vae: Option<VaeConfig>,
-    overrides: &Overrides,
+    facts: &Facts,
 ) -> Result<ModelConfig, Problem> {
     let mut missing = Vec::new();
     let pipeline = hyper.filter(|hyper| hyper.get("noise_estimator_kwargs").is_some());
@@ -132,7 +126,7 @@ pub fn infer_model(
                 None => hyper.filter(|hyper| hyper.get("emb_channels").is_some()),
             };
             let shapes = super::names::shapes_of(&parts.vae);
-            Some(vae_config(&shapes, kwargs, overrides, &mut missing)?)
+            Some(vae_config(&shapes, kwargs, facts, &mut missing)?)
         }
     };
     let mut config = ModelConfig {
@@ -143,8 +137,8 @@ pub fn infer_model(
         objective: Objective::default(),
         clip_x0: false,
         input_centering: false,
-        image_size: overrides.image_size,
-        class_names: overrides.class_names.clone().unwrap_or_default(),
+        image_size: facts.image_size,
+        class_names: facts.class_names.clone().unwrap_or_default(),
     };
     if !parts.unet.is_empty() {
         let shapes = super::names::shapes_of(&parts.unet);
@@ -159,24 +153,21 @@ pub fn infer_model(
             Some(kwargs)
         });
         let latent = config.vae.as_ref().map(|vae| vae.latent_channels);
-        let unet = unet_config(&shapes, kwargs.as_ref(), latent, overrides, &mut missing)?;
+        let unet = unet_config(&shapes, kwargs.as_ref(), latent, facts, &mut missing)?;
         if config.vae.is_none()
             && pipeline.is_some_and(|pipeline| !pipeline["latent_embedder"].is_null())
         {
-            missing.push(fact(
-                "--vae FILE",
-                "the autoencoder: the UNet works on its latents, and it is not in the file",
-            ));
+            missing.push(Fact::Autoencoder);
         }
-        config.objective = objective(pipeline, overrides, &mut missing)?;
-        config.noise = schedule::infer(parts, pipeline, overrides, &mut missing)?;
+        config.objective = objective(pipeline, facts, &mut missing)?;
+        config.noise = schedule::infer(parts, pipeline, facts, &mut missing)?;
         let setting = |key: &str| {
             pipeline
                 .and_then(|pipeline| pipeline.get(key))
                 .and_then(Value::as_bool)
         };
-        config.clip_x0 = overrides.clip_x0.or(setting("clip_x0")).unwrap_or(false);
-        config.input_centering = overrides
+        config.clip_x0 = facts.clip_x0.or(setting("clip_x0")).unwrap_or(false);
+        config.input_centering = facts
             .input_centering
             .or(setting("do_input_centering"))
             .unwrap_or(false);
@@ -196,10 +187,10 @@ pub fn infer_model(
 pub fn infer_unet(
     shapes: &Shapes,
     kwargs: Option<&Value>,
-    overrides: &Overrides,
+    facts: &Facts,
 ) -> Result<UnetConfig, Problem> {
     let mut missing = Vec::new();
-    let config = unet_config(shapes, kwargs, None, overrides, &mut missing)?;
+    let config = unet_config(shapes, kwargs, None, facts, &mut missing)?;
     if !missing.is_empty() {
         return Err(Undetermined { missing }.into());
     }
@@ -214,10 +205,10 @@ pub fn infer_unet(
 pub fn infer_vae(
     shapes: &Shapes,
     kwargs: Option<&Value>,
-    overrides: &Overrides,
+    facts: &Facts,
 ) -> Result<VaeConfig, Problem> {
     let mut missing = Vec::new();
-    let config = vae_config(shapes, kwargs, overrides, &mut missing)?;
+    let config = vae_config(shapes, kwargs, facts, &mut missing)?;
     if !missing.is_empty() {
         return Err(Undetermined { missing }.into());
     }
@@ -227,10 +218,10 @@ pub fn infer_vae(
 
 fn objective(
     pipeline: Option<&Value>,
-    overrides: &Overrides,
-    missing: &mut Vec<MissingFact>,
+    facts: &Facts,
+    missing: &mut Vec<Fact>,
 ) -> Result<Objective, Problem> {
-    if let Some(objective) = overrides.objective {
+    if let Some(objective) = facts.objective {
         return Ok(objective);
     }
     match pipeline.map(|pipeline| &pipeline["estimator_objective"]) {
@@ -241,8 +232,8 @@ fn objective(
             "the estimator's objective is {other}, expected \"x_T\" or \"x_0\""
         ))),
         None => {
-            if !overrides.published {
-                missing.push(fact("--objective x_T|x_0", "what the UNet predicts"));
+            if !facts.published {
+                missing.push(Fact::Objective);
             }
             Ok(Objective::Noise)
         }
@@ -253,10 +244,7 @@ fn objective(
 struct Unseen<'a> {
     norm_groups: Option<usize>,
     strides: Option<&'a [usize]>,
-    groups_flag: &'a str,
-    strides_flag: &'a str,
-    /// `UNet` or `autoencoder`.
-    network: &'a str,
+    network: Network,
     /// The reference's default number of groups.
     default_groups: usize,
     published: bool,
@@ -266,7 +254,7 @@ impl Unseen<'_> {
     fn norm_groups(
         &self,
         kwargs: Option<&Value>,
-        missing: &mut Vec<MissingFact>,
+        missing: &mut Vec<Fact>,
     ) -> Result<usize, Problem> {
         if let Some(groups) = self.norm_groups {
             return Ok(groups);
@@ -283,13 +271,10 @@ impl Unseen<'_> {
             };
         }
         if !self.published {
-            missing.push(fact(
-                &format!("{} {}", self.groups_flag, self.default_groups),
-                format!(
-                    "groups of its norms in the {} (the reference's default is {})",
-                    self.network, self.default_groups
-                ),
-            ));
+            missing.push(Fact::NormGroups {
+                network: self.network,
+                usual: self.default_groups,
+            });
         }
         Ok(self.default_groups)
     }
@@ -298,7 +283,7 @@ impl Unseen<'_> {
         &self,
         depth: usize,
         kwargs: Option<&Value>,
-        missing: &mut Vec<MissingFact>,
+        missing: &mut Vec<Fact>,
     ) -> Result<Vec<usize>, Problem> {
         if let Some(strides) = self.strides {
             return Ok(strides.to_vec());
@@ -318,14 +303,10 @@ impl Unseen<'_> {
             _ => {}
         }
         if !self.published {
-            let form: Vec<String> = usual.iter().map(usize::to_string).collect();
-            missing.push(fact(
-                &format!("{} {}", self.strides_flag, form.join(",")),
-                format!(
-                    "stride of each of the {depth} levels of the {} (these are the usual ones)",
-                    self.network
-                ),
-            ));
+            missing.push(Fact::Strides {
+                network: self.network,
+                usual: usual.clone(),
+            });
         }
         Ok(usual)
     }
@@ -355,7 +336,7 @@ fn integers(list: &Value) -> Option<Vec<usize>> {
         .collect()
 }
 
-fn check_kwargs(network: &str, kwargs: Option<&Value>) -> Result<(), Problem> {
+fn check_kwargs(network: Network, kwargs: Option<&Value>) -> Result<(), Problem> {
     let Some(kwargs) = kwargs else { return Ok(()) };
     let dimensions = kwargs.get("spatial_dims").and_then(Value::as_u64);
     if dimensions.is_some_and(|dimensions| dimensions != 2) {
@@ -381,19 +362,17 @@ fn unet_config(
     shapes: &Shapes,
     kwargs: Option<&Value>,
     latent: Option<usize>,
-    overrides: &Overrides,
-    missing: &mut Vec<MissingFact>,
+    facts: &Facts,
+    missing: &mut Vec<Fact>,
 ) -> Result<UnetConfig, Problem> {
-    check_kwargs("UNet", kwargs)?;
+    check_kwargs(Network::Unet, kwargs)?;
     let seen = Seen { shapes };
     let unseen = Unseen {
-        norm_groups: overrides.norm_groups,
-        strides: overrides.strides.as_deref(),
-        groups_flag: "--norm-groups",
-        strides_flag: "--strides",
-        network: "UNet",
+        norm_groups: facts.norm_groups,
+        strides: facts.strides.as_deref(),
+        network: Network::Unet,
         default_groups: 32,
-        published: overrides.published,
+        published: facts.published,
     };
     let (variant, mut backbone, num_res_blocks, stem) =
         if shapes.contains_key("in_conv.conv.weight") {
@@ -426,7 +405,7 @@ fn unet_config(
             .and_then(|shape| shape.first().copied()),
         latent,
         kwargs,
-        overrides,
+        facts,
         missing,
     )?;
     Ok(UnetConfig {
@@ -451,8 +430,8 @@ fn channels(
     vertical: Option<usize>,
     latent: Option<usize>,
     kwargs: Option<&Value>,
-    overrides: &Overrides,
-    missing: &mut Vec<MissingFact>,
+    facts: &Facts,
+    missing: &mut Vec<Fact>,
 ) -> Result<(usize, usize, bool, bool), Problem> {
     // A width that was stated tells as much as the setting itself.
     let stated = |setting: &str, width: usize, channels: &str| {
@@ -463,11 +442,11 @@ fn channels(
             .and_then(Value::as_bool)
             .or_else(|| doubled(width, usize::try_from(single?).ok()?))
     };
-    let self_conditioning = overrides
+    let self_conditioning = facts
         .self_conditioning
         .or_else(|| stated("use_self_conditioning", inputs, "in_ch"))
         .or_else(|| doubled(inputs, latent?));
-    let learned_variance = overrides
+    let learned_variance = facts
         .learned_variance
         .or_else(|| stated("estimate_variance", outputs, "out_ch"))
         .or_else(|| doubled(outputs, vertical?))
@@ -483,16 +462,14 @@ fn channels(
         both => both,
     };
     if self_conditioning.is_none() {
-        missing.push(fact(
-            "--self-conditioning true|false",
-            format!("whether the UNet's {inputs} input channels are twice the sample's"),
-        ));
+        missing.push(Fact::SelfConditioning {
+            input_channels: inputs,
+        });
     }
     if learned_variance.is_none() {
-        missing.push(fact(
-            "--learned-variance true|false",
-            format!("whether half of the UNet's {outputs} output channels are a variance"),
-        ));
+        missing.push(Fact::LearnedVariance {
+            output_channels: outputs,
+        });
     }
     let (input, output) = (
         self_conditioning.unwrap_or(false),
@@ -533,19 +510,17 @@ fn doubled(width: usize, single: usize) -> Option<bool> {
 fn vae_config(
     shapes: &Shapes,
     kwargs: Option<&Value>,
-    overrides: &Overrides,
-    missing: &mut Vec<MissingFact>,
+    facts: &Facts,
+    missing: &mut Vec<Fact>,
 ) -> Result<VaeConfig, Problem> {
-    check_kwargs("autoencoder", kwargs)?;
+    check_kwargs(Network::Autoencoder, kwargs)?;
     let seen = Seen { shapes };
     let unseen = Unseen {
-        norm_groups: overrides.vae_norm_groups,
-        strides: overrides.vae_strides.as_deref(),
-        groups_flag: "--vae-norm-groups",
-        strides_flag: "--vae-strides",
-        network: "autoencoder",
+        norm_groups: facts.vae_norm_groups,
+        strides: facts.vae_strides.as_deref(),
+        network: Network::Autoencoder,
         default_groups: 8,
-        published: overrides.published,
+        published: facts.published,
     };
     let mut backbone = seen.level_backbone()?;
     backbone.norm_groups = unseen.norm_groups(kwargs, missing)?;

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::error::{DataError, Problem};
@@ -12,7 +11,7 @@ use super::pixels::{ImageArray, Pixels};
 use super::split::Split;
 
 /// How a data set lies on disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Decided by what is there.
@@ -46,7 +45,7 @@ impl Format {
 }
 
 /// What a finding that is uncertain (-1) or not mentioned (empty) counts as.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownPolicy {
     /// As in the Medfusion paper.
@@ -58,7 +57,7 @@ pub enum UnknownPolicy {
 }
 
 /// What to do when labels and images disagree.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnMismatch {
     /// Stop, naming the first problems.

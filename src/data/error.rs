@@ -33,11 +33,7 @@ pub enum DataError {
         message: String,
     },
     /// The labels and the images disagree.
-    #[error(
-        "`{}`: {}; correct the data, or leave those samples out with on_mismatch = \"skip\"",
-        path.display(),
-        summary(problems)
-    )]
+    #[error("`{}`: {}", path.display(), summary(problems))]
     Inconsistent {
         path: PathBuf,
         problems: Vec<Problem>,

@@ -49,7 +49,7 @@ fn prepare(
     Ok((training, compiled, device))
 }
 
-/// The plan of a run's step, for `--explain`.
+/// The plan of a run's step, to look at.
 ///
 /// # Errors
 /// If the architecture does not fit or the memory budget is too small.
