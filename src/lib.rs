@@ -4,12 +4,14 @@
 //! fused and laid out in memory; a [`device`] then executes the finished plan.
 
 pub mod checkpoint;
+pub mod compile;
 pub mod data;
 pub mod device;
 pub mod diffusion;
 pub mod files;
 pub mod graph;
 pub mod image;
+mod kernel;
 pub mod metrics;
 pub mod model;
 pub mod ops;

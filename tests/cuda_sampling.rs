@@ -7,7 +7,8 @@
 //! CUDA_EMULATOR_CHECKS=none cargo test --release --test cuda_sampling -- --ignored --nocapture
 //! ```
 
-use medfusion::device::cuda::{CudaDevice, CudaOptions, Precision};
+use medfusion::compile::Precision;
+use medfusion::device::cuda::{CudaDevice, CudaOptions};
 use medfusion::device::{Device, DeviceChoice};
 use medfusion::{Model, Sampler};
 

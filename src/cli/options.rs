@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::CliError;
 use crate::checkpoint::{Facts, Model, Weights};
-use crate::device::cuda::Precision;
+use crate::compile::Precision;
 use crate::device::{Device, DeviceChoice};
 use crate::diffusion::{BetaSchedule, NoiseConfig, Objective};
 use crate::tensor::DType;

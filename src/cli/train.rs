@@ -12,8 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{CliError, interrupt_flag, print};
 use crate::checkpoint::Model;
+use crate::compile::Precision;
 use crate::device::DeviceChoice;
-use crate::device::cuda::Precision;
 use crate::files::write_bytes_atomically;
 use crate::train::run_file::{
     ByteSize, ClassifierRun, DiffusionRun, Override, Run, Task, VaeRun, load, to_toml,

@@ -1,7 +1,7 @@
 //! Launches `kernels/partial_sums.cu`, the second half of sums whose first half many blocks compute.
 
-use crate::device::cuda::params::PartialSumsParams;
-use crate::device::cuda::{CudaCall, DevicePtr, Kernel};
+use crate::kernel::cuda::params::PartialSumsParams;
+use crate::kernel::cuda::{CudaCall, DevicePtr, Kernel};
 
 const THREADS: usize = 256;
 

@@ -1,7 +1,7 @@
 //! How kernels walk over arrays of several shapes at once.
 
-use crate::device::DeviceError;
-use crate::device::cuda::CudaCall;
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::CudaCall;
 
 /// An axis of a walk over `N` arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub(crate) fn narrow(value: usize) -> u32 {
 ///
 /// # Errors
 /// From 2^32 elements on.
-pub(crate) fn check_len(call: &CudaCall<'_>, len: usize) -> Result<(), DeviceError> {
+pub(crate) fn check_len(call: &CudaCall<'_>, len: usize) -> Result<(), Unsupported> {
     match u32::try_from(len) {
         Ok(_) => Ok(()),
         Err(_) => Err(call.unsupported("it takes arrays of less than 2^32 elements")),

@@ -1,6 +1,6 @@
 //! Launches of `kernels/common/sums.cuh`: losses are summed in two passes of fixed order.
 
-use crate::device::cuda::{CudaCall, DevicePtr, Kernel, params::SumPartialsParams};
+use crate::kernel::cuda::{CudaCall, DevicePtr, Kernel, params::SumPartialsParams};
 
 /// Threads of a block of the first pass.
 pub(super) const THREADS: usize = 256;

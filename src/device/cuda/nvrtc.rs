@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use libloading::Library;
 
 use super::error::CudaError;
-use super::kernel::{LAYOUT_ASSERTS, Program, source, sources};
+use crate::kernel::cuda::launch::{LAYOUT_ASSERTS, Program, source, sources};
 
 const NAMES: [&str; 3] = ["libnvrtc.so.12", "libnvrtc.so.13", "libnvrtc.so"];
 

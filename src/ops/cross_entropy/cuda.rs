@@ -1,8 +1,8 @@
 //! Launches `kernels/cross_entropy.cu`.
 
 use super::{CrossEntropy, CrossEntropyGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::{
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
     CudaCall, CudaOperator, Kernel,
     params::{CrossEntropyGradParams, CrossEntropyParams},
 };
@@ -13,7 +13,7 @@ const FILE: &str = "cross_entropy.cu";
 const ROWS: usize = 8;
 
 impl CudaOperator for CrossEntropy {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let shape = &call.in_type(0).shape;
         let params = CrossEntropyParams {
             logits: call.input(0),
@@ -29,7 +29,7 @@ impl CudaOperator for CrossEntropy {
 }
 
 impl CudaOperator for CrossEntropyGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let [rows, classes] = call.in_type(0).shape[..] else {
             unreachable!("checked by infer")
         };

@@ -1,12 +1,12 @@
 //! Linear maps on CUDA: `kernels/linear.cu` for few rows, else the convolution of a row of pixels with a kernel of one.
 
 use super::{Linear, LinearInputGrad, LinearWeightGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::{
+use crate::graph::TensorType;
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
     CudaCall, CudaOperator, CudaPackedOperand, DevicePtr, Kernel, Target, element,
     params::LinearRowsParams,
 };
-use crate::graph::TensorType;
 use crate::ops::conv2d::cpu::ConvGeometry;
 use crate::ops::conv2d::cuda::{Algorithm, Problem, forward, input_grad, weight_grad};
 use crate::tensor::DType;
@@ -117,7 +117,12 @@ fn workspace_bytes(algorithm: Option<Box<dyn Algorithm>>) -> usize {
 
 impl Linear {
     /// The convolution that computes it, unless rows are few.
-    fn convolution(&self, x: &TensorType, y: &TensorType, target: &Target) -> Option<Box<dyn Algorithm>> {
+    fn convolution(
+        &self,
+        x: &TensorType,
+        y: &TensorType,
+        target: &Target,
+    ) -> Option<Box<dyn Algorithm>> {
         let layer = Layer::new(x, y);
         let problem = layer.problem(self.bias, self.residual, target);
         (!layer.has_few_rows(target)).then(|| forward(&problem))
@@ -125,7 +130,12 @@ impl Linear {
 }
 
 impl CudaOperator for Linear {
-    fn workspace_bytes(&self, inputs: &[TensorType], outputs: &[TensorType], target: &Target) -> usize {
+    fn workspace_bytes(
+        &self,
+        inputs: &[TensorType],
+        outputs: &[TensorType],
+        target: &Target,
+    ) -> usize {
         workspace_bytes(self.convolution(&inputs[0], &outputs[0], target))
     }
 
@@ -139,13 +149,15 @@ impl CudaOperator for Linear {
     }
 
     fn pack(&self, call: &mut CudaCall<'_>) {
-        if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target()) {
+        if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target())
+        {
             algorithm.pack(call);
         }
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
-        if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target()) {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
+        if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target())
+        {
             algorithm.launch(call);
             return Ok(());
         }
@@ -164,14 +176,25 @@ impl CudaOperator for Linear {
 
 impl LinearInputGrad {
     /// The convolution's gradient that computes it, unless rows are few.
-    fn convolution(&self, dy: &TensorType, dx: &TensorType, target: &Target) -> Option<Box<dyn Algorithm>> {
+    fn convolution(
+        &self,
+        dy: &TensorType,
+        dx: &TensorType,
+        target: &Target,
+    ) -> Option<Box<dyn Algorithm>> {
         let layer = Layer::new(dx, dy);
-        (!layer.has_few_rows(target)).then(|| input_grad(&layer.problem(false, self.residual, target)))
+        (!layer.has_few_rows(target))
+            .then(|| input_grad(&layer.problem(false, self.residual, target)))
     }
 }
 
 impl CudaOperator for LinearInputGrad {
-    fn workspace_bytes(&self, inputs: &[TensorType], outputs: &[TensorType], target: &Target) -> usize {
+    fn workspace_bytes(
+        &self,
+        inputs: &[TensorType],
+        outputs: &[TensorType],
+        target: &Target,
+    ) -> usize {
         workspace_bytes(self.convolution(&inputs[0], &outputs[0], target))
     }
 
@@ -185,13 +208,15 @@ impl CudaOperator for LinearInputGrad {
     }
 
     fn pack(&self, call: &mut CudaCall<'_>) {
-        if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target()) {
+        if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target())
+        {
             algorithm.pack(call);
         }
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
-        if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target()) {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
+        if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target())
+        {
             algorithm.launch(call);
             return Ok(());
         }
@@ -214,11 +239,13 @@ impl LinearWeightGrad {
 
 impl CudaOperator for LinearWeightGrad {
     fn workspace_bytes(&self, inputs: &[TensorType], _: &[TensorType], target: &Target) -> usize {
-        self.convolution(&inputs[0], &inputs[1], target).workspace_bytes()
+        self.convolution(&inputs[0], &inputs[1], target)
+            .workspace_bytes()
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
-        self.convolution(call.in_type(0), call.in_type(1), call.target()).launch(call);
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
+        self.convolution(call.in_type(0), call.in_type(1), call.target())
+            .launch(call);
         Ok(())
     }
 }

@@ -3,9 +3,9 @@
 use super::{
     AdaptiveAvgPool, AdaptiveAvgPoolGrad, AvgPool, AvgPoolGrad, MaxPool, MaxPoolGrad, Windows,
 };
-use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, element, params::PoolParams};
 use crate::graph::TensorType;
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, element, params::PoolParams};
 use crate::ops::strides::{check_len, narrow};
 
 const THREADS: usize = 256;
@@ -26,7 +26,7 @@ struct Pooling<'a> {
 }
 
 impl Pooling<'_> {
-    fn launch(self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let (image, pooled) = (&self.image.shape, &self.pooled.shape);
         for axis in [1, 2] {
             check_len(call, (image[axis] + 1) * (pooled[axis] + 1))?;
@@ -75,7 +75,7 @@ fn forward(
     entries: Entries,
     windows: Windows,
     count_padding: bool,
-) -> Result<(), DeviceError> {
+) -> Result<(), Unsupported> {
     let (x, y) = (call.in_type(0).clone(), call.out_type(0).clone());
     Pooling {
         entries,
@@ -96,7 +96,7 @@ fn backward(
     entries: Entries,
     windows: Windows,
     count_padding: bool,
-) -> Result<(), DeviceError> {
+) -> Result<(), Unsupported> {
     let last = call.input_count() - 1;
     let (dy, dx) = (call.in_type(last).clone(), call.out_type(0).clone());
     Pooling {
@@ -121,40 +121,40 @@ const REGIONS: Windows = Windows::Regions {
 };
 
 impl CudaOperator for AvgPool {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let entries = ["avg_pool", "avg_pool_any"];
         forward(call, entries, self.windows(), self.count_padding)
     }
 }
 
 impl CudaOperator for AvgPoolGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let entries = ["avg_pool_grad", "avg_pool_grad_any"];
         backward(call, entries, self.pool.windows(), self.pool.count_padding)
     }
 }
 
 impl CudaOperator for AdaptiveAvgPool {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         forward(call, ["avg_pool", "avg_pool_any"], REGIONS, false)
     }
 }
 
 impl CudaOperator for AdaptiveAvgPoolGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let entries = ["avg_pool_grad", "avg_pool_grad_any"];
         backward(call, entries, REGIONS, false)
     }
 }
 
 impl CudaOperator for MaxPool {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         forward(call, ["max_pool", "max_pool_any"], self.windows(), false)
     }
 }
 
 impl CudaOperator for MaxPoolGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let entries = ["max_pool_grad", "max_pool_grad_any"];
         backward(call, entries, self.pool.windows(), false)
     }

@@ -1,9 +1,9 @@
 //! Launches `kernels/ssim.cu`: tiles of one channel each.
 
 use super::{Ssim, SsimGrad, TAPS, Window};
-use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, Target, params::SsimParams};
 use crate::graph::TensorType;
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, Target, params::SsimParams};
 use crate::ops::sums;
 
 /// Windows of a tile of the forward kernel, rows and columns.
@@ -69,7 +69,13 @@ impl Geometry {
         }
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>, entry: &'static str, grid: [usize; 3], params: &SsimParams) {
+    fn launch(
+        &self,
+        call: &mut CudaCall<'_>,
+        entry: &'static str,
+        grid: [usize; 3],
+        params: &SsimParams,
+    ) {
         let kernel = Kernel::new("ssim.cu", entry)
             .with("VERTICAL", self.vertical.len)
             .with("HORIZONTAL", self.horizontal.len);
@@ -87,7 +93,7 @@ impl CudaOperator for Ssim {
         Geometry::new(&inputs[0]).partial_bytes()
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let geometry = Geometry::new(call.in_type(0));
         let params = SsimParams {
             y: call.output(0),
@@ -107,7 +113,7 @@ impl CudaOperator for SsimGrad {
         }
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let geometry = Geometry::new(call.in_type(0));
         let params = SsimParams {
             dy: call.input(2),
@@ -118,7 +124,11 @@ impl CudaOperator for SsimGrad {
         if !self.of.metric {
             geometry.launch_partials(call, &params);
         }
-        let grid = [geometry.channels * geometry.backward_tiles(), geometry.batch, 1];
+        let grid = [
+            geometry.channels * geometry.backward_tiles(),
+            geometry.batch,
+            1,
+        ];
         geometry.launch(call, "ssim_grad", grid, &params);
         Ok(())
     }

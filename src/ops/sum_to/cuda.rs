@@ -1,12 +1,12 @@
 //! Launches `kernels/sum_to.cu`.
 
 use super::SumTo;
-use crate::device::DeviceError;
-use crate::device::cuda::{
+use crate::graph::TensorType;
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
     CudaCall, CudaOperator, DevicePtr, Kernel, Target, element,
     params::{SumFewRowsParams, SumToParams},
 };
-use crate::graph::TensorType;
 use crate::ops::strides::{Axis, broadcast_strides, check_len, merged_axes, narrow};
 use crate::tensor::DType;
 
@@ -156,7 +156,7 @@ impl CudaOperator for SumTo {
         self.few_rows(&inputs[0]).is_some()
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let x = call.in_type(0).clone();
         check_len(call, x.len())?;
         if let Some([rows, columns]) = self.few_rows(&x) {

@@ -8,10 +8,10 @@
 
 use super::filter::{COLUMNS, DEPTH, PACK_WORK, Side};
 use super::geometry::{Axis, ConvGeometry, MAX_KERNEL, Phase};
-use crate::device::cpu::gemm::Isa;
-use crate::device::cpu::gemm::kernel::{Block, ROWS, Segment, block};
-use crate::device::cpu::gemm::pack::{Panel, padded, panel, panel_count};
-use crate::device::cpu::threads::{Shared, parallel, width};
+use crate::kernel::cpu::gemm::Isa;
+use crate::kernel::cpu::gemm::kernel::{Block, ROWS, Segment, block};
+use crate::kernel::cpu::gemm::pack::{Panel, padded, panel, panel_count};
+use crate::kernel::cpu::threads::{Shared, parallel, width};
 
 /// Most channels (over all taps of a pass) between a load and a store of the output tile: a panel of `B` is then
 /// 192 KiB and stays in L2 while the rows of a task pass over it.
@@ -44,7 +44,8 @@ impl Direct {
         let input = [geometry.height, geometry.width];
         let output = [geometry.output_height(), geometry.output_width()];
         let [rows, columns] = [0, 1].map(|axis| {
-            let (len, kernel, padding) = (input[axis], geometry.kernel[axis], geometry.padding[axis]);
+            let (len, kernel, padding) =
+                (input[axis], geometry.kernel[axis], geometry.padding[axis]);
             match side {
                 Side::Forward => Axis::forward(len, kernel, padding, geometry),
                 Side::InputGrad => Axis::input_grad(len, kernel, padding, geometry),

@@ -9,10 +9,10 @@
 
 use super::direct::bits;
 use super::geometry::{Axis, ConvGeometry, MAX_KERNEL, Phase, Tap};
-use crate::device::cpu::gemm::Isa;
-use crate::device::cpu::gemm::kernel::{Block, PANEL, ROWS, Segment, block};
-use crate::device::cpu::gemm::pack::{pack_panel, padded, panel, panel_count};
-use crate::device::cpu::threads::{Shared, parallel, parallel_slots, width};
+use crate::kernel::cpu::gemm::Isa;
+use crate::kernel::cpu::gemm::kernel::{Block, PANEL, ROWS, Segment, block};
+use crate::kernel::cpu::gemm::pack::{pack_panel, padded, panel, panel_count};
+use crate::kernel::cpu::threads::{Shared, parallel, parallel_slots, width};
 
 /// Most rows of a band, and so most runs of pixels per product.
 const RUNS: usize = 64;
@@ -49,8 +49,18 @@ impl DirectWeightGrad {
     pub fn new(geometry: &ConvGeometry) -> DirectWeightGrad {
         DirectWeightGrad {
             geometry: *geometry,
-            rows: Axis::forward(geometry.height, geometry.kernel[0], geometry.padding[0], geometry),
-            columns: Axis::forward(geometry.width, geometry.kernel[1], geometry.padding[1], geometry),
+            rows: Axis::forward(
+                geometry.height,
+                geometry.kernel[0],
+                geometry.padding[0],
+                geometry,
+            ),
+            columns: Axis::forward(
+                geometry.width,
+                geometry.kernel[1],
+                geometry.padding[1],
+                geometry,
+            ),
         }
     }
 

@@ -8,7 +8,7 @@
 
 use super::scheme::{ENTRIES, F2, F4, MAX_POINTS, Scheme};
 use super::tiles::Tile;
-use crate::device::cpu::gemm::simd::{Job, Simd, prefetch};
+use crate::kernel::cpu::gemm::simd::{Job, Simd, prefetch};
 
 /// Most tiles.
 pub const TILES: usize = 8;

@@ -5,7 +5,7 @@ use super::geometry::ConvGeometry;
 /// Input channels of the product per block.
 pub const DEPTH: usize = 16;
 /// Output channels of the product per block: a panel.
-pub const COLUMNS: usize = crate::device::cpu::gemm::kernel::PANEL;
+pub const COLUMNS: usize = crate::kernel::cpu::gemm::kernel::PANEL;
 
 /// Multiply-adds in the time that packing one float takes: about 1 ns.
 pub const PACK_WORK: usize = 75;

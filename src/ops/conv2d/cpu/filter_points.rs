@@ -2,7 +2,7 @@
 
 use super::scheme::{F2, F4, MAX_POINTS, Scheme};
 use super::tiles::Tile;
-use crate::device::cpu::gemm::simd::{Job, Simd};
+use crate::kernel::cpu::gemm::simd::{Job, Simd};
 
 /// Transforms part of a filter to points: `G g Gᵀ`.
 pub struct TransformFilter {

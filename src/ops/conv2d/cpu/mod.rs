@@ -21,7 +21,7 @@ mod winograd_wgrad;
 pub(in crate::ops::conv2d) use geometry::Axis;
 pub use geometry::{ConvGeometry, MAX_KERNEL, MAX_STRIDE};
 
-use crate::device::cpu::gemm::Isa;
+use crate::kernel::cpu::gemm::Isa;
 use direct::Direct;
 use direct_wgrad::DirectWeightGrad;
 use filter::Side;

@@ -1,10 +1,10 @@
 //! Moving activations between NHWC and Winograd's points: the vectorised passes over tiles.
 
 use super::scheme::{F2, F4, MAX_POINTS, MAX_TILE, Scheme};
-use crate::device::cpu::gemm::Isa;
-use crate::device::cpu::gemm::kernel::PANEL;
-use crate::device::cpu::gemm::pack::panel;
-use crate::device::cpu::gemm::simd::{Job, Simd};
+use crate::kernel::cpu::gemm::Isa;
+use crate::kernel::cpu::gemm::kernel::PANEL;
+use crate::kernel::cpu::gemm::pack::panel;
+use crate::kernel::cpu::gemm::simd::{Job, Simd};
 
 /// The two schemes, as a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

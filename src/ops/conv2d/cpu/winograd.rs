@@ -22,11 +22,11 @@ use super::filter_points::TransformFilter;
 use super::geometry::ConvGeometry;
 use super::scheme::ENTRIES;
 use super::tiles::{Gather, Gathered, Layout, Points, Scatter, Tile, Tiled};
-use crate::device::cpu::gemm::Isa;
-use crate::device::cpu::gemm::kernel::{Block, LANE_MULTIPLE, PANEL, ROWS, Segment, block};
-use crate::device::cpu::gemm::pack::{Panel, padded, panel, panel_count};
-use crate::device::cpu::gemm::simd::prefetch;
-use crate::device::cpu::threads::{Shared, parallel, parallel_slots, width};
+use crate::kernel::cpu::gemm::Isa;
+use crate::kernel::cpu::gemm::kernel::{Block, LANE_MULTIPLE, PANEL, ROWS, Segment, block};
+use crate::kernel::cpu::gemm::pack::{Panel, padded, panel, panel_count};
+use crate::kernel::cpu::gemm::simd::prefetch;
+use crate::kernel::cpu::threads::{Shared, parallel, parallel_slots, width};
 
 /// Run of depth between a load and a store of a product's tile.
 const K_BLOCK: usize = 64;

@@ -9,11 +9,11 @@
 use super::geometry::ConvGeometry;
 use super::scheme::{ENTRIES, F2, F4, MAX_POINTS, Scheme};
 use super::tiles::{Gather, Gathered, Layout, Points, Tile, Tiled};
-use crate::device::cpu::gemm::Isa;
-use crate::device::cpu::gemm::kernel::{Block, LANE_MULTIPLE, PANEL, ROWS, Segment, block};
-use crate::device::cpu::gemm::pack::{Panel, padded, panel, panel_count};
-use crate::device::cpu::gemm::simd::{Job, Simd};
-use crate::device::cpu::threads::{Shared, parallel, parallel_slots, width};
+use crate::kernel::cpu::gemm::Isa;
+use crate::kernel::cpu::gemm::kernel::{Block, LANE_MULTIPLE, PANEL, ROWS, Segment, block};
+use crate::kernel::cpu::gemm::pack::{Panel, padded, panel, panel_count};
+use crate::kernel::cpu::gemm::simd::{Job, Simd};
+use crate::kernel::cpu::threads::{Shared, parallel, parallel_slots, width};
 
 /// Tiles per chunk: long enough a sum that transforming and adding its products costs little, few enough that a chunk's
 /// points stay near. With 512 instead, 64→64 at 256² takes 67 ms instead of 34 and 256→256 at 32² 41 instead of 35 (one
