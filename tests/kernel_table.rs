@@ -9,11 +9,11 @@ mod paper_plans;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use medfusion::checkpoint::ModelConfig;
 use medfusion::compile::Precision;
 use medfusion::compile::{PlanOptions, fuse, reduce};
 use medfusion::device::cuda::{CudaDevice, CudaOptions, PlannedLaunch};
 use medfusion::graph::Graph;
-use medfusion::model::config::ModelConfig;
 use medfusion::tensor::DType;
 use medfusion_toolkit::{Ptxas, Resources};
 use rayon::prelude::*;

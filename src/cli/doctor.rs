@@ -10,7 +10,7 @@ pub(super) struct Args {}
 
 pub(super) fn run(_: &Args) -> Result<(), CliError> {
     print(format!("medfusion {}", env!("CARGO_PKG_VERSION")))?;
-    let device = Device::open(DeviceChoice::Auto, None).map_err(CliError::new)?;
+    let device = Device::open(DeviceChoice::Auto, None)?;
     print(format!("device auto    {device}"))?;
     print(format!("vectors        {}", vectors()))?;
     for finding in diagnose() {
