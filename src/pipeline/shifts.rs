@@ -138,7 +138,10 @@ impl Hoisted {
                 .inputs
                 .iter()
                 .all(|value| depends[value.index()] || is_fixed(value));
-            if any && all && !is_given && node.op.operator().updates().is_empty() {
+            // A view of a vector costs nothing, and its shape holds the batch: it stays.
+            let operator = node.op.operator();
+            let stays = operator.is_view() || !operator.updates().is_empty();
+            if any && all && !is_given && !stays {
                 nodes[index] = true;
                 node.outputs
                     .iter()
