@@ -19,6 +19,8 @@
 //! A program is compiled once ([`ir::Module::compile`]), placed in a device's memory
 //! ([`exec::Instance::new`]) and launched any number of times ([`exec::launch`]).
 
+#![warn(missing_docs)]
+
 pub mod arith;
 pub mod case;
 pub mod check;

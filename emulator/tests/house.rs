@@ -207,7 +207,7 @@ fn resolve(module: &str, path: &str, files: &BTreeMap<String, String>) -> Option
             at = at.rsplit_once('/').map_or("", |(base, _)| base).to_owned();
         }
     }
-    while let Some(part) = parts.next() {
+    for part in parts {
         let next = join(&at, part);
         if !files.contains_key(&next) {
             break;
@@ -335,6 +335,34 @@ fn few_files_call_the_operating_system() {
     assert_eq!(found, LIBC);
 }
 
+/// A type's name means one thing in the whole emulator. `Result` alone is each file's own, with that file's error.
+#[test]
+fn no_two_types_have_one_name() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (module, text) in files() {
+        for line in text.lines() {
+            let mut words = line.split([' ', '<', '(', ';', ':', '{', '=']);
+            let declared = words
+                .by_ref()
+                .find(|word| !word.starts_with("pub") && *word != "super)");
+            if matches!(
+                declared,
+                Some("struct" | "enum" | "trait" | "type" | "union")
+            ) && let Some(name) = words.next()
+                && name != "Result"
+            {
+                places
+                    .entry(name.to_owned())
+                    .or_default()
+                    .push(module.clone());
+            }
+        }
+    }
+    assert!(places.len() > 200, "only {} types found", places.len());
+    places.retain(|_, modules| modules.len() > 1);
+    assert!(places.is_empty(), "{places:?}");
+}
+
 /// The reader sees what it is there to see.
 #[test]
 fn imports_are_found_in_every_form() {
@@ -363,8 +391,6 @@ fn imports_are_found_in_every_form() {
     assert_eq!(arrows, expected);
     assert_eq!(circle(&arrows), None);
     arrows.entry("b/d".into()).or_default().insert("b".into());
-    assert_eq!(
-        circle(&arrows),
-        Some(["b", "b/c", "b/d", "b"].map(String::from).to_vec())
-    );
+    let found = circle(&arrows).unwrap_or_default();
+    assert_eq!(found, ["b/c", "b/d", "b", "b/c"]);
 }

@@ -7,7 +7,6 @@ use crate::ptx::ast::{Location, Type};
 
 /// The state space of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum AccessSpace {
     Generic,
     Global,
@@ -79,7 +78,6 @@ pub struct Store {
 
 /// The operation of `atom` and `red`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum AtomicOp {
     Add,
     Min,
@@ -116,7 +114,6 @@ pub struct Atomic {
 
 /// The collectives of a warp: all lanes of a mask execute them together.
 #[derive(Debug)]
-#[allow(missing_docs)]
 pub enum Collective {
     /// `bar.warp.sync`
     Sync,
@@ -156,7 +153,6 @@ pub enum Collective {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum ShuffleMode {
     Up,
     Down,
@@ -165,7 +161,6 @@ pub enum ShuffleMode {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum VoteMode {
     All,
     Any,
@@ -284,7 +279,6 @@ pub struct CopyAsync {
 
 /// `mbarrier.*`
 #[derive(Debug)]
-#[allow(missing_docs)]
 pub enum Mbarrier {
     Init {
         address: Address,
@@ -298,7 +292,6 @@ pub enum Mbarrier {
         state: Option<S64>,
         count: Option<S32>,
         drop: bool,
-        complete: bool,
     },
     Test {
         address: Address,
@@ -359,7 +352,6 @@ pub enum CallTarget {
 
 /// Functions that the toolkit declares and the device provides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Builtin {
     Vprintf,
     AssertFail,
@@ -369,7 +361,6 @@ pub enum Builtin {
 
 /// Special registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Special {
     Tid(u8),
     Ntid(u8),
@@ -473,7 +464,6 @@ pub enum Op {
 
 /// The classes that counters tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)]
 pub enum InstructionClass {
     Integer,
     F32,

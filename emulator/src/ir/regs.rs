@@ -277,10 +277,6 @@ lane_map!(
     /// `d = f(a, b, c)` in every lane.
     map3, map3_body, map3_wide, a: A, b: B, c: C
 );
-lane_map!(
-    /// `d = f(a, b, c, e)` in every lane.
-    map4, map4_body, map4_wide, a: A, b: B, c: C, e: E
-);
 
 impl Reg {
     /// All lanes, zero-extended.

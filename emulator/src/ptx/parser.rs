@@ -186,9 +186,7 @@ impl<'a> Parser<'_, 'a> {
                 Token::Dot(_) => {
                     let linkage = self.linkage();
                     match self.peek() {
-                        Token::Dot("entry" | "func") => {
-                            tree.functions.push(self.function(linkage)?)
-                        }
+                        Token::Dot("entry" | "func") => tree.functions.push(self.function()?),
                         _ => tree.variables.append(&mut self.variables(linkage)?),
                     }
                 }
@@ -679,7 +677,7 @@ impl<'a> Parser<'_, 'a> {
         Ok(out)
     }
 
-    fn function(&mut self, linkage: Linkage) -> Result<PtxFunction> {
+    fn function(&mut self) -> Result<PtxFunction> {
         let is_kernel = self.next() == Token::Dot("entry");
         let pos = self.pos();
         let mut returns = Vec::new();
@@ -695,7 +693,6 @@ impl<'a> Parser<'_, 'a> {
         let mut f = PtxFunction {
             pos,
             name,
-            linkage,
             is_kernel,
             params,
             returns,
@@ -774,10 +771,9 @@ impl<'a> Parser<'_, 'a> {
                     }
                 }
                 Token::Ident(name) if self.peek_at(1) == Token::Punct(b':') => {
-                    let pos = self.pos();
                     self.next();
                     self.next();
-                    out.push(self.labelled(name, pos)?);
+                    out.push(self.labelled(name)?);
                 }
                 Token::Ident(_) | Token::Punct(b'@') => {
                     let instruction = self.instruction()?;
@@ -791,35 +787,32 @@ impl<'a> Parser<'_, 'a> {
         }
     }
 
-    fn labelled(&mut self, name: &str, pos: Pos) -> Result<Statement> {
+    fn labelled(&mut self, name: &str) -> Result<Statement> {
         let statement = match self.peek() {
             Token::Dot("branchtargets") => {
                 self.next();
-                Statement::BranchTargets(name.to_owned(), self.names("a label")?, pos)
+                Statement::BranchTargets(name.to_owned(), self.names("a label")?)
             }
             Token::Dot("calltargets") => {
                 self.next();
-                Statement::CallTargets(name.to_owned(), self.names("a function")?)
+                self.names("a function")?;
+                Statement::Prototype(name.to_owned())
             }
             Token::Dot("callprototype") => {
                 self.next();
-                let returns = if self.peek() == Token::Punct(b'(') {
-                    self.parameters()?
-                } else {
-                    Vec::new()
-                };
+                if self.peek() == Token::Punct(b'(') {
+                    self.parameters()?;
+                }
                 self.ident("`_`")?;
-                let params = if self.peek() == Token::Punct(b'(') {
-                    self.parameters()?
-                } else {
-                    Vec::new()
-                };
+                if self.peek() == Token::Punct(b'(') {
+                    self.parameters()?;
+                }
                 while let Token::Dot("noreturn") = self.peek() {
                     self.next();
                 }
-                Statement::Prototype(name.to_owned(), returns, params)
+                Statement::Prototype(name.to_owned())
             }
-            _ => return Ok(Statement::Label(name.to_owned(), pos)),
+            _ => return Ok(Statement::Label(name.to_owned())),
         };
         self.expect(b';')?;
         Ok(statement)

@@ -800,7 +800,7 @@ impl Lowering<'_> {
                 format!("`{}` doesn't exist on sm_86", i.text()),
             );
         };
-        let complete = m.flag("noComplete");
+        let no_complete = m.flag("noComplete");
         let parity = m.flag("parity");
         m.pick(|m| matches!(m, "release" | "acquire").then_some(()));
         scope(m);
@@ -839,7 +839,7 @@ impl Lowering<'_> {
                     None => None,
                 };
                 // A count of its own needs `.noComplete` before sm_90.
-                if count.is_some() != complete {
+                if count.is_some() != no_complete {
                     return self.fail(
                         LoadErrorKind::Unsupported,
                         format!("`{}` with this count doesn't exist on sm_86", i.text()),
@@ -851,7 +851,6 @@ impl Lowering<'_> {
                     state,
                     count,
                     drop,
-                    complete: !complete,
                 }
             }
             "test_wait" => {

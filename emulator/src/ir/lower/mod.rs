@@ -616,14 +616,12 @@ fn statements(l: &mut Lowering<'_>, body: &[Statement], globals: &mut Vec<Global
     // Labels are known in the whole of their block, also before they appear.
     for s in body {
         let (name, binding) = match s {
-            Statement::Label(name, _) => {
+            Statement::Label(name) => {
                 l.labels += 1;
                 (name, Binding::Label(l.labels - 1))
             }
-            Statement::BranchTargets(name, targets, _) => (name, Binding::Targets(targets.clone())),
-            Statement::Prototype(name, ..) | Statement::CallTargets(name, _) => {
-                (name, Binding::Prototype)
-            }
+            Statement::BranchTargets(name, targets) => (name, Binding::Targets(targets.clone())),
+            Statement::Prototype(name) => (name, Binding::Prototype),
             _ => continue,
         };
         if let Some(scope) = l.scopes.last_mut() {
@@ -633,7 +631,7 @@ fn statements(l: &mut Lowering<'_>, body: &[Statement], globals: &mut Vec<Global
     for s in body {
         match s {
             Statement::Variable(v) => declare(l, v, globals)?,
-            Statement::Label(name, _) => {
+            Statement::Label(name) => {
                 if let Some(Binding::Label(id)) = l.scopes.last().and_then(|s| s.get(name)) {
                     l.out.push(Flat::Label(*id));
                 }
@@ -645,9 +643,7 @@ fn statements(l: &mut Lowering<'_>, body: &[Statement], globals: &mut Vec<Global
             }
             Statement::Loc(location) => l.location = Some(*location),
             Statement::Instruction(i) => instruction(l, i)?,
-            Statement::BranchTargets(..)
-            | Statement::Prototype(..)
-            | Statement::CallTargets(..) => {}
+            Statement::BranchTargets(..) | Statement::Prototype(_) => {}
         }
     }
     Ok(())
