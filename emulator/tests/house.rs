@@ -1,8 +1,8 @@
 //! Imports of the emulator run downwards: between its rooms (the top modules) as the table here and in the README says,
 //! and between files without a circle.
 //!
-//! Read are all paths outside `#[cfg(test)]` that start with `crate`, `super`, `self` or a child module. A method that is
-//! defined in another file than its type needs no path, so calls of methods are not seen.
+//! The tests read all paths outside `#[cfg(test)]` that start with `crate`, `super`, `self` or a child module. They don't
+//! see calls of methods, which need no path even if the method is defined in another file than its type.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

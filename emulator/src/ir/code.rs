@@ -226,7 +226,7 @@ pub struct MatrixMultiply {
     pub b: Vec<Reg>,
     /// Addend.
     pub c: Vec<Reg>,
-    /// `wmma`: A is stored as B's layout asks (the fragments are opaque, the emulator's are canonical).
+    /// The name in the counters, e.g. `mma.m16n8k16.f32.f16.f16.f32`.
     pub name: String,
 }
 
@@ -339,7 +339,7 @@ pub struct Call {
     pub returns: Vec<PassedIn>,
 }
 
-/// Whom a call calls.
+/// The target of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallTarget {
     /// A function of the module.
@@ -406,7 +406,7 @@ pub enum Op {
         /// The space asked for.
         space: AccessSpace,
     },
-    /// Layout only: goes on at an instruction, counts as nothing.
+    /// A jump that the layout of basic blocks adds: it is no instruction of the program and is not counted.
     Jump(u32),
     /// `bra`, taken by the lanes whose guard holds.
     Branch(u32),
@@ -539,7 +539,7 @@ pub struct Inst {
     pub site: u32,
 }
 
-/// What is known about an instruction for reports.
+/// What reports say about an instruction.
 #[derive(Clone, Debug)]
 pub struct Site {
     /// Line in the PTX text.
@@ -575,7 +575,7 @@ pub struct Function {
     pub is_kernel: bool,
     /// Instructions in the order of scheduling: a lane that is behind has the smaller index.
     pub insts: Vec<Inst>,
-    /// Reports' side of the instructions.
+    /// What reports say about the instructions, by [`Inst::site`].
     pub sites: Vec<Site>,
     /// 32-bit slots.
     pub n32: u32,
@@ -605,8 +605,8 @@ pub struct Function {
     pub narrowest_shared: u32,
     /// Narrowest access to global memory (or a generic address), in bytes.
     pub narrowest_global: u32,
-    /// Uses barriers of part of the block, `mbarrier` or fences: threads may be ordered in other ways
-    /// than by barriers of the whole block.
+    /// Whether threads may be ordered in other ways than by barriers of the whole block: by barriers of part of it,
+    /// `mbarrier` or fences.
     pub general_sync: bool,
     /// Estimated registers per thread.
     pub registers: u32,

@@ -31,7 +31,7 @@ struct Parser<'t, 'a> {
     at: usize,
     name: &'t str,
     depth: u32,
-    /// Whether parentheses hold operands, as those of a call do, or an expression.
+    /// Whether parentheses hold operands (of a call) or an expression.
     lists: bool,
 }
 
@@ -240,8 +240,8 @@ impl<'a> Parser<'_, 'a> {
         self.expect(b';')
     }
 
-    /// `.loc file line column [, function_name label[+n]] [, inlined_at file line column]`. The
-    /// place that a reader looks for is the line itself, not where it was inlined.
+    /// `.loc file line column [, function_name label[+n]] [, inlined_at file line column]`. A
+    /// report names the line itself, not the line that it was inlined at.
     fn location(&mut self) -> Result<Location> {
         self.next();
         let file = self.small("a file number")?;
@@ -503,7 +503,7 @@ impl<'a> Parser<'_, 'a> {
                 _ => return Ok(total),
             };
             self.next();
-            // What binds tighter than the sign belongs to it.
+            // Operators that bind tighter than the sign apply first.
             let Number::Int(value) = self.expression(10)? else {
                 return self.error("an offset is an integer");
             };
@@ -533,7 +533,7 @@ impl<'a> Parser<'_, 'a> {
         let Token::Punct(first) = self.peek() else {
             return None;
         };
-        // Two characters make one operator where nothing lies between them.
+        // Two characters make one operator if nothing lies between them.
         let adjoining = self.tokens.get(self.at + 1).is_some_and(|(_, pos)| {
             pos.line == self.pos().line && pos.column == self.pos().column + 1
         });
