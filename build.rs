@@ -17,9 +17,9 @@ fn main() {
     collect(&root, &root, &mut files);
     files.sort();
 
-    let mut sources = String::from("pub(crate) const SOURCES: &[(&str, &str)] = &[\n");
+    let mut sources = String::from("pub const SOURCES: &[(&str, &str)] = &[\n");
     let mut twins = String::new();
-    let mut asserts = String::from("pub(crate) const LAYOUT_ASSERTS: &[(&str, &str)] = &[\n");
+    let mut asserts = String::from("pub const LAYOUT_ASSERTS: &[(&str, &str)] = &[\n");
     for name in &files {
         let path = root.join(name);
         writeln!(

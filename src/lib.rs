@@ -4,11 +4,15 @@
 //! fused and laid out in memory; a [`device`] then executes the finished plan.
 
 pub mod checkpoint;
+pub mod compile;
 pub mod data;
 pub mod device;
 pub mod diffusion;
 pub mod files;
 pub mod graph;
+pub mod image;
+mod kernel;
+pub mod metrics;
 pub mod model;
 pub mod ops;
 pub mod pipeline;
@@ -17,8 +21,11 @@ pub mod train;
 
 pub mod cli;
 
+pub use checkpoint::{Class, Model};
 pub use device::{Device, DeviceChoice};
-pub use pipeline::{Model, Reconstructor, Sampled, Sampler};
+pub use diffusion::Method;
+pub use metrics::Classifier;
+pub use pipeline::{Autoencoder, Image, Sampler, Samples};
 
 /// The README's Rust examples, compiled and run as tests.
 #[cfg(doctest)]

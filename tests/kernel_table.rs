@@ -9,11 +9,13 @@ mod paper_plans;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cuda_emulator::toolkit;
-use medfusion::device::cuda::{CudaDevice, CudaOptions, PlannedLaunch, Precision};
-use medfusion::graph::{Graph, Plan, PlanOptions, fuse, lower};
-use medfusion::model::config::ModelConfig;
+use medfusion::checkpoint::ModelConfig;
+use medfusion::compile::Precision;
+use medfusion::compile::{PlanOptions, fuse, reduce};
+use medfusion::device::cuda::{CudaDevice, CudaOptions, PlannedLaunch};
+use medfusion::graph::Graph;
 use medfusion::tensor::DType;
+use medfusion_toolkit::{Ptxas, Resources};
 use rayon::prelude::*;
 
 /// Architectures beside the target's.
@@ -98,14 +100,15 @@ fn kernels(
 #[test]
 fn registers_are_within_budget_and_nothing_spills() {
     let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
-    let gpu = match CudaDevice::emulated(CudaOptions::default()) {
-        Ok(gpu) if toolkit::ptxas().is_some() => gpu,
-        other => {
+    let gpu = CudaDevice::emulated(CudaOptions::default());
+    let (gpu, ptxas) = match (gpu, Ptxas::find()) {
+        (Ok(gpu), Ok(ptxas)) => (gpu, ptxas),
+        (gpu, ptxas) => {
             assert!(
                 !ci,
-                "CI must not skip this test: {:?}, ptxas {:?}",
-                other.err(),
-                toolkit::ptxas()
+                "CI must not skip this test: {:?}, {:?}",
+                gpu.err(),
+                ptxas.err()
             );
             eprintln!(
                 "NOT TESTED: ptxas, NVRTC and the emulated GPU are needed: cargo xtask setup"
@@ -120,12 +123,13 @@ fn registers_are_within_budget_and_nothing_spills() {
     for ((program, _), (launch, _)) in &kernels {
         programs.insert(program, launch);
     }
-    let assembled: BTreeMap<&str, BTreeMap<String, toolkit::Assembled>> = programs
+    let assembled: BTreeMap<&str, BTreeMap<String, Resources>> = programs
         .par_iter()
         .map(|(&program, launch)| {
             let ptx = launch.ptx((8, 6)).unwrap_or_else(|error| panic!("{error}"));
-            let report =
-                toolkit::assemble(&ptx).unwrap_or_else(|| panic!("ptxas refuses {program}"));
+            let report = ptxas
+                .assemble(&ptx, (8, 6))
+                .unwrap_or_else(|error| panic!("{program}: {error}"));
             (program, report)
         })
         .collect();
@@ -215,7 +219,7 @@ fn steps_take_no_more_launches_than_known() {
         let plan = paper_plans::plan(&gpu, &graph);
         let launches = gpu.launches(&plan).unwrap();
         let found = format!("{} launches {:?}", launches.len(), counted(&launches));
-        println!("{step}: {found}; {}", gpu.memory(&plan));
+        println!("{step}: {found}; {}", plan.memory(&gpu.backend()));
         assert!(launches.len() <= most, "{step}: {found}");
     }
 }
@@ -232,7 +236,7 @@ fn a_sampling_step_concatenates_nothing() {
         (paper_plans::train_unet(&config, 1, true).graph, 0),
     ] {
         let launches = launches(&gpu, &graph);
-        let reads_two = |l: &&PlannedLaunch| l.program().contains("JOINED=1");
+        let reads_two = |l: &&PlannedLaunch| l.program().contains("CONCAT=1");
         assert_eq!(launches.iter().filter(reads_two).count(), joined);
         let copies = counted(&launches).get("copy_16").copied().unwrap_or(0);
         assert_eq!(copies == 0, joined > 0, "{copies} copies");
@@ -282,10 +286,13 @@ fn absorbing_takes_next_to_no_memory() {
     ] {
         let (fused, _) = fuse(&graph);
         let arena = |graph: &Graph| {
-            let plan = Plan::new(graph, &gpu, PlanOptions::default());
-            gpu.memory(&plan).arena_bytes
+            let plan = gpu.plan(graph, PlanOptions::default());
+            plan.arena_bytes
         };
-        let (absorbed, plain) = (arena(&gpu.lower(&fused)), arena(&lower(&fused, DType::F16)));
+        let (absorbed, plain) = (
+            arena(&gpu.lower(&fused)),
+            arena(&reduce(&fused, DType::F16).0),
+        );
         println!("{name}: {absorbed} bytes of activations, {plain} without");
         assert!(
             absorbed <= plain + plain / 256,

@@ -14,7 +14,7 @@
 //! | [`counters`] | instructions, sectors, wavefronts, bytes: what a roofline needs |
 //! | `driver` | the CUDA driver API's C symbols, streams, graphs |
 //! | [`case`] | test cases for kernels as JSON files: what `ptx-run` runs |
-//! | [`report`], [`toolkit`] | counters as JSON; finding NVRTC and ptxas |
+//! | [`report`] | counters as JSON, with what ptxas allots |
 //!
 //! A program is compiled once ([`ir::Module::compile`]), placed in a device's memory ([`exec::Instance::new`]) and
 //! launched any number of times ([`exec::launch`]). Which room imports which is in the README and in `tests/house.rs`.
@@ -32,7 +32,6 @@ pub mod limits;
 pub mod memory;
 pub mod ptx;
 pub mod report;
-pub mod toolkit;
 
 pub use check::{Checks, Fault, FaultKind};
 pub use counters::{Counts, LaunchCounters};

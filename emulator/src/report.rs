@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use medfusion_toolkit::{Ptxas, Resources};
 use serde::Serialize;
 
 use crate::counters::LaunchCounters;
-use crate::toolkit::{self, Assembled};
 
 /// Counters by kernel.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +31,7 @@ struct KernelReport<'a> {
     #[serde(flatten)]
     counters: &'a LaunchCounters,
     /// Registers and spills as ptxas reports them; null where it is not installed.
-    ptxas: Option<Assembled>,
+    ptxas: Option<Resources>,
 }
 
 #[derive(Serialize)]
@@ -62,13 +62,14 @@ impl CounterLog {
 
     /// The counters as JSON: `{"device": …, "kernels": [{"kernel": …, "launches": …, "total": {…}, …}]}`.
     pub fn to_json(&self) -> String {
-        let mut assembled: Vec<(&Arc<str>, BTreeMap<String, Assembled>)> = Vec::new();
+        let ptxas = Ptxas::find().ok();
+        let mut assembled: Vec<(&Arc<str>, BTreeMap<String, Resources>)> = Vec::new();
         for entry in &self.kernels {
             if !assembled.iter().any(|(ptx, _)| **ptx == entry.ptx) {
-                assembled.push((
-                    &entry.ptx,
-                    toolkit::assemble(&entry.ptx).unwrap_or_default(),
-                ));
+                let report = ptxas
+                    .as_ref()
+                    .and_then(|ptxas| ptxas.assemble(&entry.ptx, (8, 6)).ok());
+                assembled.push((&entry.ptx, report.unwrap_or_default()));
             }
         }
         let kernels = self

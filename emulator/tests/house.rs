@@ -9,16 +9,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms from the ground up, and what each imports. A room stands above all that it imports.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("limits", &[]),
-    ("toolkit", &[]),
     ("arith", &[]),
     ("memory", &[]),
     ("ptx", &[]),
     ("check", &["memory"]),
     ("ir", &["arith", "limits", "memory", "ptx"]),
     ("counters", &["ir"]),
-    ("report", &["counters", "toolkit"]),
+    ("report", &["counters"]),
     (
         "exec",
         &[
@@ -27,9 +26,7 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ),
     (
         "case",
-        &[
-            "counters", "exec", "ir", "limits", "memory", "ptx", "toolkit",
-        ],
+        &["counters", "exec", "ir", "limits", "memory", "ptx"],
     ),
     (
         "driver",

@@ -10,7 +10,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{Dataset, Source};
@@ -21,7 +20,7 @@ use super::transform::{Augment, Transform};
 use crate::tensor::philox::{Purpose, philox4x32_10, stream_counter, stream_key};
 
 /// What to do with an image that cannot be decoded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnCorrupt {
     /// Go on without it; it is named once in the log and counted.

@@ -5,13 +5,12 @@
 //! noise stream are looked up at the counter. The number of steps, the method, `eta` and the
 //! guidance scale are table contents, so one plan serves them all.
 
+use super::config::Objective;
 use super::{DiffusionError, SamplerTable};
 use crate::graph::{Graph, GraphError, Value};
-use crate::model::config::Objective;
-use crate::ops::philox_normal::seed_words;
 use crate::ops::sampler::{COEFFICIENTS, Estimates, FreshNoise, Prediction, SamplerStep};
 use crate::tensor::DType;
-use crate::tensor::philox::{Purpose, fill_normal, stream_key};
+use crate::tensor::philox::{Purpose, fill_normal, seed_words, stream_key};
 
 /// Names of the bindings that a sampling step adds to a graph.
 pub mod names {
@@ -280,10 +279,10 @@ pub fn initial_noise(seed: u64, images: &[u32], len: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compile::PlanOptions;
     use crate::device::cpu::{CpuDevice, CpuExecutable};
+    use crate::diffusion::{BetaSchedule, NoiseConfig};
     use crate::diffusion::{Method, NoiseSchedule};
-    use crate::graph::{Plan, PlanOptions};
-    use crate::model::config::{BetaSchedule, NoiseConfig};
     use crate::ops::{Binary, Unary};
     use crate::tensor::TensorMap;
 
@@ -343,7 +342,7 @@ mod tests {
         let mut g = Graph::new();
         sampling_step(&mut g, &spec, predict).unwrap();
         let device = CpuDevice::new(Some(2)).unwrap();
-        let plan = Plan::new(&g, &device, PlanOptions::default());
+        let plan = device.plan(&g, PlanOptions::default());
         let weights = |name: &str, len: usize| {
             let values: Vec<f32> = (0..len).map(|i| (i as f32 * 0.7).sin()).collect();
             let tensor = crate::tensor::Tensor::from_f32([len, 1], &values);

@@ -1,11 +1,8 @@
 //! How kernels walk over arrays of several shapes at once.
 
-use crate::device::DeviceError;
-use crate::device::cuda::CudaCall;
-
 /// An axis of a walk over `N` arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Axis<const N: usize> {
+pub(crate) struct StridedAxis<const N: usize> {
     pub extent: usize,
     /// Elements from one index to the next, in each of the arrays.
     pub strides: [usize; N],
@@ -26,22 +23,25 @@ pub(crate) fn broadcast_strides(shape: &[usize], full: &[usize]) -> Vec<usize> {
 
 /// The axes of `shape`, innermost first, with axes of extent 1 left out and those merged that all arrays pass through
 /// in one stride. At least one axis.
-pub(crate) fn merged_axes<const N: usize>(shape: &[usize], strides: [&[usize]; N]) -> Vec<Axis<N>> {
-    let mut merged: Vec<Axis<N>> = Vec::new();
+pub(crate) fn merged_axes<const N: usize>(
+    shape: &[usize],
+    strides: [&[usize]; N],
+) -> Vec<StridedAxis<N>> {
+    let mut merged: Vec<StridedAxis<N>> = Vec::new();
     for axis in (0..shape.len()).rev().filter(|&axis| shape[axis] != 1) {
         let own = strides.map(|strides| strides[axis]);
         match merged.last_mut() {
             Some(inner) if inner.strides.map(|stride| stride * inner.extent) == own => {
                 inner.extent *= shape[axis];
             }
-            _ => merged.push(Axis {
+            _ => merged.push(StridedAxis {
                 extent: shape[axis],
                 strides: own,
             }),
         }
     }
     if merged.is_empty() {
-        merged.push(Axis {
+        merged.push(StridedAxis {
             extent: 1,
             strides: [0; N],
         });
@@ -52,20 +52,9 @@ pub(crate) fn merged_axes<const N: usize>(shape: &[usize], strides: [&[usize]; N
 /// `value` as a kernel's parameter.
 ///
 /// # Panics
-/// For 2^32 and more: callers check the arrays first, with [`check_len`].
+/// For 2^32 and more: callers check the arrays first, with `check_len`.
 pub(crate) fn narrow(value: usize) -> u32 {
     u32::try_from(value).expect("arrays are below 2^32 elements")
-}
-
-/// Fails where an array of `len` elements is too large for 32-bit indices.
-///
-/// # Errors
-/// From 2^32 elements on.
-pub(crate) fn check_len(call: &CudaCall<'_>, len: usize) -> Result<(), DeviceError> {
-    match u32::try_from(len) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(call.unsupported("it takes arrays of less than 2^32 elements")),
-    }
 }
 
 /// The largest unit, in bytes, that divides all `extents` (in bytes): 16, 8, 4 or 2.
@@ -78,8 +67,8 @@ pub(crate) fn common_unit(extents: impl IntoIterator<Item = usize>) -> usize {
 mod tests {
     use super::*;
 
-    fn axis<const N: usize>(extent: usize, strides: [usize; N]) -> Axis<N> {
-        Axis { extent, strides }
+    fn axis<const N: usize>(extent: usize, strides: [usize; N]) -> StridedAxis<N> {
+        StridedAxis { extent, strides }
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! Which instruction forms exist: what the assembler takes for sm_86 loads, what it refuses doesn't, and forms that are
 //! rarely seen mean what their machine code does.
 
-use std::process::Command;
-
-use cuda_emulator::{Module, toolkit};
+use cuda_emulator::Module;
+use medfusion_toolkit::{Ptxas, ToolkitError};
 
 use crate::lab::Arg::Ptr;
 use crate::lab::Lab;
@@ -253,23 +252,14 @@ fn neighbours_of_existing_forms_are_refused_by_name() {
 
 #[test]
 fn the_assembler_draws_the_same_line() {
-    let Some(ptxas) = toolkit::ptxas() else {
+    let Ok(ptxas) = Ptxas::find() else {
         println!("NOT TESTED: ptxas is not installed (cargo xtask setup)");
         return;
     };
-    let folder = std::env::temp_dir().join(format!("forms-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder for temporary files");
-    let takes = |instruction: &str| {
-        let file = folder.join("form.ptx");
-        std::fs::write(&file, module(instruction)).expect("written");
-        Command::new(&ptxas)
-            .args(["-arch=sm_86", "-o"])
-            .arg(folder.join("form.cubin"))
-            .arg(&file)
-            .output()
-            .expect("ptxas runs")
-            .status
-            .success()
+    let takes = |instruction: &str| match ptxas.assemble(&module(instruction), (8, 6)) {
+        Ok(_) => true,
+        Err(ToolkitError::PtxasRefused { .. }) => false,
+        Err(error) => panic!("{error}"),
     };
     for (good, bad) in PAIRS {
         assert!(takes(good), "refused by ptxas: {good}");
@@ -278,7 +268,6 @@ fn the_assembler_draws_the_same_line() {
     for text in NOT_FOLLOWED {
         assert!(takes(text), "refused by ptxas: {text}");
     }
-    std::fs::remove_dir_all(&folder).expect("removed");
 }
 
 /// What 32 threads leave in `%rd1` after the statements.

@@ -2,15 +2,10 @@
 //! plan runs.
 
 mod buffer;
-mod call;
 mod executable;
-pub mod gemm;
-pub(crate) mod parallel;
-pub(crate) mod simd;
-pub mod threads;
+pub(super) mod memory;
 
 pub use executable::{CpuDevice, CpuExecutable};
 
-pub(crate) use call::{
-    CpuCall, CpuOperator, PackedOperand, Shared, parallel_ranges, parallel_rows,
-};
+#[doc(hidden)]
+pub use crate::kernel::cpu::{gemm, threads};

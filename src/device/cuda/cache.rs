@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::sync::Once;
 
 use super::error::CudaError;
-use super::kernel::{Program, sources};
 use super::nvrtc;
+use crate::kernel::cuda::launch::{Program, sources};
 
 /// The cache's folder: `MEDFUSION_CACHE`, else `medfusion` under `XDG_CACHE_HOME` or `~/.cache`.
 pub(super) fn folder() -> Option<PathBuf> {
@@ -58,7 +58,7 @@ pub(super) fn state() -> Result<String, String> {
 /// # Errors
 /// If NVRTC is missing or refuses the program.
 pub(super) fn ptx(program: &Program, capability: (u32, u32)) -> Result<String, CudaError> {
-    let version = nvrtc::nvrtc()?.version;
+    let version = nvrtc::nvrtc()?.version();
     let path = folder().map(|folder| folder.join(file_name(program, capability, version)));
     if let Some(text) = path.as_ref().and_then(read) {
         return Ok(text);

@@ -28,12 +28,8 @@ pub fn diagnose() -> Vec<Finding> {
             "NVRTC",
             nvrtc::nvrtc()
                 .map(|nvrtc| {
-                    format!(
-                        "{}.{} at {}",
-                        nvrtc.version.0,
-                        nvrtc.version.1,
-                        nvrtc.path.display()
-                    )
+                    let (major, minor) = nvrtc.version();
+                    format!("{major}.{minor} at {}", nvrtc.path().display())
                 })
                 .map_err(|error| error.to_string()),
         ),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::context::{Context, Event, Memory, Pinned};
 use super::error::CudaError;
-use super::kernel::DevicePtr;
+use crate::kernel::cuda::launch::DevicePtr;
 
 /// The way of one input.
 pub(super) struct Staging {

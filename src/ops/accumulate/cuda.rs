@@ -1,8 +1,8 @@
 //! Launches `kernels/accumulate.cu`: one launch for all sums of a pass.
 
 use super::Accumulate;
-use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperand, CudaOperator, Kernel, params::AccumulateParams};
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{CudaCall, CudaOperand, CudaOperator, Kernel, params::AccumulateParams};
 use crate::ops::optimizer::cuda::table;
 
 const THREADS: usize = 256;
@@ -10,23 +10,23 @@ const THREADS: usize = 256;
 const ARRAYS: usize = 2;
 
 impl CudaOperator for Accumulate {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let step = call.inputs().to_vec();
-        self.launch_together(call, &[step])
+        self.launch_multi_tensor(call, &[step])
     }
 
-    fn common_inputs(&self) -> Option<Vec<usize>> {
+    fn shared_inputs(&self) -> Option<Vec<usize>> {
         Some(vec![ARRAYS])
     }
 
-    fn launch_together(
+    fn launch_multi_tensor(
         &self,
         call: &mut CudaCall<'_>,
         steps: &[Vec<CudaOperand>],
-    ) -> Result<(), DeviceError> {
-        let (pieces, rows) = table(call, steps, ARRAYS);
+    ) -> Result<(), Unsupported> {
+        let (chunks, rows) = table(call, steps, ARRAYS);
         let params = AccumulateParams {
-            pieces,
+            chunks,
             keep: call.input(ARRAYS),
             factor: self.factor,
         };

@@ -2,11 +2,11 @@
 //! `attention_tensor_grad.cu`.
 
 use super::{Attention, AttentionGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::params::{AttentionGradParams, AttentionParams};
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, Target, element};
 use crate::graph::TensorType;
-use crate::ops::channel_tiles::vector;
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::params::{AttentionGradParams, AttentionParams};
+use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, Target, element};
+use crate::ops::cuda::channel_tiles::vector;
 use crate::tensor::DType;
 
 const THREADS: usize = 256;
@@ -22,7 +22,7 @@ const TENSOR_WIDEST_HEAD: usize = 128;
 const WIDEST_HEAD: usize = 256;
 
 /// Extents of a call, and the tiles that the kernels take for them.
-struct Extents {
+struct TiledExtents {
     samples: usize,
     queries: usize,
     keys: usize,
@@ -33,7 +33,7 @@ struct Extents {
     padded: usize,
 }
 
-impl Extents {
+impl TiledExtents {
     fn of(q: &TensorType, k: &TensorType, heads: usize) -> Self {
         let d = q.channels() / heads;
         Self {
@@ -46,7 +46,7 @@ impl Extents {
         }
     }
 
-    fn call(call: &CudaCall<'_>, heads: usize) -> Result<Self, DeviceError> {
+    fn call(call: &CudaCall<'_>, heads: usize) -> Result<Self, Unsupported> {
         let extents = Self::of(call.in_type(0), call.in_type(1), heads);
         if extents.d > WIDEST_HEAD {
             let d = extents.d;
@@ -104,8 +104,8 @@ impl Extents {
 }
 
 impl CudaOperator for Attention {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
-        let e = Extents::call(call, self.heads)?;
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
+        let e = TiledExtents::call(call, self.heads)?;
         let params = AttentionParams {
             q: call.input(0),
             k: call.input(1),
@@ -123,12 +123,24 @@ impl CudaOperator for Attention {
             let kernel = e.tensor_kernel("attention_tensor.cu", "attention_tensor", q);
             let (grid, block) = (e.grid(e.queries, TENSOR_ROWS), [TENSOR_THREADS, 1, 1]);
             // A block of keys and one of values.
-            call.launch(kernel, grid, block, e.tensor_bytes(2 * TENSOR_ROWS), &params);
+            call.launch(
+                kernel,
+                grid,
+                block,
+                e.tensor_bytes(2 * TENSOR_ROWS),
+                &params,
+            );
             return Ok(());
         }
         let side = e.side();
         let (kernel, shared) = (e.kernel("attention", q), e.shared_bytes(side, 2, 1));
-        call.launch(kernel, e.grid(e.queries, side), [THREADS, 1, 1], shared, &params);
+        call.launch(
+            kernel,
+            e.grid(e.queries, side),
+            [THREADS, 1, 1],
+            shared,
+            &params,
+        );
         Ok(())
     }
 }
@@ -139,8 +151,8 @@ impl CudaOperator for AttentionGrad {
         inputs[4].bytes()
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
-        let e = Extents::call(call, self.heads)?;
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
+        let e = TiledExtents::call(call, self.heads)?;
         let params = AttentionGradParams {
             q: call.input(0),
             k: call.input(1),
@@ -162,7 +174,11 @@ impl CudaOperator for AttentionGrad {
             // Keys and values; in the second kernel the queries and dy of a step too.
             for (entry, rows, tile_rows) in [
                 ("attention_tensor_grad_queries", e.queries, 2 * TENSOR_ROWS),
-                ("attention_tensor_grad_keys", e.keys, 2 * TENSOR_ROWS + 2 * TENSOR_STEP),
+                (
+                    "attention_tensor_grad_keys",
+                    e.keys,
+                    2 * TENSOR_ROWS + 2 * TENSOR_STEP,
+                ),
             ] {
                 let kernel = e.tensor_kernel("attention_tensor_grad.cu", entry, call.in_type(0));
                 let (grid, block) = (e.grid(rows, TENSOR_ROWS), [TENSOR_THREADS, 1, 1]);

@@ -1,7 +1,7 @@
 //! The small products of the blocks of attention, kept in registers.
 
-use crate::device::cpu::gemm::Isa;
-use crate::device::cpu::gemm::simd::{Job, Simd};
+use crate::kernel::cpu::gemm::Isa;
+use crate::kernel::cpu::gemm::simd::{Job, Simd};
 
 /// Columns of a product are a multiple of this, the widest vector.
 pub(super) const VECTOR: usize = 16;

@@ -1,7 +1,7 @@
 //! CPU kernel.
 
 use super::{Binary, broadcast_index};
-use crate::device::cpu::{CpuCall, CpuOperator, parallel_ranges};
+use crate::kernel::cpu::{CpuCall, CpuOperator, parallel_ranges};
 
 impl CpuOperator for Binary {
     fn run(&self, call: &CpuCall<'_>) {

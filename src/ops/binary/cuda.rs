@@ -1,16 +1,17 @@
 //! Launches `kernels/binary.cu`.
 
 use super::Binary;
-use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, element, params::BinaryParams};
-use crate::ops::strides::{broadcast_strides, check_len, merged_axes, narrow};
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, element, params::BinaryParams};
+use crate::ops::cuda::check_len;
+use crate::ops::strides::{broadcast_strides, merged_axes, narrow};
 
 const THREADS: usize = 256;
 /// Axes that the kernels take.
 const AXES: usize = 5;
 
 impl CudaOperator for Binary {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let (a, b, y) = (call.in_type(0), call.in_type(1), call.out_type(0));
         let count = y.len();
         check_len(call, count)?;

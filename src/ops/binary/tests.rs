@@ -37,7 +37,10 @@ fn shapes_that_do_not_broadcast_are_named() {
     let mut g = Graph::new();
     let a = g.parameter("a", [2, 3]).unwrap();
     let b = g.parameter("b", [2, 4]).unwrap();
-    let error = g.scope("in_blocks.0", |g| g.add(a, b)).unwrap_err().to_string();
+    let error = g
+        .scope("in_blocks.0", |g| g.add(a, b))
+        .unwrap_err()
+        .to_string();
     assert_eq!(
         error,
         "add at 'in_blocks.0' expects two arrays of one float type whose shapes broadcast, \

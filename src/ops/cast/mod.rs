@@ -6,10 +6,10 @@ mod tests;
 
 use half::{bf16, f16};
 
-use super::{Operator, Storage};
-use crate::device::cpu::{CpuCall, CpuOperator};
-use crate::device::reference::{Array, ReferenceOperator};
+use super::{Operator, PrecisionRule};
 use crate::graph::{Gradient, GraphError, Mismatch, TensorType, Value};
+use crate::kernel::cpu::{CpuCall, CpuOperator};
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::tensor::DType;
 
 /// The input rounded to another float type, to nearest even.
@@ -38,7 +38,9 @@ impl Operator for Cast {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         match inputs {
-            [x] if x.dtype.is_float() && self.to.is_float() => Ok(vec![TensorType::new(x.shape.clone(), self.to)]),
+            [x] if x.dtype.is_float() && self.to.is_float() => {
+                Ok(vec![TensorType::new(x.shape.clone(), self.to)])
+            }
             _ => Err(Mismatch::inputs("one array of floats", inputs)),
         }
     }
@@ -53,14 +55,18 @@ impl Operator for Cast {
         Ok(Some(vec![Some(cx.graph.apply(Cast { to }, &[dy])?)]))
     }
 
-    fn storage(&self) -> Storage {
-        Storage::Full
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::Full
     }
 }
 
 impl ReferenceOperator for Cast {
     fn reference(&self, inputs: &[&Array], _: &[TensorType]) -> Vec<Array> {
-        let data = inputs[0].data.iter().map(|&v| rounded(v, self.to)).collect();
+        let data = inputs[0]
+            .data
+            .iter()
+            .map(|&v| rounded(v, self.to))
+            .collect();
         vec![Array::new(inputs[0].shape.clone(), data)]
     }
 }

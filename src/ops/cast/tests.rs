@@ -8,7 +8,12 @@ use crate::tensor::{DType, TensorMap};
 
 #[test]
 fn there_and_back_rounds_once() {
-    for (to, len) in [(DType::F16, 1), (DType::BF16, 3), (DType::F16, 1027), (DType::BF16, 4096)] {
+    for (to, len) in [
+        (DType::F16, 1),
+        (DType::BF16, 3),
+        (DType::F16, 1027),
+        (DType::BF16, 4096),
+    ] {
         let mut graph = Graph::new();
         let x = graph.input("x", [len], DType::F32).unwrap();
         let reduced = graph.apply(Cast { to }, &[x]).unwrap();

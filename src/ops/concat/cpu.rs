@@ -1,7 +1,7 @@
 //! CPU kernel: copies of runs.
 
 use super::Concat;
-use crate::device::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
+use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
 
 impl CpuOperator for Concat {
     fn run(&self, call: &CpuCall<'_>) {

@@ -1,12 +1,12 @@
 //! Launches `kernels/copy.cu`: four operands at a time.
 
 use super::Concat;
-use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator};
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{CudaCall, CudaOperator};
 use crate::ops::slice::{Part, copy_parts};
 
 impl CudaOperator for Concat {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let y = call.out_type(0);
         let rows: usize = y.shape[..self.axis].iter().product();
         let row_bytes = y.bytes() / rows.max(1);

@@ -1,11 +1,11 @@
 //! Launches `kernels/counter.cu`.
 
 use super::Increment;
-use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, params::IncrementParams};
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, params::IncrementParams};
 
 impl CudaOperator for Increment {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let params = IncrementParams {
             counter: call.input(0),
             gate: match self.gated {

@@ -1,7 +1,7 @@
 //! CPU kernels: one thread, the arrays are a few thousand numbers.
 
 use super::{CrossEntropy, CrossEntropyGrad};
-use crate::device::cpu::{CpuCall, CpuOperator};
+use crate::kernel::cpu::{CpuCall, CpuOperator};
 
 /// Largest score and the sum of exponentials relative to it; NaN spreads.
 fn softmax_parts(row: &[f32]) -> (f64, f64) {

@@ -1,19 +1,19 @@
 //! Launches `kernels/cross_entropy.cu`.
 
 use super::{CrossEntropy, CrossEntropyGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::{
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
     CudaCall, CudaOperator, Kernel,
     params::{CrossEntropyGradParams, CrossEntropyParams},
 };
-use crate::ops::sums;
+use crate::ops::cuda::sums;
 
 const FILE: &str = "cross_entropy.cu";
 /// Rows of a block of the gradient: one per warp.
 const ROWS: usize = 8;
 
 impl CudaOperator for CrossEntropy {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let shape = &call.in_type(0).shape;
         let params = CrossEntropyParams {
             logits: call.input(0),
@@ -29,7 +29,7 @@ impl CudaOperator for CrossEntropy {
 }
 
 impl CudaOperator for CrossEntropyGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let [rows, classes] = call.in_type(0).shape[..] else {
             unreachable!("checked by infer")
         };

@@ -1,7 +1,7 @@
 //! CPU kernels: a handful of rows, not worth a thread.
 
 use super::{Embedding, EmbeddingGrad};
-use crate::device::cpu::{CpuCall, CpuOperator};
+use crate::kernel::cpu::{CpuCall, CpuOperator};
 
 impl CpuOperator for Embedding {
     fn run(&self, call: &CpuCall<'_>) {

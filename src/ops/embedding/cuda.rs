@@ -1,14 +1,14 @@
 //! Launches `kernels/embedding.cu`.
 
 use super::{Embedding, EmbeddingGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::params::{EmbeddingGradParams, EmbeddingParams};
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel};
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::params::{EmbeddingGradParams, EmbeddingParams};
+use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel};
 
 const THREADS: usize = 256;
 
 impl CudaOperator for Embedding {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let (rows, channels) = (call.in_type(0).shape[0], call.in_type(0).channels());
         let count = call.in_type(1).len();
         let params = EmbeddingParams {
@@ -26,7 +26,7 @@ impl CudaOperator for Embedding {
 }
 
 impl CudaOperator for EmbeddingGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let (count, channels) = (call.in_type(0).len(), call.in_type(1).channels());
         let params = EmbeddingGradParams {
             index: call.input(0),

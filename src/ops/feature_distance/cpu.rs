@@ -3,10 +3,10 @@
 use rayon::prelude::*;
 
 use super::{EPSILON, FeatureDistance, FeatureDistanceGrad};
-use crate::device::cpu::parallel::sum_pairs;
-use crate::device::cpu::simd::vectorised;
-use crate::device::cpu::{CpuCall, CpuOperator};
 use crate::graph::TensorType;
+use crate::kernel::cpu::parallel::sum_pairs;
+use crate::kernel::cpu::simd::vectorised;
+use crate::kernel::cpu::{CpuCall, CpuOperator};
 
 /// Partial sums per sample, whatever the number of threads.
 const PIECES: usize = 16;

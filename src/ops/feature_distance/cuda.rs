@@ -1,13 +1,13 @@
 //! Launches `kernels/feature_distance.cu`: a warp per pixel.
 
 use super::{FeatureDistance, FeatureDistanceGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::{
+use crate::graph::TensorType;
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
     CudaCall, CudaOperator, Kernel, Target,
     params::{FeatureDistanceGradParams, FeatureDistanceParams},
 };
-use crate::graph::TensorType;
-use crate::ops::sums;
+use crate::ops::cuda::sums;
 
 const FILE: &str = "feature_distance.cu";
 /// Pixels of a block that leaves a partial sum.
@@ -26,7 +26,7 @@ impl CudaOperator for FeatureDistance {
         sums::partial_bytes(batch * pixels.div_ceil(PIXELS))
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let [batch, pixels, channels] = extents(call.in_type(0));
         let params = FeatureDistanceParams {
             a: call.input(0),
@@ -44,7 +44,7 @@ impl CudaOperator for FeatureDistance {
 }
 
 impl CudaOperator for FeatureDistanceGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let [batch, pixels, channels] = extents(call.in_type(0));
         let params = FeatureDistanceGradParams {
             a: call.input(0),

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use crate::device::reference::Array;
+use crate::kernel::reference::Array;
 use crate::ops::testing::{check, check_nan_shows, check_updates, hashed};
 use crate::tensor::DType;
 

@@ -1,13 +1,13 @@
 //! Launches `kernels/forward_process.cu`: a row of blocks per sample.
 
 use super::{AddNoise, VarianceLoss, VarianceLossGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::{
+use crate::graph::TensorType;
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
     CudaCall, CudaOperator, Kernel, Target,
     params::{AddNoiseParams, VarianceLossGradParams, VarianceLossParams},
 };
-use crate::graph::TensorType;
-use crate::ops::sums;
+use crate::ops::cuda::sums;
 
 const FILE: &str = "forward_process.cu";
 const NOISE_ELEMENTS: usize = 1024;
@@ -18,7 +18,7 @@ fn samples(ty: &TensorType) -> (usize, usize) {
 }
 
 impl CudaOperator for AddNoise {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let (batch, len) = samples(call.in_type(0));
         let params = AddNoiseParams {
             x_0: call.input(0),
@@ -42,7 +42,7 @@ impl CudaOperator for VarianceLoss {
         sums::partial_bytes(batch * sums::partials(len))
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let (batch, len) = samples(call.in_type(0));
         let params = VarianceLossParams {
             variance: call.input(0),
@@ -63,7 +63,7 @@ impl CudaOperator for VarianceLoss {
 }
 
 impl CudaOperator for VarianceLossGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let (batch, len) = samples(call.in_type(0));
         let params = VarianceLossGradParams {
             variance: call.input(0),

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use crate::device::reference::Array;
+use crate::kernel::reference::Array;
 use crate::ops::testing::{check_updates, check_with};
 use crate::tensor::DType;
 

@@ -1,13 +1,13 @@
 //! Launches `kernels/gaussian.cu`.
 
 use super::{GaussianKl, GaussianKlGrad, Reparameterize, ReparameterizeGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::{
+use crate::graph::TensorType;
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
     CudaCall, CudaOperator, Kernel, Target,
     params::{GaussianKlGradParams, GaussianKlParams, ReparameterizeParams},
 };
-use crate::graph::TensorType;
-use crate::ops::sums;
+use crate::ops::cuda::sums;
 
 const FILE: &str = "gaussian.cu";
 /// Elements of a block of the elementwise kernels.
@@ -23,18 +23,24 @@ fn ternary(call: &mut CudaCall<'_>, entry: &'static str) {
         y: call.output(0),
         count: count as u64,
     };
-    call.launch(Kernel::new(FILE, entry), sums::grid(count, ELEMENTS), sums::BLOCK, 0, &params);
+    call.launch(
+        Kernel::new(FILE, entry),
+        sums::grid(count, ELEMENTS),
+        sums::BLOCK,
+        0,
+        &params,
+    );
 }
 
 impl CudaOperator for Reparameterize {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         ternary(call, "reparameterize");
         Ok(())
     }
 }
 
 impl CudaOperator for ReparameterizeGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         ternary(call, "reparameterize_grad");
         Ok(())
     }
@@ -45,7 +51,7 @@ impl CudaOperator for GaussianKl {
         sums::partial_bytes(sums::partials(inputs[0].len()))
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let (count, batch) = (call.in_type(0).len(), call.in_type(0).shape[0]);
         let params = GaussianKlParams {
             mean: call.input(0),
@@ -62,7 +68,7 @@ impl CudaOperator for GaussianKl {
 }
 
 impl CudaOperator for GaussianKlGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let (count, batch) = (call.in_type(0).len(), call.in_type(0).shape[0]);
         let params = GaussianKlGradParams {
             mean: call.input(0),
@@ -74,7 +80,13 @@ impl CudaOperator for GaussianKlGrad {
             inverse_batch: 1.0 / batch as f32,
         };
         let kernel = Kernel::new(FILE, "gaussian_kl_grad");
-        call.launch(kernel, sums::grid(count, sums::THREADS), sums::BLOCK, 0, &params);
+        call.launch(
+            kernel,
+            sums::grid(count, sums::THREADS),
+            sums::BLOCK,
+            0,
+            &params,
+        );
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! CPU kernels: a row at a time.
 
 use super::{Geglu, GegluGrad};
-use crate::device::cpu::simd::{gelu, gelu_derivative, vectorised};
-use crate::device::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
+use crate::kernel::cpu::simd::{gelu, gelu_derivative, vectorised};
+use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
 
 impl CpuOperator for Geglu {
     fn run(&self, call: &CpuCall<'_>) {

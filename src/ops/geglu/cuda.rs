@@ -1,11 +1,12 @@
 //! Launches `kernels/geglu.cu`.
 
 use super::{Geglu, GegluGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::{
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
     CudaCall, CudaOperator, DevicePtr, Kernel, element, params::GegluParams,
 };
-use crate::ops::strides::{check_len, narrow};
+use crate::ops::cuda::check_len;
+use crate::ops::strides::narrow;
 
 const THREADS: usize = 256;
 
@@ -15,7 +16,7 @@ fn launch(
     entries: [&'static str; 2],
     dy: DevicePtr,
     channels: usize,
-) -> Result<(), DeviceError> {
+) -> Result<(), Unsupported> {
     let x = call.in_type(0);
     check_len(call, x.len())?;
     let vector = 16 / x.dtype.size_bytes();
@@ -38,14 +39,14 @@ fn launch(
 }
 
 impl CudaOperator for Geglu {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let channels = call.out_type(0).channels();
         launch(call, ["geglu", "geglu_any"], DevicePtr::NULL, channels)
     }
 }
 
 impl CudaOperator for GegluGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let (dy, channels) = (call.input(1), call.in_type(1).channels());
         launch(call, ["geglu_grad", "geglu_grad_any"], dy, channels)
     }

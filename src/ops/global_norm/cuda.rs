@@ -1,12 +1,12 @@
 //! Launches `kernels/global_norm.cu`: one pass over all arrays, and one block that finishes.
 
 use super::GlobalNorm;
-use crate::device::DeviceError;
-use crate::device::cuda::{
-    CudaCall, CudaOperator, DevicePtr, Kernel, Pieces, Target,
+use crate::graph::TensorType;
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
+    Chunks, CudaCall, CudaOperator, DevicePtr, Kernel, Target,
     params::{FinishNormParams, SumSquaresParams},
 };
-use crate::graph::TensorType;
 
 const THREADS: usize = 256;
 const FINISH_THREADS: usize = 1024;
@@ -19,25 +19,20 @@ impl GlobalNorm {
 }
 
 impl CudaOperator for GlobalNorm {
-    fn workspace_bytes(
-        &self,
-        inputs: &[TensorType],
-        _: &[TensorType],
-        target: &Target,
-    ) -> usize {
+    fn workspace_bytes(&self, inputs: &[TensorType], _: &[TensorType], target: &Target) -> usize {
         let arrays = &inputs[..self.arrays(inputs.len())];
-        size_of::<f64>() * Pieces::count(arrays.iter().map(TensorType::len), target)
+        size_of::<f64>() * Chunks::count(arrays.iter().map(TensorType::len), target)
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let arrays = self.arrays(call.input_count());
         let entries: Vec<_> = call.inputs()[..arrays]
             .iter()
             .map(|operand| (vec![operand.at], operand.ty.len()))
             .collect();
-        let pieces = Pieces::new(&entries, call.target());
+        let pieces = Chunks::new(&entries, call.target());
         let squares = SumSquaresParams {
-            pieces: call.table(&pieces.words),
+            chunks: call.table(&pieces.words),
             partials: call.workspace(),
         };
         let kernel = Kernel::new("global_norm.cu", "sum_squares");

@@ -56,7 +56,11 @@ impl Operator for GlobalNorm {
         let arrays = inputs.len().saturating_sub(usize::from(self.scaled));
         let scale_fits = !self.scaled || inputs.last() == Some(&scalar);
         if arrays == 0 || !inputs.iter().all(floats) || !scale_fits {
-            let scale = if self.scaled { " and a scale f32[]" } else { "" };
+            let scale = if self.scaled {
+                " and a scale f32[]"
+            } else {
+                ""
+            };
             let expected = format!("one or more f32 arrays{scale}");
             return Err(Mismatch::inputs(expected, inputs));
         }

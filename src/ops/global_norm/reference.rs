@@ -1,13 +1,16 @@
 //! Naive definition in `f64`.
 
 use super::{EPSILON, GlobalNorm};
-use crate::device::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 impl ReferenceOperator for GlobalNorm {
     fn reference(&self, inputs: &[&Array], _: &[TensorType]) -> Vec<Array> {
         let (arrays, scale) = match self.scaled {
-            true => (&inputs[..inputs.len() - 1], inputs[inputs.len() - 1].data[0]),
+            true => (
+                &inputs[..inputs.len() - 1],
+                inputs[inputs.len() - 1].data[0],
+            ),
             false => (inputs, 1.0),
         };
         let squares: Vec<f64> = arrays

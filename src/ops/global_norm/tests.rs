@@ -1,8 +1,9 @@
 use std::collections::HashMap;
 
+use crate::compile::PlanOptions;
 use crate::device::cpu::CpuDevice;
-use crate::device::reference::Array;
-use crate::graph::{Graph, GraphError, Plan, PlanOptions};
+use crate::graph::{Graph, GraphError};
+use crate::kernel::reference::Array;
 use crate::ops::testing::{check_updates, hashed};
 use crate::tensor::{DType, TensorMap};
 
@@ -55,7 +56,10 @@ fn a_scale_is_taken_off() {
 fn huge_and_tiny_gradients_count() {
     for size in [1e-30, 1e-18, 1e17, 1e30] {
         let values = hashed("b", 5000);
-        let values = values.iter().map(|v| f64::from((size * v) as f32)).collect();
+        let values = values
+            .iter()
+            .map(|v| f64::from((size * v) as f32))
+            .collect();
         let leaves = HashMap::from([("b".to_owned(), Array::new([5000], values))]);
         check_updates(
             |g| {
@@ -75,7 +79,7 @@ fn the_array_that_is_not_finite_is_found() {
     let mut g = Graph::new();
     build(&mut g, 1.0).unwrap();
     let device = CpuDevice::new(Some(2)).unwrap();
-    let plan = Plan::new(&g, &device, PlanOptions::default());
+    let plan = device.plan(&g, PlanOptions::default());
     let mut exe = device.load(plan, &TensorMap::new()).unwrap();
     let mut b = vec![1e-3; 70_001];
     for bad in [f32::NAN, f32::INFINITY] {

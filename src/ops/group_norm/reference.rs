@@ -1,22 +1,22 @@
 //! Naive definitions in `f64`.
 
 use super::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats};
-use crate::device::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
 /// Where the elements of `x` `[N,…,C]` belong.
-struct Place {
+struct GroupIndex {
     channels: usize,
     per_sample: usize,
     group_channels: usize,
     groups: usize,
 }
 
-impl Place {
+impl GroupIndex {
     fn new(x: &Array, groups: usize) -> Self {
         Self {
             channels: x.channels(),
@@ -43,7 +43,7 @@ impl Place {
 }
 
 /// `x̂` and `d` (see the ops) of element `at` from the inputs `x`, stats, gamma, beta, `dy`.
-fn terms(inputs: &[&Array], place: &Place, swish: bool, at: usize) -> (f64, f64) {
+fn terms(inputs: &[&Array], place: &GroupIndex, swish: bool, at: usize) -> (f64, f64) {
     let (mean, rstd) = (
         inputs[1].data[2 * place.group(at)],
         inputs[1].data[2 * place.group(at) + 1],
@@ -61,7 +61,7 @@ fn terms(inputs: &[&Array], place: &Place, swish: bool, at: usize) -> (f64, f64)
 impl ReferenceOperator for GroupNormStats {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let x = inputs[0];
-        let place = Place::new(x, self.groups);
+        let place = GroupIndex::new(x, self.groups);
         let mut stats = Array::zeros(outputs[0].shape.clone());
         for (at, value) in x.data.iter().enumerate() {
             stats.data[2 * place.group(at)] += value / place.members();
@@ -80,15 +80,19 @@ impl ReferenceOperator for GroupNormStats {
 impl ReferenceOperator for GroupNorm {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let x = inputs[0];
-        let place = Place::new(x, self.groups);
+        let place = GroupIndex::new(x, self.groups);
+        let own = self.stats.map(|stats| stats.reference(&[x], &outputs[1..]));
+        let stats = own.as_ref().map_or(inputs[1], |own| &own[0]);
+        let gamma = self.gamma_input();
+        let (gamma, beta) = (inputs[gamma], inputs[gamma + 1]);
         let data = x
             .data
             .iter()
             .enumerate()
             .map(|(at, value)| {
                 let (group, channel) = (place.group(at), at % place.channels);
-                let hat = (value - inputs[1].data[2 * group]) * inputs[1].data[2 * group + 1];
-                let u = inputs[2].data[channel] * hat + inputs[3].data[channel];
+                let hat = (value - stats.data[2 * group]) * stats.data[2 * group + 1];
+                let u = gamma.data[channel] * hat + beta.data[channel];
                 let y = if self.swish { u * sigmoid(u) } else { u };
                 let residual = self.residual_input().map_or(0.0, |r| inputs[r].data[at]);
                 let embed = self
@@ -97,13 +101,16 @@ impl ReferenceOperator for GroupNorm {
                 y + residual + embed
             })
             .collect();
-        vec![Array::new(outputs[0].shape.clone(), data)]
+        let y = Array::new(outputs[0].shape.clone(), data);
+        std::iter::once(y)
+            .chain(own.into_iter().flatten())
+            .collect()
     }
 }
 
 impl ReferenceOperator for GroupNormGradSums {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
-        let place = Place::new(inputs[0], self.groups);
+        let place = GroupIndex::new(inputs[0], self.groups);
         let mut sums = [0, 1].map(|i| Array::zeros(outputs[i].shape.clone()));
         for at in 0..inputs[0].data.len() {
             let (hat, d) = terms(inputs, &place, self.swish, at);
@@ -116,7 +123,7 @@ impl ReferenceOperator for GroupNormGradSums {
 
 impl ReferenceOperator for GroupNormInputGrad {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
-        let place = Place::new(inputs[0], self.groups);
+        let place = GroupIndex::new(inputs[0], self.groups);
         let (gamma, sums) = (&inputs[2].data, [&inputs[5].data, &inputs[6].data]);
         let group_sum = |at: usize, which: usize| -> f64 {
             let first = at % place.channels / place.group_channels * place.group_channels;

@@ -1,12 +1,10 @@
 use std::collections::HashMap;
 
 use super::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats};
-use crate::device::reference::{Array, Evaluation};
 use crate::device::Executable;
+use crate::device::reference::{Array, Evaluation};
 use crate::graph::{Graph, GraphError, Source, Value};
-use crate::ops::testing::{
-    check, check_cuda, check_nan_shows, check_with, emulated_gpu, hashed,
-};
+use crate::ops::testing::{check, check_cuda, check_nan_shows, check_with, emulated_gpu, hashed};
 use crate::tensor::{DType, TensorMap};
 
 fn fused(
@@ -65,6 +63,7 @@ fn values_and_gradients_with_every_epilogue() {
                 swish: flags & 1 != 0,
                 residual: flags & 2 != 0,
                 embed: flags & 4 != 0,
+                stats: None,
             };
             check(|g| fused(g, &shape, op, (index + flags) % 2 == 0));
         }
@@ -80,6 +79,7 @@ fn several_pieces_and_wide_rows() {
                 swish,
                 residual: false,
                 embed: false,
+                stats: None,
             };
             fused(g, &[1, 33, 64, 32], op, false)
         });
@@ -109,7 +109,7 @@ fn a_large_mean_costs_no_digits() {
     graph.output("stats", stats);
     let oracle = crate::device::reference::Evaluation::run(&graph, &leaves);
     let device = crate::device::cpu::CpuDevice::new(Some(2)).unwrap();
-    let plan = crate::graph::Plan::new(&graph, &device, crate::graph::PlanOptions::default());
+    let plan = device.plan(&graph, crate::compile::PlanOptions::default());
     let values: Vec<f32> = leaves["x"].data.iter().map(|&v| v as f32).collect();
     let parameters = [(
         "x".to_owned(),
@@ -126,7 +126,7 @@ fn a_large_mean_costs_no_digits() {
     };
     compare(executable.output("stats").unwrap());
     if let Some(gpu) = emulated_gpu() {
-        let plan = crate::graph::Plan::new(&graph, gpu, crate::graph::PlanOptions::default());
+        let plan = gpu.plan(&graph, crate::compile::PlanOptions::default());
         let mut executable = gpu.load(plan, &parameters).unwrap();
         executable.run().unwrap();
         compare(&executable.output("stats").unwrap());
@@ -151,7 +151,10 @@ fn every_way_to_share_out_a_map_on_cuda() {
         let mut input = |name: &str, shape: &[usize]| graph.input(name, shape, DType::F32).unwrap();
         let (x, dy) = (input("x", &shape), input("dy", &shape));
         let (gamma, beta) = (input("gamma", &[channels]), input("beta", &[channels]));
-        let (residual, embed) = (input("residual", &shape), input("embed", &[shape[0], channels]));
+        let (residual, embed) = (
+            input("residual", &shape),
+            input("embed", &[shape[0], channels]),
+        );
         let (eps, swish) = (1e-5, true);
         let stats = graph.apply(GroupNormStats { groups, eps }, &[x]).unwrap();
         let op = GroupNorm {
@@ -159,21 +162,36 @@ fn every_way_to_share_out_a_map_on_cuda() {
             swish,
             residual: true,
             embed: true,
+            stats: None,
         };
-        let y = graph.apply(op, &[x, stats, gamma, beta, residual, embed]).unwrap();
+        let y = graph
+            .apply(op, &[x, stats, gamma, beta, residual, embed])
+            .unwrap();
         // The first user of the statistics may compute them; this one takes them as they are.
         let plain = GroupNorm {
             groups,
             swish: false,
             residual: false,
             embed: false,
+            stats: None,
         };
         let again = graph.apply(plain, &[x, stats, gamma, beta]).unwrap();
         let mut inputs = vec![x, stats, gamma, beta, dy];
-        let sums = graph.node(GroupNormGradSums { groups, swish }, &inputs).unwrap();
+        let sums = graph
+            .node(GroupNormGradSums { groups, swish }, &inputs)
+            .unwrap();
         inputs.extend(&sums);
-        let dx = graph.apply(GroupNormInputGrad { groups, swish }, &inputs).unwrap();
-        for (name, value) in [("stats", stats), ("y", y), ("again", again), ("plain", sums[0]), ("scaled", sums[1]), ("dx", dx)] {
+        let dx = graph
+            .apply(GroupNormInputGrad { groups, swish }, &inputs)
+            .unwrap();
+        for (name, value) in [
+            ("stats", stats),
+            ("y", y),
+            ("again", again),
+            ("plain", sums[0]),
+            ("scaled", sums[1]),
+            ("dx", dx),
+        ] {
             graph.output(name, value);
         }
         let arrays: HashMap<String, Array> = graph
@@ -222,6 +240,7 @@ fn nan_is_not_hidden() {
             swish,
             residual: true,
             embed: true,
+            stats: None,
         };
         check_nan_shows(|g| fused(g, &[2, 3, 5, 20], op, true));
     }

@@ -1,14 +1,14 @@
 //! Launches `kernels/layer_norm.cu`.
 
 use super::{LayerNorm, LayerNormInputGrad, LayerNormParamGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::params::{
+use crate::graph::TensorType;
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::params::{
     LayerNormInputGradParams, LayerNormMomentsParams, LayerNormParamGradParams, LayerNormParams,
 };
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, Target, element};
-use crate::graph::TensorType;
-use crate::ops::channel_tiles::{ChannelTiles, vector};
-use crate::ops::partial_sums::partial_sums;
+use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, Target, element};
+use crate::ops::cuda::channel_tiles::{ChannelTiles, vector};
+use crate::ops::cuda::partial_sums::partial_sums;
 
 /// Rows per block: a warp for each.
 const ROWS: usize = 8;
@@ -25,7 +25,7 @@ fn grid(x: &TensorType) -> [usize; 3] {
 }
 
 impl CudaOperator for LayerNorm {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let x = call.in_type(0).clone();
         let params = LayerNormParams {
             x: call.input(0),
@@ -36,13 +36,19 @@ impl CudaOperator for LayerNorm {
             channels: x.channels() as i32,
             eps: self.eps,
         };
-        call.launch(kernel("layer_norm", &x), grid(&x), [THREADS, 1, 1], 0, &params);
+        call.launch(
+            kernel("layer_norm", &x),
+            grid(&x),
+            [THREADS, 1, 1],
+            0,
+            &params,
+        );
         Ok(())
     }
 }
 
 impl CudaOperator for LayerNormInputGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let x = call.in_type(0).clone();
         let params = LayerNormInputGradParams {
             x: call.input(0),
@@ -73,7 +79,7 @@ impl CudaOperator for LayerNormParamGrad {
             + inputs[0].rows() * 2 * size_of::<f32>()
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let x = call.in_type(0).clone();
         let tiles = tiles(&x);
         let partials = call.workspace();
@@ -95,7 +101,11 @@ impl CudaOperator for LayerNormParamGrad {
             x: call.input(0),
             dy: call.input(1),
             moments,
-            sums: if tiles.slabs == 1 { call.output(0) } else { partials },
+            sums: if tiles.slabs == 1 {
+                call.output(0)
+            } else {
+                partials
+            },
             rows: x.rows() as i32,
             channels: x.channels() as i32,
             columns: tiles.columns as i32,

@@ -4,9 +4,9 @@
 //! embedding at batch 1 to 8) take as long as the matrix takes to stream from memory. An output's order of summation
 //! depends on `in` only. The gradients are plain products.
 
-use crate::device::cpu::gemm::simd::{Job, Simd};
-use crate::device::cpu::gemm::{Isa, Strided, StridedMut, gemm_on, gemm_workspace_len};
-use crate::device::cpu::threads::{Shared, parallel};
+use crate::kernel::cpu::gemm::simd::{Job, Simd};
+use crate::kernel::cpu::gemm::{Isa, Strided, StridedMut, gemm_on, gemm_workspace_len};
+use crate::kernel::cpu::threads::{Shared, parallel};
 
 /// Outputs per register tile.
 const TILE_OUT: usize = 4;

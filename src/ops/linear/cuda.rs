@@ -1,12 +1,12 @@
 //! Linear maps on CUDA: `kernels/linear.cu` for few rows, else the convolution of a row of pixels with a kernel of one.
 
 use super::{Linear, LinearInputGrad, LinearWeightGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::{
+use crate::graph::TensorType;
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
     CudaCall, CudaOperator, CudaPackedOperand, DevicePtr, Kernel, Target, element,
     params::LinearRowsParams,
 };
-use crate::graph::TensorType;
 use crate::ops::conv2d::cpu::ConvGeometry;
 use crate::ops::conv2d::cuda::{Algorithm, Problem, forward, input_grad, weight_grad};
 use crate::tensor::DType;
@@ -20,7 +20,7 @@ const WARPS: usize = 8;
 const WARP: usize = 32;
 
 /// A map of `samples * rows` rows.
-struct Layer {
+struct LinearExtents {
     samples: usize,
     /// Rows of one sample.
     rows: usize,
@@ -29,7 +29,7 @@ struct Layer {
     dtype: DType,
 }
 
-impl Layer {
+impl LinearExtents {
     /// The layer with activations `x` and results `y`.
     fn new(x: &TensorType, y: &TensorType) -> Self {
         let samples = match x.shape[..] {
@@ -71,7 +71,7 @@ impl Layer {
             dtype: self.dtype,
             bias,
             residual,
-            joined: 0,
+            concat_channels: 0,
             stats: None,
             target: *target,
         }
@@ -117,15 +117,25 @@ fn workspace_bytes(algorithm: Option<Box<dyn Algorithm>>) -> usize {
 
 impl Linear {
     /// The convolution that computes it, unless rows are few.
-    fn convolution(&self, x: &TensorType, y: &TensorType, target: &Target) -> Option<Box<dyn Algorithm>> {
-        let layer = Layer::new(x, y);
+    fn convolution(
+        &self,
+        x: &TensorType,
+        y: &TensorType,
+        target: &Target,
+    ) -> Option<Box<dyn Algorithm>> {
+        let layer = LinearExtents::new(x, y);
         let problem = layer.problem(self.bias, self.residual, target);
         (!layer.has_few_rows(target)).then(|| forward(&problem))
     }
 }
 
 impl CudaOperator for Linear {
-    fn workspace_bytes(&self, inputs: &[TensorType], outputs: &[TensorType], target: &Target) -> usize {
+    fn workspace_bytes(
+        &self,
+        inputs: &[TensorType],
+        outputs: &[TensorType],
+        target: &Target,
+    ) -> usize {
         workspace_bytes(self.convolution(&inputs[0], &outputs[0], target))
     }
 
@@ -139,17 +149,19 @@ impl CudaOperator for Linear {
     }
 
     fn pack(&self, call: &mut CudaCall<'_>) {
-        if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target()) {
+        if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target())
+        {
             algorithm.pack(call);
         }
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
-        if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target()) {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
+        if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target())
+        {
             algorithm.launch(call);
             return Ok(());
         }
-        let layer = Layer::new(call.in_type(0), call.out_type(0));
+        let layer = LinearExtents::new(call.in_type(0), call.out_type(0));
         let mut params = layer.rows_params(call);
         if self.bias {
             params.bias = call.input(2);
@@ -164,14 +176,25 @@ impl CudaOperator for Linear {
 
 impl LinearInputGrad {
     /// The convolution's gradient that computes it, unless rows are few.
-    fn convolution(&self, dy: &TensorType, dx: &TensorType, target: &Target) -> Option<Box<dyn Algorithm>> {
-        let layer = Layer::new(dx, dy);
-        (!layer.has_few_rows(target)).then(|| input_grad(&layer.problem(false, self.residual, target)))
+    fn convolution(
+        &self,
+        dy: &TensorType,
+        dx: &TensorType,
+        target: &Target,
+    ) -> Option<Box<dyn Algorithm>> {
+        let layer = LinearExtents::new(dx, dy);
+        (!layer.has_few_rows(target))
+            .then(|| input_grad(&layer.problem(false, self.residual, target)))
     }
 }
 
 impl CudaOperator for LinearInputGrad {
-    fn workspace_bytes(&self, inputs: &[TensorType], outputs: &[TensorType], target: &Target) -> usize {
+    fn workspace_bytes(
+        &self,
+        inputs: &[TensorType],
+        outputs: &[TensorType],
+        target: &Target,
+    ) -> usize {
         workspace_bytes(self.convolution(&inputs[0], &outputs[0], target))
     }
 
@@ -185,17 +208,19 @@ impl CudaOperator for LinearInputGrad {
     }
 
     fn pack(&self, call: &mut CudaCall<'_>) {
-        if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target()) {
+        if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target())
+        {
             algorithm.pack(call);
         }
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
-        if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target()) {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
+        if let Some(algorithm) = self.convolution(call.in_type(0), call.out_type(0), call.target())
+        {
             algorithm.launch(call);
             return Ok(());
         }
-        let layer = Layer::new(call.out_type(0), call.in_type(0));
+        let layer = LinearExtents::new(call.out_type(0), call.in_type(0));
         let mut params = layer.rows_params(call);
         if self.residual {
             params.residual = call.input(Self::RESIDUAL);
@@ -208,17 +233,19 @@ impl CudaOperator for LinearInputGrad {
 
 impl LinearWeightGrad {
     fn convolution(&self, x: &TensorType, dy: &TensorType, target: &Target) -> Box<dyn Algorithm> {
-        weight_grad(&Layer::new(x, dy).problem(false, false, target))
+        weight_grad(&LinearExtents::new(x, dy).problem(false, false, target))
     }
 }
 
 impl CudaOperator for LinearWeightGrad {
     fn workspace_bytes(&self, inputs: &[TensorType], _: &[TensorType], target: &Target) -> usize {
-        self.convolution(&inputs[0], &inputs[1], target).workspace_bytes()
+        self.convolution(&inputs[0], &inputs[1], target)
+            .workspace_bytes()
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
-        self.convolution(call.in_type(0), call.in_type(1), call.target()).launch(call);
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
+        self.convolution(call.in_type(0), call.in_type(1), call.target())
+            .launch(call);
         Ok(())
     }
 }

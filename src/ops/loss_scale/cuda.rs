@@ -1,11 +1,11 @@
 //! Launches `kernels/loss_scale.cu`.
 
 use super::LossScale;
-use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, params::LossScaleParams};
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, params::LossScaleParams};
 
 impl CudaOperator for LossScale {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let params = LossScaleParams {
             scale: call.input(0),
             good: call.input(1),

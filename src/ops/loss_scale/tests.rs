@@ -1,8 +1,8 @@
 use std::collections::HashMap;
 
 use super::LossScale;
-use crate::device::reference::Array;
 use crate::graph::Graph;
+use crate::kernel::reference::Array;
 use crate::ops::testing::check_updates;
 use crate::tensor::DType;
 
@@ -11,7 +11,11 @@ use crate::tensor::DType;
 fn the_scale_follows_overflows() {
     let scales = [1.0, 2.0, 65536.0, f64::from(LossScale::LARGEST)];
     for scale in scales {
-        for good in [0.0, f64::from(LossScale::INTERVAL - 2), f64::from(LossScale::INTERVAL - 1)] {
+        for good in [
+            0.0,
+            f64::from(LossScale::INTERVAL - 2),
+            f64::from(LossScale::INTERVAL - 1),
+        ] {
             for (finite, gate) in [(0.0, None), (1.0, None), (0.0, Some(0.0)), (1.0, Some(1.0))] {
                 let mut leaves = HashMap::from([
                     ("scale".to_owned(), Array::scalar(scale)),
@@ -44,14 +48,20 @@ fn the_scale_follows_overflows() {
 
 #[test]
 fn steps_follow_the_rule() {
-    let op = LossScale { interval: 3, gated: false };
+    let op = LossScale {
+        interval: 3,
+        gated: false,
+    };
     assert_eq!(op.next(8.0, 0, true, true), (8.0, 1, false));
     assert_eq!(op.next(8.0, 2, true, true), (16.0, 0, false));
     assert_eq!(op.next(8.0, 2, false, true), (4.0, 0, true));
     // At 1 there is nothing left to lower: a fault, no overflow.
     assert_eq!(op.next(1.0, 2, false, true), (1.0, 0, false));
     assert_eq!(op.next(8.0, 2, false, false), (8.0, 2, true));
-    assert_eq!(op.next(LossScale::LARGEST, 2, true, true), (LossScale::LARGEST, 0, false));
+    assert_eq!(
+        op.next(LossScale::LARGEST, 2, true, true),
+        (LossScale::LARGEST, 0, false)
+    );
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! CPU kernels: one pass over the arrays; each element is updated alone, so threads do not matter.
 
 use super::{Adam, Ema};
-use crate::device::cpu::parallel::{for_joint_ranges, for_ranges};
-use crate::device::cpu::simd::vectorised;
-use crate::device::cpu::{CpuCall, CpuOperator};
+use crate::kernel::cpu::parallel::{for_joint_ranges, for_ranges};
+use crate::kernel::cpu::simd::vectorised;
+use crate::kernel::cpu::{CpuCall, CpuOperator};
 
 impl CpuOperator for Adam {
     fn run(&self, call: &CpuCall<'_>) {

@@ -1,9 +1,9 @@
 //! Launches `kernels/optimizer.cu`: one launch for all weights that share a learning rate, a counter and a gate.
 
 use super::{Adam, Ema};
-use crate::device::DeviceError;
-use crate::device::cuda::{
-    CudaCall, CudaOperand, CudaOperator, DevicePtr, Kernel, Pieces,
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
+    Chunks, CudaCall, CudaOperand, CudaOperator, DevicePtr, Kernel,
     params::{AdamParams, EmaParams},
 };
 
@@ -25,29 +25,29 @@ pub(crate) fn table(
             (addresses, inputs[0].ty.len())
         })
         .collect();
-    let pieces = Pieces::new(&entries, call.target());
+    let pieces = Chunks::new(&entries, call.target());
     (call.table(&pieces.words), pieces.rows())
 }
 
 impl CudaOperator for Adam {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let step = call.inputs().to_vec();
-        self.launch_together(call, &[step])
+        self.launch_multi_tensor(call, &[step])
     }
 
-    fn common_inputs(&self) -> Option<Vec<usize>> {
+    fn shared_inputs(&self) -> Option<Vec<usize>> {
         let scalars = 2 + usize::from(self.clipped) + usize::from(self.gated);
         Some((ADAM_ARRAYS..ADAM_ARRAYS + scalars).collect())
     }
 
-    fn launch_together(
+    fn launch_multi_tensor(
         &self,
         call: &mut CudaCall<'_>,
         steps: &[Vec<CudaOperand>],
-    ) -> Result<(), DeviceError> {
-        let (pieces, rows) = table(call, steps, ADAM_ARRAYS);
+    ) -> Result<(), Unsupported> {
+        let (chunks, rows) = table(call, steps, ADAM_ARRAYS);
         let params = AdamParams {
-            pieces,
+            chunks,
             learning_rate: call.input(4),
             step: call.input(5),
             clip: match self.clipped {
@@ -71,23 +71,23 @@ impl CudaOperator for Adam {
 }
 
 impl CudaOperator for Ema {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let step = call.inputs().to_vec();
-        self.launch_together(call, &[step])
+        self.launch_multi_tensor(call, &[step])
     }
 
-    fn common_inputs(&self) -> Option<Vec<usize>> {
+    fn shared_inputs(&self) -> Option<Vec<usize>> {
         Some((EMA_ARRAYS..EMA_ARRAYS + 1 + usize::from(self.gated)).collect())
     }
 
-    fn launch_together(
+    fn launch_multi_tensor(
         &self,
         call: &mut CudaCall<'_>,
         steps: &[Vec<CudaOperand>],
-    ) -> Result<(), DeviceError> {
-        let (pieces, rows) = table(call, steps, EMA_ARRAYS);
+    ) -> Result<(), Unsupported> {
+        let (chunks, rows) = table(call, steps, EMA_ARRAYS);
         let params = EmaParams {
-            pieces,
+            chunks,
             step: call.input(2),
             gate: match self.gated {
                 true => call.input(3),

@@ -1,7 +1,7 @@
 //! CPU kernel: blocks of four numbers over threads.
 
 use super::{PhiloxNormal, seed_of};
-use crate::device::cpu::{CpuCall, CpuOperator, Shared, parallel_ranges};
+use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_ranges};
 use crate::tensor::philox::{fill_normal_from, stream_key};
 
 impl CpuOperator for PhiloxNormal {

@@ -1,14 +1,15 @@
 //! Launches `kernels/philox_normal.cu`.
 
 use super::PhiloxNormal;
-use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, params::PhiloxNormalParams};
-use crate::ops::strides::{check_len, narrow};
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, params::PhiloxNormalParams};
+use crate::ops::cuda::check_len;
+use crate::ops::strides::narrow;
 
 const THREADS: usize = 256;
 
 impl CudaOperator for PhiloxNormal {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let (batch, length) = (call.in_type(1).len(), self.shape.iter().product::<usize>());
         check_len(call, batch * length)?;
         let params = PhiloxNormalParams {

@@ -1,13 +1,13 @@
 //! Launches `kernels/pixel_loss.cu`.
 
 use super::{Distance, PixelLoss, PixelLossGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::{
+use crate::graph::TensorType;
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
     CudaCall, CudaOperator, Kernel, Target,
     params::{PixelLossGradParams, PixelLossParams},
 };
-use crate::graph::TensorType;
-use crate::ops::sums;
+use crate::ops::cuda::sums;
 
 const FILE: &str = "pixel_loss.cu";
 const GRAD_ELEMENTS: usize = 1024;
@@ -17,7 +17,7 @@ impl CudaOperator for PixelLoss {
         sums::partial_bytes(sums::partials(inputs[0].len()))
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let count = call.in_type(0).len();
         let params = PixelLossParams {
             a: call.input(0),
@@ -35,7 +35,7 @@ impl CudaOperator for PixelLoss {
 }
 
 impl CudaOperator for PixelLossGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let count = call.in_type(0).len();
         let params = PixelLossGradParams {
             a: call.input(0),
@@ -47,7 +47,13 @@ impl CudaOperator for PixelLossGrad {
             squared: (self.of.distance == Distance::L2).into(),
         };
         let kernel = Kernel::new(FILE, "pixel_loss_grad");
-        call.launch(kernel, sums::grid(count, GRAD_ELEMENTS), sums::BLOCK, 0, &params);
+        call.launch(
+            kernel,
+            sums::grid(count, GRAD_ELEMENTS),
+            sums::BLOCK,
+            0,
+            &params,
+        );
         Ok(())
     }
 }

@@ -1,12 +1,13 @@
 //! Launches `kernels/pool.cu`.
 
 use super::{
-    AdaptiveAvgPool, AdaptiveAvgPoolGrad, AvgPool, AvgPoolGrad, MaxPool, MaxPoolGrad, Windows,
+    AdaptiveAvgPool, AdaptiveAvgPoolGrad, AvgPool, AvgPoolGrad, MaxPool, MaxPoolGrad, PoolWindows,
 };
-use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, element, params::PoolParams};
 use crate::graph::TensorType;
-use crate::ops::strides::{check_len, narrow};
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, element, params::PoolParams};
+use crate::ops::cuda::check_len;
+use crate::ops::strides::narrow;
 
 const THREADS: usize = 256;
 
@@ -16,7 +17,7 @@ type Entries = [&'static str; 2];
 /// One thread for some elements of `written`, the image or the result of pooling it.
 struct Pooling<'a> {
     entries: Entries,
-    windows: Windows,
+    windows: PoolWindows,
     count_padding: bool,
     image: &'a TensorType,
     pooled: &'a TensorType,
@@ -26,7 +27,7 @@ struct Pooling<'a> {
 }
 
 impl Pooling<'_> {
-    fn launch(self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let (image, pooled) = (&self.image.shape, &self.pooled.shape);
         for axis in [1, 2] {
             check_len(call, (image[axis] + 1) * (pooled[axis] + 1))?;
@@ -40,12 +41,12 @@ impl Pooling<'_> {
             false => (self.entries[1], 1),
         };
         let (kernel, stride, padding) = match self.windows {
-            Windows::Fixed {
+            PoolWindows::Fixed {
                 kernel,
                 stride,
                 padding,
             } => (kernel, stride, padding),
-            Windows::Regions { .. } => (0, 0, 0),
+            PoolWindows::Regions { .. } => (0, 0, 0),
         };
         let params = PoolParams {
             x: self.x,
@@ -73,9 +74,9 @@ impl Pooling<'_> {
 fn forward(
     call: &mut CudaCall<'_>,
     entries: Entries,
-    windows: Windows,
+    windows: PoolWindows,
     count_padding: bool,
-) -> Result<(), DeviceError> {
+) -> Result<(), Unsupported> {
     let (x, y) = (call.in_type(0).clone(), call.out_type(0).clone());
     Pooling {
         entries,
@@ -94,9 +95,9 @@ fn forward(
 fn backward(
     call: &mut CudaCall<'_>,
     entries: Entries,
-    windows: Windows,
+    windows: PoolWindows,
     count_padding: bool,
-) -> Result<(), DeviceError> {
+) -> Result<(), Unsupported> {
     let last = call.input_count() - 1;
     let (dy, dx) = (call.in_type(last).clone(), call.out_type(0).clone());
     Pooling {
@@ -115,46 +116,46 @@ fn backward(
     .launch(call)
 }
 
-const REGIONS: Windows = Windows::Regions {
+const REGIONS: PoolWindows = PoolWindows::Regions {
     input: [0; 2],
     output: [0; 2],
 };
 
 impl CudaOperator for AvgPool {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let entries = ["avg_pool", "avg_pool_any"];
         forward(call, entries, self.windows(), self.count_padding)
     }
 }
 
 impl CudaOperator for AvgPoolGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let entries = ["avg_pool_grad", "avg_pool_grad_any"];
         backward(call, entries, self.pool.windows(), self.pool.count_padding)
     }
 }
 
 impl CudaOperator for AdaptiveAvgPool {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         forward(call, ["avg_pool", "avg_pool_any"], REGIONS, false)
     }
 }
 
 impl CudaOperator for AdaptiveAvgPoolGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let entries = ["avg_pool_grad", "avg_pool_grad_any"];
         backward(call, entries, REGIONS, false)
     }
 }
 
 impl CudaOperator for MaxPool {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         forward(call, ["max_pool", "max_pool_any"], self.windows(), false)
     }
 }
 
 impl CudaOperator for MaxPoolGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let entries = ["max_pool_grad", "max_pool_grad_any"];
         backward(call, entries, self.pool.windows(), false)
     }

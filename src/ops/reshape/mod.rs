@@ -1,11 +1,11 @@
 //! The same elements under another shape.
 
-use super::{Operator, Storage};
-use crate::device::DeviceError;
-use crate::device::cpu::{CpuCall, CpuOperator};
-use crate::device::cuda::{CudaCall, CudaOperator};
-use crate::device::reference::{Array, ReferenceOperator};
+mod cuda;
+
+use super::{Operator, PrecisionRule};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
+use crate::kernel::cpu::{CpuCall, CpuOperator};
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 /// A view: row-major elements of the operand as `shape`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +43,8 @@ impl Operator for Reshape {
         Ok(Some(vec![Some(cx.graph.reshape(dy, shape)?)]))
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 
     fn is_view(&self) -> bool {
@@ -57,11 +57,7 @@ impl Graph {
     ///
     /// # Errors
     /// If the element counts differ.
-    pub fn reshape(
-        &mut self,
-        x: Value,
-        shape: impl Into<Vec<usize>>,
-    ) -> Result<Value, GraphError> {
+    pub fn reshape(&mut self, x: Value, shape: impl Into<Vec<usize>>) -> Result<Value, GraphError> {
         let shape = shape.into();
         self.apply(Reshape { shape }, &[x])
     }
@@ -75,12 +71,6 @@ impl ReferenceOperator for Reshape {
 
 impl CpuOperator for Reshape {
     fn run(&self, _: &CpuCall<'_>) {
-        unreachable!("views are no steps")
-    }
-}
-
-impl CudaOperator for Reshape {
-    fn launch(&self, _: &mut CudaCall<'_>) -> Result<(), DeviceError> {
         unreachable!("views are no steps")
     }
 }

@@ -1,8 +1,8 @@
 //! CPU kernels: row by row, pixels as runs of channels.
 
 use super::{ResizeNearest, ResizeNearestGrad, Upsample, UpsampleGrad};
-use crate::device::cpu::simd::vectorised;
-use crate::device::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
+use crate::kernel::cpu::simd::vectorised;
+use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
 
 /// `floor((i + 1/2) from / to)`, exactly.
 fn nearest(i: usize, from: usize, to: usize) -> usize {

@@ -1,15 +1,16 @@
 //! Launches `kernels/resize.cu` and `kernels/resize_grad.cu`.
 
 use super::{ResizeNearest, ResizeNearestGrad, Upsample, UpsampleGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::params::{ResizeGradParams, ResizeParams};
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, element};
-use crate::ops::strides::{check_len, common_unit, narrow};
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::params::{ResizeGradParams, ResizeParams};
+use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, element};
+use crate::ops::cuda::check_len;
+use crate::ops::strides::{common_unit, narrow};
 
 const THREADS: usize = 256;
 
 /// Fails where the index formulas would leave 32 bits.
-fn check(call: &CudaCall<'_>, image: &[usize], resized: &[usize]) -> Result<(), DeviceError> {
+fn check(call: &CudaCall<'_>, image: &[usize], resized: &[usize]) -> Result<(), Unsupported> {
     for axis in [1, 2] {
         check_len(call, (2 * resized[axis] + 1) * (image[axis] + 1))?;
     }
@@ -17,7 +18,7 @@ fn check(call: &CudaCall<'_>, image: &[usize], resized: &[usize]) -> Result<(), 
     check_len(call, resized.iter().product())
 }
 
-fn resize(call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+fn resize(call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
     let (x, y) = (call.in_type(0).clone(), call.out_type(0).clone());
     check(call, &x.shape, &y.shape)?;
     let pixel = x.shape[3] * x.dtype.size_bytes();
@@ -44,7 +45,7 @@ fn resize(call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
     Ok(())
 }
 
-fn resize_grad(call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+fn resize_grad(call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
     let (dy, dx) = (call.in_type(0).clone(), call.out_type(0).clone());
     check(call, &dx.shape, &dy.shape)?;
     let vector = 16 / dx.dtype.size_bytes();
@@ -69,25 +70,25 @@ fn resize_grad(call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
 }
 
 impl CudaOperator for Upsample {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         resize(call)
     }
 }
 
 impl CudaOperator for ResizeNearest {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         resize(call)
     }
 }
 
 impl CudaOperator for UpsampleGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         resize_grad(call)
     }
 }
 
 impl CudaOperator for ResizeNearestGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         resize_grad(call)
     }
 }

@@ -1,8 +1,8 @@
 //! CPU kernel: one pass over the sample, which makes its noise as it goes.
 
 use super::{COEFFICIENTS, Coefficient, FreshNoise, Prediction, SamplerStep};
-use crate::device::cpu::simd::{exp, vectorised};
-use crate::device::cpu::{CpuCall, CpuOperator, Shared, parallel_ranges};
+use crate::kernel::cpu::simd::{exp, vectorised};
+use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_ranges};
 use crate::ops::philox_normal::seed_of;
 use crate::tensor::philox::{fill_normal_from, stream_key};
 
@@ -58,7 +58,13 @@ impl CpuOperator for SamplerStep {
                         let (n, element) = (start / sample_len, start % sample_len);
                         end = end.min(start + PIECE).min((n + 1) * sample_len);
                         let made = &mut piece[..end - start];
-                        fill_normal_from(key, u64::from(images[n] as u32), step as u32, element, made);
+                        fill_normal_from(
+                            key,
+                            u64::from(images[n] as u32),
+                            step as u32,
+                            element,
+                            made,
+                        );
                         Some(&*made)
                     }
                     None => None,
@@ -84,32 +90,35 @@ impl CpuOperator for SamplerStep {
                     false => None,
                 };
                 let z = made.or_else(|| given.map(|z| &z[run]));
-                vectorised(#[inline(always)] || {
-                    for i in 0..len {
-                        let p = match self.guidance {
-                            true => without[i] + guidance * (with[i] - without[i]),
-                            false => with[i],
-                        };
-                        (x_0[i], eps[i]) = match self.prediction {
-                            Prediction::Noise => (clip(recip * x[i] - recip_m1 * p), p),
-                            Prediction::Sample => {
-                                let clipped = clip(p);
-                                (clipped, (recip * x[i] - clipped) / recip_m1)
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for i in 0..len {
+                            let p = match self.guidance {
+                                true => without[i] + guidance * (with[i] - without[i]),
+                                false => with[i],
+                            };
+                            (x_0[i], eps[i]) = match self.prediction {
+                                Prediction::Noise => (clip(recip * x[i] - recip_m1 * p), p),
+                                Prediction::Sample => {
+                                    let clipped = clip(p);
+                                    (clipped, (recip * x[i] - clipped) / recip_m1)
+                                }
+                            };
+                            let mut next = sample * x_0[i] + direction * eps[i] + keep * x[i];
+                            if let Some(z) = z {
+                                let mut std = noise;
+                                if let Some(variance) = variance {
+                                    let v = 0.5 * (variance[i] + 1.0);
+                                    let log = v * log_beta + (1.0 - v) * log_posterior;
+                                    std += learned * exp(0.5 * log);
+                                }
+                                next += std * z[i];
                             }
-                        };
-                        let mut next = sample * x_0[i] + direction * eps[i] + keep * x[i];
-                        if let Some(z) = z {
-                            let mut std = noise;
-                            if let Some(variance) = variance {
-                                let v = 0.5 * (variance[i] + 1.0);
-                                let log = v * log_beta + (1.0 - v) * log_posterior;
-                                std += learned * exp(0.5 * log);
-                            }
-                            next += std * z[i];
+                            x[i] = next;
                         }
-                        x[i] = next;
-                    }
-                });
+                    },
+                );
                 start = end;
             }
         });

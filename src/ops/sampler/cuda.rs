@@ -1,16 +1,17 @@
 //! Launches `kernels/sampler_step.cu`.
 
 use super::{FreshNoise, Prediction, SamplerStep};
-use crate::device::DeviceError;
-use crate::device::cuda::{
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
     CudaCall, CudaOperator, DevicePtr, Kernel, element, params::SamplerStepParams,
 };
-use crate::ops::strides::{check_len, narrow};
+use crate::ops::cuda::check_len;
+use crate::ops::strides::narrow;
 
 const THREADS: usize = 256;
 
 impl CudaOperator for SamplerStep {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let (x, prediction) = (call.in_type(0), call.in_type(1));
         let count = x.len();
         check_len(call, prediction.len())?;

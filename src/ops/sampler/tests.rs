@@ -1,13 +1,14 @@
 use std::collections::HashMap;
 
 use super::{COEFFICIENTS, FreshNoise, Prediction, SamplerStep};
+use crate::compile::PlanOptions;
+use crate::compile::Precision;
+use crate::device::cuda::CudaOptions;
 use crate::device::{Device, DeviceChoice, Executable};
-use crate::device::cuda::{CudaOptions, Precision};
-use crate::device::reference::Array;
-use crate::graph::{Graph, GraphError, Plan, PlanOptions};
-use crate::ops::philox_normal::seed_words;
+use crate::graph::{Graph, GraphError};
+use crate::kernel::reference::Array;
 use crate::ops::testing::{check_updates, emulated_gpu, hashed};
-use crate::tensor::philox::Purpose;
+use crate::tensor::philox::{Purpose, seed_words};
 use crate::tensor::{DType, TensorMap};
 
 const PHILOX: FreshNoise = FreshNoise::Philox(Purpose::SamplerNoise);
@@ -40,12 +41,7 @@ fn every_op() -> impl Iterator<Item = SamplerStep> {
 }
 
 /// A step of samples of `shape`; with `apart`, numbers of the generator come from an op of their own.
-fn step(
-    g: &mut Graph,
-    op: SamplerStep,
-    shape: &[usize],
-    apart: bool,
-) -> Result<(), GraphError> {
+fn step(g: &mut Graph, op: SamplerStep, shape: &[usize], apart: bool) -> Result<(), GraphError> {
     let mut wide = shape.to_vec();
     wide[0] *= 1 + usize::from(op.guidance);
     wide[3] *= 1 + usize::from(op.learned_variance);
@@ -104,15 +100,15 @@ fn walk<E: Executable + ?Sized>(exe: &mut E, op: SamplerStep, shape: &[usize]) -
     let values = |name: &str, len: usize| -> Vec<f32> {
         hashed(name, len).iter().map(|&v| v as f32).collect()
     };
-    let predicted = len
-        * (1 + usize::from(op.guidance))
-        * (1 + usize::from(op.learned_variance));
+    let predicted = len * (1 + usize::from(op.guidance)) * (1 + usize::from(op.learned_variance));
     exe.write("x", &values("x", len)).unwrap();
     exe.write("p", &values("p", predicted)).unwrap();
     exe.write("table", &coefficients()).unwrap();
     exe.write_i32("k", &[0]).unwrap();
-    exe.write_i32("seed", &seed_words(0xfedc_ba98_7654_3210)).unwrap();
-    exe.write_i32("images", &[7, -1, 2, 0x4000_0000][..shape[0]]).unwrap();
+    exe.write_i32("seed", &seed_words(0xfedc_ba98_7654_3210))
+        .unwrap();
+    exe.write_i32("images", &[7, -1, 2, 0x4000_0000][..shape[0]])
+        .unwrap();
     let mut bits = Vec::new();
     for _ in 0..3 {
         exe.run().unwrap();
@@ -148,12 +144,15 @@ fn noise_made_in_the_step_has_the_bits_of_noise_made_apart() {
                 let run = |apart: bool| {
                     let mut g = Graph::new();
                     step(&mut g, op, &shape, apart).unwrap();
-                    let plan = Plan::new(&gpu.lower(&g), &gpu, PlanOptions::default());
+                    let plan = gpu.plan(&gpu.lower(&g), PlanOptions::default());
                     walk(&mut gpu.load(plan, &TensorMap::new()).unwrap(), op, &shape)
                 };
                 let (bits, counter) = run(false);
                 assert_eq!(counter, 3);
-                assert!((bits, counter) == run(true), "{precision}, {op:?} {shape:?}");
+                assert!(
+                    (bits, counter) == run(true),
+                    "{precision}, {op:?} {shape:?}"
+                );
             }
         }
     }

@@ -1,7 +1,7 @@
 //! CPU kernel: a few hundred numbers, not worth a thread.
 
 use super::Sinusoid;
-use crate::device::cpu::{CpuCall, CpuOperator};
+use crate::kernel::cpu::{CpuCall, CpuOperator};
 
 impl CpuOperator for Sinusoid {
     fn run(&self, call: &CpuCall<'_>) {

@@ -1,14 +1,15 @@
 //! Launches `kernels/sinusoid.cu`.
 
 use super::Sinusoid;
-use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, params::SinusoidParams};
-use crate::ops::strides::{check_len, narrow};
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, params::SinusoidParams};
+use crate::ops::cuda::check_len;
+use crate::ops::strides::narrow;
 
 const THREADS: usize = 256;
 
 impl CudaOperator for Sinusoid {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let y = call.out_type(0);
         check_len(call, y.len())?;
         let blocks = y.len().div_ceil(THREADS);

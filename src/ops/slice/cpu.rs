@@ -1,7 +1,7 @@
 //! CPU kernels: copies of runs.
 
 use super::{Pad, Slice};
-use crate::device::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
+use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
 
 /// Rows outside `axis`, and the run of one position along it.
 fn rows_and_run(shape: &[usize], axis: usize) -> (usize, usize) {

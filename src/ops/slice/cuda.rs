@@ -1,9 +1,10 @@
 //! Launches `kernels/copy.cu`.
 
 use super::{Pad, Slice};
-use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, params::CopyParams};
-use crate::ops::strides::{check_len, common_unit, narrow};
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, params::CopyParams};
+use crate::ops::cuda::check_len;
+use crate::ops::strides::{common_unit, narrow};
 
 const THREADS: usize = 256;
 
@@ -26,7 +27,7 @@ pub(crate) fn copy_parts(
     stride: usize,
     offset: usize,
     parts: &[Part],
-) -> Result<(), DeviceError> {
+) -> Result<(), Unsupported> {
     let width: usize = parts.iter().map(|part| part.bytes).sum();
     let extents = parts
         .iter()
@@ -67,7 +68,7 @@ pub(crate) fn copy_parts(
 }
 
 impl CudaOperator for Slice {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let (x, y) = (call.in_type(0), call.out_type(0));
         let rows: usize = x.shape[..self.axis].iter().product();
         let step = x.bytes() / (rows * x.shape[self.axis]).max(1);
@@ -82,7 +83,7 @@ impl CudaOperator for Slice {
 }
 
 impl CudaOperator for Pad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let (x, y) = (call.in_type(0), call.out_type(0));
         let rows: usize = y.shape[..self.axis].iter().product();
         let step = y.bytes() / (rows * y.shape[self.axis]).max(1);

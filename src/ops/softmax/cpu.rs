@@ -1,8 +1,8 @@
 //! CPU kernels: a row at a time.
 
 use super::{Softmax, SoftmaxGrad};
-use crate::device::cpu::simd::{exp, largest, sum_of, vectorised};
-use crate::device::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
+use crate::kernel::cpu::simd::{exp, largest, sum_of, vectorised};
+use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
 
 impl CpuOperator for Softmax {
     fn run(&self, call: &CpuCall<'_>) {

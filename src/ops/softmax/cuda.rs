@@ -1,11 +1,11 @@
 //! Launches `kernels/softmax.cu`.
 
 use super::{Softmax, SoftmaxGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::params::{SoftmaxGradParams, SoftmaxParams};
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, element};
 use crate::graph::TensorType;
-use crate::ops::channel_tiles::vector;
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::params::{SoftmaxGradParams, SoftmaxParams};
+use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, element};
+use crate::ops::cuda::channel_tiles::vector;
 
 /// Rows per block: a warp for each.
 const ROWS: usize = 8;
@@ -22,7 +22,7 @@ fn grid(x: &TensorType) -> [usize; 3] {
 }
 
 impl CudaOperator for Softmax {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let x = call.in_type(0).clone();
         let params = SoftmaxParams {
             x: call.input(0),
@@ -36,7 +36,7 @@ impl CudaOperator for Softmax {
 }
 
 impl CudaOperator for SoftmaxGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let y = call.in_type(0).clone();
         let params = SoftmaxGradParams {
             y: call.input(0),
@@ -45,7 +45,13 @@ impl CudaOperator for SoftmaxGrad {
             rows: y.rows() as i32,
             channels: y.channels() as i32,
         };
-        call.launch(kernel("softmax_grad", &y), grid(&y), [THREADS, 1, 1], 0, &params);
+        call.launch(
+            kernel("softmax_grad", &y),
+            grid(&y),
+            [THREADS, 1, 1],
+            0,
+            &params,
+        );
         Ok(())
     }
 }

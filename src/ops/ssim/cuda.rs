@@ -1,26 +1,26 @@
 //! Launches `kernels/ssim.cu`: tiles of one channel each.
 
-use super::{Ssim, SsimGrad, TAPS, Window};
-use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, Target, params::SsimParams};
+use super::{Ssim, SsimGrad, SsimWindow, TAPS};
 use crate::graph::TensorType;
-use crate::ops::sums;
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, Target, params::SsimParams};
+use crate::ops::cuda::sums;
 
 /// Windows of a tile of the forward kernel, rows and columns.
 const FORWARD: [usize; 2] = [16, 32];
 /// Pixels of a tile of the backward kernel along both axes.
 const BACKWARD: usize = 16;
 
-struct Geometry {
+struct BatchGeometry {
     batch: usize,
     height: usize,
     width: usize,
     channels: usize,
-    vertical: Window,
-    horizontal: Window,
+    vertical: SsimWindow,
+    horizontal: SsimWindow,
 }
 
-impl Geometry {
+impl BatchGeometry {
     fn new(ty: &TensorType) -> Self {
         let [batch, height, width, channels] = ty.shape[..] else {
             unreachable!("checked by infer")
@@ -30,8 +30,8 @@ impl Geometry {
             height,
             width,
             channels,
-            vertical: Window::along(height),
-            horizontal: Window::along(width),
+            vertical: SsimWindow::along(height),
+            horizontal: SsimWindow::along(width),
         }
     }
 
@@ -51,7 +51,7 @@ impl Geometry {
     }
 
     fn params(&self, op: Ssim, call: &CudaCall<'_>) -> SsimParams {
-        let taps = |window: &Window| -> [f32; TAPS] { window.weights.map(|w| w as f32) };
+        let taps = |window: &SsimWindow| -> [f32; TAPS] { window.weights.map(|w| w as f32) };
         SsimParams {
             a: call.input(0),
             b: call.input(1),
@@ -69,7 +69,13 @@ impl Geometry {
         }
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>, entry: &'static str, grid: [usize; 3], params: &SsimParams) {
+    fn launch(
+        &self,
+        call: &mut CudaCall<'_>,
+        entry: &'static str,
+        grid: [usize; 3],
+        params: &SsimParams,
+    ) {
         let kernel = Kernel::new("ssim.cu", entry)
             .with("VERTICAL", self.vertical.len)
             .with("HORIZONTAL", self.horizontal.len);
@@ -84,11 +90,11 @@ impl Geometry {
 
 impl CudaOperator for Ssim {
     fn workspace_bytes(&self, inputs: &[TensorType], _: &[TensorType], _: &Target) -> usize {
-        Geometry::new(&inputs[0]).partial_bytes()
+        BatchGeometry::new(&inputs[0]).partial_bytes()
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
-        let geometry = Geometry::new(call.in_type(0));
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
+        let geometry = BatchGeometry::new(call.in_type(0));
         let params = SsimParams {
             y: call.output(0),
             ..geometry.params(*self, call)
@@ -103,12 +109,12 @@ impl CudaOperator for SsimGrad {
     fn workspace_bytes(&self, inputs: &[TensorType], _: &[TensorType], _: &Target) -> usize {
         match self.of.metric {
             true => 0,
-            false => Geometry::new(&inputs[0]).partial_bytes(),
+            false => BatchGeometry::new(&inputs[0]).partial_bytes(),
         }
     }
 
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
-        let geometry = Geometry::new(call.in_type(0));
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
+        let geometry = BatchGeometry::new(call.in_type(0));
         let params = SsimParams {
             dy: call.input(2),
             dx: call.output(0),
@@ -118,7 +124,11 @@ impl CudaOperator for SsimGrad {
         if !self.of.metric {
             geometry.launch_partials(call, &params);
         }
-        let grid = [geometry.channels * geometry.backward_tiles(), geometry.batch, 1];
+        let grid = [
+            geometry.channels * geometry.backward_tiles(),
+            geometry.batch,
+            1,
+        ];
         geometry.launch(call, "ssim_grad", grid, &params);
         Ok(())
     }

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
-use crate::device::reference::Array;
 use crate::graph::{Graph, GraphError};
+use crate::kernel::reference::Array;
 use crate::ops::testing::{check, check_nan_shows, check_with, hashed};
 use crate::tensor::DType;
 
@@ -57,7 +57,10 @@ fn smooth_bright_images_keep_their_digits() {
     let shape = [1, 37, 45, 1];
     let (height, width) = (shape[1], shape[2]);
     let smooth = |k: usize| {
-        let (y, x) = ((k / width) as f64 / height as f64, (k % width) as f64 / width as f64);
+        let (y, x) = (
+            (k / width) as f64 / height as f64,
+            (k % width) as f64 / width as f64,
+        );
         0.75 + 0.05 * (3.0 * x).sin() * (2.0 * y).cos()
     };
     let image = |noise: &str| {

@@ -3,19 +3,23 @@
 use rayon::prelude::*;
 
 use super::SumTo;
-use crate::device::cpu::simd::vectorised;
-use crate::device::cpu::{CpuCall, CpuOperator};
 use crate::graph::TensorType;
+use crate::kernel::cpu::simd::vectorised;
+use crate::kernel::cpu::{CpuCall, CpuOperator};
 use crate::ops::binary::broadcast_index;
 
-/// Pieces that are summed apart and then added in order, whatever the number of threads.
+/// Chunks that are summed apart and then added in order, whatever the number of threads.
 const PIECES: usize = 8;
 
 impl SumTo {
     /// Partial results are worth their memory where many elements meet in few.
     fn pieces(&self, x: &TensorType) -> usize {
         let results: usize = self.shape.iter().product();
-        if results * PIECES * 16 <= x.len() { PIECES } else { 1 }
+        if results * PIECES * 16 <= x.len() {
+            PIECES
+        } else {
+            1
+        }
     }
 
     /// Length of the innermost run of axes that are all kept or all summed, and which it is.
@@ -59,7 +63,10 @@ impl CpuOperator for SumTo {
                     let at = broadcast_index(&self.shape, full, row * run);
                     if kept {
                         let target = &mut partial[at..][..run];
-                        vectorised(#[inline(always)] || target.iter_mut().zip(values).for_each(|(t, v)| *t += v));
+                        vectorised(
+                            #[inline(always)]
+                            || target.iter_mut().zip(values).for_each(|(t, v)| *t += v),
+                        );
                     } else {
                         partial[at] += sum(values) as f32;
                     }
@@ -67,25 +74,31 @@ impl CpuOperator for SumTo {
             });
         y.copy_from_slice(&workspace[..y.len()]);
         for partial in workspace.chunks(y.len()).skip(1) {
-            vectorised(#[inline(always)] || y.iter_mut().zip(partial).for_each(|(y, p)| *y += p));
+            vectorised(
+                #[inline(always)]
+                || y.iter_mut().zip(partial).for_each(|(y, p)| *y += p),
+            );
         }
     }
 }
 
 /// Sum of a slice: 16 lanes of `f32` over blocks of 1024, blocks in `f64`.
 pub(crate) fn sum(values: &[f32]) -> f64 {
-    vectorised(#[inline(always)] || {
-        let mut total = 0.0;
-        for block in values.chunks(1024) {
-            let (chunks, rest) = block.as_chunks::<16>();
-            let mut lanes = [0.0f32; 16];
-            for chunk in chunks {
-                for (lane, value) in lanes.iter_mut().zip(chunk) {
-                    *lane += value;
+    vectorised(
+        #[inline(always)]
+        || {
+            let mut total = 0.0;
+            for block in values.chunks(1024) {
+                let (chunks, rest) = block.as_chunks::<16>();
+                let mut lanes = [0.0f32; 16];
+                for chunk in chunks {
+                    for (lane, value) in lanes.iter_mut().zip(chunk) {
+                        *lane += value;
+                    }
                 }
+                total += lanes.iter().chain(rest).map(|&v| f64::from(v)).sum::<f64>();
             }
-            total += lanes.iter().chain(rest).map(|&v| f64::from(v)).sum::<f64>();
-        }
-        total
-    })
+            total
+        },
+    )
 }

@@ -1,14 +1,14 @@
 //! Launches `kernels/table_gather.cu`.
 
 use super::TableGather;
-use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, element, params::TableGatherParams};
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, element, params::TableGatherParams};
 use crate::tensor::DType;
 
 const THREADS: usize = 256;
 
 impl CudaOperator for TableGather {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let (table, samples) = (call.in_type(0).shape.clone(), call.in_type(2).len());
         // Where each result lies, which of the entry's columns it takes, and whether it is rounded.
         let mut words = Vec::with_capacity(4 * self.widths.len());

@@ -6,9 +6,9 @@ mod cuda;
 mod tests;
 
 use super::Operator;
-use crate::device::cpu::{CpuCall, CpuOperator};
-use crate::device::reference::{Array, ReferenceOperator};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
+use crate::kernel::cpu::{CpuCall, CpuOperator};
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::tensor::DType;
 
 /// `y_i[n] = table[clamp(counter, 0, rows - 1), label[n] + 1, columns of i]`; the results' columns follow each other.
@@ -96,7 +96,9 @@ fn entry(table: &[usize], counter: i64, label: i64) -> Option<usize> {
         unreachable!("checked when the graph was built")
     };
     let row = counter.clamp(0, rows as i64 - 1) as usize;
-    let label = usize::try_from(label + 1).ok().filter(|&label| label < entries)?;
+    let label = usize::try_from(label + 1)
+        .ok()
+        .filter(|&label| label < entries)?;
     Some((row * entries + label) * width)
 }
 

@@ -1,15 +1,22 @@
 use std::collections::HashMap;
 
+use crate::compile::{fuse, reduce};
 use crate::device::reference::{Array, Evaluation};
-use crate::graph::{Graph, fuse, lower};
+use crate::graph::Graph;
 use crate::ops::testing::{check_cuda, hashed};
 use crate::tensor::{DType, Tensor, TensorMap};
 
 fn arrays(counter: f64) -> HashMap<String, Array> {
     HashMap::from([
-        ("table".to_owned(), Array::new([4, 3, 300], hashed("table", 3600))),
+        (
+            "table".to_owned(),
+            Array::new([4, 3, 300], hashed("table", 3600)),
+        ),
         ("counter".to_owned(), Array::new([1], vec![counter])),
-        ("label".to_owned(), Array::new([5], vec![1.0, -1.0, 0.0, 1.0, 0.0])),
+        (
+            "label".to_owned(),
+            Array::new([5], vec![1.0, -1.0, 0.0, 1.0, 0.0]),
+        ),
     ])
 }
 
@@ -18,7 +25,9 @@ fn graph() -> Graph {
     let table = g.input("table", [4, 3, 300], DType::F32).unwrap();
     let counter = g.input("counter", [1], DType::I32).unwrap();
     let label = g.input("label", [5], DType::I32).unwrap();
-    let parts = g.table_gather(table, counter, label, vec![1, 291, 8]).unwrap();
+    let parts = g
+        .table_gather(table, counter, label, vec![1, 291, 8])
+        .unwrap();
     for (index, part) in parts.into_iter().enumerate() {
         g.output(&format!("part {index}"), part);
     }
@@ -31,12 +40,16 @@ fn entries_are_cut_and_counters_clamped() {
     // Row 2, label 1, second column of the entry.
     let oracle = Evaluation::run(&g, &arrays(2.0));
     let (_, wide) = &g.outputs()[1];
-    assert_eq!(oracle.get(*wide).data[0], arrays(2.0)["table"].data[(2 * 3 + 2) * 300 + 1]);
+    assert_eq!(
+        oracle.get(*wide).data[0],
+        arrays(2.0)["table"].data[(2 * 3 + 2) * 300 + 1]
+    );
     for counter in [-3.0, 0.0, 2.0, 9.0] {
         let arrays = arrays(counter);
         let oracle = Evaluation::run(&g, &arrays);
         check_cuda(&g, &arrays, &TensorMap::new(), &oracle, 0.0);
-        let device = crate::device::Device::open(crate::device::DeviceChoice::Cpu, Some(1)).unwrap();
+        let device =
+            crate::device::Device::open(crate::device::DeviceChoice::Cpu, Some(1)).unwrap();
         let mut executable = device.load(device.compile(&g), &TensorMap::new()).unwrap();
         let table: Vec<f32> = arrays["table"].data.iter().map(|&v| v as f32).collect();
         executable.write("table", &table).unwrap();
@@ -54,8 +67,11 @@ fn entries_are_cut_and_counters_clamped() {
 #[test]
 fn cuda_rounds_what_group_norms_add() {
     let mut g = graph();
-    let [table, counter, label] = ["table", "counter", "label"].map(|name| g.leaf_named(name).unwrap());
-    let parts = g.table_gather(table, counter, label, vec![200, 8, 92]).unwrap();
+    let [table, counter, label] =
+        ["table", "counter", "label"].map(|name| g.leaf_named(name).unwrap());
+    let parts = g
+        .table_gather(table, counter, label, vec![200, 8, 92])
+        .unwrap();
     let x = g.input("x", [5, 3, 2, 8], DType::F32).unwrap();
     let [gamma, beta] = ["gamma", "beta"].map(|name| g.parameter(name, [8]).unwrap());
     let y = g.group_norm(x, gamma, beta, 2, 1e-5).unwrap();
@@ -78,7 +94,7 @@ fn cuda_rounds_what_group_norms_add() {
         .collect();
     let oracle = Evaluation::run(&g, &arrays);
     check_cuda(&g, &arrays, &weights, &oracle, 1e-5);
-    let lowered = lower(&g, DType::F16);
+    let (lowered, _) = reduce(&g, DType::F16);
     assert_eq!(lowered.ty(parts[1]).dtype, DType::F16);
     assert_eq!(lowered.ty(parts[2]).dtype, DType::F32);
 }
@@ -89,7 +105,9 @@ fn errors_say_what_is_expected() {
     let table = g.input("table", [4, 3, 300], DType::F32).unwrap();
     let counter = g.input("counter", [1], DType::I32).unwrap();
     let label = g.input("label", [5], DType::I32).unwrap();
-    let error = g.table_gather(table, counter, label, vec![300, 1]).unwrap_err();
+    let error = g
+        .table_gather(table, counter, label, vec![300, 1])
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "table_gather at '' expects a table f32[rows, labels + 1, 301], a counter i32[1] and labels i32[N], \

@@ -1,7 +1,7 @@
 //! CPU kernel: copies.
 
 use super::TableRow;
-use crate::device::cpu::{CpuCall, CpuOperator};
+use crate::kernel::cpu::{CpuCall, CpuOperator};
 use crate::tensor::DType;
 
 impl CpuOperator for TableRow {

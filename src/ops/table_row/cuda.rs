@@ -1,14 +1,15 @@
 //! Launches `kernels/table_row.cu`.
 
 use super::TableRow;
-use crate::device::DeviceError;
-use crate::device::cuda::{CudaCall, CudaOperator, Kernel, params::TableRowParams};
-use crate::ops::strides::{check_len, narrow};
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, params::TableRowParams};
+use crate::ops::cuda::check_len;
+use crate::ops::strides::narrow;
 
 const THREADS: usize = 256;
 
 impl CudaOperator for TableRow {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let (table, y) = (call.in_type(0), call.out_type(0));
         check_len(call, y.len())?;
         let rows = table.shape[0];

@@ -1,8 +1,8 @@
 //! CPU kernels.
 
 use super::{Unary, UnaryGrad};
-use crate::device::cpu::simd::{exp, gelu, gelu_derivative, swish, swish_derivative};
-use crate::device::cpu::{CpuCall, CpuOperator};
+use crate::kernel::cpu::simd::{exp, gelu, gelu_derivative, swish, swish_derivative};
+use crate::kernel::cpu::{CpuCall, CpuOperator};
 
 impl CpuOperator for Unary {
     fn run(&self, call: &CpuCall<'_>) {

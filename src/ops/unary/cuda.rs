@@ -1,8 +1,8 @@
 //! Launches `kernels/unary.cu`.
 
 use super::{Unary, UnaryGrad};
-use crate::device::DeviceError;
-use crate::device::cuda::{
+use crate::kernel::Unsupported;
+use crate::kernel::cuda::{
     CudaCall, CudaOperator, DevicePtr, Kernel, element, params::UnaryParams,
 };
 
@@ -43,14 +43,14 @@ impl Unary {
 }
 
 impl CudaOperator for Unary {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         self.launch_entry(call, "unary", DevicePtr::NULL);
         Ok(())
     }
 }
 
 impl CudaOperator for UnaryGrad {
-    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), DeviceError> {
+    fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         self.of.launch_entry(call, "unary_grad", call.input(1));
         Ok(())
     }

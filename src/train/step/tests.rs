@@ -1,7 +1,9 @@
 use super::*;
+use crate::compile::PlanOptions;
+use crate::compile::Precision;
 use crate::device::DeviceChoice;
-use crate::device::cuda::{CudaOptions, Precision};
-use crate::graph::{Plan, PlanOptions};
+use crate::device::cuda::CudaOptions;
+use crate::kernel::Unsupported;
 use crate::ops::pixel_loss::Distance;
 use crate::ops::testing::{emulated_gpu, hashed};
 use crate::train::run_file::{DiffusionRun, parse};
@@ -182,7 +184,7 @@ fn scaled_steps_run_on_the_gpu() {
             ..CudaOptions::default()
         }));
         let mut on_gpu = match trainer(&device, options(2, true)) {
-            Err(StepError::Device(DeviceError::Unsupported { op, why, .. })) => {
+            Err(StepError::Device(DeviceError::Unsupported(Unsupported { op, why, .. }))) => {
                 eprintln!("NOT TESTED on CUDA: {op} {why}");
                 return;
             }
@@ -234,8 +236,8 @@ fn updates_of_a_network_are_a_few_launches() {
             group,
             ..CudaOptions::default()
         });
-        let (graph, _) = crate::graph::fuse(&training.graph);
-        let plan = Plan::new(&device.lower(&graph), &device, PlanOptions::default());
+        let (graph, _) = crate::compile::fuse(&training.graph);
+        let plan = device.plan(&device.lower(&graph), PlanOptions::default());
         device.launches(&plan).map(|launches| {
             let count = |entries: &[&str]| {
                 let launches = launches.iter();
@@ -259,7 +261,7 @@ fn updates_of_a_network_are_a_few_launches() {
             let joined = updates - updates_grouped + sums - sums_grouped;
             assert_eq!(all - grouped, joined);
         }
-        (Err(DeviceError::Unsupported { op, why, .. }), _) => {
+        (Err(DeviceError::Unsupported(Unsupported { op, why, .. })), _) => {
             eprintln!("NOT TESTED on CUDA: {op} {why}")
         }
         (_, Err(error)) | (Err(error), _) => panic!("{error}"),

@@ -4,7 +4,7 @@
 //! over channels instead of 9 m²: 2.25 times fewer for m = 2, 4 times for m = 4 (Winograd 1980; Lavin and Gray,
 //! "Fast algorithms for convolutional neural networks", 2016).
 
-use crate::device::cpu::gemm::simd::Simd;
+use crate::kernel::cpu::gemm::simd::Simd;
 
 /// Kernel entries, 3×3.
 pub const ENTRIES: usize = 9;

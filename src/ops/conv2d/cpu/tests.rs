@@ -1,7 +1,7 @@
 //! Every method on every instruction set against a plain f64 convolution, forward and both gradients.
 
 use super::*;
-use crate::device::cpu::gemm::Isa;
+use crate::kernel::cpu::gemm::Isa;
 
 /// Uniform in [-1, 1), a function of index and seed.
 fn values(len: usize, seed: u32) -> Vec<f32> {
@@ -324,7 +324,10 @@ fn winograd_applies_to_three_by_three_of_stride_one_only() {
     let others = [
         geometry(1, [8, 8], [8, 8], [5, 5]),
         ConvGeometry { stride: 2, ..g },
-        ConvGeometry { padding: [3; 2], ..g },
+        ConvGeometry {
+            padding: [3; 2],
+            ..g
+        },
         geometry(1, [8, 8], [8, 8], [1, 3]),
     ];
     for strategy in [Strategy::Winograd2, Strategy::Winograd4] {
