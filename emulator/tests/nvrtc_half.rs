@@ -5,7 +5,7 @@ mod nvrtc_support;
 use half::{bf16, f16};
 use nvrtc_support::{Program, Random};
 
-/// Both formats behind one face.
+/// What both formats have in common.
 #[derive(Clone, Copy)]
 struct Format {
     name: &'static str,
