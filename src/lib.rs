@@ -16,6 +16,7 @@ pub mod pipeline;
 pub mod tensor;
 pub mod train;
 
+#[cfg(feature = "cli")]
 pub mod cli;
 
 pub use device::{Device, DeviceChoice};

@@ -218,6 +218,7 @@ impl Context {
             return Ok(());
         }
         nvrtc::nvrtc()?;
+        #[cfg(feature = "cli")]
         let progress = indicatif::ProgressBar::new(wanted.len() as u64).with_style(
             indicatif::ProgressStyle::with_template("compiling kernels {wide_bar} {pos}/{len}")
                 .expect("a fixed template"),
@@ -227,10 +228,12 @@ impl Context {
             .par_iter()
             .map(|program| {
                 let text = cache::ptx(program, capability);
+                #[cfg(feature = "cli")]
                 progress.inc(1);
                 text
             })
             .collect();
+        #[cfg(feature = "cli")]
         progress.finish_and_clear();
         self.bind()?;
         for (program, ptx) in wanted.into_iter().zip(compiled?) {
