@@ -13,8 +13,9 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
+use medfusion::compile::PlanOptions;
 use medfusion::device::cpu::CpuDevice;
-use medfusion::graph::{Graph, GraphError, Plan, PlanOptions, Value};
+use medfusion::graph::{Graph, GraphError, Value};
 use medfusion::ops::{GroupNorm, GroupNormStats, Unary};
 use medfusion::tensor::DType;
 
@@ -114,6 +115,7 @@ fn norm(g: &mut Graph, shape: [usize; 4], groups: usize) -> Result<Value, GraphE
         swish: true,
         residual: true,
         embed: true,
+        stats: None,
     };
     g.apply(op, &[x, stats, gamma, beta, residual, embed])
 }
@@ -179,10 +181,8 @@ fn bench(
     for grad in grads.into_iter().flatten() {
         g.output("grad", grad);
     }
-    let mut executable = device.load(
-        Plan::new(&g, device, PlanOptions::default()),
-        &Default::default(),
-    )?;
+    let mut executable =
+        device.load(device.plan(&g, PlanOptions::default()), &Default::default())?;
     for &leaf in leaves.iter() {
         let values: Vec<f32> = (0..g.ty(leaf).len())
             .map(|i| (i % 977) as f32 / 488.5 - 1.0)

@@ -12,8 +12,9 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use medfusion::checkpoint::{hashed_parameters, unet_parameters, vae_parameters};
+use medfusion::compile::{PlanOptions, fuse};
 use medfusion::device::cpu::CpuDevice;
-use medfusion::graph::{Graph, GraphError, Plan, PlanOptions, fuse};
+use medfusion::graph::{Graph, GraphError};
 use medfusion::model::config::ModelConfig;
 use medfusion::model::{NetworkInputs, build_decoder, build_encoder, build_unet};
 use medfusion::tensor::{DType, TensorMap};
@@ -67,7 +68,7 @@ fn measure(what: &str, batch: usize, runs: usize, steps: bool, weights: &TensorM
     let config = ModelConfig::published(2);
     let device = CpuDevice::new(Some(2)).expect("threads");
     let (graph, _) = fuse(&graph(what, batch, &config).expect("a valid network"));
-    let plan = Plan::new(&graph, &device, PlanOptions::default());
+    let plan = device.plan(&graph, PlanOptions::default());
     let names: Vec<String> = plan
         .steps
         .iter()

@@ -4,6 +4,7 @@
 //! fused and laid out in memory; a [`device`] then executes the finished plan.
 
 pub mod checkpoint;
+pub mod compile;
 pub mod data;
 pub mod device;
 pub mod diffusion;

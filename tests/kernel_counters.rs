@@ -14,12 +14,14 @@ use std::ffi::CString;
 use std::fmt::{Display, Write};
 
 use libloading::os::unix::Library;
+use medfusion::compile::PlanOptions;
+use medfusion::compile::Precision;
 use medfusion::device::Executable;
-use medfusion::device::cuda::{CudaDevice, CudaOptions, Precision};
-use medfusion::graph::{Graph, Plan, PlanOptions, Value};
+use medfusion::device::cuda::{CudaDevice, CudaOptions};
+use medfusion::graph::{Graph, Op, Value};
 use medfusion::model::config::ModelConfig;
 use medfusion::ops::{
-    Attention, Conv2d, Conv2dInputGrad, Conv2dWeightGrad, GroupNorm, GroupNormStats, Op,
+    Attention, Conv2d, Conv2dInputGrad, Conv2dWeightGrad, GroupNorm, GroupNormStats,
 };
 use medfusion::tensor::{DType, Tensor, TensorMap};
 use serde_json::Value as Json;
@@ -325,6 +327,7 @@ fn group_norm(name: &'static str, side: usize, channels: usize) -> Layer {
         swish: true,
         residual: true,
         embed: false,
+        stats: None,
     };
     let y = layer.apply(op, &[x, stats, gamma, beta, residual], 2);
     layer.result(y)
@@ -522,7 +525,7 @@ fn options(precision: Precision) -> CudaOptions {
 /// Executes `layer`; gives its kernels in alphabetical order, without those that cast its f32 inputs and result.
 fn execute(gpu: &CudaDevice, emulator: &Emulator, layer: &Layer) -> Vec<(String, Row)> {
     let gpu = &gpu.with(options(layer.precision));
-    let plan = Plan::new(&gpu.lower(&layer.graph), gpu, PlanOptions::default());
+    let plan = gpu.plan(&gpu.lower(&layer.graph), PlanOptions::default());
     let mut executable = gpu.load(plan, &layer.weights).expect("a layer's plan");
     emulator.reset();
     executable.run().expect("a run");

@@ -1,8 +1,9 @@
 //! Random graphs give the same values, forward and backward, with and without fusion and with and
 //! without memory reuse; plans never overlap.
 
+use medfusion::compile::{Plan, PlanOptions, fuse, verify_disjoint};
 use medfusion::device::cpu::CpuDevice;
-use medfusion::graph::{Graph, GraphError, Plan, PlanOptions, Value, fuse, verify_disjoint};
+use medfusion::graph::{Graph, GraphError, Value};
 use medfusion::ops::Unary;
 use medfusion::tensor::{DType, Tensor, TensorMap};
 use proptest::prelude::*;
@@ -163,7 +164,7 @@ fn numbers(seed: usize, len: usize) -> Vec<f32> {
 
 fn evaluate(graph: &Graph, options: PlanOptions) -> Vec<(String, Vec<f32>)> {
     let device = CpuDevice::new(Some(2)).unwrap();
-    let plan = Plan::new(graph, &device, options);
+    let plan = device.plan(graph, options);
     verify_disjoint(&plan).unwrap();
     let weights: TensorMap = graph
         .parameters()

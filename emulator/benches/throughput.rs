@@ -92,7 +92,7 @@ impl Bench {
 fn main() {
     let module = Module::compile(include_str!("kernels.ptx"), "kernels.ptx")
         .unwrap_or_else(|e| panic!("{e}"));
-    let memory = DeviceMemory::new(DeviceMemory::RTX_3090_BYTES).expect("address space");
+    let memory = DeviceMemory::new(cuda_emulator::limits::TOTAL_MEMORY).expect("address space");
     let instance = Instance::new(&Arc::new(module), &memory).expect("variables fit");
     let bench = Bench { memory, instance };
     let room = |bytes: usize| {

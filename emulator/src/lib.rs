@@ -6,12 +6,13 @@
 //! |---|---|
 //! | [`ptx`] | lexer, parser and syntax tree of PTX ISA 8.x, with lines and `.loc` |
 //! | [`ir`] | lowering to a register-resolved form; control flow and its order |
+//! | [`limits`] | sizes and limits of the emulated device |
 //! | [`memory`] | the device's 24 GB address space: allocations, bytes, what was initialised |
 //! | [`arith`] | the arithmetic of the machine, on bit patterns |
 //! | [`exec`] | warps, divergence, barriers, scheduling, launches |
 //! | [`check`] | faults and the happens-before shadow state that finds races |
 //! | [`counters`] | instructions, sectors, wavefronts, bytes: what a roofline needs |
-//! | [`driver`] | the CUDA driver API's C symbols, streams, graphs |
+//! | `driver` | the CUDA driver API's C symbols, streams, graphs |
 //! | [`case`] | test cases for kernels as JSON files: what `ptx-run` runs |
 //! | [`report`] | counters as JSON, with what ptxas allots |
 //!
@@ -22,9 +23,10 @@ pub mod arith;
 pub mod case;
 pub mod check;
 pub mod counters;
-pub mod driver;
+mod driver;
 pub mod exec;
 pub mod ir;
+pub mod limits;
 pub mod memory;
 pub mod ptx;
 pub mod report;

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::CliError;
 use crate::checkpoint::{Overrides, Weights};
-use crate::device::cuda::Precision;
+use crate::compile::Precision;
 use crate::device::{Device, DeviceChoice};
 use crate::model::config::{BetaSchedule, NoiseConfig, Objective};
 use crate::pipeline::Model;

@@ -11,8 +11,8 @@ use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{CliError, interrupt_flag, print};
+use crate::compile::Precision;
 use crate::device::DeviceChoice;
-use crate::device::cuda::Precision;
 use crate::files::write_bytes_atomically;
 use crate::train::run_file::{
     ByteSize, ClassifierRun, DiffusionRun, Override, Run, Task, VaeRun, load, to_toml,

@@ -3,20 +3,23 @@
 pub mod cpu;
 pub mod cuda;
 mod error;
-mod memory;
-pub(crate) mod packing;
+mod executable;
+mod parameters;
 pub mod reference;
 
 use std::fmt;
 use std::str::FromStr;
 
-pub use error::{DeviceError, OverBudget};
-pub use memory::{MemoryReport, available_memory_bytes};
+pub use cpu::memory::available_memory_bytes;
+pub use error::DeviceError;
+pub use executable::Executable;
 
-use crate::graph::{FusionReport, Graph, Plan, PlanOptions, fuse, recompute};
+pub use crate::compile::{Compiled, MemoryReport, OverBudget, PassReport};
+use crate::compile::{Precision, compile, compile_within};
+use crate::graph::Graph;
 use crate::tensor::TensorMap;
 use cpu::CpuDevice;
-use cuda::{CudaDevice, CudaOptions, Precision};
+use cuda::{CudaDevice, CudaOptions};
 
 /// What a user asks for with `--device`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,21 +70,6 @@ impl fmt::Display for DeviceChoice {
 pub enum Device {
     Cpu(CpuDevice),
     Cuda(CudaDevice),
-}
-
-/// A fused and planned graph, with the memory it will take.
-#[derive(Clone, Debug)]
-pub struct Compiled {
-    pub plan: Plan,
-    pub fusion: FusionReport,
-    pub memory: MemoryReport,
-}
-
-impl fmt::Display for Compiled {
-    /// The table behind `--explain`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}\nmemory {}\n", self.plan, self.fusion, self.memory)
-    }
 }
 
 impl Device {
@@ -136,30 +124,11 @@ impl Device {
         }
     }
 
-    /// Lays a fused graph out for this device.
-    fn plan(&self, graph: &Graph) -> (Plan, MemoryReport) {
-        match self {
-            Self::Cpu(device) => {
-                let plan = Plan::new(graph, device, PlanOptions::default());
-                let memory = device.memory(&plan);
-                (plan, memory)
-            }
-            Self::Cuda(device) => {
-                let plan = Plan::new(&device.lower(graph), device, PlanOptions::default());
-                let memory = device.memory(&plan);
-                (plan, memory)
-            }
-        }
-    }
-
     /// Fuses `graph` and lays it out for this device. Nothing is allocated yet.
     pub fn compile(&self, graph: &Graph) -> Compiled {
-        let (graph, fusion) = fuse(graph);
-        let (plan, memory) = self.plan(&graph);
-        Compiled {
-            plan,
-            fusion,
-            memory,
+        match self {
+            Self::Cpu(device) => device.compile(graph),
+            Self::Cuda(device) => compile(graph, &device.backend()),
         }
     }
 
@@ -174,27 +143,12 @@ impl Device {
         forward_nodes: usize,
         budget_bytes: usize,
     ) -> Result<Compiled, OverBudget> {
-        let (graph, fusion) = fuse(graph);
-        let fitted = recompute::fit(&graph, forward_nodes, budget_bytes, |graph| {
-            self.plan(graph).1.total_bytes()
-        })
-        .map_err(|needed_bytes| OverBudget {
-            needed_bytes,
-            budget_bytes,
-        })?;
-        let (plan, memory) = self.plan(&fitted.graph);
-        if fitted.recomputed > 0 {
-            tracing::info!(
-                "memory: {} nodes are computed twice to fit the budget, {:+.0} % work",
-                fitted.recomputed,
-                100.0 * fitted.flops as f64 / (plan.flops() - fitted.flops).max(1) as f64
-            );
+        match self {
+            Self::Cpu(device) => device.compile_within(graph, forward_nodes, budget_bytes),
+            Self::Cuda(device) => {
+                compile_within(graph, &device.backend(), forward_nodes, budget_bytes)
+            }
         }
-        Ok(Compiled {
-            plan,
-            fusion,
-            memory,
-        })
     }
 
     /// Gives a plan its memory and weights.
@@ -228,59 +182,4 @@ impl fmt::Display for Device {
             Self::Cuda(device) => write!(f, "{device}"),
         }
     }
-}
-
-/// A plan with its memory, on any device. Buffers are addressed by the names that the graph gave
-/// its inputs, parameters, state and outputs.
-pub trait Executable: Send {
-    /// The plan that runs.
-    fn plan(&self) -> &Plan;
-
-    /// Memory in use.
-    fn memory(&self) -> MemoryReport;
-
-    /// True if the plan reads or writes an input, parameter or state of this name.
-    fn has(&self, name: &str) -> bool;
-
-    /// Writes an `f32` input, state or parameter.
-    ///
-    /// # Errors
-    /// If there is none of this name, type and length.
-    fn write(&mut self, name: &str, values: &[f32]) -> Result<(), DeviceError>;
-
-    /// Writes an `i32` input or state.
-    ///
-    /// # Errors
-    /// If there is none of this name, type and length.
-    fn write_i32(&mut self, name: &str, values: &[i32]) -> Result<(), DeviceError>;
-
-    /// Executes all steps.
-    ///
-    /// # Errors
-    /// If the device fails.
-    fn run(&mut self) -> Result<(), DeviceError>;
-
-    /// Fills the activations with NaN, so that a step that reads what nothing wrote shows. For tests.
-    ///
-    /// # Errors
-    /// If the device fails.
-    fn poison(&mut self) -> Result<(), DeviceError>;
-
-    /// Copies an `f32` input, state or parameter to the host.
-    ///
-    /// # Errors
-    /// If there is none of this name and type.
-    fn read(&self, name: &str) -> Result<Vec<f32>, DeviceError>;
-
-    /// Copies an `i32` input or state to the host.
-    ///
-    /// # Errors
-    /// If there is none of this name and type.
-    fn read_i32(&self, name: &str) -> Result<Vec<i32>, DeviceError>;
-
-    /// Copies the output `name` of the last run to the host.
-    ///
-    /// # Errors
-    /// If the plan has no such `f32` output.
-    fn output(&self, name: &str) -> Result<Vec<f32>, DeviceError>;
 }

@@ -280,9 +280,9 @@ pub fn initial_noise(seed: u64, images: &[u32], len: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compile::PlanOptions;
     use crate::device::cpu::{CpuDevice, CpuExecutable};
     use crate::diffusion::{Method, NoiseSchedule};
-    use crate::graph::{Plan, PlanOptions};
     use crate::model::config::{BetaSchedule, NoiseConfig};
     use crate::ops::{Binary, Unary};
     use crate::tensor::TensorMap;
@@ -343,7 +343,7 @@ mod tests {
         let mut g = Graph::new();
         sampling_step(&mut g, &spec, predict).unwrap();
         let device = CpuDevice::new(Some(2)).unwrap();
-        let plan = Plan::new(&g, &device, PlanOptions::default());
+        let plan = device.plan(&g, PlanOptions::default());
         let weights = |name: &str, len: usize| {
             let values: Vec<f32> = (0..len).map(|i| (i as f32 * 0.7).sin()).collect();
             let tensor = crate::tensor::Tensor::from_f32([len, 1], &values);

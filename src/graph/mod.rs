@@ -2,37 +2,25 @@
 //!
 //! Model code calls the builder methods that every op adds to [`Graph`] (`graph.conv2d(…)`,
 //! `graph.group_norm(…)`); [`Graph::gradients`] appends the backward ops for a scalar loss,
-//! [`fuse`] rewrites chains into fused ops and [`Plan::new`] orders the rest and lays it out in
-//! one arena. Nothing here knows a device; one with types and kernels of its own has the graph
-//! rewritten by [`lower`] and [`absorb()`] in between.
+//! and [`compile`](crate::compile()) makes a plan of the whole, for a device that is not known here.
 
-mod absorb;
-mod autodiff;
 mod error;
-mod fuse;
-mod memory;
-mod plan;
-mod precision;
-pub mod recompute;
+mod live;
+mod operator;
+mod rewrite;
 mod value;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use absorb::{ConvolutionModel, absorb};
-pub use autodiff::Gradient;
 pub use error::{GraphError, Mismatch};
-
-pub use fuse::{FusionReport, fuse};
-pub use memory::verify_disjoint;
-pub use plan::{Binding, BindingKind, Known, Location, Plan, PlanOptions, Step, WorkspaceModel};
-#[cfg(test)]
-pub(crate) use precision::lower_all;
-pub use precision::{Storage, lower};
-pub use crate::tensor::TensorType;
+pub use live::live_nodes;
+pub use operator::{Comparable, Gradient, Op, Operator, PrecisionRule};
+pub use rewrite::{Editor, Rebuild};
 pub use value::Value;
 
-use crate::ops::Op;
+pub use crate::tensor::TensorType;
+
 use crate::tensor::DType;
 
 /// Where a value comes from.
@@ -92,6 +80,16 @@ impl Graph {
         let result = build(self);
         self.scope.pop();
         result
+    }
+
+    /// Puts what is built from now on under `path`; gives what [`Graph::leave_path`] takes to go back.
+    pub(crate) fn enter_path(&mut self, path: &str) -> Vec<String> {
+        std::mem::replace(&mut self.scope, vec![path.to_owned()])
+    }
+
+    /// Goes back to the path before [`Graph::enter_path`].
+    pub(crate) fn leave_path(&mut self, before: Vec<String>) {
+        self.scope = before;
     }
 
     /// The module path in force.
@@ -354,4 +352,9 @@ impl Graph {
             _ => None,
         }
     }
+}
+
+/// Types of `values`.
+pub(crate) fn op_types(graph: &Graph, values: &[Value]) -> Vec<TensorType> {
+    values.iter().map(|&v| graph.ty(v).clone()).collect()
 }

@@ -1,8 +1,5 @@
 //! How kernels walk over arrays of several shapes at once.
 
-use crate::kernel::Unsupported;
-use crate::kernel::cuda::CudaCall;
-
 /// An axis of a walk over `N` arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Axis<const N: usize> {
@@ -52,20 +49,9 @@ pub(crate) fn merged_axes<const N: usize>(shape: &[usize], strides: [&[usize]; N
 /// `value` as a kernel's parameter.
 ///
 /// # Panics
-/// For 2^32 and more: callers check the arrays first, with [`check_len`].
+/// For 2^32 and more: callers check the arrays first, with `check_len`.
 pub(crate) fn narrow(value: usize) -> u32 {
     u32::try_from(value).expect("arrays are below 2^32 elements")
-}
-
-/// Fails where an array of `len` elements is too large for 32-bit indices.
-///
-/// # Errors
-/// From 2^32 elements on.
-pub(crate) fn check_len(call: &CudaCall<'_>, len: usize) -> Result<(), Unsupported> {
-    match u32::try_from(len) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(call.unsupported("it takes arrays of less than 2^32 elements")),
-    }
 }
 
 /// The largest unit, in bytes, that divides all `extents` (in bytes): 16, 8, 4 or 2.

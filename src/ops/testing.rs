@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use crate::compile::Precision;
+use crate::compile::{PlanOptions, passes::precision::reduce_all, verify_disjoint};
 use crate::device::Executable;
 use crate::device::cpu::CpuDevice;
-use crate::device::cuda::{CudaDevice, CudaOptions, Precision};
+use crate::device::cuda::{CudaDevice, CudaOptions};
 use crate::device::reference::{Array, Evaluation};
-use crate::graph::{
-    Graph, GraphError, Plan, PlanOptions, Source, Value, lower_all, verify_disjoint,
-};
+use crate::graph::{Graph, GraphError, Source, Value};
 use crate::ops::Binary;
 use crate::ops::cast::rounded;
 use crate::tensor::{DType, Tensor, TensorMap};
@@ -120,7 +120,7 @@ pub(crate) fn check_with(
             reuse,
             in_place: reuse,
         };
-        let plan = Plan::new(&graph, &device, options);
+        let plan = device.plan(&graph, options);
         verify_disjoint(&plan).unwrap();
         let mut executable = device.load(plan, &tensors).unwrap();
         for (name, array) in &arrays {
@@ -243,7 +243,7 @@ pub(crate) fn check_cuda(
         let device = gpu.with(options);
         let lowered = match options.precision.storage() {
             DType::F32 => graph.clone(),
-            reduced => lower_all(graph, reduced),
+            reduced => reduce_all(graph, reduced),
         };
         let reduced = options.precision.storage();
         let rounded = Evaluation::run(
@@ -254,7 +254,7 @@ pub(crate) fn check_cuda(
             reuse,
             in_place: reuse,
         };
-        let plan = Plan::new(&lowered, &device, plan_options);
+        let plan = device.plan(&lowered, plan_options);
         verify_disjoint(&plan).unwrap();
         let mut executable = device
             .load(plan, tensors)
@@ -338,7 +338,7 @@ pub(crate) fn check_outputs(graph: &Graph) {
     let (arrays, tensors) = hashed_parameters(graph);
     let oracle = Evaluation::run(graph, &arrays);
     let device = CpuDevice::new(Some(2)).unwrap();
-    let plan = Plan::new(graph, &device, PlanOptions::default());
+    let plan = device.plan(graph, PlanOptions::default());
     let mut executable = device.load(plan, &tensors).unwrap();
     executable.poison();
     executable.run();
@@ -372,7 +372,7 @@ pub(crate) fn check_nan_shows(build: impl Fn(&mut Graph) -> Result<Value, GraphE
     let (_, tensors) = hashed_parameters(&graph);
     let cpu = CpuDevice::new(Some(2)).unwrap();
     nan_shows("the CPU", &tensors, |tensors| {
-        let plan = Plan::new(&graph, &cpu, PlanOptions::default());
+        let plan = cpu.plan(&graph, PlanOptions::default());
         Box::new(cpu.load(plan, tensors).unwrap())
     });
     let Some(gpu) = emulated_gpu() else { return };
@@ -385,10 +385,10 @@ pub(crate) fn check_nan_shows(build: impl Fn(&mut Graph) -> Result<Value, GraphE
         });
         let lowered = match precision.storage() {
             DType::F32 => graph.clone(),
-            reduced => lower_all(&graph, reduced),
+            reduced => reduce_all(&graph, reduced),
         };
         nan_shows(&format!("CUDA in {precision}"), &tensors, |tensors| {
-            let plan = Plan::new(&lowered, &gpu, PlanOptions::default());
+            let plan = gpu.plan(&lowered, PlanOptions::default());
             Box::new(gpu.load(plan, tensors).unwrap())
         });
     }
@@ -450,7 +450,7 @@ pub(crate) fn check_updates(
     check_cuda(&graph, &arrays, &tensors, &oracle, tolerance);
 
     let device = CpuDevice::new(Some(2)).unwrap();
-    let plan = Plan::new(&graph, &device, PlanOptions::default());
+    let plan = device.plan(&graph, PlanOptions::default());
     verify_disjoint(&plan).unwrap();
     let mut executable = device.load(plan, &tensors).unwrap();
     for (name, array) in &arrays {

@@ -65,6 +65,9 @@ pub enum TrainError {
     Device(#[from] DeviceError),
     #[error(transparent)]
     OverBudget(#[from] OverBudget),
+    /// The run file's precision is none.
+    #[error(transparent)]
+    Precision(#[from] crate::compile::UnknownPrecision),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]

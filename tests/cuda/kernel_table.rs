@@ -6,8 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use medfusion::device::cuda::{CudaDevice, CudaOptions, PlannedLaunch, Precision};
-use medfusion::graph::{Graph, Plan, PlanOptions, fuse, lower};
+use medfusion::compile::Precision;
+use medfusion::compile::{PlanOptions, fuse, reduce};
+use medfusion::device::cuda::{CudaDevice, CudaOptions, PlannedLaunch};
+use medfusion::graph::Graph;
 use medfusion::model::config::ModelConfig;
 use medfusion::tensor::DType;
 use medfusion_toolkit::{Ptxas, Resources};
@@ -214,7 +216,7 @@ fn steps_take_no_more_launches_than_known() {
         let plan = crate::paper_plans::plan(&gpu, &graph);
         let launches = gpu.launches(&plan).unwrap();
         let found = format!("{} launches {:?}", launches.len(), counted(&launches));
-        println!("{step}: {found}; {}", gpu.memory(&plan));
+        println!("{step}: {found}; {}", plan.memory(&gpu.backend()));
         assert!(launches.len() <= most, "{step}: {found}");
     }
 }
@@ -287,10 +289,13 @@ fn absorbing_takes_next_to_no_memory() {
     ] {
         let (fused, _) = fuse(&graph);
         let arena = |graph: &Graph| {
-            let plan = Plan::new(graph, &gpu, PlanOptions::default());
-            gpu.memory(&plan).arena_bytes
+            let plan = gpu.plan(graph, PlanOptions::default());
+            plan.arena_bytes
         };
-        let (absorbed, plain) = (arena(&gpu.lower(&fused)), arena(&lower(&fused, DType::F16)));
+        let (absorbed, plain) = (
+            arena(&gpu.lower(&fused)),
+            arena(&reduce(&fused, DType::F16).0),
+        );
         println!("{name}: {absorbed} bytes of activations, {plain} without");
         assert!(
             absorbed <= plain + plain / 256,

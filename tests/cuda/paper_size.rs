@@ -9,7 +9,8 @@
 use std::time::Instant;
 
 use medfusion::checkpoint::{hashed_parameters, unet_parameters};
-use medfusion::device::cuda::{CudaDevice, CudaOptions, Precision};
+use medfusion::compile::Precision;
+use medfusion::device::cuda::{CudaDevice, CudaOptions};
 use medfusion::device::{Device, DeviceChoice, Executable};
 use medfusion::graph::Graph;
 use medfusion::model::config::ModelConfig;
@@ -105,7 +106,7 @@ fn both<R>(
         "{} launches, {:.2} GFLOP, {}",
         gpu.launches(&plan).unwrap().len(),
         plan.flops() as f64 / 1e9,
-        gpu.memory(&plan)
+        plan.memory(&gpu.backend())
     );
     let mut executable = gpu.load(plan, weights).unwrap();
     fill(&mut executable);

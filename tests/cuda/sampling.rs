@@ -7,7 +7,8 @@
 //! cargo xtask soak trajectories
 //! ```
 
-use medfusion::device::cuda::{CudaDevice, CudaOptions, Precision};
+use medfusion::compile::Precision;
+use medfusion::device::cuda::{CudaDevice, CudaOptions};
 use medfusion::device::{Device, DeviceChoice};
 use medfusion::{Model, Sampler};
 

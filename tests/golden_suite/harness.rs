@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use libtest_mimic::Failed;
 use medfusion::checkpoint::{hashed_parameter, read_safetensors};
-use medfusion::device::cuda::{CudaDevice, Precision};
+use medfusion::compile::Precision;
+use medfusion::compile::{fuse, verify_disjoint};
+use medfusion::device::cuda::CudaDevice;
 use medfusion::device::reference::{Array, Evaluation};
 use medfusion::device::{Device, DeviceChoice, Executable};
-use medfusion::graph::{Graph, Value, fuse, verify_disjoint};
+use medfusion::graph::{Graph, Value};
 use medfusion::ops::cast;
 use medfusion::tensor::{DType, Tensor, TensorMap, nchw_to_nhwc, nhwc_to_nchw};
 use serde_json::Value as Json;

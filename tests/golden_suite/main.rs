@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use harness::{Case, Mode, in_mode};
 use libtest_mimic::{Arguments, Failed, Trial};
-use medfusion::device::cuda::Precision;
+use medfusion::compile::Precision;
 
 type Run = fn(&Case) -> Result<(), Failed>;
 

@@ -2,9 +2,10 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use medfusion::compile::{Plan, PlanOptions, fuse};
 use medfusion::device::cuda::CudaDevice;
 use medfusion::diffusion::{NoiseSchedule, NoiseSource, SamplingSpec};
-use medfusion::graph::{Graph, Plan, PlanOptions, fuse};
+use medfusion::graph::Graph;
 use medfusion::model::config::ModelConfig;
 use medfusion::model::{build_decoder, build_encoder};
 use medfusion::ops::optimizer::AdamConfig;
@@ -26,7 +27,7 @@ pub const LATENT: [usize; 3] = [32, 32, 8];
 /// The plan of `graph` as users run it on `gpu`: fused and lowered.
 pub fn plan(gpu: &CudaDevice, graph: &Graph) -> Plan {
     let (fused, _) = fuse(graph);
-    Plan::new(&gpu.lower(&fused), gpu, PlanOptions::default())
+    gpu.plan(&gpu.lower(&fused), PlanOptions::default())
 }
 
 /// One step of DDIM with its noise; with `guidance` the network sees twice the batch.

@@ -8,6 +8,7 @@ pub mod approx;
 pub mod float;
 pub mod int;
 pub mod matrix;
+pub(crate) mod simd;
 pub mod video;
 pub mod warp;
 

@@ -344,8 +344,8 @@ fn dot_products_and_carry_chains_equal_wide_arithmetic() {
 
 #[test]
 fn video_instructions_follow_the_isas_pseudocode() {
-    let operand = |signed, part| Operand { signed, part };
-    let word = operand(true, Part::Word);
+    let operand = |signed, part| VideoOperand { signed, part };
+    let word = operand(true, VideoPart::Word);
     let plain = Video {
         op: VideoOp::Add,
         signed: true,
@@ -359,8 +359,8 @@ fn video_instructions_follow_the_isas_pseudocode() {
     assert_eq!(Video { sat: true, ..plain }.apply(top, 1, 0), top);
     let mixed = Video {
         op: VideoOp::Sub,
-        a: operand(false, Part::Byte(3)),
-        b: operand(true, Part::Half(1)),
+        a: operand(false, VideoPart::Byte(3)),
+        b: operand(true, VideoPart::Half(1)),
         secondary: Secondary::Add,
         ..plain
     };
@@ -368,7 +368,7 @@ fn video_instructions_follow_the_isas_pseudocode() {
     let merged = Video {
         op: VideoOp::Max,
         sat: true,
-        secondary: Secondary::Merge(Part::Byte(1)),
+        secondary: Secondary::Merge(VideoPart::Byte(1)),
         ..plain
     };
     assert_eq!(merged.apply(1000, 5, 0xaabb_ccdd), 0xaabb_7fdd);
@@ -401,7 +401,7 @@ fn video_instructions_follow_the_isas_pseudocode() {
     let shift = |op, b| {
         Video {
             op,
-            b: operand(false, Part::Word),
+            b: operand(false, VideoPart::Word),
             ..plain
         }
         .apply(0x8000_0001, b, 0)
@@ -419,8 +419,8 @@ fn video_instructions_follow_the_isas_pseudocode() {
         1
     );
     let mad = VideoMad {
-        a: operand(false, Part::Half(0)),
-        b: operand(false, Part::Half(1)),
+        a: operand(false, VideoPart::Half(0)),
+        b: operand(false, VideoPart::Half(1)),
         negate_product: false,
         negate_c: false,
         plus_one: true,

@@ -4,7 +4,7 @@ use super::int::{IntCmp, IntType};
 
 /// The part of a register that a scalar video operand reads or a destination writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Part {
+pub enum VideoPart {
     /// The whole register.
     #[default]
     Word,
@@ -14,20 +14,20 @@ pub enum Part {
     Half(u8),
 }
 
-impl Part {
+impl VideoPart {
     fn bits(self) -> u32 {
         match self {
-            Part::Word => 32,
-            Part::Byte(_) => 8,
-            Part::Half(_) => 16,
+            VideoPart::Word => 32,
+            VideoPart::Byte(_) => 8,
+            VideoPart::Half(_) => 16,
         }
     }
 
     fn shift(self) -> u32 {
         match self {
-            Part::Word => 0,
-            Part::Byte(n) => 8 * u32::from(n & 3),
-            Part::Half(n) => 16 * u32::from(n & 1),
+            VideoPart::Word => 0,
+            VideoPart::Byte(n) => 8 * u32::from(n & 3),
+            VideoPart::Half(n) => 16 * u32::from(n & 1),
         }
     }
 
@@ -47,11 +47,11 @@ impl Part {
 
 /// A source operand of a scalar video instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Operand {
+pub struct VideoOperand {
     /// `.s32` if true, `.u32` otherwise.
     pub signed: bool,
     /// The part that is read and extended.
-    pub part: Part,
+    pub part: VideoPart,
 }
 
 /// What a scalar video instruction computes.
@@ -93,7 +93,7 @@ pub enum Secondary {
     /// `.max`, compared in the destination's type.
     Max,
     /// A destination selector: the result goes into this part, the rest comes from `c`.
-    Merge(Part),
+    Merge(VideoPart),
 }
 
 /// `vadd`, `vsub`, `vabsdiff`, `vmin`, `vmax`, `vshl`, `vshr`, `vset`.
@@ -104,9 +104,9 @@ pub struct Video {
     /// The destination's type, `.s32` if true. `vset` has `.u32`.
     pub signed: bool,
     /// First source.
-    pub a: Operand,
+    pub a: VideoOperand,
     /// Second source.
-    pub b: Operand,
+    pub b: VideoOperand,
     /// `.sat`: clamps to the destination's range, or to its selected part's.
     pub sat: bool,
     /// What follows.
@@ -183,9 +183,9 @@ impl Video {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct VideoMad {
     /// First factor.
-    pub a: Operand,
+    pub a: VideoOperand,
     /// Second factor.
-    pub b: Operand,
+    pub b: VideoOperand,
     /// Exactly one of the factors is negated.
     pub negate_product: bool,
     /// `c` is negated.

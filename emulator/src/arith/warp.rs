@@ -5,7 +5,7 @@
 //! an element is does not matter to any of them, so registers are read as 64 numbers in memory order.
 
 use super::float::{self, Bf16, F16, Half, MinMax};
-use super::{Lanes, WARP};
+use super::{Lanes, WARP, simd};
 
 /// Both halves of all lanes.
 type Halves = [u16; 2 * WARP];
@@ -28,7 +28,7 @@ macro_rules! vectorised {
             }
 
             #[cfg(target_arch = "x86_64")]
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
+            if simd::available() {
                 // SAFETY: the processor has just been found to have the features.
                 return unsafe { vectorised($($argument),*) };
             }

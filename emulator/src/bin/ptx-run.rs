@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use cuda_emulator::case::Case;
 use cuda_emulator::case::run::{Passed, run};
-use cuda_emulator::driver::control::parse_checks;
 use cuda_emulator::report::CounterLog;
 use cuda_emulator::{Checks, Options};
 
@@ -19,7 +18,7 @@ struct Cli {
     #[arg(required = true, value_name = "CASE.json")]
     cases: Vec<PathBuf>,
     /// Which checkers watch: all, none, or a list of race, uninit, async_hazard
-    #[arg(long, default_value = "all", value_parser = parse_checks)]
+    #[arg(long, default_value = "all")]
     checks: Checks,
     /// Count, and write the counters of all kernels to this file as JSON
     #[arg(long, value_name = "FILE.json")]

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// How the bits of an element are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub enum NumberKind {
     /// IEEE 754 binary16, binary32, binary64.
     Float,
     /// bfloat16.
@@ -22,7 +22,7 @@ pub enum Class {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DType {
     /// How the bits are read.
-    pub class: Class,
+    pub class: NumberKind,
     /// Bytes: 1, 2, 4 or 8.
     pub bytes: usize,
 }
@@ -34,18 +34,18 @@ impl DType {
     /// Lists the names that there are.
     pub fn parse(name: &str) -> Result<DType, String> {
         let (class, bytes) = match name {
-            "f16" => (Class::Float, 2),
-            "bf16" => (Class::BFloat, 2),
-            "f32" => (Class::Float, 4),
-            "f64" => (Class::Float, 8),
-            "s8" | "i8" => (Class::Signed, 1),
-            "s16" | "i16" => (Class::Signed, 2),
-            "s32" | "i32" => (Class::Signed, 4),
-            "s64" | "i64" => (Class::Signed, 8),
-            "u8" | "b8" | "bool" | "pred" => (Class::Unsigned, 1),
-            "u16" | "b16" => (Class::Unsigned, 2),
-            "u32" | "b32" => (Class::Unsigned, 4),
-            "u64" | "b64" => (Class::Unsigned, 8),
+            "f16" => (NumberKind::Float, 2),
+            "bf16" => (NumberKind::BFloat, 2),
+            "f32" => (NumberKind::Float, 4),
+            "f64" => (NumberKind::Float, 8),
+            "s8" | "i8" => (NumberKind::Signed, 1),
+            "s16" | "i16" => (NumberKind::Signed, 2),
+            "s32" | "i32" => (NumberKind::Signed, 4),
+            "s64" | "i64" => (NumberKind::Signed, 8),
+            "u8" | "b8" | "bool" | "pred" => (NumberKind::Unsigned, 1),
+            "u16" | "b16" => (NumberKind::Unsigned, 2),
+            "u32" | "b32" => (NumberKind::Unsigned, 4),
+            "u64" | "b64" => (NumberKind::Unsigned, 8),
             _ => {
                 return Err(format!(
                     "`dtype`: expected f16, bf16, f32, f64, s8–s64 (i8–i64), u8–u64, b8–b64 or bool, found `{name}`"
@@ -66,13 +66,13 @@ impl DType {
                 self.bytes
             )
         };
-        if matches!(self.class, Class::Float | Class::BFloat) {
+        if matches!(self.class, NumberKind::Float | NumberKind::BFloat) {
             let number = match value {
                 Value::String(text) => text.parse().map_err(|_| wrong())?,
                 other => other.as_f64().ok_or_else(wrong)?,
             };
             let bits = match (self.class, self.bytes) {
-                (Class::BFloat, _) => u64::from(bf16::from_f64(number).to_bits()),
+                (NumberKind::BFloat, _) => u64::from(bf16::from_f64(number).to_bits()),
                 (_, 2) => u64::from(f16::from_f64(number).to_bits()),
                 (_, 4) => u64::from((number as f32).to_bits()),
                 _ => number.to_bits(),
@@ -104,19 +104,19 @@ impl DType {
     }
 
     fn is_float(self) -> bool {
-        matches!(self.class, Class::Float | Class::BFloat)
+        matches!(self.class, NumberKind::Float | NumberKind::BFloat)
     }
 
     /// The value of an element as f64; exact for all floats of up to 64 bits and integers below 2^53.
     fn value(self, bytes: &[u8]) -> f64 {
         let bits = bits_of(bytes);
         match (self.class, self.bytes) {
-            (Class::BFloat, _) => bf16::from_bits(bits as u16).to_f64(),
-            (Class::Float, 2) => f16::from_bits(bits as u16).to_f64(),
-            (Class::Float, 4) => f64::from(f32::from_bits(bits as u32)),
-            (Class::Float, _) => f64::from_bits(bits),
-            (Class::Signed, _) => self.signed(bits) as f64,
-            (Class::Unsigned, _) => bits as f64,
+            (NumberKind::BFloat, _) => bf16::from_bits(bits as u16).to_f64(),
+            (NumberKind::Float, 2) => f16::from_bits(bits as u16).to_f64(),
+            (NumberKind::Float, 4) => f64::from(f32::from_bits(bits as u32)),
+            (NumberKind::Float, _) => f64::from_bits(bits),
+            (NumberKind::Signed, _) => self.signed(bits) as f64,
+            (NumberKind::Unsigned, _) => bits as f64,
         }
     }
 
@@ -127,8 +127,8 @@ impl DType {
 
     fn show(self, bytes: &[u8]) -> String {
         match self.class {
-            Class::Signed => self.signed(bits_of(bytes)).to_string(),
-            Class::Unsigned => bits_of(bytes).to_string(),
+            NumberKind::Signed => self.signed(bits_of(bytes)).to_string(),
+            NumberKind::Unsigned => bits_of(bytes).to_string(),
             _ => format!("{:e}", self.value(bytes)),
         }
     }
@@ -169,7 +169,8 @@ impl Array {
         let same_kind = self.dtype.is_float() == dtype.is_float()
             || !self.dtype.is_float()
             || !dtype.is_float();
-        let float_mismatch = self.dtype.class == Class::Float && dtype.class == Class::BFloat;
+        let float_mismatch =
+            self.dtype.class == NumberKind::Float && dtype.class == NumberKind::BFloat;
         if self.dtype.bytes == dtype.bytes && same_kind && !float_mismatch {
             Ok(())
         } else {
@@ -196,9 +197,9 @@ pub fn read_npy(path: &Path) -> Result<Array, String> {
     };
     let bytes = kind.size_field() as usize;
     let class = match kind.type_char() {
-        npyz::TypeChar::Float => Class::Float,
-        npyz::TypeChar::Int => Class::Signed,
-        npyz::TypeChar::Uint | npyz::TypeChar::Bool => Class::Unsigned,
+        npyz::TypeChar::Float => NumberKind::Float,
+        npyz::TypeChar::Int => NumberKind::Signed,
+        npyz::TypeChar::Uint | npyz::TypeChar::Bool => NumberKind::Unsigned,
         other => {
             return Err(named(&format!(
                 "elements of type {other:?} are not supported"

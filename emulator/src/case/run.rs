@@ -7,6 +7,7 @@ use super::{Arg, Case, data, nvrtc};
 use crate::counters::LaunchCounters;
 use crate::exec::{Instance, LaunchConfig, LaunchError, Options, launch};
 use crate::ir::{Kernel, Module};
+use crate::limits;
 use crate::memory::DeviceMemory;
 use crate::ptx::LoadErrorKind;
 
@@ -83,10 +84,10 @@ fn read_ptx(case: &Case) -> Result<Arc<str>, String> {
     Ok(text.trim_end_matches('\0').into())
 }
 
-type Outcome = Result<(f64, Option<LaunchCounters>), Finding>;
+type Measured = Result<(f64, Option<LaunchCounters>), Finding>;
 
 /// The outer error is the case's own fault, the inner one a report of the emulator.
-fn execute(case: &Case, ptx: &str, options: &Options) -> Result<Outcome, String> {
+fn execute(case: &Case, ptx: &str, options: &Options) -> Result<Measured, String> {
     let name = case
         .source
         .file_name()
@@ -114,7 +115,7 @@ fn execute(case: &Case, ptx: &str, options: &Options) -> Result<Outcome, String>
             known.join(", ")
         )
     })?;
-    let memory = DeviceMemory::new(DeviceMemory::RTX_3090_BYTES)
+    let memory = DeviceMemory::new(limits::TOTAL_MEMORY)
         .map_err(|e| format!("could not reserve the device's address space: {e}"))?;
     let instance = Instance::new(&module, &memory).map_err(|e| e.to_string())?;
     let (params, addresses) = place(case, kernel, &memory)?;

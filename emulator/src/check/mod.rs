@@ -37,6 +37,34 @@ impl Default for Checks {
     }
 }
 
+/// A word that names no checker.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected all, none or a list of race, uninit, async_hazard; found `{0}`")]
+pub struct UnknownCheck(String);
+
+impl std::str::FromStr for Checks {
+    type Err = UnknownCheck;
+
+    /// Reads `all`, `none` or a list of checkers (`race,uninit`).
+    fn from_str(text: &str) -> Result<Checks, UnknownCheck> {
+        match text {
+            "all" | "on" | "1" => return Ok(Checks::ALL),
+            "none" | "off" | "0" => return Ok(Checks::NONE),
+            _ => {}
+        }
+        let mut checks = Checks::NONE;
+        for word in text.split(',').map(str::trim) {
+            match word {
+                "race" => checks.race = true,
+                "uninit" => checks.uninit = true,
+                "async_hazard" => checks.async_hazard = true,
+                _ => return Err(UnknownCheck(word.to_owned())),
+            }
+        }
+        Ok(checks)
+    }
+}
+
 /// What went wrong, with the stable name that reports and test cases use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]

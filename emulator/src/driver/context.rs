@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 
 use super::abi::{Handle, Out};
-use super::api;
 use super::device;
+use super::entry::api;
 use super::error::{CudaError, Result};
 use super::memory;
-use super::state::{Context, ContextStack, Driver, Kind, State, check_context, in_context};
-use super::stream::{Stream, forget_streams};
+use super::objects::Stream;
+use super::process::{Driver, check_context, in_context};
+use super::queue::forget_streams;
+use super::state::{Context, DriverState, HandleKind};
+use super::thread::ContextStack;
 
 /// `CU_CTX_FLAGS_MASK`.
 const FLAGS: u32 = 0xff;
@@ -19,12 +22,12 @@ const SCHED_MASK: u32 = 7;
 /// real driver.
 const LIMITS: [usize; 6] = [1024, 1 << 20, 8 << 20, 2, 2048, 64];
 
-fn create(state: &mut State, flags: u32) -> Result<Handle> {
+fn create(state: &mut DriverState, flags: u32) -> Result<Handle> {
     if flags & !FLAGS != 0 || (flags & SCHED_MASK).count_ones() > 1 {
         return Err(CudaError::INVALID_VALUE);
     }
-    let ctx = state.new_handle(Kind::Context);
-    let legacy = state.new_handle(Kind::Stream);
+    let ctx = state.new_handle(HandleKind::Context);
+    let legacy = state.new_handle(HandleKind::Stream);
     state.streams.insert(legacy, Stream::new(ctx, 0, 0, true));
     state.contexts.insert(
         ctx,

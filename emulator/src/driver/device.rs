@@ -3,19 +3,11 @@
 use std::ffi::c_char;
 
 use super::abi::{DeviceProperties, Out, Text, Uuid};
-use super::api;
+use super::entry::api;
 use super::error::{CudaError, Result};
-use super::state::Driver;
-use crate::exec::limits;
-use crate::memory::DeviceMemory;
+use super::process::Driver;
+use crate::limits;
 
-/// Global memory in bytes.
-pub const TOTAL_MEMORY: usize = DeviceMemory::RTX_3090_BYTES as usize;
-/// What the driver itself holds on a real card with nothing allocated, in bytes.
-pub const DRIVER_RESERVE: usize = 384 << 20;
-/// Shared memory of a block without opting in to more, in bytes.
-pub const SHARED_PER_BLOCK: u32 = limits::STATIC_SHARED_PER_BLOCK;
-const CONSTANT_MEMORY: i32 = 64 << 10;
 const CLOCK_KHZ: i32 = 1_695_000;
 const MAX_PITCH: i32 = 0x7fff_ffff;
 const WARP: i32 = 32;
@@ -34,8 +26,8 @@ fn attribute(id: u32) -> Option<i32> {
         1 => limits::THREADS_PER_BLOCK as i32,
         2..=4 => limits::BLOCK_DIM[id as usize - 2] as i32,
         5..=7 => limits::GRID_DIM[id as usize - 5] as i32,
-        8 => SHARED_PER_BLOCK as i32,
-        9 => CONSTANT_MEMORY,
+        8 => limits::STATIC_SHARED_PER_BLOCK as i32,
+        9 => limits::CONSTANT_MEMORY as i32,
         10 => WARP,
         11 => MAX_PITCH,
         12 => limits::REGISTERS_PER_SM as i32,
@@ -103,7 +95,7 @@ fn attribute(id: u32) -> Option<i32> {
 }
 
 /// `INVALID_DEVICE` unless `device` is the emulated one, `NOT_INITIALIZED` before `cuInit`.
-pub(super) fn check(device: i32) -> Result<()> {
+pub fn check(device: i32) -> Result<()> {
     Driver::get()?;
     if device == 0 {
         Ok(())
@@ -151,7 +143,7 @@ api! {
 
     fn cuDeviceTotalMem_v2(bytes: Out<usize>, device: i32) {
         check(device)?;
-        bytes.set(TOTAL_MEMORY)
+        bytes.set(limits::TOTAL_MEMORY as usize)
     }
 
     fn cuDeviceGetAttribute(value: Out<i32>, id: u32, device: i32) {
@@ -171,8 +163,8 @@ api! {
             max_threads_per_block: limits::THREADS_PER_BLOCK as i32,
             max_threads_dim: limits::BLOCK_DIM.map(|n| n as i32),
             max_grid_size: limits::GRID_DIM.map(|n| n as i32),
-            shared_per_block: SHARED_PER_BLOCK as i32,
-            total_constant_memory: CONSTANT_MEMORY,
+            shared_per_block: limits::STATIC_SHARED_PER_BLOCK as i32,
+            total_constant_memory: limits::CONSTANT_MEMORY as i32,
             simd_width: WARP,
             mem_pitch: MAX_PITCH,
             regs_per_block: limits::REGISTERS_PER_SM as i32,

@@ -1,8 +1,6 @@
-//! The driver's result codes with their names and descriptions, and the two queries for them.
+//! The driver's result codes with their names and descriptions.
 
-use std::ffi::{CStr, c_char};
-
-use super::abi::Out;
+use std::ffi::CStr;
 
 /// A `CUresult` as the C ABI carries it.
 pub type CUresult = u32;
@@ -20,11 +18,14 @@ pub type Result<T> = std::result::Result<T, CudaError>;
 macro_rules! codes {
     ($($short:ident = $code:literal $text:literal;)*) => {
         impl CudaError {
-            $(#[doc = $text] pub const $short: CudaError = CudaError($code);)*
+            $(#[doc = $text]
+            // Some codes are here only to be named: no call answers them.
+            #[allow(dead_code)]
+            pub const $short: CudaError = CudaError($code);)*
         }
 
         /// The C name and the description of a code, `None` for a number that is no code.
-        fn describe(code: CUresult) -> Option<(&'static CStr, &'static CStr)> {
+        pub fn describe(code: CUresult) -> Option<(&'static CStr, &'static CStr)> {
             match code {
                 SUCCESS => Some((c"CUDA_SUCCESS", c"no error")),
                 $($code => Some((
@@ -91,33 +92,4 @@ codes! {
     GRAPH_EXEC_UPDATE_FAILURE = 910 "the graph update was not performed because it included changes which violated constraints specific to instantiated graph update";
     INVALID_CLUSTER_SIZE = 912 "cluster misconfiguration: compute capability 8.6 has no clusters";
     UNKNOWN = 999 "unknown error";
-}
-
-impl CudaError {
-    /// The C name, `CUDA_ERROR_…`.
-    pub fn name(self) -> &'static str {
-        describe(self.0).map_or("unrecognized error code", |(name, _)| {
-            name.to_str().unwrap_or("?")
-        })
-    }
-}
-
-/// `cuGetErrorName`: the C name of a code; a number that is no code gives a null string and `INVALID_VALUE`.
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGetErrorName(error: CUresult, name: Out<*const c_char>) -> CUresult {
-    answer(describe(error).map(|(name, _)| name), name)
-}
-
-/// `cuGetErrorString`: the description of a code; a number that is no code gives a null string and `INVALID_VALUE`.
-#[unsafe(no_mangle)]
-pub extern "C" fn cuGetErrorString(error: CUresult, text: Out<*const c_char>) -> CUresult {
-    answer(describe(error).map(|(_, text)| text), text)
-}
-
-fn answer(text: Option<&'static CStr>, out: Out<*const c_char>) -> CUresult {
-    let found = text.is_some();
-    match out.set(text.map_or(std::ptr::null(), CStr::as_ptr)) {
-        Ok(()) if found => SUCCESS,
-        _ => CudaError::INVALID_VALUE.0,
-    }
 }

@@ -1,462 +1,28 @@
-//! Graphs: building them by hand or by stream capture, instantiating, updating and launching them.
+//! Graphs: building them by hand, instantiating, updating and launching them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::c_char;
 use std::sync::{Arc, OnceLock};
-use std::thread::{self, ThreadId};
 
 use super::abi::{
     DevicePtr, GraphExecUpdateResultInfo, GraphInstantiateParams, Handle, HostNodeParams, In,
-    KernelNodeParams, KernelNodeParamsV2, Memcpy3d, MemsetNodeParams, Out,
+    KernelNodeParams, KernelNodeParamsV2, Memcpy3d, MemsetNodeParams, Out, Text,
 };
-use super::api;
+use super::capture::{check_implicit, record};
+use super::entry::api;
 use super::error::{CudaError, Result};
 use super::launch;
-use super::memory;
-use super::state::{Driver, Kind, State, capture_mode, exchange_capture_mode, in_context};
-use super::stream::{Mark, Recording, StreamCapture, start_worker};
+use super::objects::{ExecNode, Graph, GraphExec, HostCall, Mark, Purpose, Recording, Work};
+use super::process::{Driver, in_context};
+use super::queue::start_worker;
+use super::state::HandleKind;
 use super::transfer;
-use super::work::{HostCall, Work};
-
-/// `CUstreamCaptureMode`.
-mod mode {
-    pub const GLOBAL: u32 = 0;
-    pub const THREAD_LOCAL: u32 = 1;
-    pub const RELAXED: u32 = 2;
-}
 
 /// `CUgraphExecUpdateResult`.
 mod update {
     pub const SUCCESS: u32 = 0;
     pub const TOPOLOGY_CHANGED: u32 = 2;
     pub const NODE_TYPE_CHANGED: u32 = 3;
-}
-
-/// A graph: nodes in the order of their creation.
-#[derive(Clone, Default)]
-pub struct Graph {
-    nodes: Vec<Node>,
-    /// Owned by the child node that it was cloned into: not to be destroyed on its own.
-    is_child: bool,
-}
-
-#[derive(Clone)]
-struct Node {
-    handle: Handle,
-    after: Vec<Handle>,
-    work: Work,
-    /// The graph handle behind a child node.
-    child: Handle,
-}
-
-/// A graph made ready to launch.
-pub struct GraphExec {
-    nodes: Arc<Vec<ExecNode>>,
-    flags: u64,
-    launches: u64,
-}
-
-/// A node of an instantiated graph.
-#[derive(Clone)]
-pub struct ExecNode {
-    /// The node of the graph that it was made from.
-    pub source: Handle,
-    /// Indices of the nodes that must be done before.
-    pub after: Vec<usize>,
-    /// What it does.
-    pub work: Work,
-    /// `cuGraphNodeSetEnabled`: a disabled node only orders others.
-    pub enabled: bool,
-}
-
-/// A capture in progress.
-pub struct Capture {
-    graph: Handle,
-    origin: Handle,
-    mode: u32,
-    thread: ThreadId,
-    active: bool,
-}
-
-impl Graph {
-    fn position(&self, node: Handle) -> Option<usize> {
-        self.nodes.iter().position(|n| n.handle == node)
-    }
-
-    /// The nodes with indices for edges, if the edges make no cycle.
-    fn flatten(&self) -> Option<Vec<ExecNode>> {
-        let index: HashMap<Handle, usize> = self
-            .nodes
-            .iter()
-            .enumerate()
-            .map(|(i, node)| (node.handle, i))
-            .collect();
-        let nodes: Vec<ExecNode> = self
-            .nodes
-            .iter()
-            .map(|node| ExecNode {
-                source: node.handle,
-                after: node
-                    .after
-                    .iter()
-                    .filter_map(|h| index.get(h).copied())
-                    .collect(),
-                work: node.work.clone(),
-                enabled: true,
-            })
-            .collect();
-        let mut done = vec![false; nodes.len()];
-        let mut left = nodes.len();
-        while left > 0 {
-            let before = left;
-            for i in 0..nodes.len() {
-                if !done[i] && nodes[i].after.iter().all(|&a| done[a]) {
-                    done[i] = true;
-                    left -= 1;
-                }
-            }
-            if left == before {
-                return None;
-            }
-        }
-        Some(nodes)
-    }
-}
-
-impl State {
-    fn graph(&mut self, graph: Handle) -> Result<&mut Graph> {
-        self.graphs.get_mut(&graph).ok_or(CudaError::INVALID_VALUE)
-    }
-
-    fn node(&mut self, node: Handle) -> Result<&mut Node> {
-        let graph = *self.node_owner.get(&node).ok_or(CudaError::INVALID_VALUE)?;
-        self.graph(graph)?
-            .nodes
-            .iter_mut()
-            .find(|n| n.handle == node)
-            .ok_or(CudaError::INVALID_VALUE)
-    }
-
-    fn add_node(&mut self, graph: Handle, after: Vec<Handle>, work: Work) -> Result<Handle> {
-        let target = self.graph(graph)?;
-        if after.iter().any(|node| target.position(*node).is_none()) {
-            return Err(CudaError::INVALID_VALUE);
-        }
-        let unique: HashSet<&Handle> = after.iter().collect();
-        if unique.len() != after.len() {
-            return Err(CudaError::INVALID_VALUE);
-        }
-        let handle = self.new_handle(Kind::GraphNode);
-        self.node_owner.insert(handle, graph);
-        self.graph(graph)?.nodes.push(Node {
-            handle,
-            after,
-            work,
-            child: 0,
-        });
-        Ok(handle)
-    }
-
-    fn drop_graph(&mut self, graph: Handle) {
-        if let Some(graph) = self.graphs.remove(&graph) {
-            for node in &graph.nodes {
-                self.node_owner.remove(&node.handle);
-                if node.child != 0 {
-                    self.drop_graph(node.child);
-                }
-            }
-        }
-        self.sweep_graph_memory();
-    }
-
-    /// A copy of a graph with its own nodes; also tells which old node became which.
-    fn clone_graph(&mut self, graph: Handle) -> Result<(Handle, HashMap<Handle, Handle>)> {
-        let mut copy = self.graph(graph)?.clone();
-        copy.is_child = false;
-        let handle = self.new_handle(Kind::Graph);
-        let mut renamed = HashMap::new();
-        for node in &mut copy.nodes {
-            let old = node.handle;
-            node.handle = self.new_handle(Kind::GraphNode);
-            self.node_owner.insert(node.handle, handle);
-            renamed.insert(old, node.handle);
-        }
-        for node in &mut copy.nodes {
-            for after in &mut node.after {
-                *after = renamed.get(after).copied().unwrap_or(*after);
-            }
-            if node.child != 0 {
-                node.child = self.clone_graph(node.child)?.0;
-            }
-        }
-        self.graphs.insert(handle, copy);
-        Ok((handle, renamed))
-    }
-}
-
-/// Records a piece of work that a capturing stream was given.
-///
-/// # Errors
-/// `STREAM_CAPTURE_INVALIDATED` after an earlier error.
-pub fn record(state: &mut State, stream: Handle, work: Work) -> Result<()> {
-    let capture = state
-        .stream(stream)?
-        .capture
-        .as_ref()
-        .ok_or(CudaError::ILLEGAL_STATE)?;
-    let (id, after) = (capture.id, capture.after.clone());
-    check_active(state, id)?;
-    let graph = state.captures.get(&id).map_or(0, |c| c.graph);
-    let node = state.add_node(graph, after, work)?;
-    if let Some(capture) = &mut state.stream(stream)?.capture {
-        capture.after = vec![node];
-    }
-    Ok(())
-}
-
-/// `STREAM_CAPTURE_INVALIDATED` unless the capture is in order.
-pub fn check_active(state: &State, id: u64) -> Result<()> {
-    match state.captures.get(&id) {
-        Some(capture) if capture.active => Ok(()),
-        _ => Err(CudaError::STREAM_CAPTURE_INVALIDATED),
-    }
-}
-
-/// Makes the capture that a stream takes part in unusable.
-pub fn invalidate_stream(state: &mut State, stream: Handle) {
-    let id = state
-        .streams
-        .get(&stream)
-        .and_then(|s| s.capture.as_ref())
-        .map(|c| c.id);
-    if let Some(capture) = id.and_then(|id| state.captures.get_mut(&id)) {
-        capture.active = false;
-    }
-}
-
-/// Refuses work on the default stream while a stream that orders itself with it is capturing.
-///
-/// # Errors
-/// `STREAM_CAPTURE_IMPLICIT`; the capture is invalidated.
-pub fn check_implicit(state: &mut State, stream: Handle) -> Result<()> {
-    let target = state.stream(stream)?;
-    if !target.is_legacy {
-        return Ok(());
-    }
-    let ctx = target.ctx;
-    let capturing: Vec<Handle> = state
-        .streams
-        .iter()
-        .filter(|(_, s)| s.ctx == ctx && s.is_blocking() && s.capture.is_some())
-        .map(|(handle, _)| *handle)
-        .collect();
-    if capturing.is_empty() {
-        return Ok(());
-    }
-    for stream in capturing {
-        invalidate_stream(state, stream);
-    }
-    Err(CudaError::STREAM_CAPTURE_IMPLICIT)
-}
-
-/// Refuses calls that wait or allocate at once while a capture forbids them.
-///
-/// # Errors
-/// `STREAM_CAPTURE_UNSUPPORTED`; the capture is invalidated.
-pub fn check_synchronous(state: &mut State, stream: Option<Handle>) -> Result<()> {
-    if let Some(stream) = stream
-        && state.stream(stream)?.capture.is_some()
-    {
-        invalidate_stream(state, stream);
-        return Err(CudaError::STREAM_CAPTURE_UNSUPPORTED);
-    }
-    let own_mode = capture_mode();
-    if own_mode == mode::RELAXED {
-        return Ok(());
-    }
-    let me = thread::current().id();
-    let mut refused = false;
-    for capture in state.captures.values_mut() {
-        let forbids = match capture.mode {
-            mode::GLOBAL => own_mode == mode::GLOBAL || capture.thread == me,
-            mode::THREAD_LOCAL => capture.thread == me,
-            _ => false,
-        };
-        if forbids && capture.active {
-            capture.active = false;
-            refused = true;
-        }
-    }
-    if refused {
-        Err(CudaError::STREAM_CAPTURE_UNSUPPORTED)
-    } else {
-        Ok(())
-    }
-}
-
-/// Drops the captures whose stream is gone.
-pub fn forget_captures(state: &mut State) {
-    let State {
-        captures, streams, ..
-    } = state;
-    captures.retain(|_, capture| streams.contains_key(&capture.origin));
-}
-
-/// Makes a stream wait for an event that was recorded in a capture: it joins the capture.
-///
-/// # Errors
-/// The capture errors.
-pub fn join(state: &mut State, stream: Handle, id: u64, nodes: &[Handle]) -> Result<()> {
-    if !state.captures.contains_key(&id) {
-        return Err(CudaError::CAPTURED_EVENT);
-    }
-    check_active(state, id)?;
-    let target = state.stream(stream)?;
-    if target.is_legacy {
-        if let Some(capture) = state.captures.get_mut(&id) {
-            capture.active = false;
-        }
-        return Err(CudaError::STREAM_CAPTURE_IMPLICIT);
-    }
-    match &mut target.capture {
-        None => {
-            target.capture = Some(StreamCapture {
-                id,
-                after: nodes.to_vec(),
-            });
-            Ok(())
-        }
-        Some(capture) if capture.id == id => {
-            for node in nodes {
-                if !capture.after.contains(node) {
-                    capture.after.push(*node);
-                }
-            }
-            Ok(())
-        }
-        Some(_) => {
-            invalidate_stream(state, stream);
-            if let Some(capture) = state.captures.get_mut(&id) {
-                capture.active = false;
-            }
-            Err(CudaError::STREAM_CAPTURE_MERGE)
-        }
-    }
-}
-
-fn begin_capture(stream: Handle, mode: u32) -> Result<()> {
-    let (_, mut state, ctx) = in_context()?;
-    if mode > mode::RELAXED {
-        return Err(CudaError::INVALID_VALUE);
-    }
-    let stream = state.stream_of(ctx, stream)?;
-    let target = state.stream(stream)?;
-    if target.is_legacy {
-        return Err(CudaError::STREAM_CAPTURE_UNSUPPORTED);
-    }
-    if target.capture.is_some() {
-        return Err(CudaError::ILLEGAL_STATE);
-    }
-    let graph = state.new_handle(Kind::Graph);
-    state.graphs.insert(graph, Graph::default());
-    // A capture's number is its graph's handle: unique, and not reused.
-    state.captures.insert(
-        graph,
-        Capture {
-            graph,
-            origin: stream,
-            mode,
-            thread: thread::current().id(),
-            active: true,
-        },
-    );
-    state.stream(stream)?.capture = Some(StreamCapture {
-        id: graph,
-        after: Vec::new(),
-    });
-    Ok(())
-}
-
-fn end_capture(stream: Handle, out: Out<Handle>) -> Result<()> {
-    let (_, mut state, ctx) = in_context()?;
-    if out.is_null() {
-        return Err(CudaError::INVALID_VALUE);
-    }
-    let stream = state.stream_of(ctx, stream)?;
-    let Some(joined) = &state.stream(stream)?.capture else {
-        return Err(CudaError::ILLEGAL_STATE);
-    };
-    let (id, last) = (joined.id, joined.after.clone());
-    let capture = state.captures.get(&id).ok_or(CudaError::ILLEGAL_STATE)?;
-    if capture.mode != mode::RELAXED && capture.thread != thread::current().id() {
-        return Err(CudaError::STREAM_CAPTURE_WRONG_THREAD);
-    }
-    if capture.origin != stream {
-        invalidate_stream(&mut state, stream);
-        return Err(CudaError::STREAM_CAPTURE_UNMATCHED);
-    }
-    let (graph, active) = (capture.graph, capture.active);
-    // The graph may end only in what the origin stream waited for.
-    let mut reached: HashSet<Handle> = HashSet::new();
-    let mut open = last;
-    while let Some(node) = open.pop() {
-        if reached.insert(node)
-            && let Ok(node) = state.node(node)
-        {
-            open.extend(node.after.iter().copied());
-        }
-    }
-    let mut joined_all = state
-        .graph(graph)?
-        .nodes
-        .iter()
-        .all(|n| reached.contains(&n.handle));
-    for other in state.streams.values_mut() {
-        if let Some(capture) = &other.capture
-            && capture.id == id
-        {
-            joined_all &= capture.after.iter().all(|node| reached.contains(node));
-            other.capture = None;
-        }
-    }
-    state.captures.remove(&id);
-    let failure = match (active, joined_all) {
-        (false, _) => Some(CudaError::STREAM_CAPTURE_INVALIDATED),
-        (true, false) => Some(CudaError::STREAM_CAPTURE_UNJOINED),
-        (true, true) => None,
-    };
-    if let Some(error) = failure {
-        state.drop_graph(graph);
-        out.set(0)?;
-        return Err(error);
-    }
-    out.set(graph)
-}
-
-fn capture_info(
-    stream: Handle,
-    status: Out<u32>,
-    id: Out<u64>,
-    graph: Out<Handle>,
-    dependencies: Out<*const Handle>,
-    count: Out<usize>,
-) -> Result<()> {
-    let (_, mut state, ctx) = in_context()?;
-    let stream = state.stream_of(ctx, stream)?;
-    let Some(capture) = &state.stream(stream)?.capture else {
-        return status.set(0);
-    };
-    let (number, after) = (capture.id, (capture.after.as_ptr(), capture.after.len()));
-    let Some(capture) = state.captures.get(&number) else {
-        return status.set(2);
-    };
-    status.set(if capture.active { 1 } else { 2 })?;
-    id.set_if_wanted(number);
-    graph.set_if_wanted(capture.graph);
-    // Valid until the next call on the stream, as documented.
-    dependencies.set_if_wanted(after.0);
-    count.set_if_wanted(after.1);
-    Ok(())
 }
 
 fn instantiate(out: Out<Handle>, graph: Handle, flags: u64) -> Result<()> {
@@ -472,7 +38,7 @@ fn instantiate(out: Out<Handle>, graph: Handle, flags: u64) -> Result<()> {
         .graph(graph)?
         .flatten()
         .ok_or(CudaError::INVALID_VALUE)?;
-    let handle = state.new_handle(Kind::GraphExec);
+    let handle = state.new_handle(HandleKind::GraphExec);
     state.execs.insert(
         handle,
         GraphExec {
@@ -781,62 +347,13 @@ fn dot(graph: &Graph) -> String {
 }
 
 api! {
-    fn cuStreamBeginCapture_v2(stream: Handle, mode: u32) {
-        begin_capture(stream, mode)
-    }
-
-    fn cuStreamEndCapture(stream: Handle, graph: Out<Handle>) {
-        end_capture(stream, graph)
-    }
-
-    fn cuStreamIsCapturing(stream: Handle, status: Out<u32>) {
-        capture_info(stream, status, Out::null(), Out::null(), Out::null(), Out::null())
-    }
-
-    fn cuStreamGetCaptureInfo(stream: Handle, status: Out<u32>, id: Out<u64>) {
-        capture_info(stream, status, id, Out::null(), Out::null(), Out::null())
-    }
-
-    fn cuStreamGetCaptureInfo_v2(
-        stream: Handle,
-        status: Out<u32>,
-        id: Out<u64>,
-        graph: Out<Handle>,
-        dependencies: Out<*const Handle>,
-        count: Out<usize>,
-    ) {
-        capture_info(stream, status, id, graph, dependencies, count)
-    }
-
-    fn cuStreamGetCaptureInfo_v3(
-        stream: Handle,
-        status: Out<u32>,
-        id: Out<u64>,
-        graph: Out<Handle>,
-        dependencies: Out<*const Handle>,
-        edge_data: Out<u64>,
-        count: Out<usize>,
-    ) {
-        // All edges are plain, so there is no edge data.
-        edge_data.set_if_wanted(0);
-        capture_info(stream, status, id, graph, dependencies, count)
-    }
-
-    fn cuThreadExchangeStreamCaptureMode(mode: Out<u32>) {
-        let new = mode.get()?;
-        if new > mode::RELAXED {
-            return Err(CudaError::INVALID_VALUE);
-        }
-        mode.set(exchange_capture_mode(new))
-    }
-
     fn cuGraphCreate(graph: Out<Handle>, flags: u32) {
         let driver = Driver::get()?;
         if flags != 0 || graph.is_null() {
             return Err(CudaError::INVALID_VALUE);
         }
         let mut state = driver.lock();
-        let handle = state.new_handle(Kind::Graph);
+        let handle = state.new_handle(HandleKind::Graph);
         state.graphs.insert(handle, Graph::default());
         graph.set(handle)
     }
@@ -1152,7 +669,7 @@ api! {
             let (_, state, _) = in_context()?;
             matches!(
                 state.allocations.get(&address),
-                Some(a) if a.purpose == memory::Purpose::Graph
+                Some(a) if a.purpose == Purpose::Graph
             )
         };
         if !owned {
@@ -1241,7 +758,7 @@ api! {
         enabled.set(u32::from(found.enabled))
     }
 
-    fn cuGraphDebugDotPrint(graph: Handle, path: super::abi::Text, _flags: u32) {
+    fn cuGraphDebugDotPrint(graph: Handle, path: Text, _flags: u32) {
         let text = dot(Driver::get()?.lock().graph(graph)?);
         std::fs::write(path.str()?, text).map_err(|_| CudaError::OPERATING_SYSTEM)
     }

@@ -1,16 +1,15 @@
-//! Launches: what the calls check at once, running a kernel later, and occupancy.
+//! Launches: what the calls check at once, and occupancy. `work` runs a kernel later.
 
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use super::abi::{BlockToShared, Handle, In, KernelNodeParams, LaunchConfigEx, Out};
-use super::api;
+use super::abi::{BlockToShared, Handle, In, LaunchConfigEx, Out};
+use super::entry::api;
 use super::error::{CudaError, Result};
-use super::module::Function;
-use super::state::{Driver, in_context};
-use super::work::Work;
-use crate::check::{Fault, FaultKind};
-use crate::exec::{ConfigError, LaunchConfig, LaunchError, blocks_per_sm, launch, limits};
+use super::objects::{KernelWork, LoadedFunction, Work};
+use super::process::{Driver, in_context};
+use crate::exec::blocks_per_sm;
+use crate::limits;
 
 /// Markers in the `extra` array of a launch.
 const PARAM_END: usize = 0;
@@ -24,46 +23,8 @@ mod attribute {
     pub const LAST: u32 = 14;
 }
 
-// SAFETY: the pointers in `param_addresses` point into `params`, which is never changed, and are only given to the
-// program; nothing here follows them.
-unsafe impl Send for KernelWork {}
-// SAFETY: as above.
-unsafe impl Sync for KernelWork {}
-
-/// A launch that was accepted.
-pub struct KernelWork {
-    function: Arc<Function>,
-    handle: Handle,
-    grid: [u32; 3],
-    block: [u32; 3],
-    shared_bytes: u32,
-    params: Vec<u8>,
-    /// Addresses of the parameters in `params`, for the queries that give them back.
-    param_addresses: Vec<In<u8>>,
-    cooperative: bool,
-}
-
-impl KernelWork {
-    /// The kernel's name.
-    pub fn name(&self) -> &str {
-        &self.function.kernel().name
-    }
-
-    /// The launch as `cuGraphKernelNodeGetParams` reports it.
-    pub fn node_params(&self) -> KernelNodeParams {
-        KernelNodeParams {
-            func: self.handle,
-            grid: self.grid,
-            block: self.block,
-            shared_bytes: self.shared_bytes,
-            kernel_params: In::to(&self.param_addresses),
-            extra: In::null(),
-        }
-    }
-}
-
 /// Copies the parameters that a launch points to.
-fn gather(function: &Function, params: In<In<u8>>, extra: In<In<u8>>) -> Result<Vec<u8>> {
+fn gather(function: &LoadedFunction, params: In<In<u8>>, extra: In<In<u8>>) -> Result<Vec<u8>> {
     let kernel = function.kernel();
     let mut buffer = vec![0u8; kernel.parameter_bytes as usize];
     if !params.is_null() && !extra.is_null() {
@@ -139,7 +100,7 @@ pub fn kernel_work(
 }
 
 fn check_sizes(
-    function: &Function,
+    function: &LoadedFunction,
     grid: [u32; 3],
     block: [u32; 3],
     shared: u32,
@@ -180,71 +141,6 @@ fn check_sizes(
     Ok(())
 }
 
-/// Runs a kernel now.
-///
-/// # Errors
-/// The error that a fault leaves in the context.
-pub fn run(driver: &'static Driver, work: &KernelWork) -> Result<()> {
-    let options = driver.lock().settings.options();
-    let config = LaunchConfig {
-        kernel: work.name(),
-        grid: work.grid,
-        block: work.block,
-        dynamic_shared_bytes: work.shared_bytes,
-        params: &work.params,
-        cooperative: work.cooperative,
-    };
-    match launch(
-        &driver.memory,
-        work.function.module.instance()?,
-        &config,
-        &options,
-    ) {
-        Ok(report) => {
-            if let Some(counters) = report.counters {
-                let mut state = driver.lock();
-                state.settings.count(&work.function.module.ptx, counters);
-            }
-            Ok(())
-        }
-        Err(LaunchError::Config(error)) => {
-            eprintln!(
-                "cuda-emulator: launch of `{}` refused: {error}",
-                work.name()
-            );
-            Err(config_code(&error))
-        }
-        Err(LaunchError::Fault(fault)) => {
-            let mut state = driver.lock();
-            state.settings.report_fault(&fault);
-            Err(fault_code(&fault))
-        }
-    }
-}
-
-fn config_code(error: &ConfigError) -> CudaError {
-    match error {
-        ConfigError::NoSuchKernel(_) => CudaError::NOT_FOUND,
-        ConfigError::Registers { .. } => CudaError::LAUNCH_OUT_OF_RESOURCES,
-        ConfigError::Cooperative { .. } => CudaError::COOPERATIVE_LAUNCH_TOO_LARGE,
-        _ => CudaError::INVALID_VALUE,
-    }
-}
-
-/// The code that the real device gives for this fault, or the closest for what it does not notice.
-fn fault_code(fault: &Fault) -> CudaError {
-    match fault.kind {
-        FaultKind::OutOfBounds | FaultKind::UseAfterFree | FaultKind::ReadOnly => {
-            CudaError::ILLEGAL_ADDRESS
-        }
-        FaultKind::Misaligned => CudaError::MISALIGNED_ADDRESS,
-        FaultKind::Unsupported | FaultKind::BadTarget => CudaError::ILLEGAL_INSTRUCTION,
-        FaultKind::Trap if fault.message.contains("assert") => CudaError::ASSERT,
-        FaultKind::Deadlock => CudaError::LAUNCH_TIMEOUT,
-        _ => CudaError::LAUNCH_FAILED,
-    }
-}
-
 fn launch_on(stream: Handle, work: Result<Work>) -> Result<()> {
     Driver::get()?.enqueue(stream, work?)
 }
@@ -283,7 +179,7 @@ fn launch_ex(
     )
 }
 
-fn function(handle: Handle) -> Result<Arc<Function>> {
+fn function(handle: Handle) -> Result<Arc<LoadedFunction>> {
     in_context()?.1.function(handle)
 }
 

@@ -4,131 +4,18 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use super::abi::{DevicePtr, Handle, HostPtr, In, MemLocation, MemPoolProps, Out};
-use super::api;
-use super::device::{self, TOTAL_MEMORY};
+use super::capture;
+use super::device;
+use super::entry::api;
 use super::error::{CudaError, Result};
-use super::graph;
-use super::state::{Driver, Kind, State, check_context, in_context};
-use super::work::Work;
+use super::objects::{DeviceAllocation, GraphMemory, HostRange, Pool, Purpose, Work};
+use super::process::{Driver, check_context, in_context};
+use super::state::{DriverState, HandleKind};
+use crate::limits;
 use crate::memory::AllocationKind;
 
 /// Row pitch granularity of `cuMemAllocPitch`, in bytes.
 const PITCH: usize = 512;
-
-/// What a device allocation was made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// `cuMemAlloc`.
-    Plain,
-    /// `cuMemAllocAsync`, from this pool.
-    Pooled(Handle),
-    /// A `__device__` or `__constant__` variable of this module.
-    Global(Handle),
-    /// A graph's allocation node.
-    Graph,
-    /// `cuMemAllocManaged`.
-    Managed,
-}
-
-/// A device allocation as the driver's calls see it.
-#[derive(Clone, Copy, Debug)]
-pub struct Allocation {
-    pub bytes: usize,
-    pub ctx: Handle,
-    pub purpose: Purpose,
-}
-
-/// Host memory that the device can copy from and to while the host goes on.
-#[derive(Clone, Copy, Debug)]
-pub struct HostRange {
-    pub bytes: usize,
-    pub ctx: Handle,
-    pub flags: u32,
-    /// Made by `cuMemHostAlloc` (else registered).
-    pub allocated: bool,
-}
-
-/// A memory pool: its attributes and what is in use from it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Pool {
-    /// `CU_MEMPOOL_ATTR_REUSE_*`: accepted and reported back; the emulator never reuses memory early.
-    reuse: [u32; 3],
-    release_threshold: u64,
-    used: u64,
-    used_high: u64,
-}
-
-/// Memory of a graph's allocation node; it lives as long as a graph or an instance of one that has the node.
-pub struct GraphMemory {
-    pub address: DevicePtr,
-    pub bytes: usize,
-}
-
-impl Drop for GraphMemory {
-    fn drop(&mut self) {
-        // The tables may be locked by whoever drops the graph; their entry goes with the next sweep.
-        if let Ok(driver) = Driver::get() {
-            let _ = driver.memory.free(self.address);
-        }
-    }
-}
-
-impl State {
-    /// The allocation that holds all of `bytes` bytes at `address`.
-    ///
-    /// # Errors
-    /// `INVALID_VALUE` if none does.
-    pub fn device_range(
-        &self,
-        address: DevicePtr,
-        bytes: usize,
-    ) -> Result<(DevicePtr, Allocation)> {
-        let (base, allocation) = self
-            .allocations
-            .range(..=address)
-            .next_back()
-            .ok_or(CudaError::INVALID_VALUE)?;
-        let offset = (address - base) as usize;
-        if offset > allocation.bytes || bytes > allocation.bytes - offset {
-            return Err(CudaError::INVALID_VALUE);
-        }
-        Ok((*base, *allocation))
-    }
-
-    /// Checks that the device can reach all of `bytes` bytes at `address`: device memory, or pinned memory of its own.
-    ///
-    /// # Errors
-    /// `INVALID_VALUE`.
-    pub fn reachable(&self, address: DevicePtr, bytes: usize) -> Result<()> {
-        match (
-            self.device_range(address, bytes),
-            self.host_range(address as usize, bytes),
-        ) {
-            (Ok(_), _) => Ok(()),
-            (_, Some((_, range))) if range.allocated => Ok(()),
-            _ => Err(CudaError::INVALID_VALUE),
-        }
-    }
-
-    /// The pinned or registered range that holds all of `bytes` bytes at `address`.
-    pub fn host_range(&self, address: usize, bytes: usize) -> Option<(usize, HostRange)> {
-        let (base, range) = self.host_ranges.range(..=address).next_back()?;
-        let offset = address - base;
-        (offset <= range.bytes && bytes <= range.bytes - offset).then_some((*base, *range))
-    }
-
-    /// Drops the entries of graph memory that no graph holds any more.
-    pub fn sweep_graph_memory(&mut self) {
-        let allocations = &mut self.allocations;
-        self.graph_memory.retain(|(address, memory)| {
-            let held = memory.strong_count() > 0;
-            if !held {
-                allocations.remove(address);
-            }
-            held
-        });
-    }
-}
 
 /// Allocates and notes the owner; if the device is full, memory whose free is still in a stream is waited for.
 fn allocate(out: Out<DevicePtr>, bytes: usize, purpose: Purpose, label: &str) -> Result<()> {
@@ -154,7 +41,7 @@ fn allocate(out: Out<DevicePtr>, bytes: usize, purpose: Purpose, label: &str) ->
     let mut state = driver.lock();
     state.allocations.insert(
         address,
-        Allocation {
+        DeviceAllocation {
             bytes,
             ctx,
             purpose,
@@ -171,11 +58,11 @@ fn allocate(out: Out<DevicePtr>, bytes: usize, purpose: Purpose, label: &str) ->
 
 fn refuse_in_capture() -> Result<()> {
     let (_, mut state, _) = in_context()?;
-    graph::check_synchronous(&mut state, None)
+    capture::check_synchronous(&mut state, None)
 }
 
 /// Takes an allocation out of the driver's table.
-fn forget(state: &mut State, address: DevicePtr) -> Option<Allocation> {
+fn forget(state: &mut DriverState, address: DevicePtr) -> Option<DeviceAllocation> {
     let allocation = state.allocations.remove(&address)?;
     if let Purpose::Pooled(pool) = allocation.purpose
         && let Some(pool) = state.pools.get_mut(&pool)
@@ -190,7 +77,7 @@ fn free_now(address: DevicePtr) -> Result<()> {
         return Ok(());
     }
     let (driver, mut state, ctx) = in_context()?;
-    graph::check_synchronous(&mut state, None)?;
+    capture::check_synchronous(&mut state, None)?;
     match state.allocations.get(&address) {
         Some(a) if !matches!(a.purpose, Purpose::Global(_)) => {}
         _ => return Err(CudaError::INVALID_VALUE),
@@ -256,11 +143,15 @@ pub fn graph_memory(
         .memory
         .alloc(bytes as u64, "graph allocation")
         .map_err(|_| CudaError::OUT_OF_MEMORY)?;
-    let memory = Arc::new(GraphMemory { address, bytes });
+    let memory = Arc::new(GraphMemory {
+        address,
+        bytes,
+        device: &driver.memory,
+    });
     let mut state = driver.lock();
     state.allocations.insert(
         address,
-        Allocation {
+        DeviceAllocation {
             bytes,
             ctx,
             purpose: Purpose::Graph,
@@ -294,7 +185,7 @@ fn free_async(address: DevicePtr, stream: Handle) -> Result<()> {
     if state.stream(stream)?.capture.is_some() {
         return Err(CudaError::INVALID_VALUE);
     }
-    graph::check_implicit(&mut state, stream)?;
+    capture::check_implicit(&mut state, stream)?;
     forget(&mut state, address);
     drop(state);
     driver.enqueue(stream, Work::Free(address))
@@ -338,7 +229,7 @@ fn host_free(address: usize) -> Result<()> {
 }
 
 /// Frees what a context still holds and says what the program forgot.
-pub fn release_context(driver: &'static Driver, state: &mut State, ctx: Handle) {
+pub fn release_context(driver: &'static Driver, state: &mut DriverState, ctx: Handle) {
     let leaked: Vec<_> = state
         .allocations
         .iter()
@@ -409,7 +300,7 @@ fn pointer_attribute(out: Out<u8>, attribute: u32, address: DevicePtr) -> Result
         17 => out.cast::<Handle>().set(match device {
             Some((
                 _,
-                Allocation {
+                DeviceAllocation {
                     purpose: Purpose::Pooled(pool),
                     ..
                 },
@@ -480,7 +371,7 @@ api! {
     fn cuMemGetInfo_v2(free: Out<usize>, total: Out<usize>) {
         let memory = &in_context()?.0.memory;
         free.set_if_wanted(memory.capacity().saturating_sub(memory.used()) as usize);
-        total.set_if_wanted(TOTAL_MEMORY);
+        total.set_if_wanted(limits::TOTAL_MEMORY as usize);
         Ok(())
     }
 
@@ -636,7 +527,7 @@ api! {
             return Err(CudaError::NOT_SUPPORTED);
         }
         let mut state = driver.lock();
-        let handle = state.new_handle(Kind::Pool);
+        let handle = state.new_handle(HandleKind::Pool);
         state.pools.insert(handle, Pool::default());
         pool.set(handle)
     }

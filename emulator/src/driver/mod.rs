@@ -17,50 +17,25 @@
 #![allow(non_snake_case)]
 
 mod abi;
+mod capture;
 mod context;
-pub mod control;
+mod control;
 mod device;
+mod entry;
 mod error;
+mod error_names;
 mod graph;
 mod launch;
 mod memory;
 mod module;
 mod not_supported;
+mod objects;
 mod procaddr;
+mod process;
+mod queue;
+mod settings;
 mod state;
 mod stream;
+mod thread;
 mod transfer;
 mod work;
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use error::{CUresult, CudaError, Result, SUCCESS};
-
-/// Runs the inside of a call: no panic gets out, and a host function of a stream may not call back in.
-fn entry(name: &'static str, call: impl FnOnce() -> Result<()>) -> CUresult {
-    if state::is_in_callback() {
-        return CudaError::NOT_PERMITTED.0;
-    }
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(())) => SUCCESS,
-        Ok(Err(error)) => error.0,
-        Err(_) => {
-            eprintln!("cuda-emulator: internal error in {name}");
-            CudaError::UNKNOWN.0
-        }
-    }
-}
-
-/// Defines exported calls from their insides.
-macro_rules! api {
-    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $kind:ty),* $(,)?) $body:block)*) => {$(
-        $(#[$doc])*
-        #[unsafe(no_mangle)]
-        // The argument list is the C API's.
-        #[allow(clippy::too_many_arguments)]
-        pub extern "C" fn $name($($arg: $kind),*) -> $crate::driver::error::CUresult {
-            $crate::driver::entry(stringify!($name), move || $body)
-        }
-    )*};
-}
-use api;

@@ -5,13 +5,18 @@ use std::ffi::{CString, c_char};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::abi::{DevicePtr, Handle, In, Out, Text};
-use super::api;
+use super::capture;
 use super::device;
+use super::entry::api;
 use super::error::{CudaError, Result};
-use super::memory::{Allocation, Purpose};
-use super::state::{Driver, Kind, State, in_context};
-use crate::exec::{Instance, limits};
+use super::objects::{
+    DeviceAllocation, FunctionSettings, LoadedFunction, LoadedModule, Purpose, virtual_architecture,
+};
+use super::process::in_context;
+use super::state::{DriverState, HandleKind};
+use crate::exec::Instance;
 use crate::ir::{Kernel, Module};
+use crate::limits;
 
 /// First bytes of images that hold machine code for a real GPU.
 const ELF_MAGIC: [u8; 4] = *b"\x7fELF";
@@ -27,160 +32,7 @@ mod jit {
     pub const COUNT: u32 = 34;
 }
 
-/// `CUfunction_attribute`.
-pub mod attribute {
-    pub const MAX_THREADS_PER_BLOCK: u32 = 0;
-    pub const SHARED_BYTES: u32 = 1;
-    pub const CONST_BYTES: u32 = 2;
-    pub const LOCAL_BYTES: u32 = 3;
-    pub const REGISTERS: u32 = 4;
-    pub const PTX_VERSION: u32 = 5;
-    pub const BINARY_VERSION: u32 = 6;
-    pub const CACHE_MODE_CA: u32 = 7;
-    pub const MAX_DYNAMIC_SHARED: u32 = 8;
-    pub const SHARED_CARVEOUT: u32 = 9;
-    /// The last one of CUDA 12.9; those from 10 on are about clusters, which this device has not.
-    pub const LAST: u32 = 15;
-}
-
-/// A module that is loaded in a context.
-pub struct LoadedModule {
-    pub ctx: Handle,
-    pub handle: Handle,
-    pub module: Arc<Module>,
-    /// Taken only when the module is dropped.
-    instance: Option<Instance>,
-    /// The PTX, for the assembler's register report.
-    pub ptx: Arc<str>,
-    /// The `.target` of the PTX, 86 for sm_86: what the attribute called PTX version reports.
-    virtual_architecture: i32,
-    functions: Mutex<BTreeMap<String, Handle>>,
-}
-
-fn virtual_architecture(ptx: &str) -> i32 {
-    ptx.split(".target")
-        .nth(1)
-        .and_then(|rest| rest.trim_start().strip_prefix("sm_"))
-        .and_then(|rest| {
-            rest.split(|c: char| !c.is_ascii_digit())
-                .next()?
-                .parse()
-                .ok()
-        })
-        .unwrap_or(86)
-}
-
-impl LoadedModule {
-    /// Where the module's variables are.
-    ///
-    /// # Errors
-    /// `INVALID_HANDLE` while the module is being dropped.
-    pub fn instance(&self) -> Result<&Instance> {
-        self.instance.as_ref().ok_or(CudaError::INVALID_HANDLE)
-    }
-}
-
-impl Drop for LoadedModule {
-    fn drop(&mut self) {
-        if let (Some(instance), Ok(driver)) = (self.instance.take(), Driver::get()) {
-            instance.unload(&driver.memory);
-        }
-    }
-}
-
-/// A kernel of a loaded module.
-pub struct Function {
-    pub module: Arc<LoadedModule>,
-    pub name: CString,
-    /// Index in the module's list of kernels.
-    index: usize,
-    settings: Mutex<FunctionSettings>,
-}
-
-#[derive(Clone, Copy)]
-struct FunctionSettings {
-    max_dynamic_shared: u32,
-    carveout: i32,
-}
-
-impl Function {
-    /// What the module says about the kernel.
-    pub fn kernel(&self) -> &Kernel {
-        &self.module.module.kernels()[self.index]
-    }
-
-    fn settings(&self) -> std::sync::MutexGuard<'_, FunctionSettings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Dynamic shared memory that a launch may ask for, in bytes.
-    pub fn max_dynamic_shared(&self) -> u32 {
-        self.settings().max_dynamic_shared
-    }
-
-    /// Threads that a block may have by the kernel's directives. The register count is an estimate and refuses nothing.
-    pub fn max_threads(&self) -> u32 {
-        let kernel = self.kernel();
-        kernel
-            .required_threads
-            .or(kernel.max_threads)
-            .map_or(limits::THREADS_PER_BLOCK, |n| {
-                n.iter().fold(1, |all: u32, n| all.saturating_mul(*n))
-            })
-            .min(limits::THREADS_PER_BLOCK)
-    }
-
-    fn attribute(&self, id: u32) -> Result<i32> {
-        let kernel = self.kernel();
-        Ok(match id {
-            attribute::MAX_THREADS_PER_BLOCK => self.max_threads() as i32,
-            attribute::SHARED_BYTES => kernel.static_shared_bytes as i32,
-            attribute::CONST_BYTES => kernel.const_bytes as i32,
-            attribute::LOCAL_BYTES => kernel.local_bytes as i32,
-            attribute::REGISTERS => kernel.registers as i32,
-            attribute::PTX_VERSION => self.module.virtual_architecture,
-            attribute::BINARY_VERSION => 86,
-            attribute::CACHE_MODE_CA => 0,
-            attribute::MAX_DYNAMIC_SHARED => self.max_dynamic_shared() as i32,
-            attribute::SHARED_CARVEOUT => self.settings().carveout,
-            10..=attribute::LAST => 0,
-            _ => return Err(CudaError::INVALID_VALUE),
-        })
-    }
-
-    fn set_attribute(&self, id: u32, value: i32) -> Result<()> {
-        match id {
-            attribute::MAX_DYNAMIC_SHARED => {
-                let most =
-                    limits::SHARED_PER_BLOCK.saturating_sub(self.kernel().static_shared_bytes);
-                let value = u32::try_from(value).map_err(|_| CudaError::INVALID_VALUE)?;
-                if value > most {
-                    return Err(CudaError::INVALID_VALUE);
-                }
-                self.settings().max_dynamic_shared = value;
-                Ok(())
-            }
-            attribute::SHARED_CARVEOUT if (-1..=100).contains(&value) => {
-                self.settings().carveout = value;
-                Ok(())
-            }
-            _ => Err(CudaError::INVALID_VALUE),
-        }
-    }
-}
-
-impl State {
-    /// The function behind a handle.
-    ///
-    /// # Errors
-    /// `INVALID_HANDLE`.
-    pub fn function(&self, handle: Handle) -> Result<Arc<Function>> {
-        self.functions
-            .get(&handle)
-            .cloned()
-            .ok_or(CudaError::INVALID_HANDLE)
-    }
-
+impl DriverState {
     fn function_of(&mut self, module: &Arc<LoadedModule>, index: usize) -> Result<Handle> {
         let kernel = &module.module.kernels()[index];
         let mut known = module
@@ -190,8 +42,8 @@ impl State {
         if let Some(handle) = known.get(&kernel.name) {
             return Ok(*handle);
         }
-        let handle = self.new_handle(Kind::Function);
-        let function = Function {
+        let handle = self.new_handle(HandleKind::Function);
+        let function = LoadedFunction {
             module: module.clone(),
             name: CString::new(kernel.name.as_str()).map_err(|_| CudaError::INVALID_PTX)?,
             index,
@@ -208,7 +60,7 @@ impl State {
 
 /// Dynamic shared memory without opting in: what the static part leaves of 48 KiB.
 fn device_default_dynamic(kernel: &Kernel) -> u32 {
-    device::SHARED_PER_BLOCK.saturating_sub(kernel.static_shared_bytes)
+    limits::STATIC_SHARED_PER_BLOCK.saturating_sub(kernel.static_shared_bytes)
 }
 
 /// Where the caller wants the compiler's messages.
@@ -270,7 +122,7 @@ fn refuse(logs: Logs, error: CudaError, text: &str) -> CudaError {
 /// Loads PTX text into the current context.
 fn load(out: Out<Handle>, image: &[u8], name: &str, logs: Logs) -> Result<()> {
     let (driver, mut state, ctx) = in_context()?;
-    super::graph::check_synchronous(&mut state, None)?;
+    capture::check_synchronous(&mut state, None)?;
     drop(state);
     if out.is_null() {
         return Err(CudaError::INVALID_VALUE);
@@ -299,12 +151,12 @@ fn load(out: Out<Handle>, image: &[u8], name: &str, logs: Logs) -> Result<()> {
         .map_err(|e| refuse(logs, CudaError::OUT_OF_MEMORY, &e.to_string()))?;
     logs.write("")?;
     let mut state = driver.lock();
-    let handle = state.new_handle(Kind::Module);
+    let handle = state.new_handle(HandleKind::Module);
     for global in module.globals() {
         if let Some((address, bytes)) = instance.global(&global.name) {
             state.allocations.insert(
                 address,
-                Allocation {
+                DeviceAllocation {
                     bytes: bytes as usize,
                     ctx,
                     purpose: Purpose::Global(handle),
@@ -319,6 +171,7 @@ fn load(out: Out<Handle>, image: &[u8], name: &str, logs: Logs) -> Result<()> {
             handle,
             module,
             instance: Some(instance),
+            device: &driver.memory,
             ptx: text.into(),
             virtual_architecture: virtual_architecture(text),
             functions: Mutex::new(BTreeMap::new()),
@@ -431,7 +284,10 @@ fn kernel_count(count: Out<u32>, module: Handle) -> Result<()> {
     count.set(module.module.kernels().len() as u32)
 }
 
-fn with_function<T>(handle: Handle, read: impl FnOnce(&Arc<Function>) -> Result<T>) -> Result<T> {
+fn with_function<T>(
+    handle: Handle,
+    read: impl FnOnce(&Arc<LoadedFunction>) -> Result<T>,
+) -> Result<T> {
     let (_, state, _) = in_context()?;
     let function = state.function(handle)?;
     drop(state);

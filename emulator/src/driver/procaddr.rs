@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_void};
 
 use super::abi::{In, Out, Text, Uuid};
-use super::api;
+use super::entry::api;
 use super::error::{CudaError, Result};
 
 /// Names whose plain form is not the newest version that this library exports but this one (cuda.h of 12.9).

@@ -8,43 +8,45 @@ use std::sync::Arc;
 use super::abi::{
     DevicePtr, Handle, HostPtr, In, Memcpy2d, Memcpy3d, MemsetNodeParams, memory_type,
 };
-use super::api;
+use super::entry::api;
 use super::error::{CudaError, Result};
-use super::state::{Driver, State, in_context};
-use super::work::{CopyWork, FillWork, Place, Work, read_host};
+use super::objects::{CopyEnd, CopyWork, FillWork, Work};
+use super::process::{Driver, in_context};
+use super::state::DriverState;
+use super::work::read_host;
 
 /// The default stream of the context.
 const DEFAULT: Handle = 0;
 
 /// An end of a copy by address alone: device memory where something is allocated there, else host memory.
-fn unified(state: &State, address: u64) -> Place {
+fn unified(state: &DriverState, address: u64) -> CopyEnd {
     if state.device_range(address, 0).is_ok() {
-        Place::Device(address)
+        CopyEnd::Device(address)
     } else {
-        Place::Host(address as usize)
+        CopyEnd::Host(address as usize)
     }
 }
 
-fn check_end(state: &State, place: &Place, span: Option<usize>) -> Result<()> {
+fn check_end(state: &DriverState, place: &CopyEnd, span: Option<usize>) -> Result<()> {
     let span = span.ok_or(CudaError::INVALID_VALUE)?;
     match place {
         // Nothing is copied, so nothing has to be there.
         _ if span == 0 => Ok(()),
-        Place::Device(address) => state.reachable(*address, span),
-        Place::Host(0) => Err(CudaError::INVALID_VALUE),
+        CopyEnd::Device(address) => state.reachable(*address, span),
+        CopyEnd::Host(0) => Err(CudaError::INVALID_VALUE),
         _ => Ok(()),
     }
 }
 
 /// Checks both ends of a copy against what is allocated now.
-fn check(state: &State, copy: &CopyWork) -> Result<()> {
+fn check(state: &DriverState, copy: &CopyWork) -> Result<()> {
     check_end(state, &copy.to, copy.span(copy.to_pitch))?;
     check_end(state, &copy.from, copy.span(copy.from_pitch))
 }
 
-fn is_pageable(state: &State, place: &Place, bytes: usize) -> bool {
+fn is_pageable(state: &DriverState, place: &CopyEnd, bytes: usize) -> bool {
     match place {
-        Place::Host(address) => {
+        CopyEnd::Host(address) => {
             state.host_range(*address, bytes).is_none()
                 && state.device_range(*address as u64, bytes).is_err()
         }
@@ -53,7 +55,7 @@ fn is_pageable(state: &State, place: &Place, bytes: usize) -> bool {
 }
 
 /// A copy that the host waits for, on the default stream.
-fn copy_now(mut copy: impl FnMut(&State) -> Result<CopyWork>) -> Result<()> {
+fn copy_now(mut copy: impl FnMut(&DriverState) -> Result<CopyWork>) -> Result<()> {
     let (driver, state, _) = in_context()?;
     let work = copy(&state)?;
     check(&state, &work)?;
@@ -65,7 +67,10 @@ fn copy_now(mut copy: impl FnMut(&State) -> Result<CopyWork>) -> Result<()> {
 }
 
 /// A copy in stream order.
-fn copy_async(stream: Handle, mut copy: impl FnMut(&State) -> Result<CopyWork>) -> Result<()> {
+fn copy_async(
+    stream: Handle,
+    mut copy: impl FnMut(&DriverState) -> Result<CopyWork>,
+) -> Result<()> {
     let (driver, mut state, ctx) = in_context()?;
     let mut work = copy(&state)?;
     check(&state, &work)?;
@@ -79,11 +84,11 @@ fn copy_async(stream: Handle, mut copy: impl FnMut(&State) -> Result<CopyWork>) 
     let waits = !capturing && is_pageable(&state, &work.to, to_bytes);
     if !capturing
         && is_pageable(&state, &work.from, from_bytes)
-        && let Place::Host(address) = work.from
+        && let CopyEnd::Host(address) = work.from
     {
         let mut bytes = vec![0; from_bytes];
         read_host(address, &mut bytes);
-        work.from = Place::Staged(Arc::new(bytes));
+        work.from = CopyEnd::Staged(Arc::new(bytes));
     }
     drop(state);
     if waits {
@@ -104,7 +109,7 @@ pub fn copy_3d(params: Memcpy3d) -> Result<CopyWork> {
     Ok(work)
 }
 
-fn describe_3d(state: &State, p: &Memcpy3d) -> Result<CopyWork> {
+fn describe_3d(state: &DriverState, p: &Memcpy3d) -> Result<CopyWork> {
     let pitch = |pitch: usize, height: usize| -> Result<[usize; 2]> {
         let pitch = if pitch == 0 { p.width } else { pitch };
         let height = if height == 0 { p.height } else { height };
@@ -116,26 +121,30 @@ fn describe_3d(state: &State, p: &Memcpy3d) -> Result<CopyWork> {
             pitch.checked_mul(height).ok_or(CudaError::INVALID_VALUE)?,
         ])
     };
-    let place =
-        |kind: u32, host: usize, device: u64, pitch: [usize; 2], at: [usize; 3]| -> Result<Place> {
-            let offset = at[1]
-                .checked_mul(pitch[0])
-                .zip(at[2].checked_mul(pitch[1]))
-                .and_then(|(rows, slices)| rows.checked_add(slices)?.checked_add(at[0]))
-                .ok_or(CudaError::INVALID_VALUE)?;
-            let shifted = |base: u64| {
-                base.checked_add(offset as u64)
-                    .ok_or(CudaError::INVALID_VALUE)
-            };
-            match kind {
-                memory_type::HOST if host == 0 => Err(CudaError::INVALID_VALUE),
-                memory_type::HOST => Ok(Place::Host(shifted(host as u64)? as usize)),
-                memory_type::DEVICE => Ok(Place::Device(shifted(device)?)),
-                memory_type::UNIFIED => Ok(unified(state, shifted(device)?)),
-                // Arrays belong to textures, which are not emulated.
-                _ => Err(CudaError::NOT_SUPPORTED),
-            }
+    let place = |kind: u32,
+                 host: usize,
+                 device: u64,
+                 pitch: [usize; 2],
+                 at: [usize; 3]|
+     -> Result<CopyEnd> {
+        let offset = at[1]
+            .checked_mul(pitch[0])
+            .zip(at[2].checked_mul(pitch[1]))
+            .and_then(|(rows, slices)| rows.checked_add(slices)?.checked_add(at[0]))
+            .ok_or(CudaError::INVALID_VALUE)?;
+        let shifted = |base: u64| {
+            base.checked_add(offset as u64)
+                .ok_or(CudaError::INVALID_VALUE)
         };
+        match kind {
+            memory_type::HOST if host == 0 => Err(CudaError::INVALID_VALUE),
+            memory_type::HOST => Ok(CopyEnd::Host(shifted(host as u64)? as usize)),
+            memory_type::DEVICE => Ok(CopyEnd::Device(shifted(device)?)),
+            memory_type::UNIFIED => Ok(unified(state, shifted(device)?)),
+            // Arrays belong to textures, which are not emulated.
+            _ => Err(CudaError::NOT_SUPPORTED),
+        }
+    };
     let from_pitch = pitch(p.src_pitch, p.src_height)?;
     let to_pitch = pitch(p.dst_pitch, p.dst_height)?;
     Ok(CopyWork {
@@ -161,7 +170,7 @@ fn describe_3d(state: &State, p: &Memcpy3d) -> Result<CopyWork> {
     })
 }
 
-fn describe_2d(state: &State, p: &Memcpy2d) -> Result<CopyWork> {
+fn describe_2d(state: &DriverState, p: &Memcpy2d) -> Result<CopyWork> {
     describe_3d(
         state,
         &Memcpy3d {
@@ -263,16 +272,16 @@ fn write_value(stream: Handle, address: DevicePtr, value: u64, bytes: u8) -> Res
 
 api! {
     fn cuMemcpyHtoD_v2(to: DevicePtr, from: HostPtr, bytes: usize) {
-        copy_now(|_| Ok(CopyWork::linear(Place::Device(to), Place::Host(from.address()), bytes)))
+        copy_now(|_| Ok(CopyWork::linear(CopyEnd::Device(to), CopyEnd::Host(from.address()), bytes)))
     }
 
     fn cuMemcpyDtoH_v2(to: HostPtr, from: DevicePtr, bytes: usize) {
-        copy_now(|_| Ok(CopyWork::linear(Place::Host(to.address()), Place::Device(from), bytes)))
+        copy_now(|_| Ok(CopyWork::linear(CopyEnd::Host(to.address()), CopyEnd::Device(from), bytes)))
     }
 
     fn cuMemcpyDtoD_v2(to: DevicePtr, from: DevicePtr, bytes: usize) {
         // Between device addresses the host does not wait.
-        copy_async(DEFAULT, |_| Ok(CopyWork::linear(Place::Device(to), Place::Device(from), bytes)))
+        copy_async(DEFAULT, |_| Ok(CopyWork::linear(CopyEnd::Device(to), CopyEnd::Device(from), bytes)))
     }
 
     fn cuMemcpy(to: DevicePtr, from: DevicePtr, bytes: usize) {
@@ -285,22 +294,22 @@ api! {
 
     fn cuMemcpyHtoDAsync_v2(to: DevicePtr, from: HostPtr, bytes: usize, stream: Handle) {
         copy_async(stream, |_| {
-            Ok(CopyWork::linear(Place::Device(to), Place::Host(from.address()), bytes))
+            Ok(CopyWork::linear(CopyEnd::Device(to), CopyEnd::Host(from.address()), bytes))
         })
     }
 
     fn cuMemcpyDtoHAsync_v2(to: HostPtr, from: DevicePtr, bytes: usize, stream: Handle) {
         copy_async(stream, |_| {
-            Ok(CopyWork::linear(Place::Host(to.address()), Place::Device(from), bytes))
+            Ok(CopyWork::linear(CopyEnd::Host(to.address()), CopyEnd::Device(from), bytes))
         })
     }
 
     fn cuMemcpyDtoDAsync_v2(to: DevicePtr, from: DevicePtr, bytes: usize, stream: Handle) {
-        copy_async(stream, |_| Ok(CopyWork::linear(Place::Device(to), Place::Device(from), bytes)))
+        copy_async(stream, |_| Ok(CopyWork::linear(CopyEnd::Device(to), CopyEnd::Device(from), bytes)))
     }
 
     fn cuMemcpyPeer(to: DevicePtr, _to_ctx: Handle, from: DevicePtr, _from_ctx: Handle, bytes: usize) {
-        copy_async(DEFAULT, |_| Ok(CopyWork::linear(Place::Device(to), Place::Device(from), bytes)))
+        copy_async(DEFAULT, |_| Ok(CopyWork::linear(CopyEnd::Device(to), CopyEnd::Device(from), bytes)))
     }
 
     fn cuMemcpyPeerAsync(
@@ -311,7 +320,7 @@ api! {
         bytes: usize,
         stream: Handle,
     ) {
-        copy_async(stream, |_| Ok(CopyWork::linear(Place::Device(to), Place::Device(from), bytes)))
+        copy_async(stream, |_| Ok(CopyWork::linear(CopyEnd::Device(to), CopyEnd::Device(from), bytes)))
     }
 
     fn cuMemcpy2D_v2(params: In<Memcpy2d>) {

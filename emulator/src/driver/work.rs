@@ -1,4 +1,4 @@
-//! The pieces of work that streams and graphs are made of, and running one of them.
+//! Running a piece of work: a kernel, a copy, a fill, a host function, a graph.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -6,136 +6,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::abi::{DevicePtr, Handle, HostFn, StreamCallback};
+use super::abi::Handle;
 use super::error::{CudaError, Result};
-use super::graph::ExecNode;
-use super::launch::{self, KernelWork};
-use super::memory::GraphMemory;
-use super::state::{Driver, in_callback};
-use super::stream::Recording;
-
-/// One piece of work.
-#[derive(Clone)]
-pub enum Work {
-    /// Nothing: a wait, or a node that only orders others.
-    Empty,
-    /// A kernel.
-    Kernel(Arc<KernelWork>),
-    /// A copy.
-    Copy(CopyWork),
-    /// A fill with a repeated value.
-    Fill(FillWork),
-    /// A function of the host program.
-    Host(HostCall),
-    /// An event's time is now.
-    Record(Arc<Recording>),
-    /// Memory from a stream-ordered allocation goes back.
-    Free(DevicePtr),
-    /// A graph's allocation: its bytes are unwritten again.
-    GraphAlloc(Arc<GraphMemory>),
-    /// A graph's allocation ends; the memory stays with the graph.
-    GraphFree(DevicePtr),
-    /// A graph's record node before the graph is launched; then it becomes a [`Work::Record`].
-    RecordNode(Handle),
-    /// A graph's wait node; the launch of the graph waits for the event.
-    WaitNode(Handle),
-    /// A graph inside a graph.
-    Child(Arc<Vec<ExecNode>>),
-    /// A launched graph: its nodes, the recordings of its record nodes, and the seed of its order.
-    Graph(
-        Arc<Vec<ExecNode>>,
-        Arc<HashMap<Handle, Arc<Recording>>>,
-        u64,
-    ),
-    /// A value written to device memory (4 or 8 bytes).
-    WriteValue(DevicePtr, u64, u8),
-}
-
-/// One end of a copy.
-#[derive(Clone)]
-pub enum Place {
-    /// Device memory.
-    Device(DevicePtr),
-    /// Host memory at this address, touched when the copy runs.
-    Host(usize),
-    /// Host bytes that were taken when the copy was submitted.
-    Staged(Arc<Vec<u8>>),
-}
-
-/// A copy of `depth` slices of `height` rows of `width` bytes.
-#[derive(Clone)]
-pub struct CopyWork {
-    pub to: Place,
-    pub from: Place,
-    pub width: usize,
-    pub height: usize,
-    pub depth: usize,
-    /// Bytes from row to row and from slice to slice at the destination.
-    pub to_pitch: [usize; 2],
-    /// Bytes from row to row and from slice to slice at the source.
-    pub from_pitch: [usize; 2],
-}
-
-impl CopyWork {
-    /// A copy of `bytes` contiguous bytes.
-    pub fn linear(to: Place, from: Place, bytes: usize) -> CopyWork {
-        CopyWork {
-            to,
-            from,
-            width: bytes,
-            height: 1,
-            depth: 1,
-            to_pitch: [bytes; 2],
-            from_pitch: [bytes; 2],
-        }
-    }
-
-    /// Bytes from the first to the last byte touched at an end with this pitch; `None` if that overflows.
-    pub fn span(&self, pitch: [usize; 2]) -> Option<usize> {
-        if self.width == 0 || self.height == 0 || self.depth == 0 {
-            return Some(0);
-        }
-        let rows = pitch[0].checked_mul(self.height - 1)?;
-        let slices = pitch[1].checked_mul(self.depth - 1)?;
-        rows.checked_add(slices)?.checked_add(self.width)
-    }
-}
-
-/// A fill of `height` rows of `width` elements.
-#[derive(Clone)]
-pub struct FillWork {
-    pub to: DevicePtr,
-    pub pitch: usize,
-    pub value: u32,
-    /// Bytes of an element: 1, 2 or 4.
-    pub element: usize,
-    pub width: usize,
-    pub height: usize,
-}
-
-impl FillWork {
-    /// Bytes from the first to the last byte written; `None` if that overflows.
-    pub fn span(&self) -> Option<usize> {
-        if self.width == 0 || self.height == 0 {
-            return Some(0);
-        }
-        let row = self.width.checked_mul(self.element)?;
-        self.pitch.checked_mul(self.height - 1)?.checked_add(row)
-    }
-}
-
-/// A call of a host function. The data pointers belong to the program, which keeps them valid until the call.
-#[derive(Clone, Copy)]
-pub enum HostCall {
-    /// `cuLaunchHostFunc`.
-    Plain { function: HostFn, data: usize },
-    /// `cuStreamAddCallback`: also told the stream and its status.
-    WithStatus {
-        callback: StreamCallback,
-        stream: Handle,
-        data: usize,
-    },
-}
+use super::objects::{
+    CopyEnd, CopyWork, ExecNode, FillWork, HostCall, KernelWork, Recording, Work,
+};
+use super::process::Driver;
+use super::thread::in_callback;
+use crate::check::{Fault, FaultKind};
+use crate::exec::{ConfigError, LaunchConfig, LaunchError, launch};
 
 /// Runs a piece of work on this thread.
 ///
@@ -151,7 +30,7 @@ pub fn run(driver: &'static Driver, work: &Work) -> Result<()> {
 fn run_unguarded(driver: &'static Driver, work: &Work) -> Result<()> {
     match work {
         Work::Empty | Work::RecordNode(_) | Work::WaitNode(_) | Work::GraphFree(_) => Ok(()),
-        Work::Kernel(kernel) => launch::run(driver, kernel),
+        Work::Kernel(kernel) => run_kernel(driver, kernel),
         Work::Copy(copy) => run_copy(driver, copy),
         Work::Fill(fill) => run_fill(driver, fill),
         Work::Host(call) => {
@@ -177,6 +56,68 @@ fn run_unguarded(driver: &'static Driver, work: &Work) -> Result<()> {
     }
 }
 
+/// Runs a kernel; the error is the one that a fault leaves in the context.
+fn run_kernel(driver: &Driver, work: &KernelWork) -> Result<()> {
+    let options = driver.lock().settings.options();
+    let config = LaunchConfig {
+        kernel: work.name(),
+        grid: work.grid,
+        block: work.block,
+        dynamic_shared_bytes: work.shared_bytes,
+        params: &work.params,
+        cooperative: work.cooperative,
+    };
+    match launch(
+        &driver.memory,
+        work.function.module.instance()?,
+        &config,
+        &options,
+    ) {
+        Ok(report) => {
+            if let Some(counters) = report.counters {
+                let mut state = driver.lock();
+                state.settings.count(&work.function.module.ptx, counters);
+            }
+            Ok(())
+        }
+        Err(LaunchError::Config(error)) => {
+            eprintln!(
+                "cuda-emulator: launch of `{}` refused: {error}",
+                work.name()
+            );
+            Err(config_code(&error))
+        }
+        Err(LaunchError::Fault(fault)) => {
+            let mut state = driver.lock();
+            state.settings.report_fault(&fault);
+            Err(fault_code(&fault))
+        }
+    }
+}
+
+fn config_code(error: &ConfigError) -> CudaError {
+    match error {
+        ConfigError::NoSuchKernel(_) => CudaError::NOT_FOUND,
+        ConfigError::Registers { .. } => CudaError::LAUNCH_OUT_OF_RESOURCES,
+        ConfigError::Cooperative { .. } => CudaError::COOPERATIVE_LAUNCH_TOO_LARGE,
+        _ => CudaError::INVALID_VALUE,
+    }
+}
+
+/// The code that the real device gives for this fault, or the closest for what it does not notice.
+fn fault_code(fault: &Fault) -> CudaError {
+    match fault.kind {
+        FaultKind::OutOfBounds | FaultKind::UseAfterFree | FaultKind::ReadOnly => {
+            CudaError::ILLEGAL_ADDRESS
+        }
+        FaultKind::Misaligned => CudaError::MISALIGNED_ADDRESS,
+        FaultKind::Unsupported | FaultKind::BadTarget => CudaError::ILLEGAL_INSTRUCTION,
+        FaultKind::Trap if fault.message.contains("assert") => CudaError::ASSERT,
+        FaultKind::Deadlock => CudaError::LAUNCH_TIMEOUT,
+        _ => CudaError::LAUNCH_FAILED,
+    }
+}
+
 /// An address that was allocated when the work was submitted and is not any more.
 fn lost<T, E: std::fmt::Display>(result: std::result::Result<T, E>) -> Result<()> {
     result.map(|_| ()).map_err(|error| {
@@ -192,23 +133,23 @@ fn run_copy(driver: &Driver, copy: &CopyWork) -> Result<()> {
             let to_offset = slice * copy.to_pitch[1] + row * copy.to_pitch[0];
             let from_offset = slice * copy.from_pitch[1] + row * copy.from_pitch[0];
             match (&copy.to, &copy.from) {
-                (Place::Device(to), Place::Device(from)) => lost(driver.memory.copy(
+                (CopyEnd::Device(to), CopyEnd::Device(from)) => lost(driver.memory.copy(
                     to + to_offset as u64,
                     from + from_offset as u64,
                     copy.width as u64,
                 ))?,
-                (Place::Device(to), Place::Staged(bytes)) => {
+                (CopyEnd::Device(to), CopyEnd::Staged(bytes)) => {
                     let bytes = bytes
                         .get(from_offset..from_offset + copy.width)
                         .ok_or(CudaError::INVALID_VALUE)?;
                     lost(driver.memory.write(to + to_offset as u64, bytes))?;
                 }
-                (Place::Device(to), Place::Host(from)) => {
+                (CopyEnd::Device(to), CopyEnd::Host(from)) => {
                     row_bytes.resize(copy.width, 0);
                     read_host(from + from_offset, &mut row_bytes);
                     lost(driver.memory.write(to + to_offset as u64, &row_bytes))?;
                 }
-                (Place::Host(to), Place::Device(from)) => {
+                (CopyEnd::Host(to), CopyEnd::Device(from)) => {
                     row_bytes.resize(copy.width, 0);
                     lost(
                         driver
@@ -217,18 +158,18 @@ fn run_copy(driver: &Driver, copy: &CopyWork) -> Result<()> {
                     )?;
                     write_host(to + to_offset, &row_bytes);
                 }
-                (Place::Host(to), Place::Host(from)) => {
+                (CopyEnd::Host(to), CopyEnd::Host(from)) => {
                     row_bytes.resize(copy.width, 0);
                     read_host(from + from_offset, &mut row_bytes);
                     write_host(to + to_offset, &row_bytes);
                 }
-                (Place::Host(to), Place::Staged(bytes)) => {
+                (CopyEnd::Host(to), CopyEnd::Staged(bytes)) => {
                     let bytes = bytes
                         .get(from_offset..from_offset + copy.width)
                         .ok_or(CudaError::INVALID_VALUE)?;
                     write_host(to + to_offset, bytes);
                 }
-                (Place::Staged(_), _) => return Err(CudaError::INVALID_VALUE),
+                (CopyEnd::Staged(_), _) => return Err(CudaError::INVALID_VALUE),
             }
         }
     }

@@ -2,13 +2,14 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
 
-use super::run::{Result, Run, classify};
+use super::running::{Result, Run, classify};
 use super::trouble::Trouble;
 use super::warp::{Group, PendingCopy};
 use crate::check::FaultKind;
 use crate::check::race::{Access, Earlier, Verdict, Who};
 use crate::counters::tally;
-use crate::ir::code::{Address, CopyAsync, Load, Order, Reg, Space, Store, Target};
+use crate::ir::code::{AccessSpace, Address, CopyAsync, Load, Order, Store, Target};
+use crate::ir::regs::Reg;
 use crate::memory::{AllocationKind, Heap, LOCAL_WINDOW, PARAM_WINDOW, Piece, SHARED_WINDOW};
 
 /// Bytes that `discard` takes.
@@ -36,7 +37,7 @@ pub(super) fn lanes(mask: u32) -> impl Iterator<Item = usize> {
 
 /// What kind of access is checked.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum AccessKind {
     Read,
     Write,
     /// An atomic: reads and writes.
@@ -54,21 +55,22 @@ impl Run<'_, '_> {
         g: &Group,
         kind: FaultKind,
         lane: usize,
-        space: Space,
+        space: AccessSpace,
         address: u64,
         message: String,
     ) -> Box<Trouble> {
         let mut t = self.trouble(g, kind, lane as u32, message);
         t.address = Some(address);
-        t.early = kind == FaultKind::Uninitialized && !matches!(space, Space::Local | Space::Param);
-        t.elsewhere = t.early && space != Space::Shared && self.launch.race.is_some();
+        t.early = kind == FaultKind::Uninitialized
+            && !matches!(space, AccessSpace::Local | AccessSpace::Param);
+        t.elsewhere = t.early && space != AccessSpace::Shared && self.launch.race.is_some();
         t.allocation = match space {
-            Space::Shared => Some(self.shared_variable(address)),
-            Space::Local => Some(format!(
+            AccessSpace::Shared => Some(self.shared_variable(address)),
+            AccessSpace::Local => Some(format!(
                 "local memory of the thread, {} bytes",
                 self.warp.local.stride()
             )),
-            Space::Param => Some(format!(
+            AccessSpace::Param => Some(format!(
                 "parameters of {} bytes",
                 self.launch.config.params.len()
             )),
@@ -145,9 +147,9 @@ impl Run<'_, '_> {
         a: &[u64; 32],
         active: u32,
         bytes: u32,
-        kind: Kind,
+        kind: AccessKind,
         strong: bool,
-        space: Space,
+        space: AccessSpace,
     ) -> Result<()> {
         let mut low = u64::MAX;
         let (mut high, mut misaligned) = (0, 0);
@@ -214,14 +216,17 @@ impl Run<'_, '_> {
         {
             self.check_heap(g, heap, a, active, bytes, space)?;
         }
-        if constant && kind != Kind::Read {
+        if constant && kind != AccessKind::Read {
             let lane = active.trailing_zeros() as usize;
             let message = String::from("a write to constant memory");
             return Err(self.bad_access(g, FaultKind::ReadOnly, lane, space, a[lane], message));
         }
         let memory = self.launch.memory;
         let checks = self.launch.options.checks;
-        let reads = matches!(kind, Kind::Read | Kind::Update { reads: true, .. });
+        let reads = matches!(
+            kind,
+            AccessKind::Read | AccessKind::Update { reads: true, .. }
+        );
         if reads && checks.uninit && !host {
             let dense = high - low <= 4096 && memory.all_init(low, high - low + u64::from(bytes));
             if !dense {
@@ -259,7 +264,7 @@ impl Run<'_, '_> {
                 }
             }
         }
-        if kind != Kind::Read {
+        if kind != AccessKind::Read {
             for lane in lanes(active) {
                 let width = bytes.min(8);
                 memory.note_init(a[lane], width);
@@ -268,7 +273,7 @@ impl Run<'_, '_> {
                 }
             }
         }
-        if kind == Kind::Write || space == Space::Const {
+        if kind == AccessKind::Write || space == AccessSpace::Const {
             return Ok(());
         }
         let Some(race) = &self.launch.race else {
@@ -282,7 +287,7 @@ impl Run<'_, '_> {
                 lane: lane as u32,
             };
             let (verdict, now) = match kind {
-                Kind::Update { swap, .. } => (
+                AccessKind::Update { swap, .. } => (
                     race.write(a[lane], bytes, who, Access { strong: true, swap }, || false),
                     "updated",
                 ),
@@ -316,7 +321,7 @@ impl Run<'_, '_> {
         a: &[u64; 32],
         active: u32,
         bytes: u32,
-        space: Space,
+        space: AccessSpace,
     ) -> Result<()> {
         for lane in lanes(active) {
             if a[lane] < heap.base || a[lane] >= heap.base + heap.size {
@@ -372,7 +377,7 @@ impl Run<'_, '_> {
             Verdict::Race(e) if checks.race => (FaultKind::Race, self.earlier(e, now)),
             _ => return Ok(()),
         };
-        Err(self.bad_access(g, kind, lane, Space::Shared, offset, message))
+        Err(self.bad_access(g, kind, lane, AccessSpace::Shared, offset, message))
     }
 
     /// Checks bounds and alignment of an access to shared, local or parameter memory.
@@ -383,7 +388,7 @@ impl Run<'_, '_> {
         a: &[u64; 32],
         active: u32,
         bytes: u32,
-        space: Space,
+        space: AccessSpace,
         limit: u64,
     ) -> Result<()> {
         let mut bad = 0u32;
@@ -424,12 +429,12 @@ impl Run<'_, '_> {
     /// Splits generic addresses by state space and calls `f` with addresses relative to each.
     pub fn by_space(
         &mut self,
-        space: Space,
+        space: AccessSpace,
         a: &[u64; 32],
         active: u32,
-        mut f: impl FnMut(&mut Self, Space, &[u64; 32], u32) -> Result<()>,
+        mut f: impl FnMut(&mut Self, AccessSpace, &[u64; 32], u32) -> Result<()>,
     ) -> Result<()> {
-        if space != Space::Generic {
+        if space != AccessSpace::Generic {
             return f(self, space, a, active);
         }
         let mut left = active;
@@ -440,9 +445,9 @@ impl Run<'_, '_> {
                 .fold(0, |m, l| m | 1 << l);
             left &= !part;
             let window = match space {
-                Space::Shared => SHARED_WINDOW,
-                Space::Local => LOCAL_WINDOW,
-                Space::Param => PARAM_WINDOW,
+                AccessSpace::Shared => SHARED_WINDOW,
+                AccessSpace::Local => LOCAL_WINDOW,
+                AccessSpace::Param => PARAM_WINDOW,
                 _ => 0,
             };
             let relative: [u64; 32] = std::array::from_fn(|l| a[l].wrapping_sub(window));
@@ -455,11 +460,11 @@ impl Run<'_, '_> {
     pub fn count_access(
         &mut self,
         g: &Group,
-        space: Space,
+        space: AccessSpace,
         a: &[u64; 32],
         active: u32,
         bytes: u32,
-        kind: Kind,
+        kind: AccessKind,
     ) {
         if self.block.tally.is_none() {
             return;
@@ -467,15 +472,15 @@ impl Run<'_, '_> {
         let site = self.launch.functions[g.function as usize].insts[g.pc as usize].site;
         let moved = u64::from(active.count_ones() * bytes);
         match space {
-            Space::Global => {
+            AccessSpace::Global => {
                 let mut out = Vec::new();
                 let ideal = tally::sectors(a, active, bytes, &mut out);
                 let (mut read, mut written) = (0, 0);
                 if let Some(cache) = &self.launch.cache {
                     let accesses: &[bool] = match kind {
-                        Kind::Read => &[false],
-                        Kind::Write => &[true],
-                        Kind::Update { .. } => &[false, true],
+                        AccessKind::Read => &[false],
+                        AccessKind::Write => &[true],
+                        AccessKind::Update { .. } => &[false, true],
                     };
                     for s in &out {
                         for &write in accesses {
@@ -486,7 +491,7 @@ impl Run<'_, '_> {
                     }
                 }
                 self.count(g.function, site, |c| {
-                    if kind != Kind::Read {
+                    if kind != AccessKind::Read {
                         c.global_store_requests += 1;
                         c.global_store_sectors += out.len() as u64;
                         c.global_store_sectors_ideal += ideal;
@@ -501,7 +506,7 @@ impl Run<'_, '_> {
                     c.dram_write_bytes += written;
                 });
             }
-            Space::Shared => {
+            AccessSpace::Shared => {
                 let (real, ideal) = tally::wavefronts(&a.map(|x| x as u32), active, bytes);
                 self.count(g.function, site, |c| {
                     c.shared_requests += 1;
@@ -510,7 +515,7 @@ impl Run<'_, '_> {
                     c.shared_bytes += moved;
                 });
             }
-            Space::Local => self.count(g.function, site, |c| c.local_requests += 1),
+            AccessSpace::Local => self.count(g.function, site, |c| c.local_requests += 1),
             _ => {}
         }
     }
@@ -521,7 +526,7 @@ impl Run<'_, '_> {
     pub fn read_words(
         &mut self,
         g: &Group,
-        space: Space,
+        space: AccessSpace,
         a: &[u64; 32],
         active: u32,
         unit: u32,
@@ -531,8 +536,8 @@ impl Run<'_, '_> {
     ) -> Result<()> {
         let bytes = unit * count as u32;
         match space {
-            Space::Global | Space::Const | Space::Generic => {
-                self.check_global(g, a, active, bytes, Kind::Read, order.strong, space)?;
+            AccessSpace::Global | AccessSpace::Const | AccessSpace::Generic => {
+                self.check_global(g, a, active, bytes, AccessKind::Read, order.strong, space)?;
                 for (k, words) in out.iter_mut().enumerate().take(count) {
                     let step = u64::from(unit) * k as u64;
                     for lane in lanes(active) {
@@ -547,14 +552,18 @@ impl Run<'_, '_> {
                 }
                 self.count_access(
                     g,
-                    Space::Global,
+                    AccessSpace::Global,
                     a,
-                    if space == Space::Const { 0 } else { active },
+                    if space == AccessSpace::Const {
+                        0
+                    } else {
+                        active
+                    },
                     bytes,
-                    Kind::Read,
+                    AccessKind::Read,
                 );
             }
-            Space::Shared => {
+            AccessSpace::Shared => {
                 self.check_offsets(
                     g,
                     a,
@@ -593,9 +602,9 @@ impl Run<'_, '_> {
                         words[lane] = bytes_at(memory, at, unit);
                     }
                 }
-                self.count_access(g, space, a, active, bytes, Kind::Read);
+                self.count_access(g, space, a, active, bytes, AccessKind::Read);
             }
-            Space::Local => {
+            AccessSpace::Local => {
                 self.check_offsets(
                     g,
                     a,
@@ -625,9 +634,9 @@ impl Run<'_, '_> {
                         words[lane] = bytes_at(&raw, unit as usize * k, unit);
                     }
                 }
-                self.count_access(g, space, a, active, bytes, Kind::Read);
+                self.count_access(g, space, a, active, bytes, AccessKind::Read);
             }
-            Space::Param => {
+            AccessSpace::Param => {
                 let params = self.launch.config.params;
                 self.check_offsets(g, a, active, bytes, space, params.len() as u64)?;
                 for (k, words) in out.iter_mut().enumerate().take(count) {
@@ -671,7 +680,7 @@ impl Run<'_, '_> {
     pub fn write_words(
         &mut self,
         g: &Group,
-        space: Space,
+        space: AccessSpace,
         a: &[u64; 32],
         active: u32,
         unit: u32,
@@ -682,8 +691,8 @@ impl Run<'_, '_> {
         let bytes = unit * count as u32;
         let words = &value.0;
         match space {
-            Space::Global | Space::Generic => {
-                self.check_global(g, a, active, bytes, Kind::Write, order.strong, space)?;
+            AccessSpace::Global | AccessSpace::Generic => {
+                self.check_global(g, a, active, bytes, AccessKind::Write, order.strong, space)?;
                 if order.strong {
                     self.block.changes += 1;
                 }
@@ -721,9 +730,9 @@ impl Run<'_, '_> {
                         write_unit(at(k), unit, words[lane]);
                     }
                 }
-                self.count_access(g, Space::Global, a, active, bytes, Kind::Write);
+                self.count_access(g, AccessSpace::Global, a, active, bytes, AccessKind::Write);
             }
-            Space::Shared => {
+            AccessSpace::Shared => {
                 self.check_offsets(
                     g,
                     a,
@@ -773,9 +782,9 @@ impl Run<'_, '_> {
                             .copy_from_slice(&words[lane].to_le_bytes()[..unit as usize]);
                     }
                 }
-                self.count_access(g, space, a, active, bytes, Kind::Write);
+                self.count_access(g, space, a, active, bytes, AccessKind::Write);
             }
-            Space::Local => {
+            AccessSpace::Local => {
                 self.check_offsets(
                     g,
                     a,
@@ -795,9 +804,9 @@ impl Run<'_, '_> {
                         .local
                         .write(lane, a[lane] as u32, &raw[..bytes as usize]);
                 }
-                self.count_access(g, space, a, active, bytes, Kind::Write);
+                self.count_access(g, space, a, active, bytes, AccessKind::Write);
             }
-            Space::Const | Space::Param => {
+            AccessSpace::Const | AccessSpace::Param => {
                 let lane = active.trailing_zeros() as usize;
                 let message = String::from("a write to read-only memory");
                 return Err(self.bad_access(g, FaultKind::ReadOnly, lane, space, a[lane], message));
@@ -813,7 +822,7 @@ impl Run<'_, '_> {
         let per = (width / unit) as usize;
         let mut words: Words = [[0; 32]; 4];
         let count = per * l.targets.len();
-        if l.space == Space::Param && l.address.base.is_none() {
+        if l.space == AccessSpace::Param && l.address.base.is_none() {
             // Parameters are the same for all lanes.
             let params = self.launch.config.params;
             let bytes = unit * count as u32;
@@ -889,10 +898,16 @@ impl Run<'_, '_> {
 
     /// Forgets whole lines of global memory: nobody wrote them, and the cache has nothing to write back. To the race
     /// checker that is a write.
-    pub fn discard(&mut self, g: &Group, space: Space, at: &Address, active: u32) -> Result<()> {
+    pub fn discard(
+        &mut self,
+        g: &Group,
+        space: AccessSpace,
+        at: &Address,
+        active: u32,
+    ) -> Result<()> {
         let a = self.addresses(at);
         self.by_space(space, &a, active, |this, space, a, part| {
-            if !matches!(space, Space::Global | Space::Generic) {
+            if !matches!(space, AccessSpace::Global | AccessSpace::Generic) {
                 let message = String::from("`discard` of an address outside global memory");
                 let lane = part.trailing_zeros() as usize;
                 return Err(this.bad_access(
@@ -904,7 +919,7 @@ impl Run<'_, '_> {
                     message,
                 ));
             }
-            this.check_global(g, a, part, DISCARDED, Kind::Write, false, space)?;
+            this.check_global(g, a, part, DISCARDED, AccessKind::Write, false, space)?;
             for lane in lanes(part) {
                 for at in (a[lane]..a[lane] + u64::from(DISCARDED)).step_by(16) {
                     if let Some(race) = &this.launch.race {
@@ -949,7 +964,7 @@ impl Run<'_, '_> {
 
     pub fn copy_async(&mut self, g: &Group, c: &CopyAsync, active: u32) -> Result<()> {
         let to = self.addresses(&c.to).map(|a| {
-            if classify(a) == Space::Shared {
+            if classify(a) == AccessSpace::Shared {
                 a - SHARED_WINDOW
             } else {
                 a
@@ -980,7 +995,7 @@ impl Run<'_, '_> {
             &to,
             active,
             c.bytes,
-            Space::Shared,
+            AccessSpace::Shared,
             u64::from(self.block.shared_bytes),
         )?;
         // A source of which nothing is read may point anywhere, but the rest of it is checked now.
@@ -988,7 +1003,15 @@ impl Run<'_, '_> {
             .filter(|l| u32::from(read_bytes[*l]) == c.bytes)
             .fold(0, |m, l| m | 1 << l);
         if full != 0 {
-            self.check_global(g, &from, full, c.bytes, Kind::Read, false, Space::Global)?;
+            self.check_global(
+                g,
+                &from,
+                full,
+                c.bytes,
+                AccessKind::Read,
+                false,
+                AccessSpace::Global,
+            )?;
         }
         for lane in lanes(reading & !full) {
             let mut one = [0; 32];
@@ -1001,18 +1024,40 @@ impl Run<'_, '_> {
                     g,
                     FaultKind::Misaligned,
                     lane,
-                    Space::Global,
+                    AccessSpace::Global,
                     from[lane],
                     message,
                 ));
             }
             for k in 0..u64::from(read_bytes[lane]) {
                 one[lane] = from[lane] + k;
-                self.check_global(g, &one, 1 << lane, 1, Kind::Read, false, Space::Global)?;
+                self.check_global(
+                    g,
+                    &one,
+                    1 << lane,
+                    1,
+                    AccessKind::Read,
+                    false,
+                    AccessSpace::Global,
+                )?;
             }
         }
-        self.count_access(g, Space::Global, &from, reading, c.bytes, Kind::Read);
-        self.count_access(g, Space::Shared, &to, active, c.bytes, Kind::Write);
+        self.count_access(
+            g,
+            AccessSpace::Global,
+            &from,
+            reading,
+            c.bytes,
+            AccessKind::Read,
+        );
+        self.count_access(
+            g,
+            AccessSpace::Shared,
+            &to,
+            active,
+            c.bytes,
+            AccessKind::Write,
+        );
         let w = self.warp.index as usize;
         for lane in lanes(active) {
             if self.launch.shadow_shared {

@@ -2,14 +2,14 @@
 
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
 
-use super::access::{Kind, lanes};
-use super::block::MbarrierState;
-use super::run::{Result, Run, classify};
+use super::access::{AccessKind, lanes};
+use super::block_state::MbarrierState;
+use super::running::{Result, Run, classify};
 use super::warp::Group;
 use crate::arith::float::{self, HalfMode, Mode, Round};
 use crate::check::FaultKind;
 use crate::check::race::{Access, Gathered, Verdict};
-use crate::ir::code::{Address, Atomic, AtomicOp, Mbarrier, Space};
+use crate::ir::code::{AccessSpace, Address, Atomic, AtomicOp, Mbarrier};
 use crate::memory::SHARED_WINDOW;
 use crate::ptx::ast::Type;
 
@@ -100,14 +100,14 @@ impl Run<'_, '_> {
         let mut old = [0u64; 32];
         let swap = a.op == AtomicOp::Cas;
         let reads = a.op != AtomicOp::Exch;
-        let kind = Kind::Update { swap, reads };
+        let kind = AccessKind::Update { swap, reads };
         let site = self.launch.functions[g.function as usize].insts[g.pc as usize].site;
         self.count(g.function, site, |c| {
             c.atomics += u64::from(active.count_ones())
         });
         self.by_space(a.space, &addresses, active, |this, space, at, part| {
             match space {
-                Space::Global | Space::Generic | Space::Const => {
+                AccessSpace::Global | AccessSpace::Generic | AccessSpace::Const => {
                     this.check_global(g, at, part, bytes, kind, true, space)?;
                     this.strong_writes(at, part, 0, a.order.release);
                     for lane in lanes(part) {
@@ -131,9 +131,9 @@ impl Run<'_, '_> {
                             .strong_read(w, at[lane], this.launch.table);
                     }
                     this.block.polls += 1 + part.count_ones() / 8;
-                    this.count_access(g, Space::Global, at, part, bytes, kind);
+                    this.count_access(g, AccessSpace::Global, at, part, bytes, kind);
                 }
-                Space::Shared => {
+                AccessSpace::Shared => {
                     this.check_offsets(
                         g,
                         at,
@@ -205,7 +205,7 @@ impl Run<'_, '_> {
                     this.block.polls += 1;
                     this.count_access(g, space, at, part, bytes, kind);
                 }
-                Space::Local | Space::Param => {
+                AccessSpace::Local | AccessSpace::Param => {
                     let lane = part.trailing_zeros() as usize;
                     let message =
                         String::from("an atomic operation on memory that only one thread has");
@@ -230,7 +230,7 @@ impl Run<'_, '_> {
     /// Offsets of `mbarrier` objects, checked.
     fn objects(&mut self, g: &Group, address: &Address, active: u32) -> Result<[u64; 32]> {
         let a = self.addresses(address).map(|a| {
-            if classify(a) == Space::Shared {
+            if classify(a) == AccessSpace::Shared {
                 a - SHARED_WINDOW
             } else {
                 a
@@ -241,7 +241,7 @@ impl Run<'_, '_> {
             &a,
             active,
             8,
-            Space::Shared,
+            AccessSpace::Shared,
             u64::from(self.block.shared_bytes),
         )?;
         Ok(a)
@@ -254,7 +254,7 @@ impl Run<'_, '_> {
                 g,
                 FaultKind::Uninitialized,
                 lane,
-                Space::Shared,
+                AccessSpace::Shared,
                 at,
                 message,
             ));
@@ -279,7 +279,7 @@ impl Run<'_, '_> {
                 g,
                 FaultKind::DivergentBarrier,
                 lane,
-                Space::Shared,
+                AccessSpace::Shared,
                 at,
                 message,
             ));
@@ -311,7 +311,7 @@ impl Run<'_, '_> {
                             g,
                             FaultKind::Unsupported,
                             lane,
-                            Space::Shared,
+                            AccessSpace::Shared,
                             a[lane],
                             message,
                         ));

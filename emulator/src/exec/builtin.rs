@@ -1,10 +1,11 @@
 //! The functions that CUDA code expects of its device: `vprintf`, `__assertfail`, `malloc` and `free`.
 
 use super::access::{Words, lanes};
-use super::run::{Result, Run};
+use super::running::{Result, Run};
 use super::warp::Group;
 use crate::check::FaultKind;
-use crate::ir::code::{Builtin, Call, Order, Passed, Reg, Space};
+use crate::ir::code::{AccessSpace, Builtin, Call, Order, PassedIn};
+use crate::ir::regs::Reg;
 use crate::memory::BadFree;
 
 /// The longest string that is read from device memory.
@@ -15,14 +16,14 @@ impl Run<'_, '_> {
     fn argument(&mut self, g: &Group, call: &Call, index: usize, lane: usize) -> u64 {
         let mut raw = [0u8; 8];
         match call.arguments.get(index) {
-            Some(Passed::Memory(at, size)) => {
+            Some(PassedIn::Memory(at, size)) => {
                 let size = (*size as usize).min(8);
                 self.warp.local.read(lane, g.frame + at, &mut raw[..size]);
             }
-            Some(Passed::Register(Reg::W(s), _)) => {
+            Some(PassedIn::Register(Reg::W(s), _)) => {
                 return u64::from(self.warp.regs.get32(*s)[lane]);
             }
-            Some(Passed::Register(Reg::D(s), _)) => return self.warp.regs.get64(*s)[lane],
+            Some(PassedIn::Register(Reg::D(s), _)) => return self.warp.regs.get64(*s)[lane],
             None => {}
         }
         u64::from_le_bytes(raw)
@@ -32,9 +33,14 @@ impl Run<'_, '_> {
     fn peek(&mut self, g: &Group, lane: usize, address: u64, unit: u32) -> Result<u32> {
         let mut words: Words = [[0; 32]; 4];
         let a = [address; 32];
-        self.by_space(Space::Generic, &a, 1 << lane, |this, space, a, part| {
-            this.read_words(g, space, a, part, unit, 1, Order::default(), &mut words)
-        })?;
+        self.by_space(
+            AccessSpace::Generic,
+            &a,
+            1 << lane,
+            |this, space, a, part| {
+                this.read_words(g, space, a, part, unit, 1, Order::default(), &mut words)
+            },
+        )?;
         Ok(words[0][lane])
     }
 
@@ -51,7 +57,7 @@ impl Run<'_, '_> {
 
     /// Leaves a call's result where the caller looks for it.
     fn give_back(&mut self, g: &Group, call: &Call, active: u32, value: impl Fn(usize) -> u64) {
-        if let Some(Passed::Memory(at, size)) = call.returns.first() {
+        if let Some(PassedIn::Memory(at, size)) = call.returns.first() {
             for lane in lanes(active) {
                 let bytes = value(lane).to_le_bytes();
                 self.warp
@@ -120,7 +126,14 @@ impl Run<'_, '_> {
                             format!("free of {address:#x}, which malloc did not give"),
                         ),
                     };
-                    return Err(self.bad_access(g, kind, lane, Space::Global, address, message));
+                    return Err(self.bad_access(
+                        g,
+                        kind,
+                        lane,
+                        AccessSpace::Global,
+                        address,
+                        message,
+                    ));
                 }
                 Ok(())
             }

@@ -1,8 +1,8 @@
 //! Warp collectives: who has arrived, and what they compute.
 
 use super::access::lanes;
-use super::run::{Result, Run};
-use super::warp::{Group, State};
+use super::running::{Result, Run};
+use super::warp::{Group, GroupState};
 use crate::check::FaultKind;
 use crate::ir::code::{AtomicOp, Collective, Op, ShuffleMode, VoteMode};
 use crate::ir::regs::{Base, S32};
@@ -94,11 +94,11 @@ impl Run<'_, '_> {
             .fold(0, |m, l| m | 1 << l);
         if same != waiting {
             let mut other = g.split(waiting & !same, g.pc);
-            other.state = State::Ready;
+            other.state = GroupState::Ready;
             self.warp.groups.push(other);
             g.mask = same;
         }
-        g.state = State::Collective;
+        g.state = GroupState::Collective;
         Ok(false)
     }
 
@@ -109,7 +109,7 @@ impl Run<'_, '_> {
         let mut at = 0;
         while at < self.warp.groups.len() {
             let g = &self.warp.groups[at];
-            if g.state != State::Collective {
+            if g.state != GroupState::Collective {
                 at += 1;
                 continue;
             }
@@ -121,7 +121,7 @@ impl Run<'_, '_> {
             let members: Vec<usize> = (0..self.warp.groups.len())
                 .filter(|i| {
                     let o = &self.warp.groups[*i];
-                    o.state == State::Collective
+                    o.state == GroupState::Collective
                         && self.member_mask(o) == named
                         && text(o) == text(g)
                 })
@@ -147,7 +147,7 @@ impl Run<'_, '_> {
             self.together(&parts, named);
             for i in &members {
                 let o = &mut self.warp.groups[*i];
-                o.state = State::Ready;
+                o.state = GroupState::Ready;
                 o.last = Some(o.pc);
                 o.pc += 1;
             }

@@ -2,109 +2,28 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::block::{Block, BlockOutcome};
+use super::config::{ConfigError, LaunchConfig, LaunchError, LaunchReport, Options};
+use super::instance::Instance;
+use super::launch_state::{Launch, resolve};
+use super::occupancy::blocks_per_sm;
 use super::trouble::Trouble;
-use super::{
-    ConfigError, Instance, LaunchConfig, LaunchError, LaunchReport, Options, blocks_per_sm, limits,
-};
 use crate::check::race::{GlobalRace, MAX_LAUNCH, SyncTable};
 use crate::check::{Fault, FaultKind};
 use crate::counters::tally::{Cache, Tally};
 use crate::counters::{Counts, LaunchCounters};
-use crate::ir::code::{Constant, Function, Op};
-use crate::ir::regs::{Regs, S32, S64};
-use crate::ir::{Kernel, Module};
-use crate::memory::{CODE_WINDOW, DeviceMemory, Snapshot};
-
-/// A constant slot's value: fixed for the launch, or relative to the frame in local memory.
-#[derive(Clone, Copy)]
-enum Value {
-    Fixed(u64),
-    Frame(i64),
-}
-
-#[derive(Default)]
-struct Constants {
-    r32: Vec<(S32, Value)>,
-    r64: Vec<(S64, Value)>,
-}
-
-/// What all blocks of a launch share.
-pub(super) struct Launch<'a> {
-    pub memory: &'a DeviceMemory,
-    pub snapshot: Arc<Snapshot>,
-    pub module: &'a Module,
-    pub kernel: &'a Kernel,
-    pub functions: &'a [Function],
-    pub config: &'a LaunchConfig<'a>,
-    pub options: &'a Options,
-    pub shared_bytes: u32,
-    pub block_threads: u32,
-    /// Whether shared memory has shadow state.
-    pub shadow_shared: bool,
-    pub race: Option<GlobalRace<'a>>,
-    pub table: &'a SyncTable,
-    pub cache: Option<Cache>,
-    pub grid_id: u64,
-    /// Address of a cooperative grid's barrier, else 0.
-    pub grid_workspace: u64,
-    constants: Vec<Constants>,
-}
+use crate::ir::Kernel;
+use crate::ir::code::Op;
+use crate::limits;
+use crate::memory::DeviceMemory;
 
 /// What cooperative groups find at the address in `%envreg1` and `%envreg2`: its size, and a barrier that starts at 0.
 const GRID_WORKSPACE: [u8; 8] = [8, 0, 0, 0, 0, 0, 0, 0];
 
 /// Yields without any change after which a block counts as stuck.
 const STUCK_YIELDS: u64 = 512;
-
-impl<'a> Launch<'a> {
-    /// Fills the constant slots of a frame for the lanes of `mask`.
-    pub fn fill_constants(&self, regs: &mut Regs, function: u32, frame: u32, mask: u32) {
-        let constants = &self.constants[function as usize];
-        let value = |v: Value| match v {
-            Value::Fixed(bits) => bits,
-            Value::Frame(at) => (i64::from(frame) + at) as u64,
-        };
-        for (s, v) in &constants.r32 {
-            regs.put32(*s, &[value(*v) as u32; 32], mask);
-        }
-        for (s, v) in &constants.r64 {
-            regs.put64(*s, &[value(*v); 32], mask);
-        }
-        for (s, v) in &self.functions[function as usize].constants_pred {
-            regs.put_pred(*s, if *v { u32::MAX } else { 0 }, mask);
-        }
-    }
-
-    pub fn new_tally(&self) -> Option<Tally> {
-        self.options.counters.then(|| Tally::new(self.functions))
-    }
-}
-
-fn resolve(instance: &Instance, kernel: &Kernel) -> Vec<Constants> {
-    let value = |c: &Constant| match c {
-        Constant::Bits(bits) => Value::Fixed(*bits),
-        Constant::Global(index, offset) => {
-            Value::Fixed(instance.addresses[*index as usize].wrapping_add(*offset as u64))
-        }
-        Constant::Shared(index, offset) => Value::Fixed(
-            u64::from(kernel.shared_offsets[*index as usize]).wrapping_add(*offset as u64),
-        ),
-        Constant::Frame(at, offset) => Value::Frame(i64::from(*at) + offset),
-        Constant::Function(index) => Value::Fixed(CODE_WINDOW + 16 * u64::from(*index)),
-    };
-    instance
-        .module()
-        .functions()
-        .iter()
-        .map(|f| Constants {
-            r32: f.constants32.iter().map(|(s, c)| (*s, value(c))).collect(),
-            r64: f.constants64.iter().map(|(s, c)| (*s, value(c))).collect(),
-        })
-        .collect()
-}
 
 fn check(kernel: &Kernel, config: &LaunchConfig<'_>) -> Result<(), ConfigError> {
     let outside =
@@ -186,8 +105,12 @@ struct Queue {
     tally: Option<Tally>,
 }
 
-/// Runs a kernel to its end; see [`super::launch`].
-pub(super) fn run(
+/// Runs a kernel to its end.
+///
+/// # Errors
+/// [`LaunchError::Config`] for a launch that the device refuses, [`LaunchError::Fault`] for the
+/// first finding of a checker.
+pub fn launch(
     memory: &DeviceMemory,
     instance: &Instance,
     config: &LaunchConfig<'_>,

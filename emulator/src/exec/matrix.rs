@@ -1,14 +1,14 @@
 //! Matrix instructions: rows and fragments between memory and registers, products.
 
 use super::access::{Words, bytes_at, lanes};
-use super::run::{Result, Run, classify};
+use super::running::{Result, Run, classify};
 use super::warp::Group;
 use crate::arith::Lanes;
 use crate::arith::matrix;
 use crate::check::race::Access;
 use crate::counters::tally;
-use crate::ir::code::{FragmentMove, LoadMatrix, MatrixMultiply, MmaKind, Order, Reg, Space};
-use crate::ir::regs::{Regs, S32};
+use crate::ir::code::{AccessSpace, FragmentMove, LoadMatrix, MatrixMultiply, MmaKind, Order};
+use crate::ir::regs::{Reg, Regs, S32};
 use crate::memory::SHARED_WINDOW;
 
 /// The registers of an operand side by side: as they lie, if they do, else gathered in `room`.
@@ -36,11 +36,11 @@ impl Run<'_, '_> {
         } else {
             (1 << rows) - 1
         };
-        let generic = l.space == Space::Generic;
+        let generic = l.space == AccessSpace::Generic;
         let mut offsets = a;
         if generic {
             for lane in lanes(active) {
-                if classify(a[lane]) == Space::Shared {
+                if classify(a[lane]) == AccessSpace::Shared {
                     offsets[lane] = a[lane] - SHARED_WINDOW;
                 }
             }
@@ -50,7 +50,7 @@ impl Run<'_, '_> {
             &offsets,
             active,
             16,
-            Space::Shared,
+            AccessSpace::Shared,
             u64::from(self.block.shared_bytes),
         )?;
         if self.launch.shadow_shared {

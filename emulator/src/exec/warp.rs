@@ -18,7 +18,7 @@ pub(super) struct Caller {
 
 /// What a group of lanes waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum GroupState {
     Ready,
     /// The lanes of its member mask.
     Collective,
@@ -40,7 +40,7 @@ pub(super) struct Group {
     /// Bytes that `alloca` took above the frame: what the lane that needs most has.
     pub dynamic: u32,
     pub callers: Vec<Caller>,
-    pub state: State,
+    pub state: GroupState,
     /// Jumps back since it last had to yield.
     pub spins: u32,
     /// The last instruction that did something since the group split off.
@@ -55,7 +55,7 @@ impl Group {
             mask,
             pc,
             last: None,
-            state: State::Ready,
+            state: GroupState::Ready,
             spins: 0,
             ..self.clone()
         }

@@ -1,23 +1,14 @@
 //! The executable instructions: one enum, operands resolved to slots, targets to indices.
 
-use super::regs::{AluFn, S32, S64, SP};
+use super::regs::{AluFn, Reg, S32, S64, SP};
 use crate::arith::float::Round;
 use crate::arith::matrix::{Fragment, Mma, QuadPairMma, SparseMma};
 use crate::ptx::ast::{Location, Type};
 
-/// A register of either width.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reg {
-    /// At most 32 bits.
-    W(S32),
-    /// 64 bits.
-    D(S64),
-}
-
 /// The state space of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Space {
+pub enum AccessSpace {
     Generic,
     Global,
     Shared,
@@ -60,7 +51,7 @@ pub enum Target {
 #[derive(Debug)]
 pub struct Load {
     /// State space.
-    pub space: Space,
+    pub space: AccessSpace,
     /// Element type: its width, and whether it is sign-extended.
     pub ty: Type,
     /// One destination per element.
@@ -75,7 +66,7 @@ pub struct Load {
 #[derive(Debug)]
 pub struct Store {
     /// State space.
-    pub space: Space,
+    pub space: AccessSpace,
     /// Element type.
     pub ty: Type,
     /// One source per element.
@@ -106,7 +97,7 @@ pub enum AtomicOp {
 #[derive(Debug)]
 pub struct Atomic {
     /// State space.
-    pub space: Space,
+    pub space: AccessSpace,
     /// The operation.
     pub op: AtomicOp,
     /// Type.
@@ -254,7 +245,7 @@ pub struct FragmentMove {
     /// Registers.
     pub regs: Vec<Reg>,
     /// State space.
-    pub space: Space,
+    pub space: AccessSpace,
     /// The first element.
     pub address: Address,
     /// Elements from one row (or column) to the next; none is the matrix's own width.
@@ -271,7 +262,7 @@ pub struct LoadMatrix {
     /// Transposed.
     pub transpose: bool,
     /// State space: shared or generic.
-    pub space: Space,
+    pub space: AccessSpace,
     /// Each lane's row.
     pub address: Address,
 }
@@ -328,18 +319,18 @@ pub enum Mbarrier {
 
 /// How an argument or a return value is passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Passed {
+pub enum PassedIn {
     /// In the frame's local memory: offset and bytes.
     Memory(u32, u32),
     /// In a register of so many bytes.
     Register(Reg, u32),
 }
 
-impl Passed {
+impl PassedIn {
     /// Bytes.
     pub fn size(&self) -> u32 {
         match self {
-            Passed::Memory(_, size) | Passed::Register(_, size) => *size,
+            PassedIn::Memory(_, size) | PassedIn::Register(_, size) => *size,
         }
     }
 }
@@ -350,9 +341,9 @@ pub struct Call {
     /// The function's index, or a register with a function's address.
     pub target: CallTarget,
     /// Arguments in the caller's frame.
-    pub arguments: Vec<Passed>,
+    pub arguments: Vec<PassedIn>,
     /// Return values in the caller's frame.
-    pub returns: Vec<Passed>,
+    pub returns: Vec<PassedIn>,
 }
 
 /// Whom a call calls.
@@ -422,7 +413,7 @@ pub enum Op {
         /// Address.
         a: S64,
         /// The space asked for.
-        space: Space,
+        space: AccessSpace,
     },
     /// Layout only: goes on at an instruction, counts as nothing.
     Jump(u32),
@@ -477,13 +468,13 @@ pub enum Op {
     /// `prefetch` and other hints.
     Hint,
     /// `discard.L2`: the 128 bytes at the address hold nothing any more.
-    Discard(Space, Address),
+    Discard(AccessSpace, Address),
 }
 
 /// The classes that counters tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
-pub enum Class {
+pub enum InstructionClass {
     Integer,
     F32,
     F64,
@@ -513,37 +504,37 @@ pub enum Class {
     Other,
 }
 
-impl Class {
+impl InstructionClass {
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
-            Class::Integer => "integer",
-            Class::F32 => "f32",
-            Class::F64 => "f64",
-            Class::Half => "half",
-            Class::Special => "special_function",
-            Class::Convert => "convert",
-            Class::Move => "move",
-            Class::Predicate => "predicate",
-            Class::Control => "control",
-            Class::LoadGlobal => "load_global",
-            Class::StoreGlobal => "store_global",
-            Class::LoadShared => "load_shared",
-            Class::StoreShared => "store_shared",
-            Class::LoadLocal => "load_local",
-            Class::StoreLocal => "store_local",
-            Class::LoadConst => "load_const",
-            Class::LoadParam => "load_param",
-            Class::LoadGeneric => "load_generic",
-            Class::StoreGeneric => "store_generic",
-            Class::LoadMatrix => "ldmatrix",
-            Class::CopyAsync => "cp_async",
-            Class::Atomic => "atomic",
-            Class::Mma => "mma",
-            Class::Warp => "warp",
-            Class::Barrier => "barrier",
-            Class::Fence => "fence",
-            Class::Other => "other",
+            InstructionClass::Integer => "integer",
+            InstructionClass::F32 => "f32",
+            InstructionClass::F64 => "f64",
+            InstructionClass::Half => "half",
+            InstructionClass::Special => "special_function",
+            InstructionClass::Convert => "convert",
+            InstructionClass::Move => "move",
+            InstructionClass::Predicate => "predicate",
+            InstructionClass::Control => "control",
+            InstructionClass::LoadGlobal => "load_global",
+            InstructionClass::StoreGlobal => "store_global",
+            InstructionClass::LoadShared => "load_shared",
+            InstructionClass::StoreShared => "store_shared",
+            InstructionClass::LoadLocal => "load_local",
+            InstructionClass::StoreLocal => "store_local",
+            InstructionClass::LoadConst => "load_const",
+            InstructionClass::LoadParam => "load_param",
+            InstructionClass::LoadGeneric => "load_generic",
+            InstructionClass::StoreGeneric => "store_generic",
+            InstructionClass::LoadMatrix => "ldmatrix",
+            InstructionClass::CopyAsync => "cp_async",
+            InstructionClass::Atomic => "atomic",
+            InstructionClass::Mma => "mma",
+            InstructionClass::Warp => "warp",
+            InstructionClass::Barrier => "barrier",
+            InstructionClass::Fence => "fence",
+            InstructionClass::Other => "other",
         }
     }
 }
@@ -568,7 +559,7 @@ pub struct Site {
     /// Opcode and modifiers.
     pub text: String,
     /// Class for counters.
-    pub class: Class,
+    pub class: InstructionClass,
 }
 
 /// A value that a frame's constant slot holds.
@@ -611,9 +602,9 @@ pub struct Function {
     /// Local memory of a frame in bytes.
     pub frame_bytes: u32,
     /// Formal parameters (functions only; a kernel's are in the parameter buffer).
-    pub params: Vec<Passed>,
+    pub params: Vec<PassedIn>,
     /// Return values.
-    pub returns: Vec<Passed>,
+    pub returns: Vec<PassedIn>,
     /// Shared variables used, by index.
     pub shared_used: Vec<u32>,
     /// Functions called directly, by index.

@@ -7,9 +7,14 @@
 //! then wait at its immediate post-dominator, or before it, until the others arrive.
 
 use super::code::{Function, Inst, Op};
-use super::lower::Flat;
 
-struct Block {
+/// An item of the flat code before blocks are formed.
+pub(super) enum Flat {
+    Label(u32),
+    Inst(Inst),
+}
+
+struct BasicBlock {
     insts: Vec<Inst>,
     successors: Vec<usize>,
     /// Where control goes without a jump.
@@ -26,10 +31,10 @@ fn ends_block(inst: &Inst) -> bool {
 
 /// Forms blocks, orders them and fills in `f.insts`. `labels` is the number of labels.
 pub(super) fn order(flat: Vec<Flat>, labels: u32, f: &mut Function) -> Result<(), String> {
-    let mut blocks: Vec<Block> = Vec::new();
+    let mut blocks: Vec<BasicBlock> = Vec::new();
     let mut label_block = vec![usize::MAX; labels as usize];
     let mut open = false;
-    let fresh = || Block {
+    let fresh = || BasicBlock {
         insts: Vec::new(),
         successors: Vec::new(),
         falls_to: None,
@@ -128,7 +133,7 @@ pub(super) fn order(flat: Vec<Flat>, labels: u32, f: &mut Function) -> Result<()
 }
 
 /// The order of the reachable blocks: topological but for backward edges, loops contiguous.
-fn schedule(blocks: &[Block]) -> Vec<usize> {
+fn schedule(blocks: &[BasicBlock]) -> Vec<usize> {
     let count = blocks.len();
     if count == 0 {
         return Vec::new();

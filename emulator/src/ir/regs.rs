@@ -3,25 +3,25 @@
 //! A register is a slot: 32 lanes of 32 bits, 32 lanes of 64 bits, or one bit per lane (predicates).
 //! Narrower types live in 32-bit slots with zeros above.
 
-use crate::arith::WARP;
+use crate::arith::{WARP, simd};
 
 /// One 32-bit register of a warp.
 #[derive(Clone, Copy, Debug, bytemuck::TransparentWrapper)]
 #[repr(transparent)]
-pub struct Lanes32(pub [u32; WARP]);
+pub struct Register32(pub [u32; WARP]);
 
 /// One 64-bit register of a warp.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub struct Lanes64(pub [u64; WARP]);
+pub struct Register64(pub [u64; WARP]);
 
 /// The registers of one warp: a stack of frames, of which the topmost is addressed.
 #[derive(Default)]
 pub struct Regs {
     /// 32-bit slots of all frames.
-    pub r32: Vec<Lanes32>,
+    pub r32: Vec<Register32>,
     /// 64-bit slots of all frames.
-    pub r64: Vec<Lanes64>,
+    pub r64: Vec<Register64>,
     /// Predicate slots of all frames, one bit per lane.
     pub pred: Vec<u32>,
     /// First slots of the current frame.
@@ -51,14 +51,23 @@ pub struct S64(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SP(pub u32);
 
+/// A register of either width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reg {
+    /// At most 32 bits.
+    W(S32),
+    /// 64 bits.
+    D(S64),
+}
+
 impl Regs {
     /// Makes room for a frame that starts at `base`.
     pub fn reserve(&mut self, base: Base, r32: u32, r64: u32, pred: u32) {
         let grow = |have: usize, from: u32, count: u32| have.max((from + count) as usize);
         self.r32
-            .resize(grow(self.r32.len(), base.r32, r32), Lanes32([0; WARP]));
+            .resize(grow(self.r32.len(), base.r32, r32), Register32([0; WARP]));
         self.r64
-            .resize(grow(self.r64.len(), base.r64, r64), Lanes64([0; WARP]));
+            .resize(grow(self.r64.len(), base.r64, r64), Register64([0; WARP]));
         self.pred.resize(grow(self.pred.len(), base.pred, pred), 0);
     }
 
@@ -213,20 +222,6 @@ impl Dest for SP {
     }
 }
 
-/// Whether the closures may use the vector instructions they are compiled for twice.
-pub(crate) fn has_avx2() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("bmi2")
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        false
-    }
-}
-
 macro_rules! lane_map {
     ($(#[$doc:meta])* $name:ident, $body:ident, $wide:ident, $($arg:ident: $ty:ident),*) => {
         #[inline(always)]
@@ -255,7 +250,7 @@ macro_rules! lane_map {
         pub fn $name<D: Dest, $($ty: Source,)* F>(d: D, $($arg: $ty,)* f: F) -> AluFn
         where F: Fn($($ty::Lane),*) -> D::Lane + Send + Sync + 'static {
             #[cfg(target_arch = "x86_64")]
-            if has_avx2() {
+            if simd::available() {
                 return Box::new(move |regs, mask| {
                     // SAFETY: the processor was found to have the features when the closure was made.
                     unsafe { $wide(regs, mask, d, $($arg,)* &f) }
@@ -287,13 +282,13 @@ lane_map!(
     map4, map4_body, map4_wide, a: A, b: B, c: C, e: E
 );
 
-impl super::code::Reg {
+impl Reg {
     /// All lanes, zero-extended.
     #[inline(always)]
     pub fn fetch_wide(self, regs: &Regs) -> [u64; WARP] {
         match self {
-            super::code::Reg::W(s) => std::array::from_fn(|lane| u64::from(regs.get32(s)[lane])),
-            super::code::Reg::D(s) => *regs.get64(s),
+            Reg::W(s) => std::array::from_fn(|lane| u64::from(regs.get32(s)[lane])),
+            Reg::D(s) => *regs.get64(s),
         }
     }
 
@@ -301,10 +296,8 @@ impl super::code::Reg {
     #[inline(always)]
     pub fn store_wide(self, regs: &mut Regs, value: &[u64; WARP], mask: u32) {
         match self {
-            super::code::Reg::W(s) => {
-                regs.put32(s, &std::array::from_fn(|lane| value[lane] as u32), mask)
-            }
-            super::code::Reg::D(s) => regs.put64(s, value, mask),
+            Reg::W(s) => regs.put32(s, &std::array::from_fn(|lane| value[lane] as u32), mask),
+            Reg::D(s) => regs.put64(s, value, mask),
         }
     }
 }
@@ -313,8 +306,8 @@ impl super::code::Reg {
 fn wide_body<const N: usize, F: Fn([u64; N]) -> u64>(
     regs: &mut Regs,
     mask: u32,
-    d: super::code::Reg,
-    sources: &[super::code::Reg; N],
+    d: Reg,
+    sources: &[Reg; N],
     f: &F,
 ) {
     let values = sources.map(|s| s.fetch_wide(regs));
@@ -330,8 +323,8 @@ fn wide_body<const N: usize, F: Fn([u64; N]) -> u64>(
 fn wide_avx2<const N: usize, F: Fn([u64; N]) -> u64>(
     regs: &mut Regs,
     mask: u32,
-    d: super::code::Reg,
-    sources: &[super::code::Reg; N],
+    d: Reg,
+    sources: &[Reg; N],
     f: &F,
 ) {
     wide_body(regs, mask, d, sources, f);
@@ -339,16 +332,12 @@ fn wide_avx2<const N: usize, F: Fn([u64; N]) -> u64>(
 
 /// `d = f(sources)` in every lane, for operands of any width: sources are zero-extended, the result
 /// is truncated. For the instructions that aren't hot.
-pub fn map_wide<const N: usize, F>(
-    d: super::code::Reg,
-    sources: [super::code::Reg; N],
-    f: F,
-) -> AluFn
+pub fn map_wide<const N: usize, F>(d: Reg, sources: [Reg; N], f: F) -> AluFn
 where
     F: Fn([u64; N]) -> u64 + Send + Sync + 'static,
 {
     #[cfg(target_arch = "x86_64")]
-    if has_avx2() {
+    if simd::available() {
         return Box::new(move |regs, mask| {
             // SAFETY: the processor was found to have the features when the closure was made.
             unsafe { wide_avx2(regs, mask, d, &sources, &f) }
@@ -382,7 +371,7 @@ macro_rules! hot {
         }
         let d: $crate::ir::regs::S32 = $d;
         $(let $arg: $ty = $slot;)+
-        let f: $crate::ir::regs::AluFn = if $crate::ir::regs::has_avx2() {
+        let f: $crate::ir::regs::AluFn = if $crate::arith::simd::available() {
             // SAFETY: the processor was found to have the features when the closure was made.
             #[cfg(target_arch = "x86_64")]
             { Box::new(move |regs, mask| unsafe { wide(regs, mask, d, $($arg),+) }) }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use super::heap::Heap;
+use super::mapping::Mapping;
 
 /// Address space kept per device: freed ranges are quarantined, so it is larger than the capacity.
 const RESERVED_BYTES: u64 = 192 << 30;
@@ -128,7 +129,7 @@ impl Snapshot {
     }
 }
 
-struct State {
+struct ArenaState {
     live: BTreeMap<u64, Arc<Allocation>>,
     freed: BTreeMap<u64, Arc<Allocation>>,
     /// Freed ranges in the order they may be reused: (base, reserved bytes).
@@ -137,64 +138,6 @@ struct State {
     next_id: u64,
     used: u64,
     snapshot: Option<Arc<Snapshot>>,
-}
-
-struct Mapping {
-    base: *mut u8,
-    length: usize,
-}
-
-impl Mapping {
-    fn reserve(length: u64) -> std::io::Result<Mapping> {
-        let length = usize::try_from(length).map_err(std::io::Error::other)?;
-        // SAFETY: an anonymous private mapping with no address asked for overlaps nothing; the
-        // result is checked below.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                length,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        if base == libc::MAP_FAILED {
-            return Err(std::io::Error::last_os_error());
-        }
-        // SAFETY: the range was mapped just now; keeping small pages is only advice.
-        unsafe { libc::madvise(base, length, libc::MADV_NOHUGEPAGE) };
-        Ok(Mapping {
-            base: base.cast(),
-            length,
-        })
-    }
-
-    /// Gives the pages of a range back; they read as zero afterwards.
-    fn discard(&self, offset: u64, length: u64) {
-        let page = 4096;
-        let start = (offset + page - 1) & !(page - 1);
-        let end = (offset + length) & !(page - 1);
-        if end <= start || end > self.length as u64 {
-            return;
-        }
-        // SAFETY: the range lies inside this mapping, which nobody else owns; whoever calls this
-        // holds no reference into it.
-        unsafe {
-            libc::madvise(
-                self.base.add(start as usize).cast(),
-                (end - start) as usize,
-                libc::MADV_DONTNEED,
-            );
-        }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: mapped in `reserve` with this length, unmapped once.
-        unsafe { libc::munmap(self.base.cast(), self.length) };
-    }
 }
 
 /// The race checker's cells for global memory: two words per granule, valid for one launch.
@@ -220,7 +163,7 @@ pub struct DeviceMemory {
     init: Mapping,
     race: Mapping,
     capacity: u64,
-    state: Mutex<State>,
+    state: Mutex<ArenaState>,
     launches: Mutex<Launches>,
     heap: OnceLock<Heap>,
 }
@@ -232,9 +175,6 @@ unsafe impl Send for DeviceMemory {}
 unsafe impl Sync for DeviceMemory {}
 
 impl DeviceMemory {
-    /// The RTX 3090's 24 GB.
-    pub const RTX_3090_BYTES: u64 = 24 << 30;
-
     /// Reserves the address space of a device with `capacity` bytes. Nothing is committed.
     ///
     /// # Errors
@@ -248,7 +188,7 @@ impl DeviceMemory {
             race: Mapping::reserve(reserved * RACE_SHADOW_SCALE)?,
             data,
             capacity,
-            state: Mutex::new(State {
+            state: Mutex::new(ArenaState {
                 live: BTreeMap::new(),
                 freed: BTreeMap::new(),
                 quarantine: std::collections::VecDeque::new(),
@@ -262,7 +202,7 @@ impl DeviceMemory {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ArenaState> {
         self.state
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -6,6 +6,7 @@
 
 mod arena;
 mod heap;
+mod mapping;
 
 pub(crate) use arena::GlobalShadow;
 pub use arena::{AccessError, Allocation, AllocationKind, DeviceMemory, OutOfMemory, Snapshot};

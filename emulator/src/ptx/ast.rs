@@ -14,7 +14,7 @@ pub struct SyntaxTree {
     /// Module variables.
     pub variables: Vec<Variable>,
     /// Kernels and functions, declarations included.
-    pub functions: Vec<Function>,
+    pub functions: Vec<PtxFunction>,
     /// `.alias` pairs: the new name, the function it stands for.
     pub aliases: Vec<(String, String)>,
 }
@@ -115,7 +115,7 @@ impl Type {
 /// A state space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Space {
+pub enum StateSpace {
     Reg,
     Param,
     Shared,
@@ -144,7 +144,7 @@ pub struct Variable {
     /// How it links.
     pub linkage: Linkage,
     /// Its state space.
-    pub space: Space,
+    pub space: StateSpace,
     /// `.align`, in bytes.
     pub align: Option<u32>,
     /// Elements of a `.v2` or `.v4` declaration, else 1.
@@ -194,7 +194,7 @@ pub enum Number {
 
 /// A kernel or function.
 #[derive(Debug)]
-pub struct Function {
+pub struct PtxFunction {
     /// Where it is declared.
     pub pos: Pos,
     /// Its name.

@@ -1,6 +1,6 @@
 //! Splits PTX text into tokens with positions.
 
-use super::{LoadError, LoadErrorKind};
+use super::error::{LoadError, LoadErrorKind};
 
 /// A place in the text: line and column from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! Recursive descent from tokens to the syntax tree.
 
 use super::ast::{
-    Function, Guard, Init, Instruction, Linkage, Location, Number, Operand, Space, Statement,
-    SyntaxTree, Type, Variable,
+    Guard, Init, Instruction, Linkage, Location, Number, Operand, PtxFunction, StateSpace,
+    Statement, SyntaxTree, Type, Variable,
 };
+use super::error::{LoadError, LoadErrorKind};
 use super::lexer::{Pos, Token, syntax, tokenize};
-use super::{LoadError, LoadErrorKind};
 
 /// Blocks and initialisers may nest this deep; deeper text is refused, not recursed into.
 const MAX_DEPTH: u32 = 200;
@@ -274,17 +274,17 @@ impl<'a> Parser<'_, 'a> {
         Ok(Location { file, line })
     }
 
-    fn space(&mut self) -> Option<Space> {
+    fn space(&mut self) -> Option<StateSpace> {
         let Token::Dot(word) = self.peek() else {
             return None;
         };
         let space = match word {
-            "reg" => Space::Reg,
-            "param" => Space::Param,
-            "shared" | "shared::cta" => Space::Shared,
-            "local" => Space::Local,
-            "global" => Space::Global,
-            "const" => Space::Const,
+            "reg" => StateSpace::Reg,
+            "param" => StateSpace::Param,
+            "shared" | "shared::cta" => StateSpace::Shared,
+            "local" => StateSpace::Local,
+            "global" => StateSpace::Global,
+            "const" => StateSpace::Const,
             _ => return None,
         };
         self.next();
@@ -332,7 +332,7 @@ impl<'a> Parser<'_, 'a> {
     }
 
     /// `.align 16 .v4 .b8 name[10] = {…}`, from after the state space.
-    fn declarator(&mut self, linkage: Linkage, space: Space, pos: Pos) -> Result<Variable> {
+    fn declarator(&mut self, linkage: Linkage, space: StateSpace, pos: Pos) -> Result<Variable> {
         let (mut align, mut vector, mut ty) = (None, 1, None);
         loop {
             match self.peek() {
@@ -656,7 +656,7 @@ impl<'a> Parser<'_, 'a> {
             let Some(space) = self.space() else {
                 return self.expected("`.param` or `.reg`");
             };
-            if !matches!(space, Space::Param | Space::Reg) {
+            if !matches!(space, StateSpace::Param | StateSpace::Reg) {
                 return self.error("a parameter lives in `.param` or `.reg`");
             }
             out.push(self.declarator(Linkage::Internal, space, pos)?);
@@ -679,7 +679,7 @@ impl<'a> Parser<'_, 'a> {
         Ok(out)
     }
 
-    fn function(&mut self, linkage: Linkage) -> Result<Function> {
+    fn function(&mut self, linkage: Linkage) -> Result<PtxFunction> {
         let is_kernel = self.next() == Token::Dot("entry");
         let pos = self.pos();
         let mut returns = Vec::new();
@@ -692,7 +692,7 @@ impl<'a> Parser<'_, 'a> {
         } else {
             Vec::new()
         };
-        let mut f = Function {
+        let mut f = PtxFunction {
             pos,
             name,
             linkage,

@@ -1005,16 +1005,16 @@ fn low(a: u64, bits: u32) -> u64 {
 }
 
 fn video(table: &mut Table) {
-    let s32 = |part| Operand { signed: true, part };
-    let u32 = |part| Operand {
+    let s32 = |part| VideoOperand { signed: true, part };
+    let u32 = |part| VideoOperand {
         signed: false,
         part,
     };
     let base = Video {
         op: VideoOp::Add,
         signed: true,
-        a: s32(Part::Word),
-        b: s32(Part::Word),
+        a: s32(VideoPart::Word),
+        b: s32(VideoPart::Word),
         sat: false,
         secondary: Secondary::None,
     };
@@ -1028,8 +1028,8 @@ fn video(table: &mut Table) {
             "vsub.s32.u32.s32.sat.add rd, ra.b1, rb.h1, rc;",
             Video {
                 op: VideoOp::Sub,
-                a: u32(Part::Byte(1)),
-                b: s32(Part::Half(1)),
+                a: u32(VideoPart::Byte(1)),
+                b: s32(VideoPart::Half(1)),
                 sat: true,
                 secondary: Secondary::Add,
                 ..base
@@ -1040,8 +1040,8 @@ fn video(table: &mut Table) {
             Video {
                 op: VideoOp::AbsDiff,
                 signed: false,
-                a: u32(Part::Half(0)),
-                b: u32(Part::Byte(3)),
+                a: u32(VideoPart::Half(0)),
+                b: u32(VideoPart::Byte(3)),
                 secondary: Secondary::Min,
                 ..base
             },
@@ -1051,7 +1051,7 @@ fn video(table: &mut Table) {
             Video {
                 op: VideoOp::Min,
                 sat: true,
-                secondary: Secondary::Merge(Part::Byte(2)),
+                secondary: Secondary::Merge(VideoPart::Byte(2)),
                 ..base
             },
         ),
@@ -1068,8 +1068,8 @@ fn video(table: &mut Table) {
             Video {
                 op: VideoOp::ShiftLeft { wrap: false },
                 signed: false,
-                a: u32(Part::Word),
-                b: u32(Part::Byte(0)),
+                a: u32(VideoPart::Word),
+                b: u32(VideoPart::Byte(0)),
                 ..base
             },
         ),
@@ -1077,7 +1077,7 @@ fn video(table: &mut Table) {
             "vshr.s32.s32.u32.wrap.add rd, ra, rb, rc;",
             Video {
                 op: VideoOp::ShiftRight { wrap: true },
-                b: u32(Part::Word),
+                b: u32(VideoPart::Word),
                 secondary: Secondary::Add,
                 ..base
             },
@@ -1087,7 +1087,7 @@ fn video(table: &mut Table) {
             Video {
                 op: VideoOp::Set(IntCmp::Lt),
                 signed: false,
-                b: u32(Part::Word),
+                b: u32(VideoPart::Word),
                 ..base
             },
         ),
@@ -1098,8 +1098,8 @@ fn video(table: &mut Table) {
         });
     }
     let mad = VideoMad {
-        a: u32(Part::Half(0)),
-        b: u32(Part::Half(1)),
+        a: u32(VideoPart::Half(0)),
+        b: u32(VideoPart::Half(1)),
         negate_product: false,
         negate_c: false,
         plus_one: false,
@@ -1119,8 +1119,8 @@ fn video(table: &mut Table) {
         (
             "vmad.s32.s32.s32.sat.shr7 rd, ra, rb, -rc;",
             VideoMad {
-                a: s32(Part::Word),
-                b: s32(Part::Word),
+                a: s32(VideoPart::Word),
+                b: s32(VideoPart::Word),
                 negate_c: true,
                 scale: 7,
                 sat: true,

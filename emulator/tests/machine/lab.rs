@@ -42,7 +42,7 @@ impl Lab {
     }
 
     fn with(module: Arc<Module>) -> Lab {
-        let memory = DeviceMemory::new(DeviceMemory::RTX_3090_BYTES).expect("address space");
+        let memory = DeviceMemory::new(cuda_emulator::limits::TOTAL_MEMORY).expect("address space");
         let instance = Instance::new(&module, &memory).expect("variables fit");
         Lab {
             memory,

@@ -5,42 +5,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::buffer::Buffer;
-use crate::kernel::cpu::call::{CpuCall, Operand};
-use crate::device::packing::{Packed, PackingPlan, Place, parameter, types};
-use crate::device::{DeviceError, Executable, MemoryReport};
-use crate::graph::{
-    Binding, BindingKind, Known, Location, Plan, TensorType, Value, WorkspaceModel,
+use crate::compile::plan::packing::PackedPlace;
+use crate::compile::{
+    Binding, BindingKind, Compiled, CpuBackend, Location, MemoryReport, OverBudget, Plan,
+    PlanOptions, compile, compile_within,
 };
-use crate::ops::Op;
+use crate::device::parameters::parameter;
+use crate::device::{DeviceError, Executable};
+use crate::graph::{Graph, Op, TensorType, Value};
+use crate::kernel::cpu::call::{CpuCall, Operand};
 use crate::tensor::{DType, TensorMap};
 
 /// Threads that run plans.
 #[derive(Clone, Debug)]
 pub struct CpuDevice {
     pool: Arc<rayon::ThreadPool>,
-}
-
-impl WorkspaceModel for CpuDevice {
-    fn workspace_bytes(
-        &self,
-        op: &Op,
-        inputs: &[TensorType],
-        outputs: &[TensorType],
-        known: &[Known],
-    ) -> usize {
-        let kernel = op.cpu();
-        let own = self.pool.install(|| kernel.workspace_len(inputs, outputs));
-        // An operand that changes between runs is packed into the end of the workspace.
-        let packed = kernel
-            .packed_operand(inputs)
-            .filter(|operand| !keeps(known[operand.index]));
-        (own + packed.map_or(0, |operand| operand.len)) * size_of::<f32>()
-    }
-}
-
-/// What is packed once is kept; what is updated would take a second copy of the weights.
-fn keeps(known: Known) -> bool {
-    known == Known::SinceLoad
 }
 
 /// How the packed operand of a step comes to be.
@@ -80,20 +59,6 @@ pub struct CpuExecutable {
     memory: MemoryReport,
 }
 
-/// What the CPU packs in a plan; sizes in `f32`s.
-fn packing_plan(plan: &Plan) -> PackingPlan {
-    PackingPlan::new(plan, |step| {
-        let inputs = types(plan, &step.inputs);
-        let packed = step.op.cpu().packed_operand(&inputs)?;
-        Some(Packed {
-            index: packed.index,
-            size: packed.len,
-            form: (step.op.clone(), inputs),
-            kept: keeps(step.known[packed.index]),
-        })
-    })
-}
-
 impl CpuDevice {
     /// A device with `threads` threads, or one per core.
     ///
@@ -116,24 +81,28 @@ impl CpuDevice {
         self.pool.current_num_threads()
     }
 
-    /// Memory that `plan` will take.
-    pub fn memory(&self, plan: &Plan) -> MemoryReport {
-        let packing = packing_plan(plan);
-        let kept: usize = packing.kept.iter().map(|kept| kept.size).sum();
-        let (mut parameters, mut buffers) = (kept * size_of::<f32>(), 0);
-        for (binding, &plain) in plan.bindings.iter().zip(&packing.plain) {
-            if plain {
-                match binding.kind {
-                    BindingKind::Parameter => parameters += binding.ty.bytes(),
-                    _ => buffers += binding.ty.bytes(),
-                }
-            }
-        }
-        MemoryReport {
-            arena_bytes: plan.arena_bytes,
-            parameter_bytes: parameters,
-            buffer_bytes: buffers,
-        }
+    /// Compiles inside the threads that will run the plan: scratch memory depends on their number.
+    pub fn compile(&self, graph: &Graph) -> Compiled {
+        self.pool.install(|| compile(graph, &CpuBackend))
+    }
+
+    /// As [`CpuDevice::compile`], within a budget: see [`compile_within`].
+    ///
+    /// # Errors
+    /// If the budget is too small for any plan that was found.
+    pub fn compile_within(
+        &self,
+        graph: &Graph,
+        forward_nodes: usize,
+        budget_bytes: usize,
+    ) -> Result<Compiled, OverBudget> {
+        self.pool
+            .install(|| compile_within(graph, &CpuBackend, forward_nodes, budget_bytes))
+    }
+
+    /// Lays out a graph as it is, without fusion.
+    pub fn plan(&self, graph: &Graph, options: PlanOptions) -> Plan {
+        self.pool.install(|| Plan::new(graph, &CpuBackend, options))
     }
 
     /// Binds `plan` to memory and fills its parameters from `parameters`, converted to `f32`.
@@ -142,8 +111,8 @@ impl CpuDevice {
     /// # Errors
     /// If a parameter is missing, not of a float type or of another shape.
     pub fn load(&self, plan: Plan, parameters: &TensorMap) -> Result<CpuExecutable, DeviceError> {
-        let packing = packing_plan(&plan);
-        let memory = self.memory(&plan);
+        let packing = &plan.packing;
+        let memory = plan.memory(&CpuBackend);
         let arena = Buffer::zeroed(plan.arena_bytes);
         let mut bindings = Vec::with_capacity(plan.bindings.len());
         let mut by_name = HashMap::new();
@@ -161,24 +130,24 @@ impl CpuDevice {
             bindings.push(buffer);
         }
 
-        let mut kept = Vec::with_capacity(packing.kept.len());
-        for packed in &packing.kept {
+        let mut prepacked = Vec::with_capacity(packing.prepacked.len());
+        for packed in &packing.prepacked {
             let step = &plan.steps[packed.step];
             let operand = packing.steps[packed.step].expect("the step packs it");
-            let buffer = Buffer::zeroed(packed.size * size_of::<f32>());
+            let buffer = Buffer::zeroed(packed.bytes);
+            let len = packed.bytes / size_of::<f32>();
             let Location::Binding(binding) = plan.value(step.inputs[operand.index]).location else {
                 unreachable!("only bindings are packed once")
             };
             let binding = &plan.bindings[binding];
             let values = parameter(binding, parameters)?;
             // SAFETY: the buffer holds as many f32s and nobody else knows it yet.
-            let target =
-                unsafe { std::slice::from_raw_parts_mut(buffer.at(0).cast::<f32>(), packed.size) };
-            let inputs = types(&plan, &step.inputs);
+            let target = unsafe { std::slice::from_raw_parts_mut(buffer.at(0).cast::<f32>(), len) };
+            let inputs = plan.types(&step.inputs);
             self.pool
                 .install(|| step.op.cpu().pack(&inputs, &values, target));
             parameters[&binding.name].release();
-            kept.push(Arc::new(buffer));
+            prepacked.push(Arc::new(buffer));
         }
         let mut steps = Vec::with_capacity(plan.steps.len());
         for (step, packed) in plan.steps.iter().zip(&packing.steps) {
@@ -194,13 +163,18 @@ impl CpuDevice {
                 },
                 ty: plan.value(value).ty.clone(),
             };
-            let input_types = types(&plan, &step.inputs);
+            let input_types = plan.types(&step.inputs);
             let packing = match *packed {
                 None => Packing::None,
-                Some(packed) => match packed.place {
-                    Place::Kept(index) => Packing::Once(kept[index].clone(), packed.size),
-                    Place::Workspace => Packing::EachRun(packed.index, packed.size),
-                },
+                Some(packed) => {
+                    let len = packed.bytes / size_of::<f32>();
+                    match packed.place {
+                        PackedPlace::Prepacked(index) => {
+                            Packing::Once(prepacked[index].clone(), len)
+                        }
+                        PackedPlace::Workspace => Packing::EachRun(packed.index, len),
+                    }
+                }
             };
             steps.push(BoundStep {
                 op: step.op.clone(),

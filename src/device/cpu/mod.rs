@@ -3,6 +3,7 @@
 
 mod buffer;
 mod executable;
+pub(super) mod memory;
 
 pub use executable::{CpuDevice, CpuExecutable};
 

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::sync::Once;
 
 use super::error::CudaError;
-use crate::kernel::cuda::launch::{Program, sources};
 use super::nvrtc;
+use crate::kernel::cuda::launch::{Program, sources};
 
 /// The cache's folder: `MEDFUSION_CACHE`, else `medfusion` under `XDG_CACHE_HOME` or `~/.cache`.
 pub(super) fn folder() -> Option<PathBuf> {

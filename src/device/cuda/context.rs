@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cudarc::driver::{result, sys};
 use rayon::prelude::*;
 
-use crate::kernel::cuda::target::Target;
 use super::driver::{Driver, check};
 use super::error::CudaError;
-use crate::kernel::cuda::launch::{DevicePtr, Kernel, Launch, Program};
 use super::{cache, nvrtc};
+use crate::kernel::cuda::launch::{DevicePtr, Kernel, Launch, Program};
+use crate::kernel::cuda::target::Target;
 
 /// A GPU with a stream of this process.
 pub(super) struct Context {

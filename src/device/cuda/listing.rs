@@ -1,11 +1,12 @@
 //! The launches of a plan, without memory or a GPU: for `--explain`, for the table of registers, for counting.
 
-use crate::kernel::cuda::constants::ConstantPool;
-use super::executable::{Addresses, Arena, Lowering};
-use crate::kernel::cuda::launch::{Kernel, Launch, source, sources};
+use super::addresses::{Addresses, Arena};
+use super::lower::Lowering;
 use super::{CudaDevice, CudaError, nvrtc};
+use crate::compile::Plan;
 use crate::device::DeviceError;
-use crate::graph::Plan;
+use crate::kernel::cuda::ConstantPool;
+use crate::kernel::cuda::launch::{Kernel, Launch, source, sources};
 
 /// One kernel launch of a plan.
 #[derive(Clone, Debug)]
@@ -90,16 +91,14 @@ impl CudaDevice {
         &self,
         plan: &Plan,
     ) -> Result<(Vec<PlannedLaunch>, Vec<PlannedLaunch>), DeviceError> {
-        let packing = self.packing_plan(plan);
         let nowhere = Addresses {
             bindings: plan.bindings.iter().map(|_| None).collect(),
             arena: Arena::Isolated(std::collections::HashMap::new()),
-            kept: packing.kept.iter().map(|_| None).collect(),
+            prepacked: plan.packing.prepacked.iter().map(|_| None).collect(),
         };
         let mut lowering = Lowering {
-            device: self,
+            target: &self.target,
             plan,
-            packing: &packing,
             addresses: &nowhere,
             constants: ConstantPool::default(),
             once: Vec::new(),

@@ -73,8 +73,9 @@ impl CudaExecutable {
 
 #[cfg(test)]
 mod tests {
+    use crate::compile::PlanOptions;
     use crate::device::Executable;
-    use crate::graph::{Graph, Plan, PlanOptions};
+    use crate::graph::Graph;
     use crate::ops::testing::emulated_gpu;
     use crate::tensor::{DType, TensorMap};
 
@@ -86,7 +87,7 @@ mod tests {
         let y = graph.swish(x).unwrap();
         let sum = graph.sum_to(y, &[8]).unwrap();
         graph.output("sum", sum);
-        let plan = Plan::new(&graph, gpu, PlanOptions::default());
+        let plan = gpu.plan(&graph, PlanOptions::default());
         let steps: Vec<_> = plan.steps.iter().map(|s| s.op.operator().name()).collect();
         let mut executable = gpu.load(plan, &TensorMap::new()).unwrap();
         let values: Vec<f32> = (0..256).map(|i| i as f32 / 64.0 - 2.0).collect();

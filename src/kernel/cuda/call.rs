@@ -5,7 +5,6 @@ use super::jobs::Job;
 use super::launch::{DevicePtr, Kernel, KernelParams, Launch};
 use super::target::Target;
 use crate::kernel::error::Unsupported;
-use crate::ops::Op;
 use crate::tensor::{DType, TensorType};
 
 /// Memory of one operand.
@@ -60,10 +59,10 @@ pub trait CudaOperator {
         unreachable!("only ops with a packed operand are asked to pack")
     }
 
-    /// Whether the launches of this op can do the work of `producer` as well. It is asked where this op is the first to
-    /// use a result of `producer`, and has all its inputs; `inputs` are this op's.
-    fn takes_over(&self, producer: &Op, inputs: &[TensorType]) -> bool {
-        let _ = (producer, inputs);
+    /// Whether this op, which does the work of another beside its own, is better than the two one by one; `inputs` are
+    /// this op's. It is asked of ops that a producer fusion made.
+    fn prefers_fused(&self, inputs: &[TensorType], target: &Target) -> bool {
+        let _ = (inputs, target);
         false
     }
 
@@ -79,32 +78,31 @@ pub trait CudaOperator {
         false
     }
 
-    /// Inputs that steps of this op must have in common to be launched together by
-    /// [`CudaOperator::launch_together`]; `None` for an op that is launched step by step. Only ops that have no
+    /// Multi-tensor apply: the inputs that steps of this op must have in common to be launched together by
+    /// [`CudaOperator::launch_multi_tensor`]; `None` for an op that is launched step by step. Only ops that have no
     /// results, workspace or packed operand say so: updates.
-    fn common_inputs(&self) -> Option<Vec<usize>> {
+    fn shared_inputs(&self) -> Option<Vec<usize>> {
         None
     }
 
     /// Launches what computes several steps that differ in nothing but the inputs outside
-    /// [`CudaOperator::common_inputs`]; `steps` holds the inputs of each, `call` is the first.
+    /// [`CudaOperator::shared_inputs`]; `steps` holds the inputs of each, `call` is the first.
     ///
     /// # Errors
     /// If no kernel takes these types.
-    fn launch_together(
+    fn launch_multi_tensor(
         &self,
         call: &mut CudaCall<'_>,
         steps: &[Vec<CudaOperand>],
     ) -> Result<(), Unsupported> {
         let _ = (call, steps);
-        unreachable!("only ops with common inputs are launched together")
+        unreachable!("only ops with shared inputs are launched together")
     }
 }
 
 /// The operands of a step, and the list its launches are added to.
 pub struct CudaCall<'a> {
     pub name: &'static str,
-    pub taken_over: Option<&'a Op>,
     pub inputs: &'a [CudaOperand],
     pub outputs: &'a [CudaOperand],
     pub workspace: DevicePtr,
@@ -181,7 +179,6 @@ impl CudaCall<'_> {
     ) -> R {
         launch(&mut CudaCall {
             name: self.name,
-            taken_over: None,
             inputs,
             outputs,
             workspace,
@@ -191,12 +188,6 @@ impl CudaCall<'_> {
             launches: self.launches,
             jobs: self.jobs,
         })
-    }
-
-    /// The op whose work these launches do as well, as [`CudaOperator::takes_over`] offered. Its results are among the
-    /// inputs, to be written.
-    pub fn taken_over(&self) -> Option<&Op> {
-        self.taken_over
     }
 
     /// What launches depend on beside shapes.

@@ -15,5 +15,19 @@ pub struct Target {
     pub deterministic: bool,
 }
 
+impl Target {
+    /// NVIDIA GeForce RTX 3090 (GA102), for which the kernels are tuned.
+    ///
+    /// Source: NVIDIA, "Ampere GA102 GPU Architecture", 2021; CUDA C++ Programming Guide, table of technical
+    /// specifications per compute capability.
+    pub const RTX_3090: Self = Self {
+        multiprocessors: 82,
+        capability: (8, 6),
+        shared_bytes_per_block: 99 * 1024,
+        fast_accumulate: false,
+        deterministic: false,
+    };
+}
+
 /// Workspaces are aligned to this many bytes.
 pub const WORKSPACE_ALIGNMENT: usize = 64;

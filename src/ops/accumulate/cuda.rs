@@ -12,14 +12,14 @@ const ARRAYS: usize = 2;
 impl CudaOperator for Accumulate {
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let step = call.inputs().to_vec();
-        self.launch_together(call, &[step])
+        self.launch_multi_tensor(call, &[step])
     }
 
-    fn common_inputs(&self) -> Option<Vec<usize>> {
+    fn shared_inputs(&self) -> Option<Vec<usize>> {
         Some(vec![ARRAYS])
     }
 
-    fn launch_together(
+    fn launch_multi_tensor(
         &self,
         call: &mut CudaCall<'_>,
         steps: &[Vec<CudaOperand>],

@@ -5,11 +5,11 @@ mod cuda;
 mod tests;
 
 use super::Operator;
+use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 use crate::kernel::cpu::parallel::for_ranges;
 use crate::kernel::cpu::simd::vectorised;
 use crate::kernel::cpu::{CpuCall, CpuOperator};
 use crate::kernel::reference::{Array, ReferenceOperator};
-use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// `sum = sum + factor x` where the scalar `keep` is not 0, else `sum = factor x`, whatever `sum` held.
 ///

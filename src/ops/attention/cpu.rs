@@ -5,10 +5,10 @@ use rayon::prelude::*;
 
 use super::product::{Product, VECTOR};
 use super::{Attention, AttentionGrad};
+use crate::graph::TensorType;
 use crate::kernel::cpu::simd::{exp, largest, sum_of, vectorised};
 use crate::kernel::cpu::threads::{parallel_slots, width};
 use crate::kernel::cpu::{CpuCall, CpuOperator, Shared};
-use crate::graph::TensorType;
 
 /// Queries per block.
 const QUERIES: usize = 64;

@@ -2,11 +2,11 @@
 //! `attention_tensor_grad.cu`.
 
 use super::{Attention, AttentionGrad};
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::params::{AttentionGradParams, AttentionParams};
 use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, Target, element};
-use crate::graph::TensorType;
-use crate::ops::channel_tiles::vector;
+use crate::ops::cuda::channel_tiles::vector;
 use crate::tensor::DType;
 
 const THREADS: usize = 256;

@@ -7,7 +7,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Storage};
+use super::{Operator, PrecisionRule};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// For every head `y_i = sum_j p_ij v_j` with `p_ij = softmax_j(scale q_i · k_j)`.
@@ -78,8 +78,8 @@ impl Operator for Attention {
     }
 
     /// The log-sum-exp stays f32.
-    fn storage(&self) -> Storage {
-        Storage::Reduced {
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::Reduced {
             inputs: 0b111,
             results: 1,
         }
@@ -120,8 +120,8 @@ impl Operator for AttentionGrad {
     }
 
     /// The log-sum-exp stays f32.
-    fn storage(&self) -> Storage {
-        Storage::Reduced {
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::Reduced {
             inputs: 0b10_1111,
             results: 0b111,
         }

@@ -1,8 +1,8 @@
 //! Naive definitions in `f64`.
 
 use super::{Attention, AttentionGrad};
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 /// Row `t` of head `h` of sample `n`.
 fn head(x: &Array, heads: usize, n: usize, h: usize, t: usize) -> &[f64] {

@@ -3,7 +3,8 @@
 use super::Binary;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, element, params::BinaryParams};
-use crate::ops::strides::{broadcast_strides, check_len, merged_axes, narrow};
+use crate::ops::cuda::check_len;
+use crate::ops::strides::{broadcast_strides, merged_axes, narrow};
 
 const THREADS: usize = 256;
 /// Axes that the kernels take.

@@ -6,7 +6,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Reshape, Storage, SumTo, Unary};
+use super::{Operator, PrecisionRule, Reshape, SumTo, Unary};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// `a ∘ b`. Shapes are aligned at the innermost axis; an extent of 1 (or a missing outer axis)
@@ -117,8 +117,8 @@ impl Operator for Binary {
         &[(0, 0), (0, 1)]
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 

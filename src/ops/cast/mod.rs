@@ -6,10 +6,10 @@ mod tests;
 
 use half::{bf16, f16};
 
-use super::{Operator, Storage};
+use super::{Operator, PrecisionRule};
+use crate::graph::{Gradient, GraphError, Mismatch, TensorType, Value};
 use crate::kernel::cpu::{CpuCall, CpuOperator};
 use crate::kernel::reference::{Array, ReferenceOperator};
-use crate::graph::{Gradient, GraphError, Mismatch, TensorType, Value};
 use crate::tensor::DType;
 
 /// The input rounded to another float type, to nearest even.
@@ -55,8 +55,8 @@ impl Operator for Cast {
         Ok(Some(vec![Some(cx.graph.apply(Cast { to }, &[dy])?)]))
     }
 
-    fn storage(&self) -> Storage {
-        Storage::Full
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::Full
     }
 }
 

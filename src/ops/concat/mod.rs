@@ -6,7 +6,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Slice, Storage};
+use super::{Operator, PrecisionRule, Slice};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// Any number of arrays that agree in all axes but `axis`, one after another along `axis`.
@@ -66,8 +66,8 @@ impl Operator for Concat {
         Ok(Some(grads))
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::cpu::{ConvGeometry, Forward, InputGrad, WeightGrad};
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, Windows};
-use crate::kernel::cpu::{CpuCall, CpuOperator, PackedOperand};
 use crate::graph::TensorType;
+use crate::kernel::cpu::{CpuCall, CpuOperator, PackedOperand};
 
 impl Windows {
     /// The convolution of `x` `[N,H,W,I]` with `w` `[O,I,kH,kW]`.

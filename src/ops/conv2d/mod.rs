@@ -7,7 +7,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{GroupNormStats, Operator, Storage, nhwc};
+use super::{GroupNormStats, Operator, PrecisionRule, nhwc};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// Largest kernel side that devices take.
@@ -168,9 +168,9 @@ impl Operator for Conv2d {
     }
 
     /// Filter and bias stay f32.
-    fn storage(&self) -> Storage {
+    fn precision_rule(&self) -> PrecisionRule {
         let bit = |input: Option<usize>| input.map_or(0, |index| 1 << index);
-        Storage::Reduced {
+        PrecisionRule::Reduced {
             inputs: 1 | bit(self.residual_input()) | bit(self.joined_input()),
             results: 1,
         }
@@ -286,8 +286,8 @@ impl Operator for Conv2dInputGrad {
     }
 
     /// The filter stays f32.
-    fn storage(&self) -> Storage {
-        Storage::Reduced {
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::Reduced {
             inputs: 1 | u64::from(self.residual) << Self::RESIDUAL,
             results: 1,
         }
@@ -338,8 +338,8 @@ impl Operator for Conv2dWeightGrad {
     }
 
     /// The filter's gradient stays f32.
-    fn storage(&self) -> Storage {
-        Storage::Reduced {
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::Reduced {
             inputs: 0b11,
             results: 0,
         }

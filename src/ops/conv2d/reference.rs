@@ -1,8 +1,8 @@
 //! Naive definitions in `f64`.
 
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, Windows};
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::ops::Concat;
 use crate::ops::cast::rounded;
 

@@ -1,11 +1,12 @@
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
+use crate::compile::PlanOptions;
 use crate::device::Executable;
 use crate::device::cuda::CudaOptions;
-use crate::graph::{Graph, GraphError, Node, Plan, PlanOptions, Value};
+use crate::graph::{Graph, GraphError, Value};
+use crate::ops::GroupNormStats;
 use crate::ops::testing::{
     check, check_nan_shows, check_outputs, check_outputs_on_cuda, emulated_gpu, hashed,
 };
-use crate::ops::{GroupNormStats, Op};
 use crate::tensor::Tensor;
 
 struct Case {
@@ -102,11 +103,19 @@ fn statistics_are_a_second_result() {
         };
         let mut g = Graph::new();
         let y = convolution(&mut g, &case, false, true, residual).unwrap();
-        let Some(Node { op: Op::Conv2d(op), inputs, .. }) = g.producer(y) else {
-            unreachable!("a convolution");
-        };
+        let node = g.producer(y).expect("a convolution");
+        let (op, inputs) = (
+            node.op.get::<Conv2d>().expect("a convolution"),
+            &node.inputs,
+        );
         let stats = GroupNormStats { groups, eps: 1e-5 };
-        let (op, inputs) = (Conv2d { stats: Some(stats), ..*op }, inputs.clone());
+        let (op, inputs) = (
+            Conv2d {
+                stats: Some(stats),
+                ..*op
+            },
+            inputs.clone(),
+        );
         let results = g.node(op, &inputs).unwrap();
         g.output("y", results[0]);
         g.output("stats", results[1]);
@@ -309,7 +318,7 @@ fn cuda_gives_an_image_the_same_bits_in_any_batch() {
                 (name.to_owned(), Tensor::from_f32(ty.shape.clone(), &values))
             })
             .collect();
-        let plan = Plan::new(&g, &device, PlanOptions::default());
+        let plan = device.plan(&g, PlanOptions::default());
         let mut executable = device.load(plan, &tensors).unwrap();
         executable.run().unwrap();
         let y = executable.output("y").unwrap();

@@ -5,9 +5,9 @@ mod cuda;
 mod tests;
 
 use super::Operator;
+use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 use crate::kernel::cpu::{CpuCall, CpuOperator};
 use crate::kernel::reference::{Array, ReferenceOperator};
-use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 use crate::tensor::DType;
 
 /// Adds 1 to a counter `i32[1]`; if `gated`, only where the second input, a scalar, is not zero.

@@ -6,7 +6,7 @@ use crate::kernel::cuda::{
     CudaCall, CudaOperator, Kernel,
     params::{CrossEntropyGradParams, CrossEntropyParams},
 };
-use crate::ops::sums;
+use crate::ops::cuda::sums;
 
 const FILE: &str = "cross_entropy.cu";
 /// Rows of a block of the gradient: one per warp.

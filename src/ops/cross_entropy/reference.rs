@@ -1,8 +1,8 @@
 //! Naive definitions in `f64`.
 
 use super::{CrossEntropy, CrossEntropyGrad};
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 impl ReferenceOperator for CrossEntropy {
     fn reference(&self, inputs: &[&Array], _: &[TensorType]) -> Vec<Array> {

@@ -1,8 +1,9 @@
 use std::collections::HashMap;
 
+use crate::compile::PlanOptions;
 use crate::device::cpu::CpuDevice;
+use crate::graph::Graph;
 use crate::kernel::reference::Array;
-use crate::graph::{Graph, Plan, PlanOptions};
 use crate::ops::testing::check_with;
 use crate::tensor::{DType, TensorMap};
 
@@ -32,7 +33,7 @@ fn huge_scores_do_not_overflow_and_wrong_labels_show() {
     let loss = g.cross_entropy(z, labels).unwrap();
     g.output("loss", loss);
     let device = CpuDevice::new(Some(1)).unwrap();
-    let plan = Plan::new(&g, &device, PlanOptions::default());
+    let plan = device.plan(&g, PlanOptions::default());
     let mut exe = device.load(plan, &TensorMap::new()).unwrap();
     exe.write("z", &[1e4, -1e4, 0.0, 1e4, 1e4, -1e30]).unwrap();
     exe.write_i32("labels", &[0, 1]).unwrap();

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
-use crate::kernel::reference::Array;
 use crate::graph::Graph;
+use crate::kernel::reference::Array;
 use crate::ops::testing::check_with;
 use crate::tensor::DType;
 

@@ -3,10 +3,10 @@
 use rayon::prelude::*;
 
 use super::{EPSILON, FeatureDistance, FeatureDistanceGrad};
+use crate::graph::TensorType;
 use crate::kernel::cpu::parallel::sum_pairs;
 use crate::kernel::cpu::simd::vectorised;
 use crate::kernel::cpu::{CpuCall, CpuOperator};
-use crate::graph::TensorType;
 
 /// Partial sums per sample, whatever the number of threads.
 const PIECES: usize = 16;

@@ -1,13 +1,13 @@
 //! Launches `kernels/feature_distance.cu`: a warp per pixel.
 
 use super::{FeatureDistance, FeatureDistanceGrad};
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{
     CudaCall, CudaOperator, Kernel, Target,
     params::{FeatureDistanceGradParams, FeatureDistanceParams},
 };
-use crate::graph::TensorType;
-use crate::ops::sums;
+use crate::ops::cuda::sums;
 
 const FILE: &str = "feature_distance.cu";
 /// Pixels of a block that leaves a partial sum.

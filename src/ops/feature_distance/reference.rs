@@ -1,8 +1,8 @@
 //! Naive definitions in `f64`.
 
 use super::{EPSILON, FeatureDistance, FeatureDistanceGrad};
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 fn norm(pixel: &[f64]) -> f64 {
     pixel.iter().map(|v| v * v).sum::<f64>().sqrt()

@@ -1,10 +1,10 @@
 //! CPU kernels.
 
 use super::{AddNoise, MIN_VARIANCE, VarianceLoss, VarianceLossGrad};
+use crate::graph::TensorType;
 use crate::kernel::cpu::parallel::{for_joint_ranges, for_ranges, sum_blocks, sum_blocks_len};
 use crate::kernel::cpu::simd::{exp, vectorised};
 use crate::kernel::cpu::{CpuCall, CpuOperator};
-use crate::graph::TensorType;
 
 impl CpuOperator for AddNoise {
     fn run(&self, call: &CpuCall<'_>) {

@@ -1,13 +1,13 @@
 //! Launches `kernels/forward_process.cu`: a row of blocks per sample.
 
 use super::{AddNoise, VarianceLoss, VarianceLossGrad};
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{
     CudaCall, CudaOperator, Kernel, Target,
     params::{AddNoiseParams, VarianceLossGradParams, VarianceLossParams},
 };
-use crate::graph::TensorType;
-use crate::ops::sums;
+use crate::ops::cuda::sums;
 
 const FILE: &str = "forward_process.cu";
 const NOISE_ELEMENTS: usize = 1024;

@@ -1,8 +1,8 @@
 //! Naive definitions in `f64`.
 
 use super::{AddNoise, MIN_VARIANCE, VarianceLoss, VarianceLossGrad};
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 impl ReferenceOperator for AddNoise {
     fn reference(&self, inputs: &[&Array], _: &[TensorType]) -> Vec<Array> {

@@ -1,10 +1,10 @@
 //! CPU kernels.
 
 use super::{GaussianKl, GaussianKlGrad, Reparameterize, ReparameterizeGrad};
+use crate::graph::TensorType;
 use crate::kernel::cpu::parallel::{for_ranges, sum_blocks, sum_blocks_len, sum_pairs};
 use crate::kernel::cpu::simd::{exp, vectorised};
 use crate::kernel::cpu::{CpuCall, CpuOperator};
-use crate::graph::TensorType;
 
 /// `out[i] = f(inputs 0, 1, 2 at i)`.
 fn ternary(call: &CpuCall<'_>, f: impl Fn(f32, f32, f32) -> f32 + Sync) {

@@ -1,13 +1,13 @@
 //! Launches `kernels/gaussian.cu`.
 
 use super::{GaussianKl, GaussianKlGrad, Reparameterize, ReparameterizeGrad};
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{
     CudaCall, CudaOperator, Kernel, Target,
     params::{GaussianKlGradParams, GaussianKlParams, ReparameterizeParams},
 };
-use crate::graph::TensorType;
-use crate::ops::sums;
+use crate::ops::cuda::sums;
 
 const FILE: &str = "gaussian.cu";
 /// Elements of a block of the elementwise kernels.

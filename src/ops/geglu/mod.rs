@@ -6,7 +6,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Storage};
+use super::{Operator, PrecisionRule};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// `y = a * gelu(b)` with `a` and `b` the halves of the innermost axis: `[…, 2C]` to `[…, C]` (Shazeer, "GLU Variants
@@ -53,8 +53,8 @@ impl Operator for Geglu {
         Ok(Some(vec![Some(dx)]))
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 
@@ -82,8 +82,8 @@ impl Operator for GegluGrad {
         &[(0, 0)]
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 

@@ -3,8 +3,8 @@
 use std::f64::consts::{FRAC_1_SQRT_2, TAU};
 
 use super::{Geglu, GegluGrad};
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 fn normal_cdf(x: f64) -> f64 {
     0.5 * libm::erfc(-x * FRAC_1_SQRT_2)

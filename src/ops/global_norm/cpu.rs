@@ -1,10 +1,10 @@
 //! CPU kernel: array after array, each in fixed blocks over threads.
 
 use super::{EPSILON, GlobalNorm};
+use crate::graph::TensorType;
 use crate::kernel::cpu::parallel::{sum_blocks, sum_blocks_len};
 use crate::kernel::cpu::simd::vectorised;
 use crate::kernel::cpu::{CpuCall, CpuOperator};
-use crate::graph::TensorType;
 
 /// Sum of squares in eight lanes. Squared in `f64`: gradients of 1e-25 and 1e25 count as well.
 fn squares(x: &[f32]) -> f64 {

@@ -1,12 +1,12 @@
 //! Launches `kernels/global_norm.cu`: one pass over all arrays, and one block that finishes.
 
 use super::GlobalNorm;
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{
-    CudaCall, CudaOperator, DevicePtr, Kernel, Chunks, Target,
+    Chunks, CudaCall, CudaOperator, DevicePtr, Kernel, Target,
     params::{FinishNormParams, SumSquaresParams},
 };
-use crate::graph::TensorType;
 
 const THREADS: usize = 256;
 const FINISH_THREADS: usize = 1024;

@@ -1,8 +1,8 @@
 //! Naive definition in `f64`.
 
 use super::{EPSILON, GlobalNorm};
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 impl ReferenceOperator for GlobalNorm {
     fn reference(&self, inputs: &[&Array], _: &[TensorType]) -> Vec<Array> {

@@ -1,8 +1,9 @@
 use std::collections::HashMap;
 
+use crate::compile::PlanOptions;
 use crate::device::cpu::CpuDevice;
+use crate::graph::{Graph, GraphError};
 use crate::kernel::reference::Array;
-use crate::graph::{Graph, GraphError, Plan, PlanOptions};
 use crate::ops::testing::{check_updates, hashed};
 use crate::tensor::{DType, TensorMap};
 
@@ -78,7 +79,7 @@ fn the_array_that_is_not_finite_is_found() {
     let mut g = Graph::new();
     build(&mut g, 1.0).unwrap();
     let device = CpuDevice::new(Some(2)).unwrap();
-    let plan = Plan::new(&g, &device, PlanOptions::default());
+    let plan = device.plan(&g, PlanOptions::default());
     let mut exe = device.load(plan, &TensorMap::new()).unwrap();
     let mut b = vec![1e-3; 70_001];
     for bad in [f32::NAN, f32::INFINITY] {

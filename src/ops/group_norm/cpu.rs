@@ -4,9 +4,9 @@
 use rayon::prelude::*;
 
 use super::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats};
+use crate::graph::TensorType;
 use crate::kernel::cpu::simd::{swish, swish_derivative, vectorised};
 use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
-use crate::graph::TensorType;
 
 /// Narrow images are seen as fewer, wider rows of up to this many elements.
 const WIDE_ROW: usize = 512;
@@ -303,17 +303,32 @@ impl CpuOperator for GroupNorm {
     /// Mean, scale, shift and embedding of each column of each sample.
     fn workspace_len(&self, inputs: &[TensorType], _: &[TensorType]) -> usize {
         let layout = Layout::of(&inputs[0], self.groups);
-        layout.samples * 4 * layout.width
+        let own = self.stats.map_or(0, |_| layout.sums_len());
+        layout.samples * 4 * layout.width + own
     }
 
     fn run(&self, call: &CpuCall<'_>) {
         let layout = Layout::of(call.in_type(0), self.groups);
-        let (stats, gamma, beta) = (call.f32(1), call.f32(2), call.f32(3));
+        let gamma = self.gamma_input();
+        let (gamma, beta) = (call.f32(gamma), call.f32(gamma + 1));
+        let (constants, behind) = call
+            .workspace()
+            .split_at_mut(layout.samples * 4 * layout.width);
+        let stats: &[f32] = match self.stats {
+            None => call.f32(1),
+            Some(own) => {
+                let x = call.shared(0);
+                // SAFETY: nothing writes `x` before the result is, which may be in its place.
+                let x = unsafe { x.slice(0..x.len) };
+                let stats = call.out(1);
+                own.compute(x, call.in_type(0), stats, behind);
+                stats
+            }
+        };
         // A result may take over an embedding of a single position; each column is read before
         // the result is written.
         let embed = self.embed_input().map(|index| call.f32(index));
         let width = layout.width;
-        let constants = call.workspace();
         for (n, constants) in constants.chunks_exact_mut(4 * width).enumerate() {
             let [mean, scale, shift, added] = split(constants, width);
             layout.expand_stats(stats, n, mean, scale);

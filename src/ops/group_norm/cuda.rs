@@ -1,16 +1,15 @@
 //! Launches `kernels/group_norm_stats.cu`, `group_norm.cu` and `group_norm_grad.cu`.
 
 use super::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats};
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::params::{
     GroupNormGradSumsParams, GroupNormInputGradParams, GroupNormParams, GroupNormStatsMergeParams,
     GroupNormStatsParams,
 };
 use crate::kernel::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, Target, element};
-use crate::graph::TensorType;
-use crate::ops::Op;
-use crate::ops::channel_tiles::{ChannelTiles, SECTOR_BYTES};
-use crate::ops::partial_sums::partial_sums;
+use crate::ops::cuda::channel_tiles::{ChannelTiles, SECTOR_BYTES};
+use crate::ops::cuda::partial_sums::partial_sums;
 
 /// Bytes of the kernels' `Moments`.
 const MOMENTS_BYTES: usize = 16;
@@ -29,7 +28,7 @@ fn group_tiles(x: &TensorType, groups: usize) -> ChannelTiles {
 }
 
 impl GroupNormStats {
-    /// Whether the statistics of `x` are a pass over it of their own, because no [`GroupNorm`] takes them over.
+    /// Whether the statistics of `x` are a pass over it of their own, because no block of [`GroupNorm`] sees a whole group.
     pub(in crate::ops) fn is_a_pass(&self, x: &TensorType) -> bool {
         let tiles = group_tiles(x, self.groups);
         tiles.slabs * tiles.parts > 1
@@ -101,31 +100,38 @@ impl CudaOperator for GroupNormStats {
 }
 
 impl CudaOperator for GroupNorm {
-    /// The statistics, where a block sees whole groups.
-    fn takes_over(&self, producer: &Op, inputs: &[TensorType]) -> bool {
-        matches!(producer, Op::GroupNormStats(stats) if stats.groups == self.groups && !stats.is_a_pass(&inputs[0]))
+    /// Where a block sees whole groups, it takes their statistics without another pass.
+    fn prefers_fused(&self, inputs: &[TensorType], _: &Target) -> bool {
+        self.stats.is_some_and(|stats| !stats.is_a_pass(&inputs[0]))
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let x = call.in_type(0);
-        let (entry, tiles, eps) = match call.taken_over() {
-            Some(Op::GroupNormStats(stats)) => {
-                ("group_norm_whole", group_tiles(x, self.groups), stats.eps)
-            }
-            _ => {
-                let multiprocessors = call.target().multiprocessors;
+        let multiprocessors = call.target().multiprocessors;
+        let (entry, tiles, eps) = match self.stats {
+            Some(stats) => ("group_norm_whole", group_tiles(x, self.groups), stats.eps),
+            None => {
                 let tiles = ChannelTiles::of_rows(x).for_each_element(multiprocessors);
                 ("group_norm", tiles, 0.0)
             }
         };
+        if self.stats.is_some_and(|stats| stats.is_a_pass(x)) {
+            let why = format!("no block sees all of a group of {x}; take the statistics before");
+            return Err(call.unsupported(why));
+        }
+        let stats = match self.stats {
+            Some(_) => call.output(1),
+            None => call.input(1),
+        };
+        let gamma = self.gamma_input();
         let kernel = kernel("group_norm.cu", entry, x, &tiles);
         let optional =
             |index: Option<usize>| index.map_or(DevicePtr::NULL, |index| call.input(index));
         let params = GroupNormParams {
             x: call.input(0),
-            stats: call.input(1),
-            gamma: call.input(2),
-            beta: call.input(3),
+            stats,
+            gamma: call.input(gamma),
+            beta: call.input(gamma + 1),
             residual: optional(self.residual_input()),
             embed: optional(self.embed_input()),
             y: call.output(0),

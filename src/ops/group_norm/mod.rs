@@ -7,7 +7,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Reshape, Storage};
+use super::{Operator, PrecisionRule, Reshape};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// Statistics of `x` `[N,…,C]` over each group of `C / groups` channels and all positions:
@@ -22,14 +22,21 @@ pub struct GroupNormStats {
 ///
 /// Inputs: `x` `[N,…,C]`, statistics `[N,groups,2]`, `gamma` `[C]`, `beta` `[C]`; then, where
 /// their flags are set, `residual` like `x` and `embed` `[N,C]`, which repeats over all positions.
-/// The gradient with respect to `x` includes the way through the statistics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The gradient with respect to `x` includes the way through the statistics. With `stats` it takes the statistics of `x`
+/// itself: they are its second result, not an input.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GroupNorm {
+    /// Groups of neighbouring channels, which share mean and variance.
     pub groups: usize,
     /// Whether `act` is Swish; else it is the identity.
     pub swish: bool,
+    /// Whether there is a `residual`.
     pub residual: bool,
+    /// Whether there is an `embed`.
     pub embed: bool,
+    /// The statistics that it takes itself. Only [`fuse_for_device`](crate::compile::fuse_for_device) sets this, behind
+    /// autodiff.
+    pub stats: Option<GroupNormStats>,
 }
 
 /// The sums over positions that all gradients of [`GroupNorm`] share. Inputs: `x`, statistics,
@@ -77,12 +84,21 @@ fn expected(groups: usize, rest: &str) -> String {
 impl GroupNorm {
     /// Position of the residual among the inputs, if there is one.
     fn residual_input(&self) -> Option<usize> {
-        self.residual.then_some(4)
+        self.residual.then_some(self.gamma_input() + 2)
     }
 
     /// Position of the embedding among the inputs, if there is one.
     fn embed_input(&self) -> Option<usize> {
-        self.embed.then_some(4 + usize::from(self.residual))
+        self.embed
+            .then_some(self.gamma_input() + 2 + usize::from(self.residual))
+    }
+
+    /// Position of `gamma` among the inputs; `beta` follows it.
+    fn gamma_input(&self) -> usize {
+        match self.stats {
+            Some(_) => 1,
+            None => 2,
+        }
     }
 }
 
@@ -112,8 +128,8 @@ impl Operator for GroupNormStats {
         Ok(None)
     }
 
-    fn storage(&self) -> Storage {
-        Storage::Reduced {
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::Reduced {
             inputs: 1,
             results: 0,
         }
@@ -130,6 +146,7 @@ impl Operator for GroupNorm {
             (self.swish, " +swish"),
             (self.residual, " +residual"),
             (self.embed, " +embed"),
+            (self.stats.is_some(), " +stats"),
         ];
         let flags = flags
             .into_iter()
@@ -141,19 +158,28 @@ impl Operator for GroupNorm {
         let y = || {
             let (x, rest) = inputs.split_first()?;
             let types = Types::of(x, self.groups)?;
+            let own = self.stats.is_some();
+            if self.stats.is_some_and(|stats| stats.groups != self.groups) {
+                return None;
+            }
             let expected = [
-                Some(&types.stats),
+                (!own).then_some(&types.stats),
                 Some(&types.channels),
                 Some(&types.channels),
                 self.residual.then_some(x),
                 self.embed.then_some(&types.per_sample),
             ];
+            let results = [Some(x.clone()), own.then_some(types.stats.clone())];
             rest.iter()
                 .eq(expected.into_iter().flatten())
-                .then(|| vec![x.clone()])
+                .then(|| results.into_iter().flatten().collect())
         };
         y().ok_or_else(|| {
-            let mut rest = format!(", statistics [N,{},2], gamma [C], beta [C]", self.groups);
+            let statistics = match self.stats {
+                Some(_) => String::new(),
+                None => format!(", statistics [N,{},2]", self.groups),
+            };
+            let mut rest = format!("{statistics}, gamma [C], beta [C]");
             for (flag, name) in [
                 (self.residual, ", residual like x"),
                 (self.embed, ", embed [N,C]"),
@@ -169,11 +195,15 @@ impl Operator for GroupNorm {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         let flags = [self.swish, self.residual, self.embed];
         let extra: u64 = flags.into_iter().map(u64::from).sum();
-        (4 + extra) * inputs[0].len() as u64
+        let own = self.stats.map_or(0, |stats| stats.flops(inputs, &[]));
+        (4 + extra) * inputs[0].len() as u64 + own
     }
 
     fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
         let GroupNorm { groups, swish, .. } = *self;
+        if self.stats.is_some() {
+            return Ok(None);
+        }
         let dy = cx.dy();
         let g = &mut *cx.graph;
         let mut grads = vec![None; cx.inputs.len()];
@@ -204,13 +234,16 @@ impl Operator for GroupNorm {
 
     /// `x`, or the operand after `beta`.
     fn in_place(&self) -> &'static [(usize, usize)] {
-        &[(0, 0), (0, 4)]
+        match self.stats {
+            Some(_) => &[(0, 0), (0, 3)],
+            None => &[(0, 0), (0, 4)],
+        }
     }
 
-    fn storage(&self) -> Storage {
+    fn precision_rule(&self) -> PrecisionRule {
         let added = [self.residual_input(), self.embed_input()];
         let added = added.into_iter().flatten().map(|index| 1 << index);
-        Storage::Reduced {
+        PrecisionRule::Reduced {
             inputs: 1 | added.sum::<u64>(),
             results: 1,
         }
@@ -252,8 +285,8 @@ impl Operator for GroupNormGradSums {
         Ok(None)
     }
 
-    fn storage(&self) -> Storage {
-        Storage::Reduced {
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::Reduced {
             inputs: 0b1_0001,
             results: 0,
         }
@@ -299,8 +332,8 @@ impl Operator for GroupNormInputGrad {
         &[(0, 4), (0, 0)]
     }
 
-    fn storage(&self) -> Storage {
-        Storage::Reduced {
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::Reduced {
             inputs: 0b1_0001,
             results: 1,
         }
@@ -327,6 +360,7 @@ impl Graph {
             swish: false,
             residual: false,
             embed: false,
+            stats: None,
         };
         self.apply(op, &[x, stats, gamma, beta])
     }

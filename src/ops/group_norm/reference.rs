@@ -1,8 +1,8 @@
 //! Naive definitions in `f64`.
 
 use super::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats};
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
@@ -81,14 +81,18 @@ impl ReferenceOperator for GroupNorm {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let x = inputs[0];
         let place = Place::new(x, self.groups);
+        let own = self.stats.map(|stats| stats.reference(&[x], &outputs[1..]));
+        let stats = own.as_ref().map_or(inputs[1], |own| &own[0]);
+        let gamma = self.gamma_input();
+        let (gamma, beta) = (inputs[gamma], inputs[gamma + 1]);
         let data = x
             .data
             .iter()
             .enumerate()
             .map(|(at, value)| {
                 let (group, channel) = (place.group(at), at % place.channels);
-                let hat = (value - inputs[1].data[2 * group]) * inputs[1].data[2 * group + 1];
-                let u = inputs[2].data[channel] * hat + inputs[3].data[channel];
+                let hat = (value - stats.data[2 * group]) * stats.data[2 * group + 1];
+                let u = gamma.data[channel] * hat + beta.data[channel];
                 let y = if self.swish { u * sigmoid(u) } else { u };
                 let residual = self.residual_input().map_or(0.0, |r| inputs[r].data[at]);
                 let embed = self
@@ -97,7 +101,10 @@ impl ReferenceOperator for GroupNorm {
                 y + residual + embed
             })
             .collect();
-        vec![Array::new(outputs[0].shape.clone(), data)]
+        let y = Array::new(outputs[0].shape.clone(), data);
+        std::iter::once(y)
+            .chain(own.into_iter().flatten())
+            .collect()
     }
 }
 

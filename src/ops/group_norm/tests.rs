@@ -63,6 +63,7 @@ fn values_and_gradients_with_every_epilogue() {
                 swish: flags & 1 != 0,
                 residual: flags & 2 != 0,
                 embed: flags & 4 != 0,
+                stats: None,
             };
             check(|g| fused(g, &shape, op, (index + flags) % 2 == 0));
         }
@@ -78,6 +79,7 @@ fn several_pieces_and_wide_rows() {
                 swish,
                 residual: false,
                 embed: false,
+                stats: None,
             };
             fused(g, &[1, 33, 64, 32], op, false)
         });
@@ -107,7 +109,7 @@ fn a_large_mean_costs_no_digits() {
     graph.output("stats", stats);
     let oracle = crate::device::reference::Evaluation::run(&graph, &leaves);
     let device = crate::device::cpu::CpuDevice::new(Some(2)).unwrap();
-    let plan = crate::graph::Plan::new(&graph, &device, crate::graph::PlanOptions::default());
+    let plan = device.plan(&graph, crate::compile::PlanOptions::default());
     let values: Vec<f32> = leaves["x"].data.iter().map(|&v| v as f32).collect();
     let parameters = [(
         "x".to_owned(),
@@ -124,7 +126,7 @@ fn a_large_mean_costs_no_digits() {
     };
     compare(executable.output("stats").unwrap());
     if let Some(gpu) = emulated_gpu() {
-        let plan = crate::graph::Plan::new(&graph, gpu, crate::graph::PlanOptions::default());
+        let plan = gpu.plan(&graph, crate::compile::PlanOptions::default());
         let mut executable = gpu.load(plan, &parameters).unwrap();
         executable.run().unwrap();
         compare(&executable.output("stats").unwrap());
@@ -160,6 +162,7 @@ fn every_way_to_share_out_a_map_on_cuda() {
             swish,
             residual: true,
             embed: true,
+            stats: None,
         };
         let y = graph
             .apply(op, &[x, stats, gamma, beta, residual, embed])
@@ -170,6 +173,7 @@ fn every_way_to_share_out_a_map_on_cuda() {
             swish: false,
             residual: false,
             embed: false,
+            stats: None,
         };
         let again = graph.apply(plain, &[x, stats, gamma, beta]).unwrap();
         let mut inputs = vec![x, stats, gamma, beta, dy];
@@ -236,6 +240,7 @@ fn nan_is_not_hidden() {
             swish,
             residual: true,
             embed: true,
+            stats: None,
         };
         check_nan_shows(|g| fused(g, &[2, 3, 5, 20], op, true));
     }

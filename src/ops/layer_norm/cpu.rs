@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::{LayerNorm, LayerNormInputGrad, LayerNormParamGrad};
+use crate::graph::TensorType;
 use crate::kernel::cpu::simd::{sum_of, vectorised};
 use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
-use crate::graph::TensorType;
 
 /// Tasks of the sum over rows, whatever the number of threads.
 const PIECES: usize = 16;

@@ -1,14 +1,14 @@
 //! Launches `kernels/layer_norm.cu`.
 
 use super::{LayerNorm, LayerNormInputGrad, LayerNormParamGrad};
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::params::{
     LayerNormInputGradParams, LayerNormMomentsParams, LayerNormParamGradParams, LayerNormParams,
 };
 use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, Target, element};
-use crate::graph::TensorType;
-use crate::ops::channel_tiles::{ChannelTiles, vector};
-use crate::ops::partial_sums::partial_sums;
+use crate::ops::cuda::channel_tiles::{ChannelTiles, vector};
+use crate::ops::cuda::partial_sums::partial_sums;
 
 /// Rows per block: a warp for each.
 const ROWS: usize = 8;

@@ -6,7 +6,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Storage};
+use super::{Operator, PrecisionRule};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// `y = gamma x̂ + beta` with `x̂ = (x - mean) / sqrt(variance + eps)` of each row of the innermost
@@ -78,8 +78,8 @@ impl Operator for LayerNorm {
         &[(0, 0)]
     }
 
-    fn storage(&self) -> Storage {
-        Storage::Reduced {
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::Reduced {
             inputs: 1,
             results: 1,
         }
@@ -108,8 +108,8 @@ impl Operator for LayerNormInputGrad {
         Ok(None)
     }
 
-    fn storage(&self) -> Storage {
-        Storage::Reduced {
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::Reduced {
             inputs: 0b101,
             results: 1,
         }
@@ -136,8 +136,8 @@ impl Operator for LayerNormParamGrad {
         Ok(None)
     }
 
-    fn storage(&self) -> Storage {
-        Storage::Reduced {
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::Reduced {
             inputs: 0b11,
             results: 0,
         }

@@ -1,8 +1,8 @@
 //! Naive definitions in `f64`.
 
 use super::{LayerNorm, LayerNormInputGrad, LayerNormParamGrad};
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 /// `x̂` and `1 / sqrt(variance + eps)` of a row.
 fn normalise(row: &[f64], eps: f32) -> (Vec<f64>, f64) {

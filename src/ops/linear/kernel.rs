@@ -5,9 +5,9 @@ use super::cpu::{
     weight_grad_workspace_len,
 };
 use super::{Linear, LinearInputGrad, LinearWeightGrad};
+use crate::graph::TensorType;
 use crate::kernel::cpu::simd::vectorised;
 use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_ranges};
-use crate::graph::TensorType;
 
 /// The layer with activations `x` and results `y`.
 fn geometry(x: &TensorType, y: &TensorType) -> LinearGeometry {

@@ -7,7 +7,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Storage};
+use super::{Operator, PrecisionRule};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// `y[…,o] = sum_i x[…,i] w[o,i] (+ bias[o]) (+ residual[…,o])`.
@@ -74,9 +74,9 @@ impl Operator for Linear {
     }
 
     /// Matrix and bias stay f32.
-    fn storage(&self) -> Storage {
+    fn precision_rule(&self) -> PrecisionRule {
         let residual = self.residual_input().map_or(0, |index| 1 << index);
-        Storage::Reduced {
+        PrecisionRule::Reduced {
             inputs: 1 | residual,
             results: 1,
         }
@@ -151,8 +151,8 @@ impl Operator for LinearInputGrad {
     }
 
     /// The matrix stays f32.
-    fn storage(&self) -> Storage {
-        Storage::Reduced {
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::Reduced {
             inputs: 1 | u64::from(self.residual) << Self::RESIDUAL,
             results: 1,
         }
@@ -192,8 +192,8 @@ impl Operator for LinearWeightGrad {
     }
 
     /// The matrix's gradient stays f32.
-    fn storage(&self) -> Storage {
-        Storage::Reduced {
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::Reduced {
             inputs: 0b11,
             results: 0,
         }

@@ -1,8 +1,8 @@
 //! Naive definitions in `f64`.
 
 use super::{Linear, LinearInputGrad, LinearWeightGrad};
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 impl ReferenceOperator for Linear {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {

@@ -7,9 +7,9 @@ mod cuda;
 mod tests;
 
 use super::Operator;
+use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 use crate::kernel::cpu::{CpuCall, CpuOperator};
 use crate::kernel::reference::{Array, ReferenceOperator};
-use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 use crate::tensor::DType;
 
 /// Adapts the scale after a step. Where the gradient was not finite, the scale is halved, not below 1, and the count of

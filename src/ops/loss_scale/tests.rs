@@ -1,8 +1,8 @@
 use std::collections::HashMap;
 
 use super::LossScale;
-use crate::kernel::reference::Array;
 use crate::graph::Graph;
+use crate::kernel::reference::Array;
 use crate::ops::testing::check_updates;
 use crate::tensor::DType;
 

@@ -3,7 +3,7 @@
 use super::{Adam, Ema};
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{
-    CudaCall, CudaOperand, CudaOperator, DevicePtr, Kernel, Chunks,
+    Chunks, CudaCall, CudaOperand, CudaOperator, DevicePtr, Kernel,
     params::{AdamParams, EmaParams},
 };
 
@@ -32,15 +32,15 @@ pub(crate) fn table(
 impl CudaOperator for Adam {
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let step = call.inputs().to_vec();
-        self.launch_together(call, &[step])
+        self.launch_multi_tensor(call, &[step])
     }
 
-    fn common_inputs(&self) -> Option<Vec<usize>> {
+    fn shared_inputs(&self) -> Option<Vec<usize>> {
         let scalars = 2 + usize::from(self.clipped) + usize::from(self.gated);
         Some((ADAM_ARRAYS..ADAM_ARRAYS + scalars).collect())
     }
 
-    fn launch_together(
+    fn launch_multi_tensor(
         &self,
         call: &mut CudaCall<'_>,
         steps: &[Vec<CudaOperand>],
@@ -73,14 +73,14 @@ impl CudaOperator for Adam {
 impl CudaOperator for Ema {
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         let step = call.inputs().to_vec();
-        self.launch_together(call, &[step])
+        self.launch_multi_tensor(call, &[step])
     }
 
-    fn common_inputs(&self) -> Option<Vec<usize>> {
+    fn shared_inputs(&self) -> Option<Vec<usize>> {
         Some((EMA_ARRAYS..EMA_ARRAYS + 1 + usize::from(self.gated)).collect())
     }
 
-    fn launch_together(
+    fn launch_multi_tensor(
         &self,
         call: &mut CudaCall<'_>,
         steps: &[Vec<CudaOperand>],

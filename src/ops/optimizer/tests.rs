@@ -1,9 +1,10 @@
 use std::collections::HashMap;
 
 use super::{AdamConfig, AdamOperands};
+use crate::compile::PlanOptions;
 use crate::device::cpu::CpuDevice;
+use crate::graph::{Graph, GraphError};
 use crate::kernel::reference::Array;
-use crate::graph::{Graph, GraphError, Plan, PlanOptions};
 use crate::ops::testing::{check_updates, hashed};
 use crate::tensor::{DType, Tensor, TensorMap};
 
@@ -91,7 +92,7 @@ fn steps_do_not_depend_on_threads() {
         let mut g = Graph::new();
         build(&mut g, len, AdamConfig::ADAMW, false, false).unwrap();
         let device = CpuDevice::new(Some(threads)).unwrap();
-        let plan = Plan::new(&g, &device, PlanOptions::default());
+        let plan = device.plan(&g, PlanOptions::default());
         let values =
             |name: &str| -> Vec<f32> { hashed(name, len).iter().map(|&v| v as f32).collect() };
         let weights = Tensor::from_f32([len], &values("p"));

@@ -3,8 +3,8 @@
 use std::f64::consts::TAU;
 
 use super::PhiloxNormal;
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::tensor::philox::{philox4x32_10, stream_counter, stream_key, uniform_positive};
 
 impl ReferenceOperator for PhiloxNormal {

@@ -1,10 +1,11 @@
 use std::collections::HashMap;
 
 use super::seed_words;
+use crate::compile::PlanOptions;
 use crate::device::Executable;
 use crate::device::cpu::CpuDevice;
+use crate::graph::Graph;
 use crate::kernel::reference::Array;
-use crate::graph::{Graph, Plan, PlanOptions};
 use crate::ops::testing::{check_updates, emulated_gpu};
 use crate::tensor::philox::{Purpose, fill_normal, stream_key};
 use crate::tensor::{DType, TensorMap};
@@ -29,7 +30,7 @@ fn add(g: &mut Graph, images: usize, shape: &[usize]) -> Result<(), crate::graph
 fn run(images: &[i32], step: i32, shape: &[usize]) -> Vec<f32> {
     let g = graph(images.len(), shape);
     let device = CpuDevice::new(Some(2)).unwrap();
-    let plan = Plan::new(&g, &device, PlanOptions::default());
+    let plan = device.plan(&g, PlanOptions::default());
     let mut exe = device.load(plan, &TensorMap::new()).unwrap();
     exe.write_i32("seed", &seed_words(SEED)).unwrap();
     exe.write_i32("images", images).unwrap();
@@ -70,7 +71,7 @@ fn a_gpu_gives_the_bits_of_the_host() {
     let Some(gpu) = emulated_gpu() else { return };
     for shape in [vec![1], vec![5], vec![33, 40, 3], vec![64, 64, 4]] {
         let g = graph(2, &shape);
-        let plan = Plan::new(&g, gpu, PlanOptions::default());
+        let plan = gpu.plan(&g, PlanOptions::default());
         let mut exe = gpu.load(plan, &TensorMap::new()).unwrap();
         exe.write_i32("seed", &seed_words(SEED)).unwrap();
         exe.write_i32("images", &[9, -2]).unwrap();

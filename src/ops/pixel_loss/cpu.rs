@@ -1,9 +1,9 @@
 //! CPU kernels.
 
 use super::{Distance, PixelLoss, PixelLossGrad};
+use crate::graph::TensorType;
 use crate::kernel::cpu::parallel::{sum_blocks, sum_blocks_len, sum_pairs};
 use crate::kernel::cpu::{CpuCall, CpuOperator};
-use crate::graph::TensorType;
 
 impl CpuOperator for PixelLoss {
     fn workspace_len(&self, inputs: &[TensorType], _: &[TensorType]) -> usize {

@@ -1,13 +1,13 @@
 //! Launches `kernels/pixel_loss.cu`.
 
 use super::{Distance, PixelLoss, PixelLossGrad};
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{
     CudaCall, CudaOperator, Kernel, Target,
     params::{PixelLossGradParams, PixelLossParams},
 };
-use crate::graph::TensorType;
-use crate::ops::sums;
+use crate::ops::cuda::sums;
 
 const FILE: &str = "pixel_loss.cu";
 const GRAD_ELEMENTS: usize = 1024;

@@ -3,9 +3,9 @@
 use super::{
     AdaptiveAvgPool, AdaptiveAvgPoolGrad, AvgPool, AvgPoolGrad, MaxPool, MaxPoolGrad, Windows,
 };
+use crate::graph::TensorType;
 use crate::kernel::cpu::simd::vectorised;
 use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
-use crate::graph::TensorType;
 
 /// Extents `[N,H,W,C]`.
 fn extents(ty: &TensorType) -> [usize; 4] {

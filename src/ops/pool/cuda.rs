@@ -3,10 +3,11 @@
 use super::{
     AdaptiveAvgPool, AdaptiveAvgPoolGrad, AvgPool, AvgPoolGrad, MaxPool, MaxPoolGrad, Windows,
 };
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, element, params::PoolParams};
-use crate::graph::TensorType;
-use crate::ops::strides::{check_len, narrow};
+use crate::ops::cuda::check_len;
+use crate::ops::strides::narrow;
 
 const THREADS: usize = 256;
 

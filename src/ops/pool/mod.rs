@@ -8,7 +8,7 @@ mod tests;
 
 use std::ops::Range;
 
-use super::{Operator, Storage, nhwc};
+use super::{Operator, PrecisionRule, nhwc};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// Mean over `kernel`×`kernel` windows of `x` `[N,H,W,C]`, `stride` apart, with `padding` zeros on
@@ -203,8 +203,8 @@ impl Operator for AvgPool {
         Ok(Some(vec![Some(cx.graph.apply(op, &[dy])?)]))
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 
@@ -231,8 +231,8 @@ impl Operator for AvgPoolGrad {
         Ok(None)
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 
@@ -267,8 +267,8 @@ impl Operator for AdaptiveAvgPool {
         Ok(Some(vec![Some(dx)]))
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 
@@ -298,8 +298,8 @@ impl Operator for AdaptiveAvgPoolGrad {
         Ok(None)
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 
@@ -335,8 +335,8 @@ impl Operator for MaxPool {
         Ok(Some(vec![Some(dx)]))
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 
@@ -364,8 +364,8 @@ impl Operator for MaxPoolGrad {
         Ok(None)
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 

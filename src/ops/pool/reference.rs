@@ -1,8 +1,8 @@
 //! Naive definitions in `f64`.
 
 use super::{AdaptiveAvgPool, AdaptiveAvgPoolGrad, AvgPool, AvgPoolGrad, MaxPool, MaxPoolGrad};
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 /// Calls `visit(result index, its pixels as indices in row-major order)` for every result.
 fn windows(

@@ -66,9 +66,9 @@ fn areas_and_their_gradients() {
 
 #[test]
 fn ties_go_to_the_first_and_nan_wins() {
+    use crate::compile::PlanOptions;
     use crate::device::Executable;
     use crate::device::cpu::CpuDevice;
-    use crate::graph::{Plan, PlanOptions};
     use crate::ops::testing::emulated_gpu;
     use crate::tensor::DType;
     let mut g = Graph::new();
@@ -92,10 +92,10 @@ fn ties_go_to_the_first_and_nan_wins() {
         );
     };
     let device = CpuDevice::new(Some(1)).unwrap();
-    let plan = Plan::new(&g, &device, PlanOptions::default());
+    let plan = device.plan(&g, PlanOptions::default());
     check(&mut device.load(plan, &Default::default()).unwrap());
     if let Some(gpu) = emulated_gpu() {
-        let plan = Plan::new(&g, gpu, PlanOptions::default());
+        let plan = gpu.plan(&g, PlanOptions::default());
         check(&mut gpu.load(plan, &Default::default()).unwrap());
     }
 }

@@ -1,11 +1,11 @@
 //! The same elements under another shape.
 
-use super::{Operator, Storage};
-use crate::kernel::Unsupported;
-use crate::kernel::cpu::{CpuCall, CpuOperator};
-use crate::kernel::cuda::{CudaCall, CudaOperator};
-use crate::kernel::reference::{Array, ReferenceOperator};
+mod cuda;
+
+use super::{Operator, PrecisionRule};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
+use crate::kernel::cpu::{CpuCall, CpuOperator};
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 /// A view: row-major elements of the operand as `shape`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +43,8 @@ impl Operator for Reshape {
         Ok(Some(vec![Some(cx.graph.reshape(dy, shape)?)]))
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 
     fn is_view(&self) -> bool {
@@ -71,12 +71,6 @@ impl ReferenceOperator for Reshape {
 
 impl CpuOperator for Reshape {
     fn run(&self, _: &CpuCall<'_>) {
-        unreachable!("views are no steps")
-    }
-}
-
-impl CudaOperator for Reshape {
-    fn launch(&self, _: &mut CudaCall<'_>) -> Result<(), Unsupported> {
         unreachable!("views are no steps")
     }
 }

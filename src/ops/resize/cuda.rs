@@ -4,7 +4,8 @@ use super::{ResizeNearest, ResizeNearestGrad, Upsample, UpsampleGrad};
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::params::{ResizeGradParams, ResizeParams};
 use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, element};
-use crate::ops::strides::{check_len, common_unit, narrow};
+use crate::ops::cuda::check_len;
+use crate::ops::strides::{common_unit, narrow};
 
 const THREADS: usize = 256;
 

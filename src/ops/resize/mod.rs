@@ -6,7 +6,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Storage, nhwc};
+use super::{Operator, PrecisionRule, nhwc};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// Every pixel of `x` `[N,H,W,C]` becomes `factor`×`factor` pixels.
@@ -78,8 +78,8 @@ impl Operator for Upsample {
         )]))
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 
@@ -113,8 +113,8 @@ impl Operator for UpsampleGrad {
         Ok(None)
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 
@@ -149,8 +149,8 @@ impl Operator for ResizeNearest {
         Ok(Some(vec![Some(cx.graph.apply(op, &[dy])?)]))
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 
@@ -175,8 +175,8 @@ impl Operator for ResizeNearestGrad {
         Ok(None)
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 

@@ -1,8 +1,8 @@
 //! Naive definitions in `f64`.
 
 use super::{ResizeNearest, ResizeNearestGrad, Upsample, UpsampleGrad};
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 /// Index in an image of shape `from` of the element that stands at `at` in one of shape `to`.
 fn source(from: &[usize], to: &[usize], at: usize) -> usize {

@@ -5,7 +5,8 @@ use crate::kernel::Unsupported;
 use crate::kernel::cuda::{
     CudaCall, CudaOperator, DevicePtr, Kernel, element, params::SamplerStepParams,
 };
-use crate::ops::strides::{check_len, narrow};
+use crate::ops::cuda::check_len;
+use crate::ops::strides::narrow;
 
 const THREADS: usize = 256;
 

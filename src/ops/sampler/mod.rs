@@ -9,7 +9,7 @@ mod reference;
 mod tests;
 
 use super::philox_normal::NORMAL_FLOPS;
-use super::{Operator, Storage};
+use super::{Operator, PrecisionRule};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 use crate::tensor::DType;
 use crate::tensor::philox::Purpose;
@@ -192,8 +192,8 @@ impl Operator for SamplerStep {
     }
 
     /// The prediction may be an activation of the network; the walk itself is `f32`.
-    fn storage(&self) -> Storage {
-        Storage::Follows {
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::Follows {
             inputs: 1 << 1,
             results: 0,
         }

@@ -1,8 +1,8 @@
 //! Naive definition in `f64`.
 
 use super::{COEFFICIENTS, Coefficient, FreshNoise, Prediction, SamplerStep};
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::ops::PhiloxNormal;
 
 impl ReferenceOperator for SamplerStep {

@@ -1,9 +1,11 @@
 use std::collections::HashMap;
 
 use super::{COEFFICIENTS, FreshNoise, Prediction, SamplerStep};
-use crate::device::cuda::{CudaOptions, Precision};
+use crate::compile::PlanOptions;
+use crate::compile::Precision;
+use crate::device::cuda::CudaOptions;
 use crate::device::{Device, DeviceChoice, Executable};
-use crate::graph::{Graph, GraphError, Plan, PlanOptions};
+use crate::graph::{Graph, GraphError};
 use crate::kernel::reference::Array;
 use crate::ops::philox_normal::seed_words;
 use crate::ops::testing::{check_updates, emulated_gpu, hashed};
@@ -143,7 +145,7 @@ fn noise_made_in_the_step_has_the_bits_of_noise_made_apart() {
                 let run = |apart: bool| {
                     let mut g = Graph::new();
                     step(&mut g, op, &shape, apart).unwrap();
-                    let plan = Plan::new(&gpu.lower(&g), &gpu, PlanOptions::default());
+                    let plan = gpu.plan(&gpu.lower(&g), PlanOptions::default());
                     walk(&mut gpu.load(plan, &TensorMap::new()).unwrap(), op, &shape)
                 };
                 let (bits, counter) = run(false);

@@ -3,7 +3,8 @@
 use super::{Pad, Slice};
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, params::CopyParams};
-use crate::ops::strides::{check_len, common_unit, narrow};
+use crate::ops::cuda::check_len;
+use crate::ops::strides::{common_unit, narrow};
 
 const THREADS: usize = 256;
 

@@ -8,7 +8,7 @@ mod tests;
 
 pub(crate) use cuda::{Part, copy_parts};
 
-use super::{Operator, Storage};
+use super::{Operator, PrecisionRule};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// Elements `start..start + len` along `axis`.
@@ -79,8 +79,8 @@ impl Operator for Slice {
         Ok(Some(vec![Some(cx.graph.apply(pad, &[dy])?)]))
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 
@@ -121,8 +121,8 @@ impl Operator for Pad {
         Ok(Some(vec![Some(cx.graph.apply(slice, &[dy])?)]))
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 

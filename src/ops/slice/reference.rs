@@ -1,8 +1,8 @@
 //! Naive definitions in `f64`.
 
 use super::{Pad, Slice};
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 /// Position along `axis` of element `at`, and its index in an array whose extent along `axis` is
 /// `extent` and where it stands at `position + shift`.

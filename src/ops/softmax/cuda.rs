@@ -1,11 +1,11 @@
 //! Launches `kernels/softmax.cu`.
 
 use super::{Softmax, SoftmaxGrad};
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::params::{SoftmaxGradParams, SoftmaxParams};
 use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, element};
-use crate::graph::TensorType;
-use crate::ops::channel_tiles::vector;
+use crate::ops::cuda::channel_tiles::vector;
 
 /// Rows per block: a warp for each.
 const ROWS: usize = 8;

@@ -6,7 +6,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Operator, Storage};
+use super::{Operator, PrecisionRule};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// `y_i = exp(x_i) / sum_j exp(x_j)` over the innermost axis.
@@ -46,8 +46,8 @@ impl Operator for Softmax {
         &[(0, 0)]
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 
@@ -71,8 +71,8 @@ impl Operator for SoftmaxGrad {
         Ok(None)
     }
 
-    fn storage(&self) -> Storage {
-        Storage::FOLLOWS
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::FOLLOWS
     }
 }
 

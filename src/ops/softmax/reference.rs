@@ -1,8 +1,8 @@
 //! Naive definitions in `f64`.
 
 use super::{Softmax, SoftmaxGrad};
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 impl ReferenceOperator for Softmax {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {

@@ -4,9 +4,9 @@
 use rayon::prelude::*;
 
 use super::{C1, C2, Ssim, SsimGrad, Window};
+use crate::graph::TensorType;
 use crate::kernel::cpu::simd::vectorised;
 use crate::kernel::cpu::{CpuCall, CpuOperator};
-use crate::graph::TensorType;
 
 /// Blocks of rows per sample that are worked on apart, whatever the number of threads.
 const BLOCKS: usize = 16;

@@ -1,10 +1,10 @@
 //! Launches `kernels/ssim.cu`: tiles of one channel each.
 
 use super::{Ssim, SsimGrad, TAPS, Window};
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, Target, params::SsimParams};
-use crate::graph::TensorType;
-use crate::ops::sums;
+use crate::ops::cuda::sums;
 
 /// Windows of a tile of the forward kernel, rows and columns.
 const FORWARD: [usize; 2] = [16, 32];

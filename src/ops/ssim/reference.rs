@@ -1,8 +1,8 @@
 //! Naive definitions in `f64`: every window summed in two dimensions.
 
 use super::{C1, C2, Ssim, SsimGrad, Window};
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 /// Moments under one window.
 struct Moments {

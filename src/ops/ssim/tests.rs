@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
-use crate::kernel::reference::Array;
 use crate::graph::{Graph, GraphError};
+use crate::kernel::reference::Array;
 use crate::ops::testing::{check, check_nan_shows, check_with, hashed};
 use crate::tensor::DType;
 

@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::SumTo;
+use crate::graph::TensorType;
 use crate::kernel::cpu::simd::vectorised;
 use crate::kernel::cpu::{CpuCall, CpuOperator};
-use crate::graph::TensorType;
 use crate::ops::binary::broadcast_index;
 
 /// Chunks that are summed apart and then added in order, whatever the number of threads.

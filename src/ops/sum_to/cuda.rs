@@ -1,13 +1,14 @@
 //! Launches `kernels/sum_to.cu`.
 
 use super::SumTo;
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{
     CudaCall, CudaOperator, DevicePtr, Kernel, Target, element,
     params::{SumFewRowsParams, SumToParams},
 };
-use crate::graph::TensorType;
-use crate::ops::strides::{Axis, broadcast_strides, check_len, merged_axes, narrow};
+use crate::ops::cuda::check_len;
+use crate::ops::strides::{Axis, broadcast_strides, merged_axes, narrow};
 use crate::tensor::DType;
 
 const THREADS: usize = 256;

@@ -6,7 +6,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::{Binary, Operator, Storage};
+use super::{Binary, Operator, PrecisionRule};
 use crate::graph::{Gradient, GraphError, Mismatch, TensorType, Value};
 
 /// Sums the operand over every axis in which `shape` has extent 1, or which `shape` lacks on the
@@ -53,8 +53,8 @@ impl Operator for SumTo {
     }
 
     /// Sums are gradients of weights and losses, and stay `f32`.
-    fn storage(&self) -> Storage {
-        Storage::Follows {
+    fn precision_rule(&self) -> PrecisionRule {
+        PrecisionRule::Follows {
             inputs: u64::MAX,
             results: 0,
         }

@@ -1,8 +1,8 @@
 //! Naive definition in `f64`.
 
 use super::SumTo;
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::ops::binary::broadcast_index;
 
 impl ReferenceOperator for SumTo {

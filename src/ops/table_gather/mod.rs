@@ -6,9 +6,9 @@ mod cuda;
 mod tests;
 
 use super::Operator;
+use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 use crate::kernel::cpu::{CpuCall, CpuOperator};
 use crate::kernel::reference::{Array, ReferenceOperator};
-use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 use crate::tensor::DType;
 
 /// `y_i[n] = table[clamp(counter, 0, rows - 1), label[n] + 1, columns of i]`; the results' columns follow each other.

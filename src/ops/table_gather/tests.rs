@@ -1,7 +1,8 @@
 use std::collections::HashMap;
 
+use crate::compile::{fuse, reduce};
 use crate::device::reference::{Array, Evaluation};
-use crate::graph::{Graph, fuse, lower};
+use crate::graph::Graph;
 use crate::ops::testing::{check_cuda, hashed};
 use crate::tensor::{DType, Tensor, TensorMap};
 
@@ -93,7 +94,7 @@ fn cuda_rounds_what_group_norms_add() {
         .collect();
     let oracle = Evaluation::run(&g, &arrays);
     check_cuda(&g, &arrays, &weights, &oracle, 1e-5);
-    let lowered = lower(&g, DType::F16);
+    let (lowered, _) = reduce(&g, DType::F16);
     assert_eq!(lowered.ty(parts[1]).dtype, DType::F16);
     assert_eq!(lowered.ty(parts[2]).dtype, DType::F32);
 }

@@ -3,7 +3,8 @@
 use super::TableRow;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, params::TableRowParams};
-use crate::ops::strides::{check_len, narrow};
+use crate::ops::cuda::check_len;
+use crate::ops::strides::narrow;
 
 const THREADS: usize = 256;
 

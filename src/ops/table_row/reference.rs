@@ -1,8 +1,8 @@
 //! Naive definition in `f64`.
 
 use super::TableRow;
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 impl ReferenceOperator for TableRow {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {

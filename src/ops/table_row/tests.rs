@@ -1,9 +1,10 @@
 use std::collections::HashMap;
 
+use crate::compile::PlanOptions;
 use crate::device::Executable;
 use crate::device::cpu::CpuDevice;
+use crate::graph::Graph;
 use crate::kernel::reference::Array;
-use crate::graph::{Graph, Plan, PlanOptions};
 use crate::ops::testing::{check_updates, emulated_gpu};
 use crate::tensor::{DType, TensorMap};
 
@@ -47,10 +48,10 @@ fn integer_rows_feed_integer_inputs() {
         }
     };
     let device = CpuDevice::new(Some(1)).unwrap();
-    let plan = Plan::new(&g, &device, PlanOptions::default());
+    let plan = device.plan(&g, PlanOptions::default());
     check(&mut device.load(plan, &TensorMap::new()).unwrap());
     if let Some(gpu) = emulated_gpu() {
-        let plan = Plan::new(&g, gpu, PlanOptions::default());
+        let plan = gpu.plan(&g, PlanOptions::default());
         check(&mut gpu.load(plan, &TensorMap::new()).unwrap());
     }
 }

@@ -3,8 +3,8 @@
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 use super::{Unary, UnaryGrad};
-use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::graph::TensorType;
+use crate::kernel::reference::{Array, ReferenceOperator};
 
 fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())

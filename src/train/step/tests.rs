@@ -1,8 +1,9 @@
 use super::*;
-use crate::kernel::Unsupported;
+use crate::compile::PlanOptions;
+use crate::compile::Precision;
 use crate::device::DeviceChoice;
-use crate::device::cuda::{CudaOptions, Precision};
-use crate::graph::{Plan, PlanOptions};
+use crate::device::cuda::CudaOptions;
+use crate::kernel::Unsupported;
 use crate::ops::pixel_loss::Distance;
 use crate::ops::testing::{emulated_gpu, hashed};
 use crate::train::run_file::{DiffusionRun, parse};
@@ -235,8 +236,8 @@ fn updates_of_a_network_are_a_few_launches() {
             group,
             ..CudaOptions::default()
         });
-        let (graph, _) = crate::graph::fuse(&training.graph);
-        let plan = Plan::new(&device.lower(&graph), &device, PlanOptions::default());
+        let (graph, _) = crate::compile::fuse(&training.graph);
+        let plan = device.plan(&device.lower(&graph), PlanOptions::default());
         device.launches(&plan).map(|launches| {
             let count = |entries: &[&str]| {
                 let launches = launches.iter();

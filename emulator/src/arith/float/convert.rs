@@ -1,9 +1,12 @@
 //! `cvt` in all pairs of types, `cvt.pack`, and the packed conversions to f16x2 and bf16x2.
 
 use super::double::{is_nan_f64, saturate_f64};
+use super::modifiers::{Mode, Round};
 use super::single::{NAN_F32, flush_f32, saturate_f32};
 use super::soft::{self, Format, Integral};
-use super::{Mode, Round};
+
+/// The NaN that every f16 and bf16 instruction gives as its result.
+pub const NAN_HALF: u16 = 0x7fff;
 
 /// A floating-point register type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -174,7 +177,7 @@ pub fn f32_to_f16_nearest(a: u32) -> u16 {
         finite
     };
     if magnitude > 0x7f80_0000 {
-        super::half::NAN_HALF
+        NAN_HALF
     } else {
         clamped as u16 | sign
     }
@@ -185,7 +188,7 @@ pub fn f32_to_f16_nearest(a: u32) -> u16 {
 pub fn f32_to_bf16_nearest(a: u32) -> u16 {
     let rounded = (a.wrapping_add(0x7fff + ((a >> 16) & 1)) >> 16) as u16;
     if super::single::is_nan_f32(a) {
-        super::half::NAN_HALF
+        NAN_HALF
     } else {
         rounded
     }

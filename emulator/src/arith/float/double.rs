@@ -1,6 +1,6 @@
 //! Double precision: arithmetic, minimum and maximum, on `u64` bit patterns.
 
-use super::Round;
+use super::modifiers::Round;
 use super::soft::{self, Format, Value};
 
 /// The NaN that an f64 instruction gives when no operand is NaN.

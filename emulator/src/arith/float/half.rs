@@ -5,10 +5,8 @@
 //! does not enjoy that, so its wide result is rounded to odd before it is narrowed (Boldo and Melquiond, "Emulation of
 //! FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008).
 
-use super::convert::{bf16_to_f32, f16_to_f32, f32_to_bf16_nearest, f32_to_f16_nearest};
-
-/// The NaN that every f16 and bf16 instruction gives as its result.
-pub const NAN_HALF: u16 = 0x7fff;
+use super::convert::{NAN_HALF, bf16_to_f32, f16_to_f32, f32_to_bf16_nearest, f32_to_f16_nearest};
+use super::modifiers::MinMax;
 
 const SIGN: u16 = 0x8000;
 
@@ -216,7 +214,7 @@ fn ordered(a: u16) -> i16 {
 }
 
 #[inline(always)]
-fn min_max<H: Half>(a: u16, b: u16, how: super::MinMax, larger: bool) -> u16 {
+fn min_max<H: Half>(a: u16, b: u16, how: MinMax, larger: bool) -> u16 {
     let (mut a, mut b) = if how.ftz {
         (H::flush(a), H::flush(b))
     } else {
@@ -294,13 +292,13 @@ macro_rules! half_instructions {
 
         #[doc = concat!("`min{.ftz}{.NaN}{.xorsign.abs}.", $name, "`; −0 is less than +0.")]
         #[inline(always)]
-        pub fn $min(a: u16, b: u16, how: super::MinMax) -> u16 {
+        pub fn $min(a: u16, b: u16, how: MinMax) -> u16 {
             min_max::<$format>(a, b, how, false)
         }
 
         #[doc = concat!("`max{.ftz}{.NaN}{.xorsign.abs}.", $name, "`; −0 is less than +0.")]
         #[inline(always)]
-        pub fn $max(a: u16, b: u16, how: super::MinMax) -> u16 {
+        pub fn $max(a: u16, b: u16, how: MinMax) -> u16 {
             min_max::<$format>(a, b, how, true)
         }
     };
@@ -330,14 +328,14 @@ packed_instructions! {
     "fma.rn.f16x2": fma_f16x2(a, b, c; mode: HalfMode) = fma_f16;
     "neg.f16x2": neg_f16x2(a; ftz: bool) = neg_f16;
     "abs.f16x2": abs_f16x2(a; ftz: bool) = abs_f16;
-    "min.f16x2": min_f16x2(a, b; how: super::MinMax) = min_f16;
-    "max.f16x2": max_f16x2(a, b; how: super::MinMax) = max_f16;
+    "min.f16x2": min_f16x2(a, b; how: MinMax) = min_f16;
+    "max.f16x2": max_f16x2(a, b; how: MinMax) = max_f16;
     "add.bf16x2": add_bf16x2(a, b; mode: HalfMode) = add_bf16;
     "sub.bf16x2": sub_bf16x2(a, b; mode: HalfMode) = sub_bf16;
     "mul.bf16x2": mul_bf16x2(a, b; mode: HalfMode) = mul_bf16;
     "fma.rn.bf16x2": fma_bf16x2(a, b, c; mode: HalfMode) = fma_bf16;
     "neg.bf16x2": neg_bf16x2(a; ftz: bool) = neg_bf16;
     "abs.bf16x2": abs_bf16x2(a; ftz: bool) = abs_bf16;
-    "min.bf16x2": min_bf16x2(a, b; how: super::MinMax) = min_bf16;
-    "max.bf16x2": max_bf16x2(a, b; how: super::MinMax) = max_bf16;
+    "min.bf16x2": min_bf16x2(a, b; how: MinMax) = min_bf16;
+    "max.bf16x2": max_bf16x2(a, b; how: MinMax) = max_bf16;
 }

@@ -8,6 +8,7 @@ pub mod compare;
 pub mod convert;
 pub mod double;
 pub mod half;
+mod modifiers;
 pub mod single;
 pub mod soft;
 #[cfg(test)]
@@ -18,55 +19,5 @@ pub use convert::*;
 pub use double::*;
 pub use half::*;
 pub(crate) use half::{Bf16, F16, Half};
+pub use modifiers::{MinMax, Mode, Round};
 pub use single::*;
-
-/// How a result that the format cannot hold is rounded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Round {
-    /// To the nearest value, ties to even: `.rn`, `.rni`.
-    #[default]
-    Nearest,
-    /// Towards zero: `.rz`, `.rzi`.
-    Zero,
-    /// Towards −∞: `.rm`, `.rmi`.
-    NegInf,
-    /// Towards +∞: `.rp`, `.rpi`.
-    PosInf,
-    /// To the nearest value, ties away from zero: `.rna`, for tf32 only.
-    NearestAway,
-}
-
-/// The modifiers of a floating-point instruction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Mode {
-    /// Rounding direction.
-    pub round: Round,
-    /// `.ftz`: subnormal operands and results become zeros of the same sign.
-    pub ftz: bool,
-    /// `.sat`: the result is clamped to [0, 1], NaN to +0.
-    pub sat: bool,
-}
-
-impl Mode {
-    /// `.rn` without further modifiers.
-    pub const RN: Mode = Mode {
-        round: Round::Nearest,
-        ftz: false,
-        sat: false,
-    };
-    /// `.rn.ftz`.
-    pub const RN_FTZ: Mode = Mode {
-        round: Round::Nearest,
-        ftz: true,
-        sat: false,
-    };
-
-    /// Rounds in the given direction, without further modifiers.
-    pub const fn rounding(round: Round) -> Mode {
-        Mode {
-            round,
-            ftz: false,
-            sat: false,
-        }
-    }
-}

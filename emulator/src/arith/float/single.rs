@@ -1,7 +1,7 @@
 //! Single precision: arithmetic, minimum and maximum, saturation and flushing, on `u32` bit patterns.
 
+use super::modifiers::{MinMax, Mode, Round};
 use super::soft::{self, Format, Value};
-use super::{Mode, Round};
 
 /// The NaN that every f32 instruction gives as its result.
 pub const NAN_F32: u32 = 0x7fff_ffff;
@@ -151,17 +151,6 @@ pub fn abs_f32(a: u32, ftz: bool) -> u32 {
 #[inline(always)]
 pub fn copysign_f32(a: u32, b: u32) -> u32 {
     (a & SIGN) | (b & !SIGN)
-}
-
-/// The modifiers of `min` and `max`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct MinMax {
-    /// `.ftz`.
-    pub ftz: bool,
-    /// `.NaN`: any NaN operand makes the result NaN; without it the other operand wins.
-    pub nan: bool,
-    /// `.xorsign.abs`: compares magnitudes and gives the result the product's sign.
-    pub xorsign_abs: bool,
 }
 
 /// An integer that orders like the float it comes from, −0 just below +0. Not for NaN.

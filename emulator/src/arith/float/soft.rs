@@ -3,7 +3,7 @@
 //! The slow and obviously right path. Everything that the host's own IEEE arithmetic does not give directly (directed
 //! rounding, formats narrower than f32, rounding to tf32, 64-bit integers) goes through [`round`].
 
-use super::Round;
+use super::modifiers::Round;
 
 /// A binary interchange format: `precision` significant bits (hidden one included) and `exponent_bits` of exponent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Which lane and register hold which matrix element.
 
-use super::Element;
+use super::element::Element;
 
 /// A matrix operand's place in D = A·B + C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,10 +4,11 @@
 //! decoded with eight vector conversions per register; the product then runs over vectors of eight columns. Compiled for
 //! AVX2, FMA and F16C where the processor has them; the results are the same bits either way.
 
-use super::product::{PANEL, read_sums, write_sums};
-use super::{Element, Mma};
-use crate::arith::Lanes;
+use super::element::Element;
+use super::shape::Mma;
+use super::sums::{PANEL, read_sums, write_sums};
 use crate::arith::float::{canonical_f32, f16_to_f32};
+use crate::arith::{Lanes, simd};
 
 /// Eight rows of eight numbers.
 type Brick = [[f32; 8]; 8];
@@ -131,10 +132,7 @@ fn multiply_avx2(mma: &Mma, a: &[Lanes], b: &[Lanes], c: &[Lanes], d: &mut [Lane
 /// Multiplies a checked shape of f16 or bf16 factors.
 pub fn multiply(mma: &Mma, a: &[Lanes], b: &[Lanes], c: &[Lanes], d: &mut [Lanes]) {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("fma")
-        && is_x86_feature_detected!("f16c")
-    {
+    if simd::available() {
         // SAFETY: the processor has just been found to have the features.
         return unsafe { multiply_avx2(mma, a, b, c, d) };
     }

@@ -1,40 +1,22 @@
 //! The products themselves: fragments decoded once into row-major tiles, multiplied, and spread out again.
 
-use super::{BitOp, Element, Mma, half_product};
-use crate::arith::float::{Round, canonical_f32, f16_to_f32, f32_to_f16_nearest, fma_f64};
+use super::element::{BitOp, Element};
+use super::half_product;
+use super::shape::Mma;
+use super::sums::{Accumulate, PANEL, read_sums, write_sums};
+use crate::arith::float::{Round, canonical_f32, fma_f64};
+use crate::arith::simd;
 use crate::arith::{Lanes, Lanes64};
 
-/// Columns of B and C that are multiplied at once: one brick of lanes, and one vector register of f32.
-pub(super) const PANEL: usize = 8;
 /// The most rows of A (`wmma.m32n8k16`).
 const MAX_ROWS: usize = 32;
 /// The most elements along k of a type that is decoded (`mma.m16n8k64` of 4-bit integers).
 const MAX_DEPTH: usize = 64;
 
-/// A number that elements are decoded to and sums are kept in.
-pub(super) trait Number: Copy + Default {
-    /// self + a·b.
-    fn multiply_add(self, a: Self, b: Self) -> Self;
-}
-
-impl Number for f32 {
-    #[inline(always)]
-    fn multiply_add(self, a: f32, b: f32) -> f32 {
-        a.mul_add(b, self)
-    }
-}
-
-impl Number for i32 {
-    #[inline(always)]
-    fn multiply_add(self, a: i32, b: i32) -> i32 {
-        self.wrapping_add(a * b)
-    }
-}
-
 /// Decodes one brick: register `words` of all lanes gives eight rows of `4·E` consecutive elements; row g goes to
 /// `out[(first_row + g) * stride + column …]`.
 #[inline(always)]
-fn decode_brick<T: Number, const E: usize>(
+fn decode_brick<T: Accumulate, const E: usize>(
     words: &Lanes,
     decode: impl Fn(u32) -> [T; E],
     out: &mut [T],
@@ -55,7 +37,7 @@ fn decode_brick<T: Number, const E: usize>(
 
 /// A as rows of k, from its registers.
 #[inline(always)]
-fn decode_a<T: Number, const E: usize>(
+fn decode_a<T: Accumulate, const E: usize>(
     mma: &Mma,
     a: &[Lanes],
     decode: impl Fn(u32) -> [T; E] + Copy,
@@ -80,7 +62,7 @@ fn decode_a<T: Number, const E: usize>(
 
 /// One panel of eight columns of B, k-major, from its registers.
 #[inline(always)]
-fn decode_b<T: Number, const E: usize>(
+fn decode_b<T: Accumulate, const E: usize>(
     depth: usize,
     panel: &[Lanes],
     decode: impl Fn(u32) -> [T; E] + Copy,
@@ -99,7 +81,7 @@ fn decode_b<T: Number, const E: usize>(
 
 /// C's panel plus A times B's panel, in ascending k.
 #[inline(always)]
-fn accumulate<T: Number>(a: &[T], depth: usize, b: &[[T; PANEL]], sums: &mut [[T; PANEL]]) {
+fn accumulate<T: Accumulate>(a: &[T], depth: usize, b: &[[T; PANEL]], sums: &mut [[T; PANEL]]) {
     for (row, sums) in a.chunks_exact(depth).zip(sums) {
         let mut acc = *sums;
         for (&x, column) in row.iter().zip(b) {
@@ -108,81 +90,6 @@ fn accumulate<T: Number>(a: &[T], depth: usize, b: &[[T; PANEL]], sums: &mut [[T
             }
         }
         *sums = acc;
-    }
-}
-
-/// For each eight rows of a panel of C or D: the first of its registers, were there one element in each, and the first row.
-#[inline(always)]
-fn panel_bricks(mma: &Mma, panel: usize, rows: usize) -> impl Iterator<Item = (usize, usize)> {
-    let panels = mma.n as usize / PANEL;
-    let halves = (rows / 8).min(2);
-    (0..rows / 8).map(move |brick| {
-        let (tile, half) = (brick / halves, brick % halves);
-        (((tile * panels + panel) * halves + half) * 2, 8 * brick)
-    })
-}
-
-/// The rows of a panel of C, `sums.len()` of them; `from_bits` takes f32 bits or an integer.
-#[inline(always)]
-pub(super) fn read_sums<T: Number>(
-    mma: &Mma,
-    element: Element,
-    panel: usize,
-    c: &[Lanes],
-    from_bits: impl Fn(u32) -> T,
-    sums: &mut [[T; PANEL]],
-) {
-    for (register, first_row) in panel_bricks(mma, panel, sums.len()) {
-        let rows = &mut sums[first_row..first_row + 8];
-        if element == Element::F16 {
-            for (row, quad) in rows.iter_mut().zip(c[register / 2].chunks_exact(4)) {
-                for t in 0..4 {
-                    row[2 * t] = from_bits(f16_to_f32(quad[t] as u16));
-                    row[2 * t + 1] = from_bits(f16_to_f32((quad[t] >> 16) as u16));
-                }
-            }
-        } else {
-            let quads = c[register]
-                .chunks_exact(4)
-                .zip(c[register + 1].chunks_exact(4));
-            for (row, (even, odd)) in rows.iter_mut().zip(quads) {
-                for t in 0..4 {
-                    row[2 * t] = from_bits(even[t]);
-                    row[2 * t + 1] = from_bits(odd[t]);
-                }
-            }
-        }
-    }
-}
-
-/// The reverse of [`read_sums`], for D.
-#[inline(always)]
-pub(super) fn write_sums<T: Number>(
-    mma: &Mma,
-    element: Element,
-    panel: usize,
-    d: &mut [Lanes],
-    to_bits: impl Fn(T) -> u32,
-    sums: &[[T; PANEL]],
-) {
-    let half = |bits: u32| u32::from(f32_to_f16_nearest(bits));
-    for (register, first_row) in panel_bricks(mma, panel, sums.len()) {
-        let rows = &sums[first_row..first_row + 8];
-        if element == Element::F16 {
-            for (row, quad) in rows.iter().zip(d[register / 2].chunks_exact_mut(4)) {
-                for t in 0..4 {
-                    quad[t] = half(to_bits(row[2 * t])) | half(to_bits(row[2 * t + 1])) << 16;
-                }
-            }
-        } else {
-            for within in 0..2 {
-                for (row, quad) in rows.iter().zip(d[register + within].chunks_exact_mut(4)) {
-                    for t in 0..4 {
-                        quad[t] = to_bits(row[2 * t + within]);
-                    }
-                }
-            }
-        }
     }
 }
 
@@ -347,13 +254,28 @@ fn multiply_avx2(mma: &Mma, a: &[Lanes], b: &[Lanes], c: &[Lanes], d: &mut [Lane
     multiply_portable(mma, a, b, c, d);
 }
 
+impl Mma {
+    /// Multiplies. Each slice holds at least the fragment's registers; further registers (the duplicates of f16 `wmma`
+    /// operands) are ignored in `a`, `b`, `c` and left alone in `d`.
+    ///
+    /// # Panics
+    /// If the shape and types are not among [`Mma::is_mma`] and [`Mma::is_wmma`] or a slice is too short.
+    pub fn apply(&self, a: &[Lanes], b: &[Lanes], c: &[Lanes], d: &mut [Lanes]) {
+        assert!(
+            self.is_mma() || self.is_wmma(),
+            "no such matrix instruction: {self:?}"
+        );
+        multiply(self, a, b, c, d);
+    }
+}
+
 /// Multiplies a checked shape.
-pub fn multiply(mma: &Mma, a: &[Lanes], b: &[Lanes], c: &[Lanes], d: &mut [Lanes]) {
+fn multiply(mma: &Mma, a: &[Lanes], b: &[Lanes], c: &[Lanes], d: &mut [Lanes]) {
     if matches!(mma.a, Element::F16 | Element::Bf16) {
         return half_product::multiply(mma, a, b, c, d);
     }
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+    if simd::available() {
         // SAFETY: the processor has just been found to have the features.
         return unsafe { multiply_avx2(mma, a, b, c, d) };
     }

@@ -1,6 +1,7 @@
 //! `mma.m8n8k4` with f16 operands: four independent products, each by eight lanes (a pair of quads).
 
-use super::{Element, Role};
+use super::element::Element;
+use super::fragment::Role;
 use crate::arith::Lanes;
 use crate::arith::float::{canonical_f32, f16_to_f32, f32_to_f16_nearest};
 

@@ -1,6 +1,8 @@
 //! `mma.sp`: A holds only half of each row's elements, and metadata says which.
 
-use super::{Element, Fragment, Mma, Role};
+use super::element::Element;
+use super::fragment::{Fragment, Role};
+use super::shape::Mma;
 use crate::arith::Lanes;
 use crate::arith::float::{bf16_to_f32, canonical_f32, f16_to_f32, f32_to_f16_nearest};
 

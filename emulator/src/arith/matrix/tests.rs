@@ -5,7 +5,7 @@ use crate::arith::float::{
     Convert, FloatType, NAN_F32, Round, cvt_float_to_float, f16_to_f32, f32_to_bf16_nearest,
     f32_to_f16_nearest,
 };
-use crate::arith::{Lanes64, WARP};
+use crate::arith::{Lanes, Lanes64, WARP};
 
 /// Row and column of element `i` of lane `lane`, as the ISA's section of the shape and type gives it.
 type Layout = fn(lane: u32, i: u32) -> (u32, u32);

@@ -1,22 +1,22 @@
 //! Instructions that touch memory or synchronise: loads, stores, atomics, copies, barriers, fences.
 
-use super::names::{Binding, Lowering, Modifiers, Place, Result, describe};
+use super::names::{Binding, Lowering, Modifiers, RegisterSlot, Result, describe};
 use crate::ir::code::{
-    Address, Atomic, AtomicOp, Barrier, BarrierKind, Class, CopyAsync, Load, Mbarrier, Op, Order,
-    Reg, Space, Store, Target,
+    AccessSpace, Address, Atomic, AtomicOp, Barrier, BarrierKind, CopyAsync, InstructionClass,
+    Load, Mbarrier, Op, Order, Store, Target,
 };
-use crate::ir::regs::S64;
+use crate::ir::regs::{Reg, S64};
 use crate::ptx::LoadErrorKind;
 use crate::ptx::ast::{Instruction, Number, Operand, Type};
 
-fn space(m: &mut Modifiers<'_>) -> Option<Space> {
+fn space(m: &mut Modifiers<'_>) -> Option<AccessSpace> {
     m.pick(|m| {
         Some(match m {
-            "global" => Space::Global,
-            "shared" | "shared::cta" => Space::Shared,
-            "local" => Space::Local,
-            "const" => Space::Const,
-            "param" | "param::entry" | "param::func" => Space::Param,
+            "global" => AccessSpace::Global,
+            "shared" | "shared::cta" => AccessSpace::Shared,
+            "local" => AccessSpace::Local,
+            "const" => AccessSpace::Const,
+            "param" | "param::entry" | "param::func" => AccessSpace::Param,
             _ => return None,
         })
     })
@@ -89,7 +89,11 @@ fn order(m: &mut Modifiers<'_>) -> Order {
 
 impl Lowering<'_> {
     /// An address operand, and the state space it turns out to be in.
-    pub(super) fn address(&mut self, operand: &Operand, space: Space) -> Result<(Address, Space)> {
+    pub(super) fn address(
+        &mut self,
+        operand: &Operand,
+        space: AccessSpace,
+    ) -> Result<(Address, AccessSpace)> {
         let (base, offset) = match operand {
             Operand::Address { base, offset } => (base.as_deref(), *offset),
             other => {
@@ -103,7 +107,7 @@ impl Lowering<'_> {
             return Ok((Address { base: None, offset }, space));
         };
         if let Some((_, place)) = self.register(name) {
-            let Place::Reg(reg) = place else {
+            let RegisterSlot::Reg(reg) = place else {
                 return self.operand_error(format!("the predicate `{name}` is not an address"));
             };
             self.note_use(reg);
@@ -118,7 +122,7 @@ impl Lowering<'_> {
         match self.lookup(name) {
             Some(Binding::Param { offset: at }) => {
                 let offset = offset + i64::from(*at);
-                return Ok((Address { base: None, offset }, Space::Param));
+                return Ok((Address { base: None, offset }, AccessSpace::Param));
             }
             Some(Binding::Frame { offset: at, size }) => {
                 let (at, size) = (*at, *size);
@@ -133,14 +137,14 @@ impl Lowering<'_> {
                         base: Some(Reg::W(base)),
                         offset,
                     },
-                    Space::Local,
+                    AccessSpace::Local,
                 ));
             }
             _ => {}
         }
         match self.symbol(name, 0)? {
             Some(constant @ crate::ir::code::Constant::Shared(..)) => {
-                if !matches!(space, Space::Shared | Space::Generic) {
+                if !matches!(space, AccessSpace::Shared | AccessSpace::Generic) {
                     return self
                         .operand_error(format!("`{name}` is in shared memory; the access is not"));
                 }
@@ -150,11 +154,14 @@ impl Lowering<'_> {
                         base: Some(Reg::W(base)),
                         offset,
                     },
-                    Space::Shared,
+                    AccessSpace::Shared,
                 ))
             }
             Some(constant) => {
-                if !matches!(space, Space::Global | Space::Const | Space::Generic) {
+                if !matches!(
+                    space,
+                    AccessSpace::Global | AccessSpace::Const | AccessSpace::Generic
+                ) {
                     return self
                         .operand_error(format!("`{name}` is in global memory; the access is not"));
                 }
@@ -174,11 +181,11 @@ impl Lowering<'_> {
         }
     }
 
-    pub(super) fn note_width(&mut self, space: Space, bytes: u32) {
-        if matches!(space, Space::Shared | Space::Generic) {
+    pub(super) fn note_width(&mut self, space: AccessSpace, bytes: u32) {
+        if matches!(space, AccessSpace::Shared | AccessSpace::Generic) {
             self.f.narrowest_shared = self.f.narrowest_shared.min(bytes);
         }
-        if matches!(space, Space::Global | Space::Generic) {
+        if matches!(space, AccessSpace::Global | AccessSpace::Generic) {
             self.f.narrowest_global = self.f.narrowest_global.min(bytes);
         }
     }
@@ -228,7 +235,7 @@ impl Lowering<'_> {
                 Ok([self.bits64(bits as u64), self.bits64((bits >> 64) as u64)])
             }
             Operand::Name { name, offset: 0 } => match self.register(name) {
-                Some((_, Place::Quad(low))) => {
+                Some((_, RegisterSlot::Quad(low))) => {
                     let high = S64(low.0 + 1);
                     self.note_use(Reg::D(low));
                     self.note_use(Reg::D(high));
@@ -268,7 +275,7 @@ impl Lowering<'_> {
         &mut self,
         i: &Instruction,
         m: &mut Modifiers<'_>,
-    ) -> Result<Option<Class>> {
+    ) -> Result<Option<InstructionClass>> {
         let class = match i.opcode.as_str() {
             "ld" | "ldu" => self.load(i, m)?,
             "st" => self.store(i, m)?,
@@ -287,7 +294,7 @@ impl Lowering<'_> {
                 self.push(Op::Alu(crate::ir::regs::map0(d, || {
                     0x1000_0000_0000_0000u64
                 })));
-                Class::Other
+                InstructionClass::Other
             }
             "membar" | "fence" => {
                 while m
@@ -311,7 +318,7 @@ impl Lowering<'_> {
                 {}
                 self.f.general_sync = true;
                 self.push(Op::Fence);
-                Class::Fence
+                InstructionClass::Fence
             }
             "bar" | "barrier" => return self.barrier(i, m).map(Some),
             "mbarrier" => self.mbarrier(i, m)?,
@@ -320,9 +327,9 @@ impl Lowering<'_> {
         Ok(Some(class))
     }
 
-    fn load(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    fn load(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<InstructionClass> {
         let order = order(m);
-        let asked = space(m).unwrap_or(Space::Generic);
+        let asked = space(m).unwrap_or(AccessSpace::Generic);
         let hinted = hints(m);
         let count = self.vector_width(m);
         let types = m.types();
@@ -368,19 +375,19 @@ impl Lowering<'_> {
             order,
         })));
         Ok(match space {
-            Space::Global => Class::LoadGlobal,
-            Space::Shared => Class::LoadShared,
-            Space::Local => Class::LoadLocal,
-            Space::Const => Class::LoadConst,
-            Space::Param => Class::LoadParam,
-            Space::Generic => Class::LoadGeneric,
+            AccessSpace::Global => InstructionClass::LoadGlobal,
+            AccessSpace::Shared => InstructionClass::LoadShared,
+            AccessSpace::Local => InstructionClass::LoadLocal,
+            AccessSpace::Const => InstructionClass::LoadConst,
+            AccessSpace::Param => InstructionClass::LoadParam,
+            AccessSpace::Generic => InstructionClass::LoadGeneric,
         })
     }
 
-    fn store(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    fn store(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<InstructionClass> {
         let order = order(m);
         self.f.general_sync |= order.release;
-        let asked = space(m).unwrap_or(Space::Generic);
+        let asked = space(m).unwrap_or(AccessSpace::Generic);
         let hinted = hints(m);
         let count = self.vector_width(m);
         let types = m.types();
@@ -395,7 +402,7 @@ impl Lowering<'_> {
         }
         self.policy(i, hinted, 2)?;
         let (address, space) = self.address(&i.operands[0], asked)?;
-        if matches!(space, Space::Const | Space::Param) {
+        if matches!(space, AccessSpace::Const | AccessSpace::Param) {
             return self.operand_error("constant memory and kernel parameters can't be written");
         }
         let mut sources = Vec::new();
@@ -419,45 +426,49 @@ impl Lowering<'_> {
             order,
         })));
         Ok(match space {
-            Space::Global => Class::StoreGlobal,
-            Space::Shared => Class::StoreShared,
-            Space::Local => Class::StoreLocal,
-            _ => Class::StoreGeneric,
+            AccessSpace::Global => InstructionClass::StoreGlobal,
+            AccessSpace::Shared => InstructionClass::StoreShared,
+            AccessSpace::Local => InstructionClass::StoreLocal,
+            _ => InstructionClass::StoreGeneric,
         })
     }
 
     /// `discard{.global}.L2 [a], 128`
-    fn discard(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
-        let asked = space(m).unwrap_or(Space::Generic);
+    fn discard(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<InstructionClass> {
+        let asked = space(m).unwrap_or(AccessSpace::Generic);
         let (address, space) =
             self.line(i, asked, m.flag("L2"), "discard{.global}.L2 [address], 128")?;
         self.push(Op::Discard(space, address));
-        Ok(Class::Other)
+        Ok(InstructionClass::Other)
     }
 
     /// `applypriority{.global}.L2::evict_normal [a], 128`: the cache model knows one priority, so a hint.
-    fn apply_priority(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
-        let asked = space(m).unwrap_or(Space::Generic);
+    fn apply_priority(
+        &mut self,
+        i: &Instruction,
+        m: &mut Modifiers<'_>,
+    ) -> Result<InstructionClass> {
+        let asked = space(m).unwrap_or(AccessSpace::Generic);
         let form = "applypriority{.global}.L2::evict_normal [address], 128";
         self.line(i, asked, m.flag("L2::evict_normal"), form)?;
         self.push(Op::Hint);
-        Ok(Class::Other)
+        Ok(InstructionClass::Other)
     }
 
     /// The operands of an instruction on a 128-byte line of global memory, whose syntax is `form`.
     fn line(
         &mut self,
         i: &Instruction,
-        asked: Space,
+        asked: AccessSpace,
         level: bool,
         form: &str,
-    ) -> Result<(Address, Space)> {
+    ) -> Result<(Address, AccessSpace)> {
         let whole = matches!(i.operands.get(1), Some(Operand::Number(Number::Int(128))));
         if !level || !whole || i.operands.len() != 2 {
             return self.operand_error(format!("`{}` is `{form}`", i.opcode));
         }
         let (address, space) = self.address(&i.operands[0], asked)?;
-        if !matches!(space, Space::Global | Space::Generic) {
+        if !matches!(space, AccessSpace::Global | AccessSpace::Generic) {
             let message = format!("`{}` takes an address in global memory", i.opcode);
             return self.operand_error(message);
         }
@@ -466,15 +477,15 @@ impl Lowering<'_> {
 
     /// `prefetch{.global,.local}.{L1,L2}`, `prefetch{.global}.L2::evict_{last,normal}`, `prefetchu.L1`: hints, which
     /// touch nothing, whatever the address.
-    fn prefetch(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    fn prefetch(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<InstructionClass> {
         let uniform = i.opcode == "prefetchu";
         let asked = space(m);
         let priority = m.flag("L2::evict_last") || m.flag("L2::evict_normal");
         let level = priority || m.flag("L1") || (!uniform && m.flag("L2"));
         let allowed = match asked {
             None => !(uniform && priority),
-            Some(Space::Global) => !uniform,
-            Some(Space::Local) => !uniform && !priority,
+            Some(AccessSpace::Global) => !uniform,
+            Some(AccessSpace::Local) => !uniform && !priority,
             Some(_) => false,
         };
         // A modifier that is left over is named by the caller.
@@ -485,18 +496,18 @@ impl Lowering<'_> {
             );
         }
         if let Some(address) = i.operands.first() {
-            self.address(address, asked.unwrap_or(Space::Generic))?;
+            self.address(address, asked.unwrap_or(AccessSpace::Generic))?;
         }
         self.push(Op::Hint);
-        Ok(Class::Other)
+        Ok(InstructionClass::Other)
     }
 
-    fn atomic(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    fn atomic(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<InstructionClass> {
         let reduction = i.opcode == "red";
         let mut order = order(m);
         self.f.general_sync |= order.release;
         order.strong = true;
-        let space = space(m).unwrap_or(Space::Generic);
+        let space = space(m).unwrap_or(AccessSpace::Generic);
         m.flag("noftz");
         let hinted = hints(m);
         let op = m.pick(|m| {
@@ -557,7 +568,10 @@ impl Lowering<'_> {
             (false, d) => Some(self.dest(d, ty, false)?.0),
         };
         let (address, space) = self.address(&i.operands[first], space)?;
-        if !matches!(space, Space::Generic | Space::Global | Space::Shared) {
+        if !matches!(
+            space,
+            AccessSpace::Generic | AccessSpace::Global | AccessSpace::Shared
+        ) {
             return self.operand_error("atomics work on global and shared memory");
         }
         let b = self.source(&i.operands[first + 1], ty, false)?;
@@ -577,10 +591,10 @@ impl Lowering<'_> {
             c,
             order,
         })));
-        Ok(Class::Atomic)
+        Ok(InstructionClass::Atomic)
     }
 
-    fn copy_async(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    fn copy_async(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<InstructionClass> {
         if !m.flag("async") {
             return self.fail(
                 LoadErrorKind::Unsupported,
@@ -589,11 +603,11 @@ impl Lowering<'_> {
         }
         if m.flag("commit_group") {
             self.push(Op::CopyCommit);
-            return Ok(Class::CopyAsync);
+            return Ok(InstructionClass::CopyAsync);
         }
         if m.flag("wait_all") {
             self.push(Op::CopyWait(None));
-            return Ok(Class::CopyAsync);
+            return Ok(InstructionClass::CopyAsync);
         }
         if m.flag("wait_group") {
             let n = match i.operands[..] {
@@ -604,14 +618,14 @@ impl Lowering<'_> {
                 return self.operand_error("`cp.async.wait_group` takes a constant");
             };
             self.push(Op::CopyWait(Some(n)));
-            return Ok(Class::CopyAsync);
+            return Ok(InstructionClass::CopyAsync);
         }
         if m.flag("mbarrier") {
             if !m.flag("arrive") {
                 return self.operand_error("expected `cp.async.mbarrier.arrive`");
             }
             let noinc = m.flag("noinc");
-            let space = space(m).unwrap_or(Space::Generic);
+            let space = space(m).unwrap_or(AccessSpace::Generic);
             m.types();
             let [a] = &i.operands[..] else {
                 return self.operand_error("expected one address");
@@ -622,7 +636,7 @@ impl Lowering<'_> {
                 address,
                 noinc,
             })));
-            return Ok(Class::CopyAsync);
+            return Ok(InstructionClass::CopyAsync);
         }
         let whole_line = m.flag("cg");
         if !whole_line && !m.flag("ca") {
@@ -655,8 +669,8 @@ impl Lowering<'_> {
                 operands.len()
             ));
         }
-        let (to, _) = self.address(operands[0], Space::Shared)?;
-        let (from, _) = self.address(operands[1], Space::Global)?;
+        let (to, _) = self.address(operands[0], AccessSpace::Shared)?;
+        let (from, _) = self.address(operands[1], AccessSpace::Global)?;
         let bytes = match operands[2] {
             Operand::Number(Number::Int(n @ (4 | 8 | 16))) => *n as u32,
             _ => return self.operand_error("the size of a `cp.async` is 4, 8 or 16"),
@@ -676,8 +690,8 @@ impl Lowering<'_> {
                 o => source_bytes = Some(self.s32(o, Type::U32)?),
             }
         }
-        self.note_width(Space::Shared, 4);
-        self.note_width(Space::Global, 4);
+        self.note_width(AccessSpace::Shared, 4);
+        self.note_width(AccessSpace::Global, 4);
         self.push(Op::CopyAsync(Box::new(CopyAsync {
             to,
             from,
@@ -685,10 +699,10 @@ impl Lowering<'_> {
             source_bytes,
             ignore,
         })));
-        Ok(Class::CopyAsync)
+        Ok(InstructionClass::CopyAsync)
     }
 
-    fn barrier(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    fn barrier(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<InstructionClass> {
         if m.flag("warp") {
             m.flag("sync");
             let [mask] = &i.operands[..] else {
@@ -699,7 +713,7 @@ impl Lowering<'_> {
                 mask,
                 Box::new(crate::ir::code::Collective::Sync),
             ));
-            return Ok(Class::Warp);
+            return Ok(InstructionClass::Warp);
         }
         if m.flag("cluster") {
             return self.fail(
@@ -762,12 +776,12 @@ impl Lowering<'_> {
             source,
             aligned,
         })));
-        Ok(Class::Barrier)
+        Ok(InstructionClass::Barrier)
     }
 
-    fn mbarrier(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    fn mbarrier(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<InstructionClass> {
         self.f.general_sync = true;
-        self.note_width(Space::Shared, 8);
+        self.note_width(AccessSpace::Shared, 8);
         let what = m.pick(|m| {
             [
                 "init",
@@ -790,7 +804,7 @@ impl Lowering<'_> {
         let parity = m.flag("parity");
         m.pick(|m| matches!(m, "release" | "acquire").then_some(()));
         scope(m);
-        let space = space(m).unwrap_or(Space::Generic);
+        let space = space(m).unwrap_or(AccessSpace::Generic);
         m.types();
         let o = &i.operands;
         let arity = |this: &Self, low: usize, high: usize| -> Result<()> {
@@ -870,6 +884,6 @@ impl Lowering<'_> {
         };
         // Addresses of mbarrier objects may be generic or shared: both are told apart at run time.
         self.push(Op::Mbarrier(Box::new(op)));
-        Ok(Class::Barrier)
+        Ok(InstructionClass::Barrier)
     }
 }

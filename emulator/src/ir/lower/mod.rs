@@ -1,6 +1,7 @@
 //! From the syntax tree to executable code: module variables, functions, statements, control flow.
 
 mod alu;
+mod link;
 mod memory;
 mod names;
 mod strict;
@@ -8,24 +9,24 @@ mod warp;
 
 use std::collections::HashMap;
 
-pub(super) use names::Flat;
-use names::{Binding, Lowering, Modifiers, ModuleNames, Place, Result, error};
+use link::finish_kernel;
+use names::{Binding, Lowering, Modifiers, ModuleNames, RegisterSlot, Result, error};
 
-use super::code::{Builtin, Call, CallTarget, Class, Function, Op, Passed, Reg, Site};
-use super::regs::map1;
-use super::{Global, GlobalSpace, Kernel, Parameter, Relocation, SharedVariable, layout};
+use super::code::{Builtin, Call, CallTarget, Function, InstructionClass, Op, PassedIn, Site};
+use super::items::{Global, GlobalSpace, Kernel, Parameter, Relocation, SharedVariable};
+use super::layout::{self, Flat};
+use super::regs::{Reg, map1};
+use crate::limits;
 use crate::ptx::LoadErrorKind;
 use crate::ptx::ast::{
-    Function as AstFunction, Init, Instruction, Linkage, Number, Operand, Space, Statement,
-    SyntaxTree, Type, Variable,
+    Init, Instruction, Linkage, Number, Operand, PtxFunction, StateSpace, Statement, SyntaxTree,
+    Type, Variable,
 };
 
 /// The largest parameter buffer of a kernel (PTX ISA 8.1 and later on sm_70 and newer).
 const MAX_PARAMETER_BYTES: u64 = 32764;
 /// Virtual registers of a function, in 32-bit words: what the host's memory bears for every warp.
 const MAX_REGISTERS: u32 = 1 << 17;
-/// Constant memory of a module.
-const MAX_CONST_BYTES: u64 = 64 << 10;
 
 /// What lowering a module yields.
 pub(super) struct Lowered {
@@ -66,7 +67,7 @@ pub(super) fn lower(tree: &SyntaxTree, name: &str) -> Result<Lowered> {
         declare_global(v, &mut names, &mut globals, &mut shared)?;
     }
     // Indices of functions: one per name; a definition wins over its declarations.
-    let mut definitions: Vec<&AstFunction> = Vec::new();
+    let mut definitions: Vec<&PtxFunction> = Vec::new();
     for f in &tree.functions {
         if f.body.is_some() {
             if names.functions.contains_key(&f.name) {
@@ -146,18 +147,21 @@ pub(super) fn lower(tree: &SyntaxTree, name: &str) -> Result<Lowered> {
         .filter(|g| g.space == GlobalSpace::Const)
         .map(|g| g.size.next_multiple_of(g.align.max(1)))
         .sum();
-    if const_bytes > MAX_CONST_BYTES {
+    if const_bytes > u64::from(limits::CONSTANT_MEMORY) {
         let pos = crate::ptx::lexer::Pos { line: 1, column: 1 };
         return Err(error(
             &names,
             pos,
             LoadErrorKind::Limit,
-            format!("{const_bytes} bytes of constant memory, there are {MAX_CONST_BYTES}"),
+            format!(
+                "{const_bytes} bytes of constant memory, there are {}",
+                limits::CONSTANT_MEMORY
+            ),
         ));
     }
     for k in &mut kernels {
         k.const_bytes = const_bytes as u32;
-        super::finish_kernel(k, &functions, &shared).map_err(|message| {
+        finish_kernel(k, &functions, &shared).map_err(|message| {
             let pos = definitions
                 .iter()
                 .find(|f| f.name == k.name)
@@ -233,7 +237,7 @@ fn declare_global(
         )
     };
     match v.space {
-        Space::Shared => {
+        StateSpace::Shared => {
             let dynamic = v.linkage == Linkage::Extern;
             let size = if dynamic {
                 0
@@ -248,7 +252,7 @@ fn declare_global(
                 dynamic,
             });
         }
-        Space::Global | Space::Const => {
+        StateSpace::Global | StateSpace::Const => {
             if v.linkage == Linkage::Extern {
                 let message = format!(
                     "`{}` is `.extern`: it is defined in no module that is linked here",
@@ -259,10 +263,10 @@ fn declare_global(
             let index = globals.len() as u32;
             let g = global(v, names)?;
             names.globals.insert(v.name.clone(), index);
-            names.global_is_const.push(v.space == Space::Const);
+            names.global_is_const.push(v.space == StateSpace::Const);
             globals.push(g);
         }
-        Space::Reg | Space::Param | Space::Local => {
+        StateSpace::Reg | StateSpace::Param | StateSpace::Local => {
             let message = format!(
                 "`{}`: this state space doesn't exist at module level",
                 v.name
@@ -328,7 +332,7 @@ fn global(v: &Variable, names: &ModuleNames) -> Result<Global> {
     }
     Ok(Global {
         name: v.name.clone(),
-        space: if v.space == Space::Const {
+        space: if v.space == StateSpace::Const {
             GlobalSpace::Const
         } else {
             GlobalSpace::Global
@@ -430,7 +434,7 @@ fn flatten(
 }
 
 fn kernel(
-    f: &AstFunction,
+    f: &PtxFunction,
     lowered: &Function,
     parameters: Vec<Parameter>,
     index: u32,
@@ -478,7 +482,7 @@ fn kernel(
 type NewShared = Vec<(u64, u64, String)>;
 
 fn function(
-    f: &AstFunction,
+    f: &PtxFunction,
     names: &ModuleNames,
     shared_base: u32,
     globals: &mut Vec<Global>,
@@ -535,7 +539,7 @@ fn function(
         line: f.pos.line,
         location: l.location,
         text: String::from("ret"),
-        class: Class::Control,
+        class: InstructionClass::Control,
     });
     l.push(if f.is_kernel { Op::Exit } else { Op::Return });
     if l.f.n32 + 2 * l.f.n64 > MAX_REGISTERS {
@@ -590,19 +594,19 @@ fn text_loops(flat: &[Flat], labels: u32) -> Vec<(u32, u32)> {
     loops
 }
 
-fn formal(l: &mut Lowering<'_>, p: &Variable, size: u64, align: u64) -> Result<Passed> {
-    if p.space == Space::Reg {
+fn formal(l: &mut Lowering<'_>, p: &Variable, size: u64, align: u64) -> Result<PassedIn> {
+    if p.space == StateSpace::Reg {
         let place = l.place(p.ty)?;
         l.scopes[0].insert(p.name.clone(), Binding::Register(p.ty, place));
         return match place {
-            Place::Reg(reg) => Ok(Passed::Register(reg, p.ty.bytes())),
-            Place::Pred(_) | Place::Quad(_) => {
+            RegisterSlot::Reg(reg) => Ok(PassedIn::Register(reg, p.ty.bytes())),
+            RegisterSlot::Pred(_) | RegisterSlot::Quad(_) => {
                 l.operand_error(format!("a {:?} can't be a parameter in a register", p.ty))
             }
         };
     }
     let passed = l.passed_frame(size, align)?;
-    if let Passed::Memory(offset, size) = passed {
+    if let PassedIn::Memory(offset, size) = passed {
         l.scopes[0].insert(p.name.clone(), Binding::Frame { offset, size });
     }
     Ok(passed)
@@ -652,7 +656,7 @@ fn statements(l: &mut Lowering<'_>, body: &[Statement], globals: &mut Vec<Global
 fn declare(l: &mut Lowering<'_>, v: &Variable, globals: &mut Vec<Global>) -> Result<()> {
     l.pos = v.pos;
     let binding = match v.space {
-        Space::Reg => match (v.bank, v.vector) {
+        StateSpace::Reg => match (v.bank, v.vector) {
             (Some(count), 1) => {
                 if count > MAX_REGISTERS || l.f.n32.max(l.f.n64).max(l.f.npred) > MAX_REGISTERS {
                     return l.fail(
@@ -672,7 +676,7 @@ fn declare(l: &mut Lowering<'_>, v: &Variable, globals: &mut Vec<Global>) -> Res
             }
             _ => return l.fail(LoadErrorKind::Unsupported, "a bank of vector registers"),
         },
-        Space::Local | Space::Param => {
+        StateSpace::Local | StateSpace::Param => {
             let Some(size) = variable_bytes(v).filter(|s| *s <= 512 << 10) else {
                 return l.fail(
                     LoadErrorKind::Limit,
@@ -685,7 +689,7 @@ fn declare(l: &mut Lowering<'_>, v: &Variable, globals: &mut Vec<Global>) -> Res
                 size: size as u32,
             }
         }
-        Space::Shared => {
+        StateSpace::Shared => {
             if v.linkage == Linkage::Extern {
                 match l.names.shared.get(&v.name) {
                     Some(index) => Binding::Shared(*index),
@@ -704,7 +708,7 @@ fn declare(l: &mut Lowering<'_>, v: &Variable, globals: &mut Vec<Global>) -> Res
                 Binding::Shared(l.shared_base + l.new_shared.len() as u32 - 1)
             }
         }
-        Space::Global | Space::Const => {
+        StateSpace::Global | StateSpace::Const => {
             let g = global(v, l.names)?;
             globals.push(g);
             Binding::Global(globals.len() as u32 - 1)
@@ -723,7 +727,7 @@ fn instruction(l: &mut Lowering<'_>, i: &Instruction) -> Result<()> {
         line: i.pos.line,
         location: l.location,
         text: i.text(),
-        class: Class::Other,
+        class: InstructionClass::Other,
     });
     if let Some(g) = &i.guard {
         l.guard = Some(l.pred(&if g.negated {
@@ -784,7 +788,11 @@ fn label(l: &Lowering<'_>, operand: &Operand) -> Result<u32> {
     }
 }
 
-fn control(l: &mut Lowering<'_>, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Option<Class>> {
+fn control(
+    l: &mut Lowering<'_>,
+    i: &Instruction,
+    m: &mut Modifiers<'_>,
+) -> Result<Option<InstructionClass>> {
     match i.opcode.as_str() {
         "bra" => {
             m.flag("uni");
@@ -837,11 +845,11 @@ fn control(l: &mut Lowering<'_>, i: &Instruction, m: &mut Modifiers<'_>) -> Resu
         "isspacep" => {
             let space = m.pick(|m| {
                 Some(match m {
-                    "global" => super::code::Space::Global,
-                    "shared" | "shared::cta" => super::code::Space::Shared,
-                    "local" => super::code::Space::Local,
-                    "const" => super::code::Space::Const,
-                    "param" | "param::entry" => super::code::Space::Param,
+                    "global" => super::code::AccessSpace::Global,
+                    "shared" | "shared::cta" => super::code::AccessSpace::Shared,
+                    "local" => super::code::AccessSpace::Local,
+                    "const" => super::code::AccessSpace::Const,
+                    "param" | "param::entry" => super::code::AccessSpace::Param,
                     _ => return None,
                 })
             });
@@ -849,7 +857,7 @@ fn control(l: &mut Lowering<'_>, i: &Instruction, m: &mut Modifiers<'_>) -> Resu
                 return l.operand_error("`isspacep` needs a state space and two operands");
             };
             let narrow = matches!(a, Operand::Name { name, .. }
-                if matches!(l.register(name), Some((_, Place::Reg(Reg::W(_))))));
+                if matches!(l.register(name), Some((_, RegisterSlot::Reg(Reg::W(_))))));
             let d = l.dpred(d)?;
             let a = if narrow {
                 let (low, wide) = (l.s32(a, Type::U32)?, l.temp64());
@@ -859,7 +867,7 @@ fn control(l: &mut Lowering<'_>, i: &Instruction, m: &mut Modifiers<'_>) -> Resu
                 l.s64(a, Type::U64)?
             };
             l.push(Op::IsSpace { d, a, space });
-            return Ok(Some(Class::Predicate));
+            return Ok(Some(InstructionClass::Predicate));
         }
         "alloca" => {
             let ty = stack_type(l, i, m)?;
@@ -892,7 +900,7 @@ fn control(l: &mut Lowering<'_>, i: &Instruction, m: &mut Modifiers<'_>) -> Resu
         "call" => call(l, i, m)?,
         _ => return Ok(None),
     }
-    Ok(Some(Class::Control))
+    Ok(Some(InstructionClass::Control))
 }
 
 fn stack_type(l: &Lowering<'_>, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Type> {
@@ -921,7 +929,7 @@ fn call(l: &mut Lowering<'_>, i: &Instruction, m: &mut Modifiers<'_>) -> Result<
         operands.next();
     }
     let target = if let Some((_, place)) = l.register(name) {
-        let Place::Reg(Reg::D(s)) = place else {
+        let RegisterSlot::Reg(Reg::D(s)) = place else {
             return l.operand_error(format!(
                 "`{name}` is not a 64-bit register with a function's address"
             ));
@@ -964,9 +972,9 @@ fn call(l: &mut Lowering<'_>, i: &Instruction, m: &mut Modifiers<'_>) -> Result<
                 );
             };
             let p = match l.lookup(name) {
-                Some(Binding::Frame { offset, size }) => Passed::Memory(*offset, *size),
+                Some(Binding::Frame { offset, size }) => PassedIn::Memory(*offset, *size),
                 _ => match l.register(name) {
-                    Some((ty, Place::Reg(reg))) => Passed::Register(reg, ty.bytes()),
+                    Some((ty, RegisterSlot::Reg(reg))) => PassedIn::Register(reg, ty.bytes()),
                     _ => {
                         return l.fail(
                             LoadErrorKind::Unresolved,

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::ir::code::{CallTarget, Constant, Function, Inst, Op, Passed, Reg, Site, Special};
-use crate::ir::regs::{S32, S64, SP, map1};
+use crate::ir::code::{CallTarget, Constant, Function, Inst, Op, PassedIn, Site, Special};
+use crate::ir::layout::Flat;
+use crate::ir::regs::{Reg, S32, S64, SP, map1};
 use crate::ptx::ast::{Instruction, Location, Number, Operand, Type};
 use crate::ptx::lexer::Pos;
 use crate::ptx::{LoadError, LoadErrorKind};
@@ -26,7 +27,7 @@ pub(super) struct ModuleNames {
 
 /// A register's or predicate's place.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Place {
+pub(super) enum RegisterSlot {
     Reg(Reg),
     Pred(SP),
     /// A `.b128`: this slot holds its low half, the next one its high half.
@@ -36,11 +37,11 @@ pub(super) enum Place {
 #[derive(Clone, Debug)]
 pub(super) enum Binding {
     /// A register of a type.
-    Register(Type, Place),
+    Register(Type, RegisterSlot),
     /// Registers with a common prefix.
-    Bank(Type, u32, Place),
+    Bank(Type, u32, RegisterSlot),
     /// Components of a vector register.
-    Vector(Type, Vec<Place>),
+    Vector(Type, Vec<RegisterSlot>),
     /// A variable in the frame's local memory.
     Frame { offset: u32, size: u32 },
     /// A shared variable of the function.
@@ -55,12 +56,6 @@ pub(super) enum Binding {
     Targets(Vec<String>),
     /// A call prototype: sizes of return values and parameters.
     Prototype,
-}
-
-/// An item of the flat code before blocks are formed.
-pub(in crate::ir) enum Flat {
-    Label(u32),
-    Inst(Inst),
 }
 
 /// The state of lowering one function.
@@ -182,27 +177,27 @@ impl<'m> Lowering<'m> {
         SP(self.f.npred - 1)
     }
 
-    pub fn place(&mut self, ty: Type) -> Result<Place> {
+    pub fn place(&mut self, ty: Type) -> Result<RegisterSlot> {
         Ok(match ty {
-            Type::Pred => Place::Pred(self.temp_pred()),
+            Type::Pred => RegisterSlot::Pred(self.temp_pred()),
             Type::B128 => {
                 let low = self.temp64();
                 self.temp64();
-                Place::Quad(low)
+                RegisterSlot::Quad(low)
             }
-            _ if ty.bytes() == 8 => Place::Reg(Reg::D(self.temp64())),
-            _ => Place::Reg(Reg::W(self.temp32())),
+            _ if ty.bytes() == 8 => RegisterSlot::Reg(Reg::D(self.temp64())),
+            _ => RegisterSlot::Reg(Reg::W(self.temp32())),
         })
     }
 
-    pub fn allocate_bank(&mut self, ty: Type, count: u32) -> Result<Place> {
+    pub fn allocate_bank(&mut self, ty: Type, count: u32) -> Result<RegisterSlot> {
         let first = self.place(ty)?;
         let more = count.saturating_sub(1);
         match first {
-            Place::Reg(Reg::W(_)) => self.f.n32 += more,
-            Place::Reg(Reg::D(_)) => self.f.n64 += more,
-            Place::Pred(_) => self.f.npred += more,
-            Place::Quad(_) => self.f.n64 += 2 * more,
+            RegisterSlot::Reg(Reg::W(_)) => self.f.n32 += more,
+            RegisterSlot::Reg(Reg::D(_)) => self.f.n64 += more,
+            RegisterSlot::Pred(_) => self.f.npred += more,
+            RegisterSlot::Quad(_) => self.f.n64 += 2 * more,
         }
         Ok(first)
     }
@@ -212,7 +207,7 @@ impl<'m> Lowering<'m> {
     }
 
     /// The register a name stands for, `%r<…>` banks and vector components included.
-    pub fn register(&self, name: &str) -> Option<(Type, Place)> {
+    pub fn register(&self, name: &str) -> Option<(Type, RegisterSlot)> {
         if let Some((stem, component)) = name.split_once('.') {
             let index = match component {
                 "x" | "r" => 0,
@@ -245,10 +240,10 @@ impl<'m> Lowering<'m> {
                     && index < *count
                 {
                     let place = match *first {
-                        Place::Reg(Reg::W(s)) => Place::Reg(Reg::W(S32(s.0 + index))),
-                        Place::Reg(Reg::D(s)) => Place::Reg(Reg::D(S64(s.0 + index))),
-                        Place::Pred(s) => Place::Pred(SP(s.0 + index)),
-                        Place::Quad(s) => Place::Quad(S64(s.0 + 2 * index)),
+                        RegisterSlot::Reg(Reg::W(s)) => RegisterSlot::Reg(Reg::W(S32(s.0 + index))),
+                        RegisterSlot::Reg(Reg::D(s)) => RegisterSlot::Reg(Reg::D(S64(s.0 + index))),
+                        RegisterSlot::Pred(s) => RegisterSlot::Pred(SP(s.0 + index)),
+                        RegisterSlot::Quad(s) => RegisterSlot::Quad(S64(s.0 + 2 * index)),
                     };
                     return Some((*ty, place));
                 }
@@ -488,7 +483,7 @@ impl<'m> Lowering<'m> {
             }
             Operand::Name { name, offset } => {
                 if let Some((have, place)) = self.register(name) {
-                    let Place::Reg(reg) = place else {
+                    let RegisterSlot::Reg(reg) = place else {
                         return self.operand_error(format!(
                             "`{name}` is a {have:?}, a `{ty:?}` value is expected"
                         ));
@@ -574,7 +569,7 @@ impl<'m> Lowering<'m> {
             }
         };
         match self.register(name) {
-            Some((_, Place::Pred(p))) => Ok((p, negated)),
+            Some((_, RegisterSlot::Pred(p))) => Ok((p, negated)),
             Some(_) => self.operand_error(format!("`{name}` is not a predicate")),
             None => self.fail(
                 LoadErrorKind::Unresolved,
@@ -595,7 +590,7 @@ impl<'m> Lowering<'m> {
                 Ok((reg, 8 * ty.bytes()))
             }
             Operand::Name { name, offset: 0 } => match self.register(name) {
-                Some((have, Place::Reg(reg))) => {
+                Some((have, RegisterSlot::Reg(reg))) => {
                     let fits = if wider {
                         have.bytes() >= ty.bytes()
                     } else {
@@ -645,7 +640,7 @@ impl<'m> Lowering<'m> {
         match operand {
             Operand::Sink => Ok(self.temp_pred()),
             Operand::Name { name, offset: 0 } => match self.register(name) {
-                Some((_, Place::Pred(p))) => Ok(p),
+                Some((_, RegisterSlot::Pred(p))) => Ok(p),
                 Some(_) => self.operand_error(format!("`{name}` is not a predicate")),
                 None => self.fail(
                     LoadErrorKind::Unresolved,
@@ -674,8 +669,11 @@ impl<'m> Lowering<'m> {
         Ok(at as u32)
     }
 
-    pub fn passed_frame(&mut self, size: u64, align: u64) -> Result<Passed> {
-        Ok(Passed::Memory(self.frame(size, align.max(8))?, size as u32))
+    pub fn passed_frame(&mut self, size: u64, align: u64) -> Result<PassedIn> {
+        Ok(PassedIn::Memory(
+            self.frame(size, align.max(8))?,
+            size as u32,
+        ))
     }
 }
 

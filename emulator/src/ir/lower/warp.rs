@@ -4,9 +4,10 @@ use super::names::{Lowering, Modifiers, Result};
 use crate::arith::float::Round;
 use crate::arith::matrix::{BitOp, Element, Fragment, Mma, QuadPairMma, Role, SparseMma};
 use crate::ir::code::{
-    AtomicOp, Class, Collective, FragmentMove, LoadMatrix, MatrixMultiply, MmaKind, Op, Reg,
-    ShuffleMode, Space, VoteMode,
+    AccessSpace, AtomicOp, Collective, FragmentMove, InstructionClass, LoadMatrix, MatrixMultiply,
+    MmaKind, Op, ShuffleMode, VoteMode,
 };
+use crate::ir::regs::Reg;
 use crate::ptx::LoadErrorKind;
 use crate::ptx::ast::{Instruction, Number, Operand, Type};
 
@@ -117,7 +118,7 @@ impl Lowering<'_> {
         &mut self,
         i: &Instruction,
         m: &mut Modifiers<'_>,
-    ) -> Result<Option<Class>> {
+    ) -> Result<Option<InstructionClass>> {
         Ok(Some(match i.opcode.as_str() {
             "shfl" => self.shuffle(i, m)?,
             "vote" => self.vote(i, m)?,
@@ -144,7 +145,7 @@ impl Lowering<'_> {
                     mask,
                     Box::new(Collective::Match { all, d, p, a }),
                 ));
-                Class::Warp
+                InstructionClass::Warp
             }
             "redux" => {
                 m.flag("sync");
@@ -182,7 +183,7 @@ impl Lowering<'_> {
                     mask,
                     Box::new(Collective::Reduce { op, signed, d, a }),
                 ));
-                Class::Warp
+                InstructionClass::Warp
             }
             // The assembler wants sm_90 for it; what it means needs nothing that sm_86 lacks.
             "elect" => {
@@ -197,7 +198,7 @@ impl Lowering<'_> {
                 let p = self.dpred(p)?;
                 let mask = self.s32(mask, Type::B32)?;
                 self.push(Op::Collective(mask, Box::new(Collective::Elect { d, p })));
-                Class::Warp
+                InstructionClass::Warp
             }
             "activemask" => {
                 m.types();
@@ -206,7 +207,7 @@ impl Lowering<'_> {
                 };
                 let d = self.d32(d, Type::B32)?;
                 self.push(Op::ActiveMask(d));
-                Class::Warp
+                InstructionClass::Warp
             }
             "ldmatrix" => {
                 let aligned = m.flag("sync") && m.flag("aligned") && m.flag("m8n8");
@@ -218,9 +219,9 @@ impl Lowering<'_> {
                 });
                 let transpose = m.flag("trans");
                 let space = if m.flag("shared") || m.flag("shared::cta") {
-                    Space::Shared
+                    AccessSpace::Shared
                 } else {
-                    Space::Generic
+                    AccessSpace::Generic
                 };
                 let sixteen = m.flag("b16");
                 let (Some(count), true, true, [d, a]) = (count, aligned, sixteen, &i.operands[..])
@@ -239,7 +240,7 @@ impl Lowering<'_> {
                     space,
                     address,
                 })));
-                Class::LoadMatrix
+                InstructionClass::LoadMatrix
             }
             "movmatrix" => {
                 let form = m.flag("sync")
@@ -252,7 +253,7 @@ impl Lowering<'_> {
                 };
                 let (d, a) = (self.d32(d, Type::B32)?, self.s32(a, Type::B32)?);
                 self.push(Op::MoveMatrix(d, a));
-                Class::Warp
+                InstructionClass::Warp
             }
             "mma" => self.mma(i, m)?,
             "wmma" => self.wmma(i, m)?,
@@ -260,7 +261,7 @@ impl Lowering<'_> {
         }))
     }
 
-    fn shuffle(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    fn shuffle(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<InstructionClass> {
         if !m.flag("sync") {
             return self.no_such(i);
         }
@@ -297,10 +298,10 @@ impl Lowering<'_> {
                 c,
             }),
         ));
-        Ok(Class::Warp)
+        Ok(InstructionClass::Warp)
     }
 
-    fn vote(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    fn vote(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<InstructionClass> {
         if !m.flag("sync") {
             return self.no_such(i);
         }
@@ -335,10 +336,10 @@ impl Lowering<'_> {
                 ballot,
             }),
         ));
-        Ok(Class::Warp)
+        Ok(InstructionClass::Warp)
     }
 
-    fn mma(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    fn mma(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<InstructionClass> {
         let sparse = m.flag("sp") || m.flag("sp::ordered_metadata");
         if !(m.flag("sync") && m.flag("aligned")) {
             return self.no_such(i);
@@ -444,7 +445,7 @@ impl Lowering<'_> {
         operands: [&Operand; 4],
         types: [Element; 4],
         counts: [u32; 4],
-    ) -> Result<Class> {
+    ) -> Result<InstructionClass> {
         let a = self.fragment_registers(i, operands[1], types[1], counts[1], false)?;
         let b = self.fragment_registers(i, operands[2], types[2], counts[2], false)?;
         let c = self.fragment_registers(i, operands[3], types[3], counts[3], false)?;
@@ -467,10 +468,10 @@ impl Lowering<'_> {
             c,
             name,
         })));
-        Ok(Class::Mma)
+        Ok(InstructionClass::Mma)
     }
 
-    fn wmma(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<Class> {
+    fn wmma(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<InstructionClass> {
         let what = m.pick(|m| match m {
             "load" => Some(0),
             "store" => Some(1),
@@ -559,11 +560,11 @@ impl Lowering<'_> {
         };
         let space = m
             .pick(|m| match m {
-                "global" => Some(Space::Global),
-                "shared" | "shared::cta" => Some(Space::Shared),
+                "global" => Some(AccessSpace::Global),
+                "shared" | "shared::cta" => Some(AccessSpace::Shared),
                 _ => None,
             })
-            .unwrap_or(Space::Generic);
+            .unwrap_or(AccessSpace::Generic);
         let types = elements(m);
         let [e] = types[..] else {
             return self.no_such(i);
@@ -636,12 +637,12 @@ impl Lowering<'_> {
             store,
         })));
         Ok(match (space, store) {
-            (Space::Global, false) => Class::LoadGlobal,
-            (Space::Global, true) => Class::StoreGlobal,
-            (Space::Shared, false) => Class::LoadShared,
-            (Space::Shared, true) => Class::StoreShared,
-            (_, false) => Class::LoadGeneric,
-            (_, true) => Class::StoreGeneric,
+            (AccessSpace::Global, false) => InstructionClass::LoadGlobal,
+            (AccessSpace::Global, true) => InstructionClass::StoreGlobal,
+            (AccessSpace::Shared, false) => InstructionClass::LoadShared,
+            (AccessSpace::Shared, true) => InstructionClass::StoreShared,
+            (_, false) => InstructionClass::LoadGeneric,
+            (_, true) => InstructionClass::StoreGeneric,
         })
     }
 }

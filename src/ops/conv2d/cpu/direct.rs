@@ -44,7 +44,8 @@ impl Direct {
         let input = [geometry.height, geometry.width];
         let output = [geometry.output_height(), geometry.output_width()];
         let [rows, columns] = [0, 1].map(|axis| {
-            let (len, kernel, padding) = (input[axis], geometry.kernel[axis], geometry.padding[axis]);
+            let (len, kernel, padding) =
+                (input[axis], geometry.kernel[axis], geometry.padding[axis]);
             match side {
                 Side::Forward => Axis::forward(len, kernel, padding, geometry),
                 Side::InputGrad => Axis::input_grad(len, kernel, padding, geometry),

@@ -49,8 +49,18 @@ impl DirectWeightGrad {
     pub fn new(geometry: &ConvGeometry) -> DirectWeightGrad {
         DirectWeightGrad {
             geometry: *geometry,
-            rows: Axis::forward(geometry.height, geometry.kernel[0], geometry.padding[0], geometry),
-            columns: Axis::forward(geometry.width, geometry.kernel[1], geometry.padding[1], geometry),
+            rows: Axis::forward(
+                geometry.height,
+                geometry.kernel[0],
+                geometry.padding[0],
+                geometry,
+            ),
+            columns: Axis::forward(
+                geometry.width,
+                geometry.kernel[1],
+                geometry.padding[1],
+                geometry,
+            ),
         }
     }
 

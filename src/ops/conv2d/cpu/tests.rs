@@ -324,7 +324,10 @@ fn winograd_applies_to_three_by_three_of_stride_one_only() {
     let others = [
         geometry(1, [8, 8], [8, 8], [5, 5]),
         ConvGeometry { stride: 2, ..g },
-        ConvGeometry { padding: [3; 2], ..g },
+        ConvGeometry {
+            padding: [3; 2],
+            ..g
+        },
         geometry(1, [8, 8], [8, 8], [1, 3]),
     ];
     for strategy in [Strategy::Winograd2, Strategy::Winograd4] {

@@ -9,11 +9,11 @@ mod tests;
 
 use super::cpu::ConvGeometry;
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
+use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{
     CudaCall, CudaOperand, CudaOperator, CudaPackedOperand, Target, WORKSPACE_ALIGNMENT,
 };
-use crate::graph::TensorType;
 use crate::ops::{Concat, GroupNormStats, Operator};
 use crate::tensor::DType;
 
@@ -105,7 +105,12 @@ impl Conv2d {
         let (algorithm, x) = match tensor::forward(&problem) {
             Some(algorithm) => (algorithm, None),
             None => {
-                let x = [geometry.batch, geometry.height, geometry.width, geometry.in_channels];
+                let x = [
+                    geometry.batch,
+                    geometry.height,
+                    geometry.width,
+                    geometry.in_channels,
+                ];
                 let x = self.joined.then(|| TensorType::new(x, problem.dtype));
                 problem.joined = 0;
                 (forward(&problem), x)
@@ -120,12 +125,12 @@ impl Conv2d {
     }
 
     /// Whether two inputs of channels of `x` are read where they are.
-    pub(crate) fn reads_joined(&self, inputs: &[TensorType], target: &Target) -> bool {
+    fn reads_joined(&self, inputs: &[TensorType], target: &Target) -> bool {
         self.joined && self.choose(inputs, target).x.is_none()
     }
 
     /// Whether the statistics of the result cost less behind this convolution than in a pass of their own.
-    pub(crate) fn leaves_statistics(&self, inputs: &[TensorType], target: &Target) -> bool {
+    fn leaves_statistics(&self, inputs: &[TensorType], target: &Target) -> bool {
         let y = self.infer(inputs).ok();
         let is_a_pass = |stats: GroupNormStats| y.is_some_and(|y| stats.is_a_pass(&y[0]));
         self.stats.is_some_and(is_a_pass) && self.choose(inputs, target).stats.is_none()
@@ -171,6 +176,13 @@ impl Conv2dWeightGrad {
 }
 
 impl CudaOperator for Conv2d {
+    fn prefers_fused(&self, inputs: &[TensorType], target: &Target) -> bool {
+        match self.stats {
+            Some(_) => self.leaves_statistics(inputs, target),
+            None => self.reads_joined(inputs, target),
+        }
+    }
+
     fn workspace_bytes(
         &self,
         inputs: &[TensorType],

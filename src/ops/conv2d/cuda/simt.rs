@@ -198,8 +198,9 @@ impl Gather {
     fn packed_rows(&self) -> usize {
         let [y, x] = &self.classes;
         let taps = |classes: &Classes, phase: usize| classes.taps[phase] as usize;
-        let depths = (0..self.phases * self.phases)
-            .map(|phase| taps(y, phase / self.phases) * taps(x, phase % self.phases) * self.source[2]);
+        let depths = (0..self.phases * self.phases).map(|phase| {
+            taps(y, phase / self.phases) * taps(x, phase % self.phases) * self.source[2]
+        });
         depths.map(|depth| depth.next_multiple_of(DEPTH)).sum()
     }
 
@@ -238,15 +239,20 @@ impl Algorithm for Gather {
             members_y: y.members,
             members_x: x.members,
         };
-        let kernel =
-            Kernel::new("conv2d_pack.cu", "conv2d_pack");
+        let kernel = Kernel::new("conv2d_pack.cu", "conv2d_pack");
         let grid = [
             self.columns_padded() / PACK_SIDE,
             self.source[2].div_ceil(PACK_SIDE),
             1,
         ];
         let shared_bytes = 4 * PACK_SIDE * (PACK_SIDE * kernel_height * kernel_width + 1);
-        call.launch(kernel, grid, [PACK_SIDE * PACK_SIDE, 1, 1], shared_bytes, &params);
+        call.launch(
+            kernel,
+            grid,
+            [PACK_SIDE * PACK_SIDE, 1, 1],
+            shared_bytes,
+            &params,
+        );
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) {
@@ -313,7 +319,8 @@ fn divider(divisor: usize) -> (u32, u32) {
     let shift = 31 + divisor.next_power_of_two().ilog2();
     let multiplier = (1u64 << shift).div_ceil(divisor as u64);
     (
-        u32::try_from(multiplier).expect("below 2^32, because the power of two is below twice the divisor"),
+        u32::try_from(multiplier)
+            .expect("below 2^32, because the power of two is below twice the divisor"),
         shift,
     )
 }
@@ -364,7 +371,11 @@ impl WeightGrad {
         };
         let tiles = g.out_channels.div_ceil(tile.rows) * columns.div_ceil(tile.columns);
         let pixels = g.batch * grid[0] * grid[1];
-        let splits = splits(tiles * phases * phases, pixels, problem.target.multiprocessors);
+        let splits = splits(
+            tiles * phases * phases,
+            pixels,
+            problem.target.multiprocessors,
+        );
         Self {
             problem: *problem,
             classes,
@@ -456,7 +467,13 @@ impl Algorithm for WeightGrad {
             g.out_channels.div_ceil(self.tile.rows),
             self.phases * self.phases * self.splits,
         ];
-        call.launch(kernel("conv2d_weight_grad"), grid, [THREADS, 1, 1], 0, &params);
+        call.launch(
+            kernel("conv2d_weight_grad"),
+            grid,
+            [THREADS, 1, 1],
+            0,
+            &params,
+        );
         if !self.is_direct() {
             let grid = [
                 (g.out_channels * g.in_channels).div_ceil(FINISH_THREADS),

@@ -6,11 +6,11 @@
 //! two arrays are read where they are if both counts are multiples of 8, for windows of at most 16 taps.
 
 use super::{Algorithm, Problem};
+use crate::graph::TensorType;
 use crate::kernel::cuda::params::{
     Conv2dTensorPackParams, Conv2dTensorParams, Conv2dTensorWgradParams,
 };
 use crate::kernel::cuda::{CudaCall, DevicePtr, Kernel, Target, element};
-use crate::graph::TensorType;
 use crate::ops::GroupNormStats;
 use crate::ops::conv2d::cpu::ConvGeometry;
 use crate::tensor::DType;
@@ -752,10 +752,12 @@ pub(super) mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::compile::PlanOptions;
+    use crate::compile::Precision;
     use crate::device::Executable;
-    use crate::device::cuda::{CudaOptions, Precision};
+    use crate::device::cuda::CudaOptions;
     use crate::device::reference::{Array, Evaluation};
-    use crate::graph::{Graph, Plan, PlanOptions};
+    use crate::graph::Graph;
     use crate::ops::cast::rounded as round;
     use crate::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
     use crate::ops::testing::{emulated_gpu, hashed, relative_error};
@@ -969,9 +971,8 @@ pub(super) mod tests {
             *value = round(*value, precision.storage());
         }
         let rounded = Evaluation::run(&lowered, &packed);
-        let plan = Plan::new(
+        let plan = device.plan(
             &lowered,
-            &device,
             PlanOptions {
                 reuse: false,
                 in_place: false,

@@ -2,11 +2,13 @@
 
 use super::tensor::tests::FORCED;
 use super::tensor::{TILES, Tile};
+use crate::compile::Precision;
+use crate::compile::{PlanOptions, passes::precision::reduce_all};
 use crate::device::Executable;
-use crate::device::cuda::{CudaDevice, CudaOptions, Precision};
-use crate::graph::{Graph, Node, Plan, PlanOptions, Value, lower_all};
+use crate::device::cuda::{CudaDevice, CudaOptions};
+use crate::graph::{Graph, Value};
 use crate::ops::testing::{emulated_gpu, hashed, relative_error};
-use crate::ops::{Conv2d, GroupNormStats, Op};
+use crate::ops::{Conv2d, GroupNormStats};
 use crate::tensor::{DType, Tensor, TensorMap};
 
 const EPS: f32 = 1e-5;
@@ -71,10 +73,7 @@ impl Layer {
     fn weights(&self, graph: &Graph) -> TensorMap {
         let values = |name: &str, len: usize| -> Vec<f32> {
             let mean = if name == "bias" { self.mean } else { 0.0 };
-            hashed(name, len)
-                .iter()
-                .map(|&v| v as f32 + mean)
-                .collect()
+            hashed(name, len).iter().map(|&v| v as f32 + mean).collect()
         };
         graph
             .parameters()
@@ -92,7 +91,7 @@ impl Layer {
             reuse: false,
             in_place: false,
         };
-        let plan = Plan::new(&device.lower(&self.graph()), device, options);
+        let plan = device.plan(&device.lower(&self.graph()), options);
         let launches = device.launches(&plan).unwrap();
         let own_pass = launches.iter().any(|l| l.entry() == "group_norm_stats");
         let mut executable = device.load(plan, weights).unwrap();
@@ -227,14 +226,20 @@ fn an_image_has_the_same_statistics_in_any_batch() {
         let layer = layer([batch, 16, 16, 16], 64, 8, 3);
         let mut weights = layer.weights(&layer.graph());
         // The last image is the same in every batch.
-        let image: Vec<f32> = hashed("image", 16 * 16 * 16).iter().map(|&v| v as f32).collect();
+        let image: Vec<f32> = hashed("image", 16 * 16 * 16)
+            .iter()
+            .map(|&v| v as f32)
+            .collect();
         let mut x = weights["x"].to_f32().unwrap().into_owned();
         let first = x.len() - image.len();
         x[first..].copy_from_slice(&image);
         weights.insert("x".to_owned(), Tensor::from_f32(layer.x, &x));
         let (_, stats, own_pass) = layer.run(&device, &weights);
         assert!(!own_pass, "batch {batch}");
-        stats[stats.len() - 16..].iter().map(|v| v.to_bits()).collect()
+        stats[stats.len() - 16..]
+            .iter()
+            .map(|v| v.to_bits())
+            .collect()
     };
     let alone = run(1);
     for batch in [3, 8] {
@@ -287,7 +292,8 @@ impl Joined {
         let mut g = Graph::new();
         let ([n, h, w], kernel) = (self.map, self.kernel);
         let [first, last] = self.channels.map(|channels| [n, h, w, channels]);
-        let [a, b] = [("a", first), ("b", last)].map(|(name, shape)| g.parameter(name, shape).unwrap());
+        let [a, b] =
+            [("a", first), ("b", last)].map(|(name, shape)| g.parameter(name, shape).unwrap());
         let shape = [self.outputs, first[3] + last[3], kernel, kernel];
         let filter = g.parameter("w", shape).unwrap();
         let op = Conv2d {
@@ -321,13 +327,13 @@ impl Joined {
             // Without the rewrite that would join the concatenation too.
             let lowered = match device.options().precision.storage() {
                 DType::F32 => graph.clone(),
-                reduced => lower_all(&graph, reduced),
+                reduced => reduce_all(&graph, reduced),
             };
             let options = PlanOptions {
                 reuse: false,
                 in_place: false,
             };
-            let plan = Plan::new(&lowered, device, options);
+            let plan = device.plan(&lowered, options);
             let launches = device.launches(&plan).unwrap();
             let copied = launches.iter().any(|l| l.entry().starts_with("copy"));
             let mut executable = device.load(plan, &weights.collect()).unwrap();
@@ -350,7 +356,10 @@ impl Joined {
             Precision::F16Fast => 2f64.powi(-9),
             Precision::F16 | Precision::F32 => 2f64.powi(-11),
         };
-        assert!(error <= bound, "{self:?} in {precision} by {by:?}: {error:e}");
+        assert!(
+            error <= bound,
+            "{self:?} in {precision} by {by:?}: {error:e}"
+        );
     }
 }
 
@@ -423,14 +432,11 @@ fn a_joined_convolution_leaves_statistics_too() {
     let both = |join: bool| -> Vec<f64> {
         let mut g = case.graph(join);
         let y = g.outputs()[0].1;
-        let Some(Node {
-            op: Op::Conv2d(op),
-            inputs,
-            ..
-        }) = g.producer(y).cloned()
-        else {
-            unreachable!("a convolution");
-        };
+        let node = g.producer(y).expect("a convolution").clone();
+        let (op, inputs) = (
+            *node.op.get::<Conv2d>().expect("a convolution"),
+            node.inputs,
+        );
         let stats = Some(stats);
         let results = g.node(Conv2d { stats, ..op }, &inputs).unwrap();
         g.output("stats", results[1]);
@@ -439,7 +445,7 @@ fn a_joined_convolution_leaves_statistics_too() {
             let values: Vec<f32> = hashed(name, ty.len()).iter().map(|&v| v as f32).collect();
             (name.to_owned(), Tensor::from_f32(ty.shape.clone(), &values))
         });
-        let plan = Plan::new(&lower_all(&g, DType::F16), &device, PlanOptions::default());
+        let plan = device.plan(&reduce_all(&g, DType::F16), PlanOptions::default());
         let mut executable = device.load(plan, &weights.collect()).unwrap();
         executable.run().unwrap();
         let stats = executable.output("stats").unwrap();

@@ -1,0 +1,259 @@
+//! A finished plan: ordered steps, one arena, named bindings. Any device runs it.
+
+pub mod memory;
+mod multi_tensor;
+pub mod packing;
+mod schedule;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use memory::verify_disjoint;
+
+use super::backend::Backend;
+use super::report::{MemoryReport, PassReport, Unit};
+use crate::graph::{Graph, Op, Value};
+use crate::tensor::TensorType;
+use packing::PackingPlan;
+
+/// From when on an operand holds what a step reads of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Available {
+    /// Since the plan was loaded: a parameter that no step updates.
+    AtLoad,
+    /// Since the run began: a leaf that no earlier step updates.
+    AtStart,
+    /// Since some step of the run.
+    DuringRun,
+}
+
+/// What the planner may do. Both are on by default; tests turn them off to compare.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanOptions {
+    /// Values that are not alive at the same time share memory.
+    pub reuse: bool,
+    /// Results take over the memory of an input that dies.
+    pub in_place: bool,
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        Self {
+            reuse: true,
+            in_place: true,
+        }
+    }
+}
+
+/// Where a value lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// In the binding of this index.
+    Binding(usize),
+    /// At this byte offset of the arena.
+    Arena(usize),
+    /// Nowhere: no step reads or writes it.
+    Unused,
+}
+
+/// How a binding is filled.
+#[derive(Clone, Debug)]
+pub enum BindingKind {
+    /// By the host before a run.
+    Input,
+    /// With a weight, once.
+    Parameter,
+    /// Survives from run to run.
+    State,
+    /// With values known to the plan.
+    Constant(Arc<[f32]>),
+}
+
+/// A buffer outside the arena.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    pub name: String,
+    pub ty: TensorType,
+    pub kind: BindingKind,
+    /// True if some step writes it.
+    pub updated: bool,
+}
+
+/// A value of the plan, at the index of its [`Value`].
+#[derive(Clone, Debug)]
+pub struct PlannedValue {
+    pub ty: TensorType,
+    pub location: Location,
+    /// The value whose memory this one renames, for views.
+    pub view_of: Option<Value>,
+}
+
+/// One operation with its operands.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub op: Op,
+    pub inputs: Vec<Value>,
+    pub outputs: Vec<Value>,
+    /// One per input: from when on it holds what this step reads.
+    pub available: Vec<Available>,
+    /// Bytes of the arena that are scratch memory of this step.
+    pub workspace: Range<usize>,
+    /// Module path.
+    pub path: String,
+    /// Floating-point operations; a multiply-add counts as two.
+    pub flops: u64,
+    /// Bytes that have to be read and written at least.
+    pub bytes: u64,
+}
+
+/// Steps in order, with every address decided.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub values: Vec<PlannedValue>,
+    pub steps: Vec<Step>,
+    pub bindings: Vec<Binding>,
+    pub outputs: Vec<(String, Value)>,
+    /// Size of the arena, workspaces included.
+    pub arena_bytes: usize,
+    /// What is read packed, and where it is kept.
+    pub packing: PackingPlan,
+    /// Steps by launch, in order of launching: those of a group are launched together where the device does that.
+    pub groups: Vec<Vec<usize>>,
+}
+
+impl Plan {
+    /// Orders the graph, drops what no output and no update needs and lays out the arena.
+    pub fn new<B: Backend>(graph: &Graph, backend: &B, options: PlanOptions) -> Self {
+        Self::with_reports(graph, backend, options).0
+    }
+
+    /// As [`Plan::new`], with what each pass did.
+    pub fn with_reports<B: Backend>(
+        graph: &Graph,
+        backend: &B,
+        options: PlanOptions,
+    ) -> (Self, Vec<PassReport>) {
+        let (mut plan, scheduled) = schedule::schedule(graph, backend);
+        let laid_out = plan.lay_out(options);
+        plan.packing = PackingPlan::new(&plan, backend);
+        let mut packed = PassReport::new("packing");
+        packed.count("weights prepacked", plan.packing.prepacked.len());
+        let plain = |plan: &Self| plan.binding_bytes() as u64;
+        let kept = plan.packing.plain.iter().zip(&plan.bindings);
+        let kept: usize = kept
+            .filter(|(plain, _)| **plain)
+            .map(|(_, b)| b.ty.bytes())
+            .sum();
+        let prepacked: usize = plan.packing.prepacked.iter().map(|p| p.bytes).sum();
+        packed.change(
+            "bindings",
+            plain(&plan),
+            (kept + prepacked) as u64,
+            Unit::Bytes,
+        );
+        plan.groups = multi_tensor::groups(&plan, backend);
+        let mut grouped = PassReport::new("multi_tensor");
+        let (steps, groups) = (plan.steps.len() as u64, plan.groups.len() as u64);
+        grouped.change("steps by launch", steps, groups, Unit::Count);
+        (plan, vec![scheduled, laid_out, packed, grouped])
+    }
+
+    /// Memory that the plan will take, known before anything is allocated.
+    pub fn memory<B: Backend>(&self, backend: &B) -> MemoryReport {
+        let prepacked = self.packing.prepacked.iter().map(|p| p.bytes).sum();
+        let (mut parameter_bytes, mut buffer_bytes) = (prepacked, 0);
+        for (binding, &plain) in self.bindings.iter().zip(&self.packing.plain) {
+            if plain {
+                match binding.kind {
+                    BindingKind::Parameter => parameter_bytes += backend.binding_bytes(binding),
+                    _ => buffer_bytes += backend.binding_bytes(binding),
+                }
+            }
+        }
+        MemoryReport {
+            arena_bytes: self.arena_bytes,
+            parameter_bytes,
+            buffer_bytes,
+        }
+    }
+
+    /// Types of values.
+    pub(crate) fn types(&self, values: &[Value]) -> Vec<TensorType> {
+        values.iter().map(|&v| self.value(v).ty.clone()).collect()
+    }
+
+    /// The planned value of `value`.
+    pub fn value(&self, value: Value) -> &PlannedValue {
+        &self.values[value.index()]
+    }
+
+    /// The value whose memory `value` renames; itself if it is no view.
+    pub fn root(&self, value: Value) -> Value {
+        root(&self.values, value)
+    }
+
+    /// Floating-point operations of one run.
+    pub fn flops(&self) -> u64 {
+        self.steps.iter().map(|s| s.flops).sum()
+    }
+
+    /// Bytes of all bindings: inputs, weights as the graph sees them, state and constants.
+    pub fn binding_bytes(&self) -> usize {
+        self.bindings.iter().map(|b| b.ty.bytes()).sum()
+    }
+}
+
+/// Follows views to the value that owns the memory.
+pub(super) fn root(values: &[PlannedValue], mut value: Value) -> Value {
+    while let Some(of) = values[value.index()].view_of {
+        value = of;
+    }
+    value
+}
+
+impl fmt::Display for Plan {
+    /// The table behind `--explain`: steps with shapes, offsets, work, and the peak.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:>4}  {:<44} {:<52} {:<24} {:>16} {:>9} {:>9}",
+            "step", "op", "module", "result", "arena", "MFLOP", "KiB"
+        )?;
+        for (index, step) in self.steps.iter().enumerate() {
+            let result: Vec<String> = step
+                .outputs
+                .iter()
+                .map(|&v| format!("{:?}", self.value(v).ty.shape))
+                .collect();
+            let at: Vec<String> = step
+                .outputs
+                .iter()
+                .map(|&v| match self.value(v).location {
+                    Location::Arena(offset) => format!("{offset:#x}"),
+                    Location::Binding(index) => self.bindings[index].name.clone(),
+                    Location::Unused => "-".to_owned(),
+                })
+                .collect();
+            writeln!(
+                f,
+                "{index:>4}  {:<44} {:<52} {:<24} {:>16} {:>9.2} {:>9.1}",
+                step.op.to_string(),
+                step.path,
+                result.join(" "),
+                at.join(" "),
+                step.flops as f64 / 1e6,
+                step.bytes as f64 / 1024.0,
+            )?;
+        }
+        let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
+        writeln!(
+            f,
+            "{} steps, {:.3} GFLOP, arena {:.1} MiB (peak, workspaces included), bindings {:.1} MiB",
+            self.steps.len(),
+            self.flops() as f64 / 1e9,
+            mib(self.arena_bytes),
+            mib(self.binding_bytes()),
+        )
+    }
+}

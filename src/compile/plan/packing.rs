@@ -1,0 +1,110 @@
+//! Which operands of a plan are kept in the packed form that kernels read, and which bindings need no plain form.
+
+use super::{Available, BindingKind, Location, Plan};
+use crate::compile::backend::{Backend, Packed};
+
+/// A weight that a device keeps packed.
+#[derive(Clone, Copy, Debug)]
+pub struct Prepacked {
+    /// The first step that reads it, whose op packs it.
+    pub step: usize,
+    /// Bytes of the packed form.
+    pub bytes: usize,
+    /// Whether it is packed when the plan is loaded or at the start of each run.
+    pub available: Available,
+}
+
+/// Where the packed operand of a step lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PackedPlace {
+    /// In the kept weight of this index.
+    Prepacked(usize),
+    /// Behind the step's own workspace.
+    Workspace,
+}
+
+/// An operand of a step that is read packed.
+#[derive(Clone, Copy, Debug)]
+pub struct PackedStep {
+    /// Position among the inputs.
+    pub index: usize,
+    /// Bytes of the packed form.
+    pub bytes: usize,
+    pub place: PackedPlace,
+}
+
+/// What is packed in a plan.
+#[derive(Clone, Debug, Default)]
+pub struct PackingPlan {
+    /// One per step.
+    pub steps: Vec<Option<PackedStep>>,
+    /// The packed weights that are kept.
+    pub prepacked: Vec<Prepacked>,
+    /// One per binding: whether some step or the host reads its plain form.
+    pub plain: Vec<bool>,
+}
+
+impl PackingPlan {
+    /// Asks `backend` for each step's packed operand.
+    pub fn new<B: Backend>(plan: &Plan, backend: &B) -> Self {
+        let mut plain: Vec<bool> = plan
+            .bindings
+            .iter()
+            .map(|b| b.updated || !matches!(b.kind, BindingKind::Parameter))
+            .collect();
+        let mut prepacked: Vec<Prepacked> = Vec::new();
+        // The binding and the form of each.
+        let mut forms: Vec<(&Location, B::Form)> = Vec::new();
+        let mut steps = Vec::with_capacity(plan.steps.len());
+        for (at, step) in plan.steps.iter().enumerate() {
+            let (inputs, outputs) = (plan.types(&step.inputs), plan.types(&step.outputs));
+            let packed = backend.packed(&step.op, &inputs, &outputs, &step.available);
+            let packed = packed.map(|packed| {
+                let Packed { index, bytes, .. } = packed;
+                let mut place = PackedPlace::Workspace;
+                if packed.prepacked {
+                    let form = (&plan.value(step.inputs[index]).location, packed.form);
+                    let shared = forms.iter().position(|other| *other == form);
+                    place = PackedPlace::Prepacked(shared.unwrap_or(prepacked.len()));
+                    if shared.is_none() {
+                        forms.push(form);
+                        let available = step.available[index];
+                        prepacked.push(Prepacked {
+                            step: at,
+                            bytes,
+                            available,
+                        });
+                    }
+                }
+                PackedStep {
+                    index,
+                    bytes,
+                    place,
+                }
+            });
+            for (position, (&input, &available)) in
+                step.inputs.iter().zip(&step.available).enumerate()
+            {
+                let packed_at_load = available == Available::AtLoad
+                    && packed
+                        .is_some_and(|p| p.index == position && p.place != PackedPlace::Workspace);
+                if let Location::Binding(index) = plan.value(input).location
+                    && !packed_at_load
+                {
+                    plain[index] = true;
+                }
+            }
+            steps.push(packed);
+        }
+        for &(_, value) in &plan.outputs {
+            if let Location::Binding(index) = plan.value(value).location {
+                plain[index] = true;
+            }
+        }
+        Self {
+            steps,
+            prepacked,
+            plain,
+        }
+    }
+}
