@@ -21,13 +21,13 @@ use std::collections::BTreeMap;
 
 use clap::Parser;
 use layers::{DECODER, ENCODER, Layer, UNET};
+use medfusion::checkpoint::ModelConfig;
 use medfusion::checkpoint::{hashed_parameters, unet_parameters, vae_parameters};
 use medfusion::compile::Precision;
 use medfusion::compile::{BindingKind, Plan};
 use medfusion::device::cuda::{CudaDevice, CudaExecutable, CudaOptions};
 use medfusion::device::{DeviceChoice, DeviceError, Executable};
 use medfusion::graph::Graph;
-use medfusion::model::config::ModelConfig;
 use medfusion::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use medfusion::tensor::{DType, TensorMap};
 use medfusion::train::names;
@@ -123,7 +123,7 @@ impl Bench {
             .map(|index| work(&plan, index, precision))
             .collect();
         let floor: f64 = work.iter().map(|&work| floor(work, precision)).sum();
-        let memory = gpu.memory(&plan);
+        let memory = plan.memory(&gpu.backend());
         let mut executable = gpu.load(plan, weights)?;
         fill(&mut executable)?;
         let [least, median] = self.times(&mut executable)?;
@@ -231,7 +231,7 @@ fn convolution(layer: &Layer, batch: usize) -> [(&'static str, Graph); 3] {
     let result = [batch, out, out, to];
     let filter = [to, from, kernel, kernel];
     let padding = [kernel / 2; 2];
-    let graph = |inputs: [&[usize]; 2], op: medfusion::ops::Op| {
+    let graph = |inputs: [&[usize]; 2], op: medfusion::graph::Op| {
         let mut g = Graph::new();
         let inputs = ["a", "b"].into_iter().zip(inputs);
         let inputs: Vec<_> = inputs

@@ -1,6 +1,6 @@
 // Softmax attention and its gradient, head by head, without a matrix of all pairs in memory: blocks of queries against
-// blocks of keys with running maximum and sum (Milakov and Gimelshein; Dao et al., FlashAttention). The plain version
-// with products on the FP32 lanes: the path of f32, and of all types where no tensor cores take over.
+// blocks of keys with running maximum and sum (Milakov and Gimelshein; Dao et al., FlashAttention). This is the plain
+// version with products on the FP32 lanes: for f32, and for shapes of other types that the tensor-core kernels do not take.
 //
 // q, y, dy, dq are [N,Tq,heads d], k, v, dk, dv [N,Tk,heads d] of T, channels ordered (head, d); lse is [N,heads,Tq] of f32.
 // V divides d; D is d rounded up to 16.
@@ -16,7 +16,7 @@ constexpr int STRIDE = D + 4;
 
 extern __shared__ float4 shared_memory[];
 
-// SIDE rows of a head, of which `rows` exist, times `scale`.
+// Loads SIDE rows of a head, times `scale`. `rows` of them exist; the others become zeros.
 template <int SIDE>
 __device__ __forceinline__ void load_tile(float *tile, const T *from, int rows, int channels, int d, float scale) {
     constexpr int PIECES = D / V;
@@ -87,7 +87,7 @@ __device__ __forceinline__ void add_weighted(const float *weights, const float *
     }
 }
 
-// Stores rows ty + 16 i, of which `rows` exist, times factor[i].
+// Stores rows ty + 16 i, times factor[i]. `rows` rows exist.
 template <int M>
 __device__ __forceinline__ void store_rows(T *to, const float (&sums)[M][D / 16], const float (&factor)[M], int rows,
                                            int channels, int d) {
@@ -104,7 +104,7 @@ __device__ __forceinline__ void store_rows(T *to, const float (&sums)[M][D / 16]
     }
 }
 
-// Over the 16 lanes that share a row.
+// Sum over the 16 lanes that share a row.
 __device__ __forceinline__ float row_sum(float v) {
 #pragma unroll
     for (int offset = 8; offset > 0; offset >>= 1) v += __shfl_xor_sync(0xffffffffu, v, offset);
@@ -165,7 +165,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) attention(const AttentionPa
                 if (tx + 16 * j >= count) scores[i][j] = __uint_as_float(0xff800000u);
                 most = fmaxf(most, scores[i][j]);
             }
-            // NaN is passed over here and shows in the sum.
+            // The maximum ignores NaN; the sum does not.
             most = row_max(most);
             float sum = 0.0f;
 #pragma unroll
@@ -201,8 +201,8 @@ extern "C" __global__ void __launch_bounds__(256, 2) attention(const AttentionPa
 // The gradients recompute p_ij = exp(scale q_i · k_j - lse_i); with mean_i = dy_i · y_i = sum_j p_ij dy_i · v_j,
 //     ds_ij = p_ij (dy_i · v_j - mean_i),  dq_i = scale sum_j ds_ij k_j,
 //     dv_j = sum_i p_ij dy_i,              dk_j = scale sum_i ds_ij q_i.
-// One kernel owns rows of dq, the other rows of dk and dv: seven products instead of five, but no atomics and no matrix of
-// all pairs.
+// One kernel owns rows of dq, the other rows of dk and dv. That takes seven products instead of five, but no atomics and no
+// matrix of all pairs.
 
 constexpr int GRAD_SIDE = D <= 128 ? 32 : 16;
 
@@ -268,7 +268,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) attention_grad_queries(cons
             for (int j = 0; j < M; ++j) {
                 const int key = tx + 16 * j;
                 float ds = __expf(scores[i][j] - lse[i]) * (slopes[i][j] - mean[i]);
-                // The softmax over a single key is constant: exactly 0, not what rounding leaves.
+                // The softmax over a single key is constant, so its gradient is exactly 0, without rounding errors.
                 if (p.keys == 1) ds *= 0.0f;
                 weights[(ty + 16 * i) * (SIDE + 4) + key] = key < count ? ds : 0.0f;
             }
@@ -318,7 +318,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) attention_grad_keys(const A
         const int count = p.queries - first;
         const long long at = static_cast<long long>(first) * channels;
         __syncthreads();
-        // Scaled queries: the sums of dk need the scale as well.
+        // The queries are scaled, because the sums of dk need the scale as well.
         load_tile<SIDE>(queries, q + at, count, channels, p.d, p.scale);
         load_tile<SIDE>(dys, dy + at, count, channels, p.d, 1.0f);
         __syncthreads();

@@ -1,4 +1,4 @@
-// Softmax attention on tensor cores, for f16 and bf16; what it computes and the plain version are in attention.cu.
+// Softmax attention on tensor cores, for f16 and bf16. attention.cu has the plain version.
 //
 //     y_i = sum_j p_ij v_j,  p_ij = softmax_j(scale q_i · k_j),  lse_i = log sum_j exp(scale q_i · k_j)
 //
@@ -8,11 +8,11 @@
 // Traffic     reads q once, k and v once per block of queries, 16 bytes at a time; writes y and lse. Overwrites.
 // Order       keys in order, blocks of 64; products sum as mma does, f32 accumulators. Independent of N.
 // Takes       any Tq, Tk >= 1; d a multiple of 8, at most 128.
-// Registers <= 184 (of 128 channels, whose tiles leave room for two blocks on a multiprocessor anyway)
+// Registers <= 184 (for 128 channels, whose tiles leave room for two blocks on a multiprocessor anyway)
 //
-// A warp owns 16 queries; their fragments, the running maxima and sums and the result stay in registers, and the scores'
-// accumulators become the left fragments of the second product without leaving them. Keys and values come by cp.async,
-// each into one buffer: values land while scores are computed, the next keys while values are weighted.
+// A warp owns 16 queries. Their fragments, the running maxima and sums and the result stay in registers, and the scores'
+// accumulators become the left fragments of the second product without leaving the registers. Keys and values are copied by
+// cp.async, each into one buffer: values land while scores are computed, the next keys while values are weighted.
 #include "common/attention_params.cuh"
 #include "common/attention_tensor.cuh"
 
@@ -32,7 +32,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_tensor(const Attenti
     const T *k = static_cast<const T *>(p.k) + key_start;
     const T *v = static_cast<const T *>(p.v) + key_start;
 
-    // The queries pass through the buffer of the values.
+    // The queries are loaded through the buffer of the values.
     copy_rows<ROWS>(values, static_cast<const T *>(p.q) + query_start, p.queries - first_query, channels, p.d);
     copy_rows<ROWS>(keys, k, p.keys, channels, p.d);
     cp_async_wait<1>();
@@ -66,7 +66,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_tensor(const Attenti
                 mma<T>(scores[2 * n + 1], queries[c], b[1], b[3]);
             }
         }
-        // NaN is passed over by the maxima and shows in the sums.
+        // The maxima ignore NaN; the sums do not.
         float most[2] = {largest[0], largest[1]};
 #pragma unroll
         for (int n = 0; n < ROWS / 8; ++n) {
@@ -102,7 +102,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_tensor(const Attenti
 #pragma unroll
             for (int e = 0; e < 4; ++e) sums[c][e] *= shrink[e >> 1];
         }
-        // Values have landed; all warps are done with the keys.
+        // Values have landed; all warps have read the keys.
         cp_async_wait<0>();
         __syncthreads();
         if (first + ROWS < p.keys)

@@ -1,6 +1,6 @@
-// The gradient of softmax attention on tensor cores, for f16 and bf16; formulas and the plain version are in attention.cu.
-// One kernel owns rows of dq, the other rows of dk and dv. Probabilities and their gradients are rounded to T, as operands
-// of the products that sum them, which are summed in f32.
+// The gradient of softmax attention on tensor cores, for f16 and bf16. attention.cu has the formulas and the plain version.
+// One kernel owns rows of dq, the other rows of dk and dv. Probabilities and their gradients are rounded to T, because they
+// are operands of further products; all products are summed in f32.
 //
 // Takes any Tq, Tk >= 1; d a multiple of 8, at most 128; D is d rounded up to 16.
 #include "common/attention_params.cuh"
@@ -33,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(128, 2) attention_tensor_grad_queri
     const T *v = static_cast<const T *>(p.v) + key_start;
     const T *y = static_cast<const T *>(p.y) + query_start;
 
-    // Queries and dy pass through the buffers of keys and values.
+    // Queries and dy are loaded through the buffers of keys and values.
     copy_rows<OWN>(keys, static_cast<const T *>(p.q) + query_start, rows, channels, p.d);
     copy_rows<OWN>(values, static_cast<const T *>(p.dy) + query_start, rows, channels, p.d);
     cp_async_wait<0>();
@@ -100,7 +100,7 @@ extern "C" __global__ void __launch_bounds__(128, 2) attention_tensor_grad_queri
                 for (int e = 0; e < 2; ++e) {
                     const float weight = exp2_approx(fmaf(scores[n][2 * half + e], unit, -lse[half]));
                     ds[e] = weight * (slopes[n][2 * half + e] - mean[half]);
-                    // The softmax over a single key is constant: exactly 0, not what rounding leaves.
+                    // The softmax over a single key is constant, so its gradient is exactly 0, without rounding errors.
                     if (p.keys == 1) ds[e] *= 0.0f;
                     if (n * 8 + 2 * t + e >= count) ds[e] = 0.0f;
                 }

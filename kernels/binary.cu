@@ -1,7 +1,7 @@
 // y = a o b with o one of + - * /, computed in f32 and rounded to T (-DT); shapes broadcast.
 //
-// Shapes      y of `count` elements of T; a and b the same, or with axes that repeat (stride 0).
-// Traffic     reads each of a and b once where it does not repeat, writes y once; overwrites y.
+// Shapes      y has `count` elements of T; a and b have the same shape, or axes that repeat (stride 0).
+// Traffic     reads each element of a and b once from DRAM, writes y once; overwrites y.
 // In place    y may be a or b where that one has y's shape: each thread reads its elements before it writes them.
 // Takes       count < 2^32; up to 5 axes once neighbours that repeat alike are merged.
 // Registers <= 48
@@ -12,19 +12,17 @@ struct BinaryParams {
     const void *b;
     void *y;
     unsigned count;
-    // 0: add, 1: subtract, 2: multiply, 3: divide
-    int operation;
-    // Innermost axis first. A stride of 0 repeats; the innermost ones are 0 or 1.
+    int operation;  // 0: add, 1: subtract, 2: multiply, 3: divide
     int axes;
-    unsigned extents[5];
-    unsigned a_strides[5];
-    unsigned b_strides[5];
+    unsigned extents[5];    // innermost axis first
+    unsigned a_strides[5];  // innermost axis first; 0 repeats; the first is 0 or 1
+    unsigned b_strides[5];  // innermost axis first; 0 repeats; the first is 0 or 1
 };
 
 static constexpr int VECTOR = 16 / sizeof(T);
 
 template <int N> static __device__ __forceinline__ void combine(int operation, const float (&a)[N], const float (&b)[N], float (&y)[N]) {
-    // The same for all threads, and outside of the loops over elements.
+    // All threads branch alike, outside of the loops over elements.
     switch (operation) {
     case 0:
 #pragma unroll
@@ -101,7 +99,7 @@ template <int N> static __device__ __forceinline__ void broadcast(const BinaryPa
     store_floats<N>(static_cast<T *>(p.y) + first, w);
 }
 
-// The innermost extent divides by VECTOR.
+// VECTOR divides the innermost extent.
 // Launch      grid ceil(count / (256 VECTOR)), block 256, no shared memory.
 extern "C" __global__ void __launch_bounds__(256) binary_broadcast(const BinaryParams p) { broadcast<VECTOR>(p); }
 

@@ -1,13 +1,14 @@
 // Convolution and its input gradient as an implicit matrix product on ordinary lanes, for every geometry.
 //
-// Both are gathers. Results fall into `phases` x `phases` classes by their place modulo `phases`; all results of a
-// class read the source at the same taps:
+// Both are gathers. Results fall into P x P phases (P = `phases`) by their row and column modulo P; all results of a phase
+// read the source at the same taps:
 //   result[n, P g + a, P h + b, j] =
 //       sum_{t, u, c} source[n, S g + offset_y[a] + t, S h + offset_x[b] + u, c] filter_ab[t, u, c, j]
-// with zeros outside the source. A convolution has one class; through an upsample it has 2 x 2, whose taps sum the
-// filter's entries that fall on the same stored pixel (4 instead of 9 products for a 3 x 3 kernel). The input gradient
-// has one class per place modulo the stride, so that no product with a zero of the dilated gradient is computed.
-// conv2d_pack writes the filter in this order, in f32 whatever T is: here reading it is not what takes the time.
+// with zeros outside the source, and S = `source_step`. A convolution has one phase; through an upsample it has 2 x 2, whose
+// taps sum the filter's entries that fall on the same stored pixel (4 instead of 9 products for a 3 x 3 kernel). The input
+// gradient has one phase per row and column modulo the stride, so that no product with a zero of the dilated gradient is
+// computed. src/ops/conv2d/geometry.rs derives phases and taps. conv2d_pack writes the filter in this order, in f32 for
+// every T: reading the filter is not what takes the time here.
 //
 // Compiled with T; ROWS, COLUMNS: tile of pixels and channels of a block; VEC: 4 where 4 divides the source's channels,
 // else 1.
@@ -15,26 +16,26 @@
 
 struct Conv2dGatherParams {
     const void *source;    // T [images, source_height, source_width, channels]
-    const float *filter;   // f32 [sum over classes of taps * channels rounded up to DEPTH, columns_padded]
+    const float *filter;   // f32 [sum over phases of taps * channels rounded up to DEPTH, columns_padded]
     const float *bias;     // f32 [columns] or null
     const void *residual;  // T like the result, or null
     void *result;          // T [images, height, width, columns]
-    float *partial;        // f32 [splits, images, height, width, columns], if there is more than one split
+    float *partial;        // f32 [split_k, images, height, width, columns], if split_k > 1
     int images;
     int source_height;
     int source_width;
-    int channels;
-    int height;
+    int channels;  // of the source
+    int height;    // of the result
     int width;
-    int columns;
-    int columns_padded;
-    int phases;
-    int source_step;
-    int splits;
-    int offset_y[4];
-    int offset_x[4];
-    int taps_y[4];
-    int taps_x[4];
+    int columns;         // channels of the result
+    int columns_padded;  // of the packed filter
+    int phases;       // P, along an axis
+    int source_step;  // S, source pixels from one result of a phase to the next
+    int split_k;      // blocks that share a result's sum
+    int offset_y[4];  // for each row phase: source row of the first tap of result 0
+    int offset_x[4];  // for each column phase: source column of the first tap of result 0
+    int taps_y[4];    // for each row phase: rows of taps
+    int taps_x[4];    // for each column phase: columns of taps
 };
 
 // The products of one result pixel in the order of the filter's rows: tap by tap, all channels of each.
@@ -44,7 +45,7 @@ struct Walk {
     int channel, tap_y, tap_x;
     bool inside;
 
-    // Goes on by `count` products.
+    // Steps over `count` products.
     __device__ __forceinline__ void advance(const Conv2dGatherParams &p, int taps_y, int taps_x, bool exists,
                                             int count) {
         at += count;
@@ -98,11 +99,11 @@ static __device__ __forceinline__ void finish(const Conv2dGatherParams &p, long 
     }
 }
 
-// The product above; with more than one split each computes a part of its depth.
+// The product above; with split-K each split sums a part of the depth.
 //
-// Launch      grid (ceil(images ceil(height / P) ceil(width / P) / ROWS), ceil(columns / COLUMNS), P P splits),
+// Launch      grid (ceil(images ceil(height / P) ceil(width / P) / ROWS), ceil(columns / COLUMNS), P P split_k),
 //             block 64, static shared memory 2 * 16 * (ROWS + COLUMNS) floats + ROWS ints.
-// Traffic     per block taps * channels * (ROWS + COLUMNS) elements, of which neighbouring blocks share most in L2;
+// Traffic     reads taps * channels * (ROWS + COLUMNS) elements per block, most of which neighbouring blocks share in L2;
 //             overwrites the result, or the split's partial sums.
 // Order       a result's products are added by tap, then channel.
 // Takes       every geometry; extents and pixel counts below 2^31.
@@ -117,22 +118,22 @@ extern "C" __global__ void __launch_bounds__(THREADS) conv2d_gather(const Conv2d
     typedef Product<ROWS, COLUMNS> Sums;
     typedef Quads<COLUMNS> FilterQuads;
 
-    const int split = blockIdx.z % p.splits;
-    const int phase = blockIdx.z / p.splits;
+    const int split = blockIdx.z % p.split_k;
+    const int phase = blockIdx.z / p.split_k;
     const int phase_y = phase / p.phases, phase_x = phase % p.phases;
     const int taps_y = pick(p.taps_y, phase_y), taps_x = pick(p.taps_x, phase_x);
     const int chunks = (taps_y * taps_x * p.channels + DEPTH - 1) / DEPTH;
-    const int chunks_per_split = (chunks + p.splits - 1) / p.splits;
+    const int chunks_per_split = (chunks + p.split_k - 1) / p.split_k;
     const int first = split * chunks_per_split;
     const int end = min(first + chunks_per_split, chunks);
 
     // The pixel whose products this thread loads.
     const int row = threadIdx.x % ROWS, segment = threadIdx.x / ROWS * SEGMENT;
     const int grid_width = (p.width + p.phases - 1) / p.phases, grid_height = (p.height + p.phases - 1) / p.phases;
-    const int place_in_grid = blockIdx.x * ROWS + row;
-    const int grid_x = place_in_grid % grid_width;
-    const int grid_y = place_in_grid / grid_width % grid_height;
-    const int image = place_in_grid / grid_width / grid_height;
+    const int position = blockIdx.x * ROWS + row;
+    const int grid_x = position % grid_width;
+    const int grid_y = position / grid_width % grid_height;
+    const int image = position / grid_width / grid_height;
     const int result_y = grid_y * p.phases + phase_y, result_x = grid_x * p.phases + phase_x;
     const bool exists = image < p.images && result_y < p.height && result_x < p.width;
     if (segment == 0) pixels[row] = exists ? (image * p.height + result_y) * p.width + result_x : -1;
@@ -154,7 +155,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) conv2d_gather(const Conv2d
             walk.at = static_cast<const T *>(p.source) + pixel * p.channels + walk.channel;
             walk.look(p, taps_y, exists);
         }
-        // The classes' filters follow each other, each padded to whole chunks.
+        // The phases' filters follow each other, each padded to whole chunks.
         long long filter_row = first * DEPTH + FilterQuads::row(0);
         for (int before = 0; before < phase; ++before) {
             const int taps = pick(p.taps_y, before / p.phases) * pick(p.taps_x, before % p.phases);
@@ -205,7 +206,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) conv2d_gather(const Conv2d
             float v[4];
 #pragma unroll
             for (int k = 0; k < 4; ++k) v[k] = sums.sum[i][j + k];
-            if (p.splits == 1) {
+            if (p.split_k == 1) {
                 finish(p, at, column, v);
             } else {
                 float *partial = p.partial + (long long)split * p.images * p.height * p.width * p.columns + at;
@@ -220,7 +221,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) conv2d_gather(const Conv2d
 // result = sum of the splits' partial sums, first to last, + bias + residual.
 //
 // Launch      grid (ceil(images height width / 4), ceil(columns / 128)), block (32, 4), no shared memory.
-// Traffic     reads splits * 4 bytes per result, bias and residual; overwrites the result.
+// Traffic     reads split_k * 4 bytes per result, bias and residual; overwrites the result.
 // Registers <= 64
 extern "C" __global__ void __launch_bounds__(128) conv2d_gather_finish(const Conv2dGatherParams p) {
     const int pixels = p.images * p.height * p.width;
@@ -229,7 +230,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_gather_finish(const Con
     if (pixel >= pixels || column >= p.columns) return;
     const long long at = (long long)pixel * p.columns + column;
     float v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    for (int split = 0; split < p.splits; ++split) {
+    for (int split = 0; split < p.split_k; ++split) {
         const float *partial = p.partial + (long long)split * pixels * p.columns + at;
 #pragma unroll
         for (int k = 0; k < 4; ++k)

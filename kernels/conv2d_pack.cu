@@ -1,28 +1,27 @@
-// The filter of conv2d_gather from the model's: rows in the order in which a result pixel walks its products.
+// Packs the model's filter for conv2d_gather: rows in the order in which a result pixel sums its products.
 //
-//   packed[class row + (t taps_x + u) channels + c][j] = sum of w over the kernel entries (ky, kx) of tap (t, u),
-// where w[o,i,ky,kx] has (j, c) = (o, i) for the convolution and (i, o) for its input gradient. Rows from a class's
+//   packed[first row of the phase + (t taps_x + u) channels + c][j] = sum of w over the kernel entries (ky, kx) of tap (t, u),
+// where w[o,i,ky,kx] has (j, c) = (o, i) for the convolution and (i, o) for its input gradient. Rows from a phase's
 // last to the next multiple of 16 and columns from the last to `columns_padded` are zeros, so that products need no
 // check.
 struct Conv2dPackParams {
     const float *filter;  // f32 [O, I, kernel_height, kernel_width]
-    float *packed;        // f32
+    float *packed;        // f32 [sum over phases of taps * channels rounded up to 16, columns_padded]
     int kernel_height;
     int kernel_width;
-    int channels;
-    int columns;
-    int columns_padded;
-    int input_grad;       // 1: columns are I, channels O
-    int phases;
-    int taps_y[4];
-    int taps_x[4];
-    // Kernel rows (columns) of tap t in phase a as the bits of element 8 a + t.
-    unsigned members_y[32];
-    unsigned members_x[32];
+    int channels;        // summed over
+    int columns;         // produced
+    int columns_padded;  // columns rounded up to the tile
+    int input_grad;      // 1: columns are I, channels O
+    int phases;          // along an axis
+    int taps_y[4];       // for each row phase: rows of taps
+    int taps_x[4];       // for each column phase: columns of taps
+    unsigned members_y[32];  // kernel rows of tap row t in row phase a, as the bits of element 8 a + t
+    unsigned members_x[32];  // kernel columns of tap column t in column phase a, as the bits of element 8 a + t
 };
 
 constexpr int SIDE = 16;
-// Rows of a class are padded to the depth of the product's tiles.
+// Rows of a phase are padded to the depth of the product's tiles.
 constexpr int CHUNK = 16;
 
 // Launch      grid (columns_padded / 16, ceil(channels / 16)), block 256, dynamic shared memory
@@ -52,7 +51,7 @@ extern "C" __global__ void __launch_bounds__(SIDE *SIDE) conv2d_pack(const Conv2
     const int j = threadIdx.x % SIDE, c = threadIdx.x / SIDE;
     const float *entry = p.input_grad ? tile + c * pitch + j * entries : tile + j * pitch + c * entries;
     float *packed = p.packed + first_column + j;
-    long long class_row = 0;
+    long long phase_row = 0;
     for (int phase_y = 0; phase_y < p.phases; ++phase_y) {
         for (int phase_x = 0; phase_x < p.phases; ++phase_x) {
             const int taps_y = p.taps_y[phase_y], taps_x = p.taps_x[phase_x];
@@ -64,7 +63,7 @@ extern "C" __global__ void __launch_bounds__(SIDE *SIDE) conv2d_pack(const Conv2
                         for (int kx = 0; kx < p.kernel_width; ++kx)
                             if ((rows >> ky & 1) && (columns >> kx & 1)) sum += entry[ky * p.kernel_width + kx];
                     if (first_channel + c < p.channels) {
-                        const long long row = class_row + (t * taps_x + u) * (long long)p.channels + first_channel + c;
+                        const long long row = phase_row + (t * taps_x + u) * (long long)p.channels + first_channel + c;
                         packed[row * p.columns_padded] = sum;
                     }
                 }
@@ -72,8 +71,8 @@ extern "C" __global__ void __launch_bounds__(SIDE *SIDE) conv2d_pack(const Conv2
             const long long depth = (long long)taps_y * taps_x * p.channels;
             const long long padded = (depth + CHUNK - 1) / CHUNK * CHUNK;
             if (blockIdx.y == 0 && depth + c < padded)
-                packed[(class_row + depth + c) * p.columns_padded] = 0.0f;
-            class_row += padded;
+                packed[(phase_row + depth + c) * p.columns_padded] = 0.0f;
+            phase_row += padded;
         }
     }
 }

@@ -1,9 +1,9 @@
 // Convolution as implicit GEMM on tensor cores:
 //   y[m, o] = sum_{tap, i} x[window(m) + tap, i] w[o, tap, i] (+ bias[o]) (+ residual[m, o])
 // with rows m = pixels of the result, columns o = its channels, and k = (tap, i) running over the window. It computes
-// Conv2d, and Conv2dInputGrad as a convolution of dy with a filter packed the other way round. What folds into several
-// small windows (an upsampled input, the gradient of a stride of 2) is up to four phases: the pixels of one parity of y,
-// with a filter each, side by side in one grid.
+// Conv2d, and Conv2dInputGrad as a convolution of dy with a transposed filter. An upsampled input and the gradient of a
+// stride of 2 have up to four phases: pixels of y whose windows have the same taps. Each phase has a filter of its own, and
+// all phases are computed side by side in one grid. src/ops/conv2d/geometry.rs derives phases and taps.
 //
 // Shapes      x [batch, height, width, channels] of T, channels % 8 == 0; y and residual
 //             [batch, out_height, out_width, out_channels] of T; w packed by conv2d_tensor_pack: per phase
@@ -12,36 +12,37 @@
 //             shared STAGES * (TILE_M + TILE_N) * TILE_K * 2 bytes.
 // Pipeline    cp.async of 16 bytes into STAGES stages, zeros for what lies outside x; ldmatrix; mma.m16n8k16 with f32
 //             sums. FAST: f16 sums over FAST_K of k, then added to f32 registers.
-// Splits      With several, each sums a fixed range of k and stores its sums in `partial`; the block that is last at a
-//             tile adds them in the order of k, whichever it is. The tile's counter in `arrived` starts at 0 and comes
-//             back to it. No order of events changes a bit.
-// Joined      JOINED: the last rest_channels of x's channels are an array of their own, rest
-//             [batch, height, width, rest_channels]; both counts are multiples of 8. k runs over all taps of x, then over
-//             all of rest, and so does w, so that a thread turns from one to the other once in the whole sum. Without
-//             phases; at most 16 taps.
-// Moments     MOMENTS: for group_norm_stats_merge each block also leaves the Moments of each group of channels, or of its
-//             slice of a group that is wider than a tile, over its rows as they are stored, whole samples' tiles side by
-//             side: moments [batch, groups, tiles of a sample * slices]. Without splits and phases, a sample's pixels being
-//             a multiple of TILE_M; group_channels a multiple of 8 that divides TILE_N or is a multiple of it.
-//             Order: a thread its eight channels of one row after another, about its first number; then a group's threads
-//             as in `merge`. Depends on the tile, not on batch or grid.
-// Traffic     reads w once per row of tiles, x once per column of tiles and tap (from L2 but for the first time),
-//             writes y once; with splits 4 * splits * y's elements both ways through L2, discarded there before they
-//             go to memory; with MOMENTS writes 16 bytes per group and tile, where a pass of its own would read y again.
-// Not shared  The 1x1 convolution of a block's residual reads the x of its 3x3, but no launch computes both. The sums of a
-//             second result double a thread's 64 of a 128 x 128 tile; with as many registers for operands and addresses
-//             that ends the second block of a multiprocessor, which hides barriers, prologue and epilogue. In tiles of
-//             128 x 64 w and x move half as often again per product. There is little to save: the 1x1 has a ninth of the
-//             products, its x is in L2 (32^2 pixels of 512 channels are 1 MiB of 6) and read once where the 3x3 reads it
-//             nine times, and its w is its own. And it would have to store its result for another pass to add: alone, it
-//             adds the normalised 3x3 in its epilogue.
+// Split-K     With gridDim.y > 1 each split sums a fixed range of k and stores its sums in `partial`; the block that arrives
+//             last at a tile adds the splits in the order of k. The tile's counter in `arrived` starts at 0 and is 0 again
+//             afterwards. Which block arrives last changes no bit.
+// Concat      CONCAT: the last concat_channels of x's channels are an array of their own, concat
+//             [batch, height, width, concat_channels]; both counts are multiples of 8. k runs over all taps of x, then over
+//             all taps of concat, in the order of w's rows, so that a thread switches arrays once in the whole sum. One
+//             phase only; at most 16 taps.
+// Moments     MOMENTS: each block also stores the Moments of each group of channels, over its rows as they are stored, for
+//             group_norm_stats_merge. A group that is wider than a tile has one slice per tile. The tiles of a sample lie
+//             side by side: moments [batch, groups, tiles of a sample * slices]. Only without split-K and with one phase;
+//             a sample's pixels are a multiple of TILE_M; group_channels is a multiple of 8 that divides TILE_N or is a
+//             multiple of it.
+//             Order: a thread sums its eight channels row after row, about its first number; then a group's threads are
+//             merged as in `merge`. Depends on the tile, not on batch or grid.
+// Traffic     reads w once per row of tiles and x once per column of tiles and tap, from DRAM the first time and then from
+//             L2; writes y once. Split-K moves 4 * splits * y's elements to L2 and back, and discards them there before
+//             they go to memory. MOMENTS writes 16 bytes per group and tile; a pass of its own would read y again.
+// Not fused   The 1x1 convolution of a block's residual reads the x of its 3x3, but no launch computes both. The second
+//             result would double a thread's 64 sums of a 128 x 128 tile. With the registers for operands and addresses,
+//             a multiprocessor would have room for one block instead of two, and the second hides barriers, prologue and
+//             epilogue. Tiles of 128 x 64 would move w and x half as often again per product. There is little to save: the
+//             1x1 has a ninth of the products, its x is in L2 (32^2 pixels of 512 channels are 1 MiB of 6) and read once
+//             where the 3x3 reads it nine times, and its w is its own. The fused kernel would also have to store the 1x1's
+//             result for another pass to add; alone, the 1x1 adds the normalised 3x3 in its epilogue.
 // Overwrites  y, and moments.
 // Registers   <= 176 (tiles of 128 x 64, and FAST; 128 x 128 without it keeps to 128 for two blocks per multiprocessor)
 // Main loop   of 128 x 128 x 32, per warp and step, as nvdisasm shows it: 32 HMMA.16816.F32, 12 LDSM.16.M88.4,
 //             4 LDGSTS.E.BYPASS.128, 1 BAR, 49 for addresses, predicates and branches, 3 idle; no local memory. At 32
 //             clocks an HMMA, four warps of a sub-core fill its tensor unit for 4096 clocks and issue for 410.
-//             With JOINED 118, with MOMENTS 119 instead of 102: addresses of shared memory are made anew in each step for
-//             want of registers.
+//             With CONCAT 118 and with MOMENTS 119 instructions instead of 102: addresses of shared memory are computed
+//             again in each step, because no registers are left to keep them.
 //             FAST, per two steps: 64 HMMA.16816.F16 of 16 clocks, and 64 HADD2.F32 + 64 FADD for the promotion.
 #include "common/types.cuh"
 #include "common/group_moments.cuh"
@@ -50,34 +51,33 @@
 #include "common/tile.cuh"
 
 struct Conv2dTensorParams {
-    const void *x;
-    const void *w;
-    const float *bias;     // null for none
-    const void *residual;  // null for none
-    void *y;
-    float *partial;     // [tile, split, TILE_M * TILE_N], aligned to 128 bytes
-    unsigned *arrived;  // [tile]
-    void *moments;      // with MOMENTS: [sample, group, part] of Moments
-    const void *rest;   // with JOINED: the last rest_channels of x's channels
-    int group_channels;
-    int rest_channels;
+    const void *x;         // T [batch, height, width, channels], without the concatenated channels
+    const void *w;         // T, per phase [out_channels, k rounded up to 64]
+    const float *bias;     // f32 [out_channels] or null
+    const void *residual;  // T like y, or null
+    void *y;               // T [batch, out_height, out_width, out_channels]
+    float *partial;        // with split-K: f32 [tile, split, TILE_M * TILE_N], aligned to 128 bytes
+    unsigned *arrived;     // with split-K: [tile] counters, 0 between launches
+    void *moments;         // with MOMENTS: [sample, group, tile of the sample * slice] of Moments
+    const void *concat;    // with CONCAT: T [batch, height, width, concat_channels]
+    int group_channels;    // with MOMENTS: channels of a group
+    int concat_channels;   // with CONCAT: how many of `channels` are in `concat`
     int batch;
     int height;
     int width;
-    int channels;
+    int channels;  // of x and concat together
     int out_height;
     int out_width;
     int out_channels;
-    int stride;   // pixels of x from one window to the next
-    int scatter;  // pixels of y from one row of the GEMM to the next
-    // For each phase: its pixels per sample, its window, and where its filter starts in w.
-    int rows[4];
-    int columns[4];
-    int kernel_height[4];
-    int kernel_width[4];
-    int pad_top[4];
-    int pad_left[4];
-    int filter_at[4];
+    int stride;   // pixels of x from one window of a phase to the next
+    int scatter;  // pixels of y from one result of a phase to the next
+    int rows[4];           // for each phase: rows of its results in a sample
+    int columns[4];        // for each phase: columns of its results in a sample
+    int kernel_height[4];  // for each phase: rows of taps
+    int kernel_width[4];   // for each phase: columns of taps
+    int pad_top[4];        // for each phase: rows from the first tap to the window's pixel of x
+    int pad_left[4];       // for each phase: columns from the first tap to the window's pixel of x
+    int filter_at[4];      // for each phase: the element of w at which its filter starts
 };
 
 constexpr int WARPS = WARPS_M * WARPS_N;
@@ -93,7 +93,7 @@ constexpr int STAGE_BYTES = (TILE_M + TILE_N) * TILE_K * 2;
 constexpr int PASS = THREADS / CHUNKS;
 constexpr int A_PASSES = TILE_M / PASS;
 constexpr int B_PASSES = TILE_N / PASS;
-// f16 sums are promoted each FAST_K: long enough to hide the additions, short enough for 11 bits.
+// f16 sums are promoted to f32 after each FAST_K of k: long enough to hide the additions, short enough for 11 bits.
 constexpr int FAST_K = 64;
 // Room for 16 rows of a warp's results on their way to 16-byte stores; the pitch spreads fragments over the banks.
 constexpr int STAGING_PITCH = WARP_N + 8;
@@ -109,7 +109,7 @@ static_assert(STAGES >= 2 && FAST_K % TILE_K == 0, "pipeline");
 static_assert(WARP_N == 16 || WARP_N == 32, "an even number of rows, at most 16, at once from staging");
 static_assert(WARPS * 16 * STAGING_PITCH * 4 <= STAGES * STAGE_BYTES, "results are staged where the operands were");
 #if MOMENTS
-// Behind the staging, what threads leave for each eight channels; the pitch keeps a warp's writes out of each other's banks.
+// Moments of each thread for eight channels, behind the staging; the pitch keeps a warp's writes in different banks.
 constexpr int MOMENTS_AT = WARPS * 16 * STAGING_PITCH * 4;
 constexpr int MOMENTS_ROWS = WARPS_M * ROWS;
 constexpr int MOMENTS_PITCH = MOMENTS_ROWS + ROWS / 4;
@@ -122,14 +122,14 @@ static __device__ __forceinline__ int of_phase(const int (&values)[4], int phase
     return phase & 1 ? odd : even;
 }
 
-// The first pixel and the first channel of this block's tile. Without splits neighbours share their pixels; with them their
-// channels, so that the filter, which is what is large where sums are split, passes once. Read anew where it is used, for a
-// value kept from the start to the end of the kernel would cost the main loop its last register.
-struct Place {
+// The first pixel and the first channel of this block's tile. Without split-K neighbouring blocks share their pixels. With
+// it they share their channels, so that the filter, which is the large operand there, is read once. Computed again where it
+// is used: a value kept from the start to the end of the kernel would cost the main loop its last register.
+struct TileOrigin {
     int row;
     int channel;
 
-    __device__ __forceinline__ Place(int out_channels) {
+    __device__ __forceinline__ TileOrigin(int out_channels) {
         const unsigned tile = tile_of_block(), tiles_n = (out_channels + TILE_N - 1) / TILE_N;
         const unsigned tiles_m = gridDim.x / tiles_n;
         row = (gridDim.y > 1 ? tile % tiles_m : tile / tiles_n) * TILE_M;
@@ -137,8 +137,8 @@ struct Place {
     }
 };
 
-// Copies windows of x to shared memory: thread t the chunk t % CHUNKS of rows t / CHUNKS + j PASS. It walks along k, and
-// a row's mask tells which taps lie inside x. JOINED: once through the taps of x, then through those of the rest.
+// Copies windows of x to shared memory: thread t copies chunk t % CHUNKS of rows t / CHUNKS + j PASS. It steps along k, and
+// a row's mask tells which taps lie inside x. CONCAT: it steps through the taps of x, then through those of concat.
 struct Windows {
     const T *x;
     int at[A_PASSES];         // first element of the window
@@ -151,13 +151,13 @@ struct Windows {
     int kernel_width;
     int skipped;  // pixels from the end of a window's row to the next
     unsigned target;
-#if JOINED
-    // Turns to the rest, whose windows are those of x.
-    __device__ __forceinline__ void turn(const Conv2dTensorParams &p) {
+#if CONCAT
+    // Switches to the concatenated operand, whose windows lie as those of x.
+    __device__ __forceinline__ void switch_array(const Conv2dTensorParams &p) {
 #pragma unroll
-        for (int j = 0; j < A_PASSES; ++j) at[j] = at[j] / channels * p.rest_channels;
-        x = static_cast<const T *>(p.rest);
-        channels = p.rest_channels;
+        for (int j = 0; j < A_PASSES; ++j) at[j] = at[j] / channels * p.concat_channels;
+        x = static_cast<const T *>(p.concat);
+        channels = p.concat_channels;
     }
 #endif
 
@@ -166,9 +166,9 @@ struct Windows {
         const int kernel_height = of_phase(p.kernel_height, phase);
         const int pad_top = of_phase(p.pad_top, phase), pad_left = of_phase(p.pad_left, phase);
         kernel_width = of_phase(p.kernel_width, phase);
-#if JOINED
+#if CONCAT
         const int taps = kernel_height * kernel_width;
-        channels = p.channels - p.rest_channels;
+        channels = p.channels - p.concat_channels;
 #else
         channels = p.channels;
 #endif
@@ -192,16 +192,16 @@ struct Windows {
                         if ((unsigned)(top + ty) < (unsigned)p.height && (unsigned)(left + tx) < (unsigned)p.width)
                             inside[j] |= bit;
             }
-#if JOINED
+#if CONCAT
             inside[j] |= inside[j] << taps;
 #endif
         }
         k += chunk * 8;
-#if JOINED
-        const bool turned = k >= taps * channels;
-        if (turned) {
+#if CONCAT
+        const bool switched = k >= taps * channels;
+        if (switched) {
             k -= taps * channels;
-            turn(p);
+            switch_array(p);
         }
 #endif
         tap = k / channels;
@@ -209,8 +209,8 @@ struct Windows {
         const int tap_y = kernel_width > 0 ? tap / kernel_width : 0;
         tap_x = tap - tap_y * kernel_width;
         offset = k + tap_y * skipped * channels;
-#if JOINED
-        if (turned) tap += taps;
+#if CONCAT
+        if (switched) tap += taps;
 #endif
     }
 
@@ -220,7 +220,7 @@ struct Windows {
         for (int j = 0; j < A_PASSES; ++j) {
             cp_async_16(target + stage + j * (PASS * KTile::ROW_BYTES), x + (at[j] + offset), inside[j] >> tap & 1);
         }
-        // The pixel to the right follows in memory, so only the end of a window's row makes a step.
+        // The next pixel of a window's row follows in memory; only the end of the row needs a jump.
         offset += TILE_K;
         channel += TILE_K;
         while (channel >= channels) {
@@ -229,9 +229,9 @@ struct Windows {
             if (++tap_x == kernel_width) {
                 tap_x = 0;
                 offset += skipped * channels;
-#if JOINED
+#if CONCAT
                 if (tap == p.kernel_height[0] * p.kernel_width[0]) {
-                    turn(p);
+                    switch_array(p);
                     offset = channel;
                 }
 #endif
@@ -240,7 +240,7 @@ struct Windows {
     }
 };
 
-// Copies rows of the packed filter likewise; rows past the last channel are zeros.
+// Copies rows of the packed filter in the same way; rows past the last channel are zeros.
 struct Filter {
     const T *w;
     int pass_length;
@@ -292,7 +292,7 @@ static __device__ __forceinline__ void multiply(Sums &sums, Windows &windows, Fi
     }
     for (int step = 0; step < steps; ++step) {
         cp_async_wait<STAGES - 2>();
-        // Behind it the stage read in the step before may be overwritten.
+        // Behind this barrier the stage that was read in the step before may be overwritten.
         __syncthreads();
         if (step + STAGES - 1 < steps) {
             windows.load(p, load_stage);
@@ -335,7 +335,7 @@ static __device__ __forceinline__ void multiply(Sums &sums, Windows &windows, Fi
 }
 
 #if MOMENTS
-// What a thread stores, all of one group, about the first of it.
+// Sums of the numbers that a thread stores, which are all of one group, about the first of them.
 struct Stored {
     float base, differences, squares;
 
@@ -349,7 +349,7 @@ struct Stored {
     }
 };
 
-// Merges the block's moments of each group, or part of one, in the tile, whose rows are all of one sample.
+// Merges the moments of each group, or slice of a group, of the block's tile, whose rows are all of one sample.
 static __device__ __forceinline__ void leave_moments(const Stored &stored, const Conv2dTensorParams &p, unsigned char *shared) {
     constexpr float COUNT = 8 * TILE_M / MOMENTS_ROWS;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -359,14 +359,14 @@ static __device__ __forceinline__ void leave_moments(const Stored &stored, const
     const float offset = stored.differences / COUNT;
     found[chunk * MOMENTS_PITCH + row] = {stored.base, offset, fmaf(-stored.differences, offset, stored.squares), COUNT};
     __syncthreads();
-    const Place place(p.out_channels);
-    const int pixels = p.rows[0] * p.columns[0], sample = place.row / pixels;
+    const TileOrigin origin(p.out_channels);
+    const int pixels = p.rows[0] * p.columns[0], sample = origin.row / pixels;
     const int width = min(p.group_channels, TILE_N), slices = p.group_channels / width;
     const int groups = p.out_channels / p.group_channels;
     const int parts = pixels / TILE_M * slices;
-    const int part = (place.row - sample * pixels) / TILE_M * slices;
+    const int part = (origin.row - sample * pixels) / TILE_M * slices;
     for (int first = warp * width; first < TILE_N; first += WARPS * width) {
-        const int channel = place.channel + first;
+        const int channel = origin.channel + first;
         if (channel >= p.out_channels) return;
         const Moments *of_group = found + first / 8 * MOMENTS_PITCH;
         const Moments all = merge(of_group->base, width / 8 * MOMENTS_ROWS, [&](int i) {
@@ -378,24 +378,25 @@ static __device__ __forceinline__ void leave_moments(const Stored &stored, const
 }
 #endif
 
-// Adds bias and residual, rounds and stores: 16 rows of a warp at a time through its own piece of shared memory.
+// The epilogue: adds bias and residual, rounds and stores. 16 rows of a warp at a time pass through the warp's own part of
+// shared memory.
 static __device__ __forceinline__ void store(const Sums &sums, const Conv2dTensorParams &p, unsigned char *shared) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int warp_m = warp / WARPS_N, warp_n = warp % WARPS_N;
     float *staging = reinterpret_cast<float *>(shared) + warp * (16 * STAGING_PITCH);
-    const Place place(p.out_channels);
+    const TileOrigin origin(p.out_channels);
     const int phase = blockIdx.z;
     const int columns = of_phase(p.columns, phase), rows = of_phase(p.rows, phase);
     const int pixels = p.batch * rows * columns;
-    const int first_channel = place.channel + warp_n * WARP_N;
+    const int first_channel = origin.channel + warp_n * WARP_N;
     const int channel = first_channel + lane % LANES_PER_ROW * 8;
     const int count = p.out_channels - channel < 8 ? p.out_channels - channel : 8;
     const bool vectors = p.out_channels % 8 == 0;
-    // Odd rows have the halves of each eight columns exchanged, so that neighbouring rows of eight lanes' loads lie in
-    // different banks.
+    // In odd rows the two halves of each eight columns are exchanged, so that loads of eight lanes from neighbouring rows lie
+    // in different banks.
     const int put = (lane >> 2) * STAGING_PITCH + ((lane & 3) * 2 ^ (lane >> 2 & 1) * 4);
     const int exchanged = lane / LANES_PER_ROW & 1;
-    // A number per lane, so that the warp asks for whole sectors.
+    // One number per lane, so that the warp reads whole sectors.
     const bool biased = p.bias && lane < WARP_N && first_channel + lane < p.out_channels;
     const float of_lane = biased ? p.bias[first_channel + lane] : 0.0f;
     float bias[8];
@@ -417,7 +418,7 @@ static __device__ __forceinline__ void store(const Sums &sums, const Conv2dTenso
 #pragma unroll
         for (int first = 0; first < 16; first += ROWS) {
             const int row = first + lane / LANES_PER_ROW;
-            const int m = place.row + warp_m * WARP_M + i * 16 + row;
+            const int m = origin.row + warp_m * WARP_M + i * 16 + row;
             if (m >= pixels || count <= 0) continue;
             size_t pixel = m;
             if (p.scatter > 1) {
@@ -467,25 +468,25 @@ static __device__ __forceinline__ void store(const Sums &sums, const Conv2dTenso
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor(const Conv2dTensorParams p) {
     extern __shared__ __align__(128) unsigned char shared[];
     const int phase = blockIdx.z;
-    const Place place(p.out_channels);
-    if (place.row >= p.batch * of_phase(p.rows, phase) * of_phase(p.columns, phase)) return;
+    const TileOrigin origin(p.out_channels);
+    if (origin.row >= p.batch * of_phase(p.rows, phase) * of_phase(p.columns, phase)) return;
 
     const int k = of_phase(p.kernel_height, phase) * of_phase(p.kernel_width, phase) * p.channels;
     const int steps = (k + TILE_K - 1) / TILE_K;
-    // Splits part k at multiples of 64 whatever the tile, so that a sum depends on their number alone.
-    const int parts = (k + 63) / 64;
+    // Splits begin at multiples of 64 in every tile, so that a sum depends on split-K alone.
+    const int units = (k + 63) / 64;
     const unsigned split = split_of_block();
-    const int first = parts * split / gridDim.y * (64 / TILE_K);
-    const int last = min(steps, (int)(parts * (split + 1) / gridDim.y * (64 / TILE_K)));
+    const int first = units * split / gridDim.y * (64 / TILE_K);
+    const int last = min(steps, (int)(units * (split + 1) / gridDim.y * (64 / TILE_K)));
     const unsigned base = shared_address(shared);
     Windows windows;
-    windows.start(p, phase, place.row, first * TILE_K, base);
+    windows.start(p, phase, origin.row, first * TILE_K, base);
     Filter filter;
-    filter.start(static_cast<const T *>(p.w) + of_phase(p.filter_at, phase), (k + 63) / 64 * 64, place.channel,
+    filter.start(static_cast<const T *>(p.w) + of_phase(p.filter_at, phase), (k + 63) / 64 * 64, origin.channel,
                  p.out_channels, first * TILE_K, base + A_BYTES);
     Sums sums = {};
     multiply(sums, windows, filter, p, base, last - first);
-    // The stages are free for other uses.
+    // Behind this barrier shared memory is free for other uses.
     cp_async_wait<0>();
     __syncthreads();
     if (gridDim.y > 1 && !combine<THREADS>(sums, p.partial, p.arrived, shared)) return;

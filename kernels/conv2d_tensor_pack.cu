@@ -1,12 +1,12 @@
 // Packs the filter of a convolution for conv2d_tensor:
-//   packed[phase][n, tap, c] = sum over the filter's taps (ky, kx) that `tap` stands for of w[o, i, ky, kx]
-// summed in f32 and rounded once, with n = o and c = i for Conv2d, n = i and c = o for its input gradient; behind a row's
-// last channel zeros up to a multiple of 64. Where the convolution reads two arrays, all taps of the channels of the first
-// come before all taps of the others.
+//   packed[phase][n, tap, c] = sum over the filter's entries (ky, kx) that `tap` stands for of w[o, i, ky, kx]
+// summed in f32 and rounded once. Conv2d has n = o and c = i, its input gradient n = i and c = o. Zeros follow a row's last
+// channel up to a multiple of 64. Where the convolution reads a concatenated operand, all taps of the first array's channels
+// come before all taps of the second one's.
 //
 // Shapes      w [out_channels, in_channels, kernel_height, kernel_width] f32, at most 25 taps; per phase
 //             [rows, row_length] of T.
-// Launch      of any number of filters: ceil(columns / 32) * ceil(rows / 8) blocks each, block 256,
+// Launch      for any number of filters: ceil(columns / 32) * ceil(rows / 8) blocks each, block 256,
 //             shared 4 * max(8 * (32 * taps + 1), 32 * (8 * taps + 1)) bytes for the largest filter.
 // Traffic     reads w once in runs of 32 or 8 channels' taps, writes packed once in runs of 32 elements.
 // Overwrites  packed; zeroes `counters`.
@@ -14,26 +14,25 @@
 #include "common/jobs.cuh"
 #include "common/types.cuh"
 
-// Of one filter.
+// One filter.
 struct Conv2dTensorPackParams {
-    const float *w;
-    void *packed;
-    unsigned *counters;  // conv2d_tensor's, which start at zero
+    const float *w;      // f32 [out_channels, in_channels, kernel_height, kernel_width]
+    void *packed;        // T, per phase [rows, taps * columns rounded up to 64]
+    unsigned *counters;  // of conv2d_tensor's split-K, which start at zero
     int counter_count;
-    int rows;     // n
-    int columns;  // c
-    int first_columns;  // of the first array; all if there is one
-    int kernel_taps;
+    int rows;           // n: channels that the convolution produces
+    int columns;        // c: channels that it sums over
+    int first_columns;  // how many of them are in the first array; all without a concatenated operand
+    int kernel_taps;    // entries of the kernel
     int kernel_width;
-    int transposed;  // n are the filter's inputs
-    int phases;
-    // For each phase: its window and where its filter starts.
-    int heights[4];
-    int widths[4];
-    int filter_at[4];
-    // What row (column) t of a window of phases of parity a stands for, at 8 a + t: the first row (column) of the filter
-    // plus 16 times the last.
+    int transposed;  // 1: n are the filter's inputs
+    int phases;      // in rows and columns together
+    int heights[4];    // for each phase: rows of taps
+    int widths[4];     // for each phase: columns of taps
+    int filter_at[4];  // for each phase: the element of packed at which its filter starts
+    // The kernel rows that tap row t stands for, in row phase a, at 8 a + t: the first one plus 16 times the last.
     int source_rows[16];
+    // The kernel columns that tap column t stands for, in column phase a, likewise.
     int source_columns[16];
 };
 
@@ -47,7 +46,8 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_tensor_pack(const JobsP
     const unsigned across = (p.columns + COLUMNS - 1) / COLUMNS, down = (p.rows + ROWS - 1) / ROWS;
     const int first_column = block % across * COLUMNS, first_row = block / across * ROWS;
     const int taps = p.kernel_taps;
-    // The filter's outer channel is the packed row, or column if transposed; the odd pitch spreads it over the banks.
+    // The filter's outer channel is the packed row, or the packed column if transposed. The odd pitch spreads it over the
+    // banks.
     const int outers = p.transposed ? COLUMNS : ROWS, inners = p.transposed ? ROWS : COLUMNS;
     const int first_outer = p.transposed ? first_column : first_row, first_inner = p.transposed ? first_row : first_column;
     const int outer_count = p.transposed ? p.columns : p.rows, inner_count = p.transposed ? p.rows : p.columns;

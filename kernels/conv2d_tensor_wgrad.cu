@@ -2,13 +2,13 @@
 //   dw[o, i, tap] = sum over pixels m of dy[m, o] x[window(m) + tap, i]
 //
 // Both operands lie in memory with the sum's index m outermost, so tiles are [pixel, channel] and ldmatrix transposes.
-// The product's columns run over groups of 16 channels, in a group over the taps, in a tap over its channels: 32 bytes of
-// x are loaded together, and a tile of whole groups is a row of consecutive elements of dw for each o.
+// The product's columns are ordered by group of 16 channels, then by tap, then by channel: 32 bytes of x are loaded
+// together, and the columns of a tile of whole groups are consecutive elements of dw for each o.
 //
 // Shapes      x [batch, height, width, channels], dy [batch, out_height, out_width, out_channels] of T, both channel
 //             counts multiples of 8; dw [out_channels, channels, TAPS] f32. Fewer than 2^31 elements each.
-// Splits      With several, each sums a range of pixels and stores its sums in `partial`; the block that is last at a tile
-//             adds them in their order, whichever it is. The tile's counter in `arrived` starts at 0 and comes back to it.
+// Split-K     With gridDim.y > 1 each split sums a range of pixels and stores its sums in `partial`; the block that arrives
+//             last at a tile adds the splits in order. The tile's counter in `arrived` starts at 0 and is 0 again afterwards.
 // Overwrites  dw.
 #include "common/types.cuh"
 #include "common/mma.cuh"
@@ -16,14 +16,14 @@
 #include "common/tile.cuh"
 
 struct Conv2dTensorWgradParams {
-    const void *x;
-    const void *dy;
-    float *dw;
-    float *partial;     // [tile, split, TILE_M * TILE_N], aligned to 128 bytes
-    unsigned *arrived;  // [tile]
+    const void *x;      // T [batch, height, width, channels]
+    const void *dy;     // T [batch, out_height, out_width, out_channels]
+    float *dw;          // f32 [out_channels, channels, TAPS]
+    float *partial;     // with split-K: f32 [tile, split, TILE_M * TILE_N], aligned to 128 bytes
+    unsigned *arrived;  // with split-K: [tile] counters, 0 between launches
     int batch;
     int height;  // of x, before the upsample
-    int width;
+    int width;   // of x, before the upsample
     int channels;
     int out_height;
     int out_width;
@@ -47,17 +47,18 @@ constexpr int A_BYTES = TILE_M * TILE_K * 2;
 constexpr int STAGE_BYTES = (TILE_M + TILE_N) * TILE_K * 2;
 using ATile = Tile<A_CHUNKS>;
 using BTile = Tile<B_CHUNKS>;
-// Chunks that a thread copies in each step, the last of them perhaps only in some threads.
+// Chunks that a thread copies in each step; the last of them may be copied by some threads only.
 constexpr int A_COPIES = (A_CHUNKS * TILE_K + THREADS - 1) / THREADS;
 constexpr int B_COPIES = (B_CHUNKS * TILE_K + THREADS - 1) / THREADS;
 constexpr int GROUP = 16 * TAPS;
-// A tile's columns are whole groups, so that it writes dw in one piece per row.
+// A tile's columns are whole groups, so that a row of it is one run of dw.
 constexpr bool WHOLE = TILE_N % GROUP == 0;
-// Sums of 16 rows per warp on their way out, in dw's order where the tile has all of it. Rows start where `shift` says, so
-// that what lanes write of eight rows lies in different banks, and likewise the end of a row and the start of the next.
+// Sums of 16 rows per warp are staged in shared memory, in dw's order where the tile's columns are whole groups. `shift`
+// says where a row starts: the lanes' writes to eight rows then lie in different banks, and so do the end of a row and the
+// start of the next.
 constexpr int STAGING_PITCH = (TILE_N + 16 + 31) / 32 * 32;
 
-// Rows of warps whose sums are staged at once.
+// Rows of warps whose sums fit at once, and that are staged at once.
 constexpr int ROOM = STAGES * STAGE_BYTES / (16 * STAGING_PITCH * 4);
 constexpr int STAGED = ROOM >= WARPS_M ? WARPS_M : ROOM >= 4 ? 4 : ROOM >= 2 ? 2 : 1;
 
@@ -65,18 +66,18 @@ static_assert(WARP_M % 16 == 0 && WARP_N % 16 == 0, "ldmatrix.x4 takes 16 column
 static_assert(TILE_K % 16 == 0 && STAGES >= 2, "pipeline");
 static_assert(ROOM >= 1 && WARPS_M % STAGED == 0, "sums are staged where the operands were");
 
-// Element of dw within a filter [channels, TAPS] that column n of the product is.
+// The element of a filter [channels, TAPS] of dw that column n of the product is.
 static __device__ __forceinline__ int element_of(int n) {
     const int group = n / GROUP, rest = n % GROUP;
     return (group * 16 + rest % 16) * TAPS + rest / 16;
 }
 
-// This block's tile: its first row and column. Read anew where it is used, as the block's number is.
-struct Place {
+// This block's tile: its first row and column. Computed again where it is used, as the block's number is.
+struct TileOrigin {
     int row;
     int column;
 
-    __device__ __forceinline__ Place(int channels) {
+    __device__ __forceinline__ TileOrigin(int channels) {
         const int tile = tile_of_block();
         const int columns = (channels + 15) / 16 * GROUP, tiles_n = (columns + TILE_N - 1) / TILE_N;
         row = tile / tiles_n * TILE_M;
@@ -84,7 +85,7 @@ struct Place {
     }
 };
 
-// Where row r is staged, less r pitches: of eight rows one starts at each multiple of 8 and one behind each.
+// Where row r is staged, less r pitches: of eight rows one starts at each multiple of 8 and one right behind each.
 static __device__ __forceinline__ int shift(int row) {
     return ((row & 1) * 16 + (row & 2) * 4) ^ (row & 4 ? 25 : 0);
 }
@@ -107,9 +108,10 @@ struct Gradients {
     }
 };
 
-// Copies what the windows of TILE_K pixels have at the tile's taps and channels of x.
+// Copies the pixels of x that the windows of TILE_K results have at the tile's taps, in the tile's channels.
 struct Windows {
-    // Of each copy: the tap's place less the padding, and its first channel, beyond the last for columns past the end.
+    // For each copy: the tap's row and column less the padding, and the first channel, which is beyond the last for columns
+    // past the end.
     int top[B_COPIES];
     int left[B_COPIES];
     int channel[B_COPIES];
@@ -146,30 +148,30 @@ struct Windows {
 
 // Launch      grid (ceil(out_channels / TILE_M) * ceil(columns / TILE_N), splits), columns = ceil(channels / 16) * 16 TAPS,
 //             block 32 WARPS_M WARPS_N, shared STAGES * (TILE_M + TILE_N) * TILE_K * 2 bytes.
-// Traffic     reads dy once per column of tiles and x once per row of tiles and tap, from L2 but for the first time;
-//             writes dw once, in runs of TILE_N floats where the tile's columns are whole groups; with splits
-//             4 * splits * dw's elements both ways through L2, discarded there before they go to memory.
+// Traffic     reads dy once per column of tiles and x once per row of tiles and tap, from DRAM the first time and then from
+//             L2; writes dw once, in runs of TILE_N floats where the tile's columns are whole groups. Split-K moves
+//             4 * splits * dw's elements to L2 and back, and discards them there before they go to memory.
 // Registers   <= 200 (64 x 144; the tiles of 256 threads keep to 128 for two blocks per multiprocessor)
 // Main loop   of 128 x 144 x 16, per warp and step: 18 HMMA.16816.F32, 10 LDSM.16.MT88.4, 3 LDGSTS.E.BYPASS.128, 1 BAR,
 //             the rest of 190 for the pixels' places. Four warps of a sub-core fill its tensor unit for 2304 clocks and
 //             issue for 760.
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor_wgrad(const Conv2dTensorWgradParams p) {
     extern __shared__ __align__(128) unsigned char shared[];
-    const Place place(p.channels);
+    const TileOrigin origin(p.channels);
     const int pixels = p.batch * p.out_height * p.out_width;
     const int steps = (pixels + TILE_K - 1) / TILE_K;
     const unsigned split = split_of_block();
     const int first = steps * split / gridDim.y, last = steps * (split + 1) / gridDim.y;
     const int end = min(last * TILE_K, pixels);
     const unsigned base = shared_address(shared);
-    const Gradients gradients = {static_cast<const T *>(p.dy), p.out_channels, place.row, base};
+    const Gradients gradients = {static_cast<const T *>(p.dy), p.out_channels, origin.row, base};
     Windows windows;
-    windows.start(p, place.column, base + A_BYTES);
+    windows.start(p, origin.column, base + A_BYTES);
 
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int warp_m = warp / WARPS_N, warp_n = warp % WARPS_N;
     float sums[FRAGMENTS_M][FRAGMENTS_N][4] = {};
-    // Row and chunk of this lane's address within a 16 x 16 piece; the swizzle depends on the row alone.
+    // Row and chunk of this lane's address within a 16 x 16 fragment; the swizzle depends on the row alone.
     const int a_row = (lane & 7) + (lane >> 4 << 3), a_chunk = warp_m * (WARP_M / 8) + (lane >> 3 & 1);
     const int b_row = lane & 15, b_chunk = warp_n * (WARP_N / 8) + (lane >> 4);
     unsigned load_stage = 0, stage = 0;
@@ -187,7 +189,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor_
     }
     for (int step = first; step < last; ++step) {
         cp_async_wait<STAGES - 2>();
-        // Behind it the stage read in the step before may be overwritten.
+        // Behind this barrier the stage that was read in the step before may be overwritten.
         __syncthreads();
         if (pixel < end) {
             gradients.load(load_stage, pixel, end);
@@ -223,7 +225,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor_
     }
 
     float *staging = reinterpret_cast<float *>(shared);
-    const Place to_place(p.channels);
+    const TileOrigin to_origin(p.channels);
     const int length = p.channels * TAPS;
 #pragma unroll
     for (int i = 0; i < FRAGMENTS_M; ++i) {
@@ -241,8 +243,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) conv2d_tensor_
             __syncthreads();
             for (int e = threadIdx.x; e < 16 * STAGED * TILE_N; e += THREADS) {
                 const int row = e / TILE_N, n = e % TILE_N;
-                const int o = to_place.row + (first_warp + row / 16) * WARP_M + i * 16 + row % 16;
-                const int at = WHOLE ? to_place.column + n : element_of(to_place.column + n);
+                const int o = to_origin.row + (first_warp + row / 16) * WARP_M + i * 16 + row % 16;
+                const int at = WHOLE ? to_origin.column + n : element_of(to_origin.column + n);
                 if (o < p.out_channels && at < length)
                     p.dw[(size_t)o * length + at] = staging[row * STAGING_PITCH + shift(row) + n];
             }

@@ -1,8 +1,9 @@
 // Gradient of a convolution's filter as an implicit matrix product on ordinary lanes, for every geometry.
 //
-// In the classes of conv2d.cu (one, or 2 x 2 through an upsample), tap (t, u) of class (a, b) has the gradient
+// In the phases of conv2d.cu (one, or 2 x 2 through an upsample), tap (t, u) of phase (a, b) has the gradient
 //   G_ab[o, t, u, c] = sum_{n, g, h} dy[n, P g + a, P h + b, o] x[n, S g + offset_y[a] + t, S h + offset_x[b] + u, c],
-// a product over the pixels of the class, split into `splits` ranges. A second kernel adds ranges and classes:
+// a product over the pixels of the phase. Split-K cuts the pixels into `split_k` ranges. A second kernel adds ranges and
+// phases:
 //   dw[o, c, ky, kx] = sum_{a, b} G_ab[o, tap of ky in a, tap of kx in b, c].
 //
 // Compiled with T; ROWS, COLUMNS: tile of outputs o and of (tap, channel) pairs; VEC: 4 where 4 divides the channels of
@@ -13,7 +14,7 @@
 struct Conv2dWeightGradParams {
     const void *x;    // T [images, height, width, channels]
     const void *dy;   // T [images, out_height, out_width, outputs]
-    float *partial;   // f32 [splits, classes, outputs, pitch], column (t taps_x + u) channels + c
+    float *partial;   // f32 [split_k, phases, outputs, pitch], column (t taps_x + u) channels + c
     float *dw;        // f32 [outputs, channels, kernel_height, kernel_width]
     int height;
     int width;
@@ -21,29 +22,28 @@ struct Conv2dWeightGradParams {
     int out_height;
     int out_width;
     int outputs;
-    int phases;
-    int source_step;
-    int splits;
+    int phases;       // P, along an axis
+    int source_step;  // S, pixels of x from one result of a phase to the next
+    int split_k;      // ranges of pixels
     int pixels;       // images * grid_height * grid_width
     int grid_height;  // ceil(out_height / phases)
     int grid_width;   // ceil(out_width / phases)
-    unsigned grid_height_multiplier;
+    unsigned grid_height_multiplier;  // divides by grid_height: common/divide.cuh
     unsigned grid_height_shift;
-    unsigned grid_width_multiplier;
+    unsigned grid_width_multiplier;  // divides by grid_width
     unsigned grid_width_shift;
-    int pitch;        // most taps of a class * channels
+    int pitch;  // most taps of a phase * channels
     int kernel_height;
     int kernel_width;
-    int offset_y[4];
-    int offset_x[4];
-    int taps_y[4];
-    int taps_x[4];
-    // Tap that holds kernel row (column) k in phase a, as element 8 a + k.
-    int tap_of_y[16];
-    int tap_of_x[16];
+    int offset_y[4];   // for each row phase: row of x of the first tap of result 0
+    int offset_x[4];   // for each column phase: column of x of the first tap of result 0
+    int taps_y[4];     // for each row phase: rows of taps
+    int taps_x[4];     // for each column phase: columns of taps
+    int tap_of_y[16];  // the tap row that holds kernel row k in row phase a, as element 8 a + k
+    int tap_of_x[16];  // the tap column that holds kernel column k in column phase a, as element 8 a + k
 };
 
-// A pixel of a class: image and place in the class's grid.
+// A pixel of a phase: image and position in the phase's grid.
 struct Pixel {
     int image, y, x;
     bool exists;
@@ -56,7 +56,7 @@ static __device__ __forceinline__ Pixel pixel_at(const Conv2dWeightGradParams &p
     pixel.x = index - line * p.grid_width;
     pixel.image = divide(line, p.grid_height_multiplier, p.grid_height_shift);
     pixel.y = line - pixel.image * p.grid_height;
-    // Where the extent is odd, some classes lack the last row or column.
+    // Where P does not divide the extent, some phases lack the last row or column.
     pixel.exists = index < end && pixel.y * p.phases + phase_y < p.out_height &&
                    pixel.x * p.phases + phase_x < p.out_width;
     return pixel;
@@ -64,9 +64,9 @@ static __device__ __forceinline__ Pixel pixel_at(const Conv2dWeightGradParams &p
 
 // G of one range of pixels, into its partial sums.
 //
-// Launch      grid (ceil(pitch / COLUMNS), ceil(outputs / ROWS), P P splits), block 64,
+// Launch      grid (ceil(pitch / COLUMNS), ceil(outputs / ROWS), P P split_k), block 64,
 //             static shared memory 2 * 16 * (ROWS + COLUMNS) floats.
-// Traffic     per block pixels / splits * (ROWS + COLUMNS) elements; overwrites the range's partial sums.
+// Traffic     reads pixels / split_k * (ROWS + COLUMNS) elements per block; overwrites the range's partial sums.
 // Order       pixels are added in ascending order.
 // Takes       every geometry; pixels below 2^31.
 // Registers <= 168
@@ -76,18 +76,18 @@ extern "C" __global__ void __launch_bounds__(THREADS) conv2d_weight_grad(const C
     typedef Product<ROWS, COLUMNS> Sums;
     typedef Quads<ROWS> GradQuads;
     typedef Quads<COLUMNS> SourceQuads;
-    // Columns of a quad that have a tap of their own.
+    // Columns of a quad that may each have another tap.
     constexpr int TAPS = 4 / VEC;
 
-    const int split = blockIdx.z % p.splits;
-    const int phase = blockIdx.z / p.splits;
+    const int split = blockIdx.z % p.split_k;
+    const int phase = blockIdx.z / p.split_k;
     const int phase_y = phase / p.phases, phase_x = phase % p.phases;
     const int taps_x = pick(p.taps_x, phase_x);
     const int columns = pick(p.taps_y, phase_y) * taps_x * p.channels;
     const int first_row = blockIdx.y * ROWS, first_column = blockIdx.x * COLUMNS;
     if (first_column >= columns) return;
     const int chunks = (p.pixels + DEPTH - 1) / DEPTH;
-    const int chunks_per_split = (chunks + p.splits - 1) / p.splits;
+    const int chunks_per_split = (chunks + p.split_k - 1) / p.split_k;
     const int first = split * chunks_per_split;
     const int end = min(first + chunks_per_split, chunks);
 
@@ -185,7 +185,7 @@ constexpr int FINISH_THREADS = 128;
 // Launch      grid ceil(outputs * channels / 128), block 128, dynamic shared memory
 //             128 * kernel_height * kernel_width floats.
 // Traffic     reads the partial sums (through an upsample up to 9/4 times, from L1), writes dw once; overwrites.
-// Order       ranges first to last, in each the classes by row, then column.
+// Order       ranges first to last, in each the phases by row, then column.
 // Registers <= 64
 extern "C" __global__ void __launch_bounds__(FINISH_THREADS)
     conv2d_weight_grad_finish(const Conv2dWeightGradParams p) {
@@ -200,7 +200,7 @@ extern "C" __global__ void __launch_bounds__(FINISH_THREADS)
         for (int ky = 0; ky < p.kernel_height; ++ky) {
             for (int kx = 0; kx < p.kernel_width; ++kx) {
                 float sum = 0.0f;
-                for (int split = 0; split < p.splits; ++split) {
+                for (int split = 0; split < p.split_k; ++split) {
                     for (int phase_y = 0; phase_y < p.phases; ++phase_y) {
                         for (int phase_x = 0; phase_x < p.phases; ++phase_x) {
                             const int tap_y = p.tap_of_y[phase_y * 8 + ky], tap_x = p.tap_of_x[phase_x * 8 + kx];

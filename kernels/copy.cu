@@ -1,17 +1,17 @@
-// y = up to four parts one behind the other in each row: slices, padding and joined arrays. A part without x is zeros.
+// y = up to four parts side by side in each row: slices, padding and concatenation. A part without x is zeros.
 //
-// Elements only move, so they are units of 2 to 16 bytes here: the largest that divides all extents and offsets.
+// Elements are only moved, in units of 2 to 16 bytes: the largest that divides all extents and offsets.
 //
-// Shapes      y: `outer` rows of `y_stride` units, of which `width` are written, from `y_offset` on.
-//             Part k stands in units ends[k - 1]..ends[k] of those and comes from x[k]: rows of `x_strides[k]` units,
-//             from `x_offsets[k]` on.
+// Shapes      y: `outer` rows of `y_stride` units; `width` units of each are written, from `y_offset` on.
+//             Part k is units ends[k - 1]..ends[k] of the written ones. It comes from x[k], which has rows of `x_strides[k]`
+//             units, and starts at `x_offsets[k]` of each.
 // Launch      grid ceil(outer * width / 256), block 256, no shared memory.
 // Traffic     reads each unit once, writes it once; overwrites y.
 // Takes       outer * width < 2^32.
 // Registers <= 32
 struct CopyParams {
     void *y;
-    const void *x[4];
+    const void *x[4];  // null for zeros
     unsigned outer;
     unsigned width;
     unsigned y_stride;

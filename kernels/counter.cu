@@ -1,11 +1,11 @@
-// counter += 1; with a gate only where it is not zero.
+// counter += 1; with a gate, only if the gate is not zero.
 //
 // Shapes      counter: one int, updated in place; gate: one float, or null.
 // Launch      one block of one thread.
 // Registers <= 16
 struct IncrementParams {
     int *counter;
-    const float *gate;
+    const float *gate;  // or null
 };
 
 extern "C" __global__ void increment(const IncrementParams p) {

@@ -1,10 +1,10 @@
-// Cross-entropy of class scores and its gradient. The scores are a few thousand numbers, so one block takes the loss.
+// Cross-entropy of class scores and its gradient. The scores are a few thousand numbers, so one block computes the loss.
 #include "common/reduce.cuh"
 #include "common/sums.cuh"
 
 constexpr int WARPS = 8;
 
-// Largest score of a row and the sum of exponentials relative to it, known to the whole warp. The largest ignores NaN,
+// Largest score of a row and the sum of exponentials relative to it, returned to the whole warp. The largest ignores NaN,
 // the sum does not.
 static __device__ __forceinline__ void softmax_parts(const float *row, int classes, float &largest, float &sum) {
     const int lane = threadIdx.x & 31;
@@ -16,7 +16,7 @@ static __device__ __forceinline__ void softmax_parts(const float *row, int class
     sum = warp_sum(sum);
 }
 
-// The score of the row's label; NaN for a label that is none.
+// The score of the row's label; NaN for a label that is no class.
 static __device__ __forceinline__ float picked(const float *row, int classes, int label) {
     return label >= 0 && label < classes ? row[label] : __int_as_float(0x7fc00000);
 }
@@ -51,7 +51,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) cross_entropy(const Cro
     if (threadIdx.x == 0) *p.loss = (float)(total / p.rows);
 }
 
-// dz = dy (softmax(z) - onehot(label)) / rows; a label that is none makes its row NaN
+// dz = dy (softmax(z) - onehot(label)) / rows; a label that is no class makes its row NaN
 //
 // Shapes      logits, dz: [rows, classes] f32; labels: [rows] i32; dy: a scalar.
 // Launch      grid ceil(rows / 8), block 256: a warp per row.

@@ -1,4 +1,4 @@
-// Rows of a table, and the gradient of the table. A handful of rows: one thread for each number.
+// Looks up rows of a table, and the gradient of the table. The rows are few: one thread per number.
 
 // y[n] = table[index[n]]; zeros for -1, NaN for other indices outside the table.
 //
@@ -29,7 +29,7 @@ extern "C" __global__ void __launch_bounds__(256) embedding(const EmbeddingParam
 //
 // Shapes      index [N] of i32, dy [N,E], dtable [rows,E] of f32.
 // Launch      grid (ceil(E / 256), rows), block 256; no shared memory.
-// Traffic     reads dy once and index once per block, from cache; writes 4 rows E bytes. Overwrites.
+// Traffic     reads dy once, and index once per block, from cache; writes 4 rows E bytes. Overwrites.
 // Order       n from 0 up.
 // Takes       any sizes.
 // Registers <= 40

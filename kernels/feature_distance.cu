@@ -1,5 +1,5 @@
-// The distance of two feature maps under LPIPS, normalised pixel by pixel, and its gradient. A warp takes a pixel; a
-// pixel's features (at most a few KiB) are read again from the first-level cache.
+// The distance of two feature maps in LPIPS, normalised pixel by pixel, and its gradient. A warp takes a pixel; a pixel's
+// features (a few KiB at most) are read again from the L1 cache.
 #include "common/reduce.cuh"
 #include "common/sums.cuh"
 
@@ -7,7 +7,7 @@ constexpr int WARPS = 8;
 constexpr int PIXELS = 64;
 constexpr float EPSILON = 1e-10f;
 
-// Norms of a pixel's features in both maps, known to the whole warp.
+// Norms of a pixel's features in both maps, returned to the whole warp.
 static __device__ __forceinline__ void norms(const float *a, const float *b, int channels, float &ra, float &rb) {
     float sa = 0.0f, sb = 0.0f;
     for (int c = threadIdx.x & 31; c < channels; c += 32) {
@@ -19,7 +19,7 @@ static __device__ __forceinline__ void norms(const float *a, const float *b, int
 }
 
 // partials[n, k] = sum over pixels 64 k … of sample n of |a / (|a| + 1e-10) - b / (|b| + 1e-10)|²;
-// `sum_partials` finishes the distances.
+// `sum_partials` then gives the distances.
 //
 // Shapes      a, b: [N, pixels, channels] f32; partials: [N, ceil(pixels / 64)] f64.
 // Launch      grid (ceil(pixels / 64), N), block 256.
@@ -87,11 +87,11 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) feature_distance_grad(c
     norms(a, b, p.channels, norm, rb);
     const float ra = 1.0f / (norm + EPSILON);
     rb = 1.0f / (rb + EPSILON);
-    // The part along a that its normalisation takes out.
+    // The component along a, which the normalisation of a takes out.
     float along = 0.0f;
     for (int c = threadIdx.x & 31; c < p.channels; c += 32) along += (a[c] * ra - b[c] * rb) * a[c];
     along = warp_sum(along);
-    // Without features it is 0, or NaN if it is NaN.
+    // A pixel without features has 0 here, or NaN.
     if (norm > 0.0f) along = along * ra / norm;
     const float scale = 2.0f * p.dy[blockIdx.y] / p.pixels * ra;
     for (int c = threadIdx.x & 31; c < p.channels; c += 32) da[c] = scale * (a[c] * ra - b[c] * rb - along * a[c]);

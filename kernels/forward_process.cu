@@ -1,7 +1,7 @@
-// The noising of training samples by time step, and the loss of a learned variance.
+// Adds noise to training samples by time step, and the loss of a learned variance.
 #include "common/sums.cuh"
 
-// y[n] = table[t, 0] x_0[n] + table[t, 1] noise[n] with t = t[n]; x_0[n] for t < 0, noise[n] for t >= rows
+// y[n] = table[t, 0] x_0[n] + table[t, 1] noise[n] with t = t[n]; x_0[n] for t < 0, noise[n] for t >= rows.
 //
 // Shapes      x_0, noise, y: [N, len] f32; table: [rows, 2] f32; t: [N] i32.
 // Launch      grid (ceil(len / 1024), N), block 256.
@@ -53,14 +53,14 @@ struct ScheduleRow {
     }
 };
 
-// ln max(exp(l), 1e-6) = max(l, ln 1e-6), with NaN kept.
+// ln max(exp(l), 1e-6) = max(l, ln 1e-6); NaN stays NaN.
 static __device__ __forceinline__ float floored(float logvar) {
     const float least = -13.815510558f;
     return logvar < least ? least : logvar;
 }
 
 // partials[n, k] = sum over chunk k of sample n of the loss (src/ops/forward_process/mod.rs has the formula);
-// `sum_partials` finishes it.
+// `sum_partials` then gives the mean.
 //
 // Shapes      variance, x_0, estimate: [N, len] f32; table: [rows, 3] f32; t: [N] i32;
 //             partials: [N, ceil(len / 4096)] f64.

@@ -41,7 +41,7 @@ extern "C" __global__ void __launch_bounds__(256) reparameterize_grad(const Repa
     ternary(p, [](float logvar, float noise, float dy) { return 0.5f * expf(0.5f * logvar) * noise * dy; });
 }
 
-// partials[k] = sum over chunk k of mean² + exp(logvar) - 1 - logvar; `sum_partials` finishes the divergence.
+// partials[k] = sum over chunk k of mean² + exp(logvar) - 1 - logvar; `sum_partials` then gives the divergence.
 //
 // Shapes      mean, logvar: [count] f32; partials: [ceil(count / 4096)] f64.
 // Launch      grid ceil(count / 4096), block 256.
@@ -59,7 +59,7 @@ struct GaussianKlParams {
 extern "C" __global__ void __launch_bounds__(SUM_THREADS) gaussian_kl(const GaussianKlParams p) {
     sum_chunk(p.count, blockIdx.x, p.partials + blockIdx.x, [&](unsigned long long i) {
         const float m = p.mean[i], l = p.logvar[i];
-        // e^l - 1 - l cancels for small l, where its series does not.
+        // e^l - 1 - l cancels for small l; its series does not.
         const float rest = fabsf(l) < 0.03f ? l * l * (0.5f + l * (1.0f / 6.0f + l * (1.0f / 24.0f))) : expf(l) - 1.0f - l;
         return m * m + rest;
     });

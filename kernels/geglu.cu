@@ -1,5 +1,5 @@
-// y = a gelu(b), and da = dy gelu(b), db = dy a gelu'(b), where x = [a, b] and dx = [da, db] along the channels; -DT is
-// the type of all arrays; computed in f32.
+// y = a gelu(b), and its gradient da = dy gelu(b), db = dy a gelu'(b), where x = [a, b] and dx = [da, db] along the channels.
+// -DT is the type of all arrays; computed in f32.
 //
 // Shapes      x, dx [rows, 2 C], y, dy [rows, C] of T, densely packed, aligned to 16 bytes.
 // Launch      grid ceil(rows C / (256 V)), block 256, no shared memory; V neighbours per thread.
@@ -12,12 +12,10 @@
 
 struct GegluParams {
     const void *x;
-    // For the gradient alone.
-    const void *dy;
-    void *y;
-    // rows C / V, and C / V.
-    unsigned vectors;
-    unsigned per_row;
+    const void *dy;    // for the gradient alone
+    void *y;           // dx for the gradient
+    unsigned vectors;  // rows C / V
+    unsigned per_row;  // C / V
 };
 
 static constexpr int VECTOR = 16 / sizeof(T);
@@ -53,7 +51,7 @@ template <int N> static __device__ __forceinline__ void geglu_backward(const Geg
     store_floats<N>(static_cast<T *>(p.y) + first + half, a);
 }
 
-// C divides by the elements of 16 bytes.
+// V = 16 / sizeof(T) divides C.
 extern "C" __global__ void __launch_bounds__(256) geglu(const GegluParams p) { geglu_forward<VECTOR>(p); }
 extern "C" __global__ void __launch_bounds__(256) geglu_grad(const GegluParams p) { geglu_backward<VECTOR>(p); }
 // Any C.

@@ -1,15 +1,15 @@
-// Euclidean norms of any number of arrays, each and together: two launches of fixed order.
+// Euclidean norms of any number of arrays, of each and of all together: two launches that sum in a fixed order.
 #include "common/chunks.cuh"
 #include "common/sums.cuh"
 
-// Squares of numbers beyond these overflow or vanish in f32; they are scaled by powers of two before.
+// Squares of numbers beyond these overflow or vanish in f32; such numbers are first scaled by powers of two.
 constexpr float LARGE = 7.205759403792794e16f;         // 2^56
 constexpr float SMALL = 8.673617379884035e-19f;        // 2^-60
 constexpr float LARGE_SCALE = 8.271806125530277e-25f;  // 2^-80
 constexpr float SMALL_SCALE = 1.2676506002282294e30f;  // 2^100
 
-// Sum of squares in three ranges, so that f32 suffices for 1e-25 and 1e25 too: f64 products run at 1/64 of its rate,
-// below what memory delivers. Inf and NaN end up in one of the ranges.
+// Sum of squares in three ranges, so that f32 suffices for 1e-25 and 1e25 too: f64 products run at 1/64 of f32's rate, more
+// slowly than memory delivers numbers. Inf and NaN end up in one of the ranges.
 struct Squares {
     float large = 0.0f, medium = 0.0f, small = 0.0f;
 
@@ -29,44 +29,44 @@ struct Squares {
     }
 };
 
-// partials[b] = sum of squares of piece b
+// partials[b] = sum of squares of chunk b
 //
-// Shapes      a piece is x of `count` f32; partials: [pieces] f64.
-// Launch      grid pieces, block 256.
+// Shapes      a chunk is x of `count` f32; partials: [chunks] f64.
+// Launch      grid chunks, block 256.
 // Traffic     reads 4 bytes per element.
 // Order       a thread's elements in f32, 512 at most, then lanes and warps by halves in f64.
-// Takes       any counts below 2^17 per piece.
+// Takes       any counts below 2^17 per chunk.
 // Registers <= 40
 struct SumSquaresParams {
-    const Piece<1> *pieces;
+    const Chunk<1> *chunks;
     double *partials;
 };
 
 extern "C" __global__ void __launch_bounds__(256) sum_squares(const SumSquaresParams p) {
     __shared__ double scratch[32];
     Squares squares;
-    for_piece<1, 0>(p.pieces, [&](float (&x)[1]) { squares.add(x[0]); });
+    for_chunk<1, 0>(p.chunks, [&](float (&x)[1]) { squares.add(x[0]); });
     const double total = block_sum(squares.total(), scratch);
     if (threadIdx.x == 0) p.partials[blockIdx.x] = total;
 }
 
-// each[k] = |array k| / s, norm = |all| / s, clip = min(1, max_norm / (norm + 1e-6)) / s, finite = 1 if norm is, else 0,
-// with s = *scale, or 1 without one
+// each[k] = |array k| / s, norm = |all| / s, clip = min(1, max_norm / (norm + 1e-6)) / s, finite = 1 if norm is finite, else
+// 0, with s = *scale, or 1 without a scale
 //
 // Shapes      partials: those of array k are first[k] .. first[k + 1]; each: [arrays] f32; the others are scalars.
 // Launch      grid 1, block 1024: a warp per array, arrays in turns.
-// Traffic     reads 8 bytes per piece and array; overwrites the results.
+// Traffic     reads 8 bytes per chunk and array; overwrites the results.
 // Order       lane l adds partials l, l + 32, …; lanes by halves; a warp's arrays in order, then warps by halves; f64.
 // Takes       any number of arrays.
 // Registers <= 64
 struct FinishNormParams {
     const double *partials;
-    const unsigned long long *first;
+    const unsigned long long *first;  // [arrays + 1]
     float *norm;
     float *clip;
     float *finite;
-    float *each;
-    const float *scale;
+    float *each;         // [arrays]
+    const float *scale;  // of the loss, or null
     int arrays;
     float max_norm;
 };

@@ -1,31 +1,32 @@
-// y = act(gamma (x - mean) rstd + beta) (+ residual) (+ embed), act being Swish or the identity: with statistics that are
-// there already, or with statistics and all in one launch.
+// y = act(gamma (x - mean) rstd + beta) (+ residual) (+ embed), where act is Swish or the identity. One kernel reads the
+// statistics, the other computes them too.
 #include "common/fast_swish.cuh"
 #include "common/group_moments.cuh"
 
 struct GroupNormParams {
     const void *x;
-    float *stats; // group_norm_whole writes them
+    float *stats;  // read by group_norm, written by group_norm_whole
     const float *gamma;
     const float *beta;
-    const void *residual; // or null
-    const void *embed;    // or null
+    const void *residual;  // or null
+    const void *embed;     // or null
     void *y;
     int positions;
     int channels;
     int groups;
+    // How the tiles cut x: see ChannelTile.
     int columns;
     int lanes;
     int span;
     int parts;
-    int slab;
-    int swish;
+    int slab;   // positions
+    int swish;  // 1: act is Swish
     float eps;
 };
 
-// Normalises the thread's column at its positions, if it is active; mean and rstd of each of its channels. Whole warps
-// call it. y may be the memory of x, of residual, or, where there is one position, of embed: whoever writes an element has
-// read it.
+// Normalises the thread's column at its positions, if the thread is active, with the mean and rstd of each of its channels.
+// Whole warps call it. y may be the memory of x, of residual, or, if there is one position, of embed: the thread that writes
+// an element has read it before.
 __device__ __forceinline__ void normalise(const GroupNormParams &p, const ChannelTile &tile, const float (&mean)[V],
                                           const float (&rstd)[V]) {
     const int channel = tile.active ? tile.column * V : -1;
@@ -49,7 +50,7 @@ __device__ __forceinline__ void normalise(const GroupNormParams &p, const Channe
         if (p.residual) load_floats<V>(residual + at, other);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-            // Not folded into one multiply-add with a shift: that would cancel where the mean is large.
+            // Folding the mean into the shift would save an instruction, but cancel digits where the mean is large.
             float u = fmaf(value[v] - mean[v], scale[v], shift[v]);
             if (p.swish) u = fast_swish(u);
             if (p.residual) u += other[v];
@@ -79,14 +80,14 @@ extern "C" __global__ void __launch_bounds__(256) group_norm(const GroupNormPara
     normalise(p, tile, mean, rstd);
 }
 
-// The statistics too: a block owns whole groups.
+// Computes the statistics too: a block owns whole groups.
 //
-// Shapes      as above, stats being a result.
+// Shapes      as above; stats is a result.
 // Launch      grid (tiles, 1, N), block columns lanes rounded up to 32, at most 256; at most 32 groups in a tile; 8.3 KiB
 //             of static shared memory.
 // Traffic     reads x once from memory and once from the L1 cache, residual once; writes y and stats. Overwrites.
 // Order       as in tile_moments. Independent of N.
-// Takes       any P that a block can walk; V divides C / G; groups no wider than a block.
+// Takes       any P, but a block steps through all of it; V divides C / G; groups no wider than a block.
 // Registers <= 64
 extern "C" __global__ void __launch_bounds__(256) group_norm_whole(const GroupNormParams p) {
     __shared__ float2 stats[32];

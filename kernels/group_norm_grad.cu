@@ -1,5 +1,5 @@
-// The gradients of group normalisation, with x̂ = (x - mean) rstd and d = act'(gamma x̂ + beta) dy: one pass over the data
-// for the sums that all of them need, one for the gradient of x.
+// The gradients of group normalisation, with x̂ = (x - mean) rstd and d = act'(gamma x̂ + beta) dy. One pass over the data
+// computes the sums that all gradients need, another the gradient of x.
 #include "common/channel_tile.cuh"
 #include "common/fast_swish.cuh"
 #include "common/reduce.cuh"
@@ -8,11 +8,11 @@
 // plain[n][c] = sum_p d, scaled[n][c] = sum_p d x̂, over the slab's positions.
 //
 // Shapes      x, dy [N,P,C] of T; stats [N,G,2], gamma, beta [C] of f32; plain, scaled [slabs][N,C] of f32, slabs
-//             `stride` floats apart (see partial_sums for what adds them up).
+//             `stride` floats apart (partial_sums adds them).
 // Launch      grid (tiles, slabs, N), block columns lanes rounded up to 32, at most 256; columns a power of two of at
 //             most 32; 16 KiB of static shared memory.
 // Traffic     reads x and dy once, writes 8 slabs N C bytes. Overwrites.
-// Order       a thread its positions, then as in sum_lanes. Independent of N.
+// Order       a thread sums its positions, then lanes as in sum_lanes. Independent of N.
 // Takes       any P and G; V divides C.
 // Registers <= 80
 struct GroupNormGradSumsParams {
@@ -27,10 +27,11 @@ struct GroupNormGradSumsParams {
     int positions;
     int channels;
     int groups;
+    // How the tiles cut x: see ChannelTile.
     int columns;
     int lanes;
-    int slab;
-    int swish;
+    int slab;   // positions
+    int swish;  // 1: act is Swish
 };
 
 extern "C" __global__ void __launch_bounds__(256) group_norm_grad_sums(const GroupNormGradSumsParams p) {
@@ -77,9 +78,9 @@ extern "C" __global__ void __launch_bounds__(256) group_norm_grad_sums(const Gro
     });
 }
 
-// dx = rstd (gamma d - sum_group(gamma plain) / m - x̂ sum_group(gamma scaled) / m), m elements in a group.
+// dx = rstd (gamma d - sum_group(gamma plain) / m - x̂ sum_group(gamma scaled) / m) for groups of m elements.
 //
-// Shapes      as above; plain, scaled [N,C]; dx like x, which may be the memory of dy or of x.
+// Shapes      as above; plain, scaled [N,C]; dx like x. dx may be the memory of dy or of x.
 // Launch      grid (tiles, slabs, N), block columns lanes rounded up to 32, at most 256; at most 32 groups in a tile;
 //             256 bytes of static shared memory.
 // Traffic     reads x and dy once, writes dx; each block reads gamma and the sums of its groups. Overwrites.
@@ -98,12 +99,13 @@ struct GroupNormInputGradParams {
     int positions;
     int channels;
     int groups;
+    // How the tiles cut x: see ChannelTile.
     int columns;
     int lanes;
     int span;
     int parts;
-    int slab;
-    int swish;
+    int slab;   // positions
+    int swish;  // 1: act is Swish
 };
 
 extern "C" __global__ void __launch_bounds__(256) group_norm_input_grad(const GroupNormInputGradParams p) {

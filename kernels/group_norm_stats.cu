@@ -14,11 +14,12 @@ struct GroupNormStatsParams {
     int positions;
     int channels;
     int groups;
+    // How the tiles cut x: see ChannelTile.
     int columns;
     int lanes;
     int span;
     int parts;
-    int slab;
+    int slab;  // positions
     float eps;
 };
 
@@ -38,7 +39,7 @@ extern "C" __global__ void __launch_bounds__(256) group_norm_stats(const GroupNo
     });
 }
 
-// The statistics of `groups` groups, N G in all, from `parts` moments of each, whoever left them.
+// The statistics of `groups` groups, N G in all, from `parts` moments of each, whichever kernel stored them.
 //
 // Shapes      partials [groups][parts] of Moments, stats [groups][2] of f32.
 // Launch      grid ceil(groups / 8), block 256: a warp for each group; no shared memory.

@@ -1,8 +1,8 @@
-// Layer normalisation over rows of C channels and its gradients, statistics recomputed from x in each:
+// Layer normalisation over rows of C channels and its gradients. Each kernel recomputes the statistics from x:
 // x̂ = (x - mean) rstd with rstd = 1 / sqrt(variance + eps), the biased variance taken about the mean.
 //
-// A warp takes a row: lane l the pieces l, l + 32, ... of V channels, summed in that order, then a butterfly. A row is
-// read several times; after the first it comes from the L1 cache.
+// A warp takes a row: lane l sums vectors l, l + 32, ... of V channels in that order, then a butterfly adds the lanes. A row
+// is read several times; after the first time it comes from the L1 cache.
 #include "common/reduce.cuh"
 #include "common/types.cuh"
 #include "common/channel_tile.cuh"
@@ -145,7 +145,7 @@ extern "C" __global__ void __launch_bounds__(256) layer_norm_moments(const Layer
 // Launch      grid (tiles, slabs), block columns lanes rounded up to 32, at most 256; columns a power of two of at most
 //             32; 8 KiB of static shared memory.
 // Traffic     reads x, dy and moments once, writes 4 slabs C bytes. Overwrites.
-// Order       a thread its rows, then as in sum_lanes.
+// Order       a thread sums its rows, then lanes as in sum_lanes.
 // Takes       any rows; V divides C.
 // Registers <= 64
 struct LayerNormParamGradParams {
@@ -155,9 +155,10 @@ struct LayerNormParamGradParams {
     float *sums;
     int rows;
     int channels;
+    // How the tiles cut x: see ChannelTile.
     int columns;
     int lanes;
-    int slab;
+    int slab;  // rows
 };
 
 extern "C" __global__ void __launch_bounds__(256) layer_norm_param_grad(const LayerNormParamGradParams p) {

@@ -1,4 +1,4 @@
-// Linear maps of few rows, such as embeddings, where reading the matrix is all the work.
+// Linear maps of few rows, such as embeddings, whose time is that of reading the matrix.
 //
 // Compiled with T, the type of x, y and their gradients; VEC: 4 where 4 divides the inputs, else 1.
 #include "common/reduce.cuh"
@@ -64,7 +64,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) linear_rows(const Linea
     static_cast<T *>(p.y)[at] = from_float<T>(mine);
 }
 
-// dx[r, i] = sum_o dy[r, o] matrix[o, i] (+ residual[r, i]): a lane per input, outputs dealt to 8 warps.
+// dx[r, i] = sum_o dy[r, o] matrix[o, i] (+ residual[r, i]): a lane per input; 8 warps share the outputs.
 //
 // Launch      grid (ceil(inputs / 32), ceil(rows / 8)), block 256, static shared memory 8 KiB.
 // Traffic     reads the matrix once per 8 rows, dy once per 32 inputs; overwrites dx.

@@ -1,4 +1,4 @@
-// The scale of an f16 loss after a step (src/ops/loss_scale/mod.rs has the rule): halved where the gradient was not
+// Updates the scale of an f16 loss after a step (src/ops/loss_scale/mod.rs has the rule): halved if the gradient was not
 // finite, doubled after `interval` good steps in a row.
 //
 // Shapes      scale, finite, gate, overflow: scalars; good: [1] i32. gate may be null.
@@ -7,12 +7,12 @@
 // Registers <= 32
 struct LossScaleParams {
     float *scale;
-    int *good;
-    const float *finite;
-    const float *gate;
-    float *overflow;
+    int *good;            // good steps in a row
+    const float *finite;  // 0 if the gradient was not finite
+    const float *gate;    // 0 keeps scale and good; or null
+    float *overflow;      // 1 if the gradient was not finite and the scale can still be halved
     int interval;
-    float largest;
+    float largest;  // most that the scale may be
 };
 
 extern "C" __global__ void __launch_bounds__(1) loss_scale(const LossScaleParams p) {

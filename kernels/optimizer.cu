@@ -1,4 +1,4 @@
-// Updates of weights over any number of arrays in one launch: Adam and AdamW, and the moving average.
+// Updates weights, any number of arrays in one launch: Adam and AdamW, and the moving average.
 #include "common/chunks.cuh"
 
 // x to the power n >= 0 by squaring.
@@ -11,17 +11,17 @@ static __device__ double power(double x, int n) {
     return y;
 }
 
-// One Adam step (src/ops/optimizer/mod.rs has the formula) on every array of the table; nothing where *gate is 0.
+// One Adam step (src/ops/optimizer/mod.rs has the formula) on every array of the table; nothing if *gate is 0.
 //
-// Shapes      a piece is p, grad, m, v of `count` f32; learning_rate, clip, gate: scalars; step: [1] i32. clip and gate
+// Shapes      a chunk is p, grad, m, v of `count` f32; learning_rate, clip, gate: scalars; step: [1] i32. clip and gate
 //             may be null.
-// Launch      grid pieces, block 256.
+// Launch      grid chunks, block 256.
 // Traffic     reads 16 bytes per element, writes 12; updates p, m and v in place.
-// Order       elements are independent. One thread of a block takes the bias corrections in f64.
-// Takes       any counts below 2^32 per piece.
+// Order       elements are independent. One thread of a block computes the bias corrections in f64.
+// Takes       any counts below 2^32 per chunk.
 // Registers <= 64
 struct AdamParams {
-    const Piece<4> *pieces;
+    const Chunk<4> *chunks;  // one per block
     const float *learning_rate;
     const int *step;
     const float *clip;
@@ -30,7 +30,7 @@ struct AdamParams {
     double beta2;
     double weight_decay;
     float eps;
-    int decoupled;
+    int decoupled;  // 1: AdamW
 };
 
 extern "C" __global__ void __launch_bounds__(256) adam(const AdamParams q) {
@@ -49,7 +49,7 @@ extern "C" __global__ void __launch_bounds__(256) adam(const AdamParams q) {
     const float couple = q.decoupled ? 0.0f : (float)q.weight_decay;
     const float toward = (float)(1.0 - q.beta1);
     const float beta2 = (float)q.beta2, square = (float)(1.0 - q.beta2);
-    for_piece<4, 0b1101>(q.pieces, [&](float (&values)[4]) {
+    for_chunk<4, 0b1101>(q.chunks, [&](float (&values)[4]) {
         const float p = values[0];
         const float g = clip * values[1] + couple * p;
         const float m = values[2] + toward * (g - values[2]);
@@ -60,17 +60,17 @@ extern "C" __global__ void __launch_bounds__(256) adam(const AdamParams q) {
     });
 }
 
-// average = decay average + (1 - decay) p for every pair of the table; nothing where *gate is 0. With s = max(0, n - 1)
-// averages before, decay = 0 for s = 0, else clamp(1 - (1 + s)^-power, 0, max_decay).
+// For every pair (average, p) of the table: average = decay average + (1 - decay) p; nothing if *gate is 0. s = max(0, n - 1)
+// is the number of averages before: decay = 0 for s = 0, else clamp(1 - (1 + s)^-power, 0, max_decay).
 //
-// Shapes      a piece is average, p of `count` f32; gate: a scalar or null; step: [1] i32, holding n.
-// Launch      grid pieces, block 256.
+// Shapes      a chunk is average, p of `count` f32; gate: a scalar or null; step: [1] i32, holding n.
+// Launch      grid chunks, block 256.
 // Traffic     reads 8 bytes per element, writes 4; updates the average in place.
-// Order       elements are independent. One thread of a block takes the decay in f64.
-// Takes       any counts below 2^32 per piece.
+// Order       elements are independent. One thread of a block computes the decay in f64.
+// Takes       any counts below 2^32 per chunk.
 // Registers <= 64
 struct EmaParams {
-    const Piece<2> *pieces;
+    const Chunk<2> *chunks;  // one per block
     const int *step;
     const float *gate;
     double max_decay;
@@ -87,8 +87,8 @@ extern "C" __global__ void __launch_bounds__(256) ema(const EmaParams q) {
         share = (float)(1.0 - d);
     }
     __syncthreads();
-    for_piece<2, 0b01>(q.pieces, [&](float (&values)[2]) {
-        // Without an old average its memory need not be a number.
+    for_chunk<2, 0b01>(q.chunks, [&](float (&values)[2]) {
+        // The first average may find anything in its memory, even NaN.
         values[0] = decay == 0.0f ? values[1] : decay * values[0] + share * values[1];
     });
 }

@@ -1,4 +1,4 @@
-// Adds up what blocks left behind: first[i] = sum_s partials[s][0][i], second[i] = sum_s partials[s][1][i].
+// Adds the partial sums that blocks stored: first[i] = sum_s partials[s][0][i], second[i] = sum_s partials[s][1][i].
 //
 // Shapes      partials [slabs][results][count], first [count], second [count] where results is 2; all f32.
 // Launch      grid ceil(results count / 256), block 256, no shared memory.
@@ -11,9 +11,9 @@ struct PartialSumsParams {
     const float *partials;
     float *first;
     float *second; // may be null where results is 1
-    int count;
-    int results;
-    int slabs;
+    int count;    // sums of a result
+    int results;  // 1 or 2
+    int slabs;    // partial sums of each
 };
 
 extern "C" __global__ void __launch_bounds__(256) partial_sums(const PartialSumsParams p) {

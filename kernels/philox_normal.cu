@@ -10,12 +10,12 @@
 
 struct PhiloxNormalParams {
     const unsigned *seed;
-    const unsigned *images;
+    const unsigned *images;  // number of each sample's image
     const unsigned *step;
     float *y;
-    unsigned purpose;
+    unsigned purpose;  // of the stream
     unsigned batch;
-    unsigned length;
+    unsigned length;  // numbers of a sample
 };
 
 extern "C" __global__ void __launch_bounds__(256) philox_normal(const PhiloxNormalParams p) {

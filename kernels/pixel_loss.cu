@@ -2,7 +2,7 @@
 #include "common/sums.cuh"
 #include "common/types.cuh"
 
-// partials[k] = sum over chunk k of |a - b|, or (a - b)² if `squared`; `sum_partials` finishes the loss.
+// partials[k] = sum over chunk k of |a - b|, or (a - b)² if `squared`; `sum_partials` then gives the loss.
 //
 // Shapes      a, b: [count] f32; partials: [ceil(count / 4096)] f64.
 // Launch      grid ceil(count / 4096), block 256.
@@ -47,7 +47,7 @@ static __device__ __forceinline__ float pixel_gradient(float difference, float s
     if (squared) return 2.0f * scale * difference;
     if (difference > 0.0f) return scale;
     if (difference < 0.0f) return -scale;
-    // 0 where equal, NaN where one is.
+    // 0 where the two are equal, NaN where one of them is NaN.
     return difference * scale;
 }
 

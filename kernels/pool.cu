@@ -1,33 +1,30 @@
 // Averages and maxima over windows of an image, and their gradients; T (-DT) is the type of all arrays, sums are f32.
 //
-// Windows     of `kernel` pixels, `stride` apart, from `padding` before the image on, cut to the image; or, with kernel 0,
-//             the regions floor(o H / OH) to ceil((o + 1) H / OH), which cover it.
+// Windows     `kernel` pixels along each axis, `stride` apart, the first one `padding` before the image, cut to the image.
+//             With kernel 0, the regions floor(o H / OH) to ceil((o + 1) H / OH), which cover the image.
 // Shapes      image [N,H,W,C], result [N,OH,OW,C], NHWC, densely packed, aligned to 16 bytes.
 // Launch      one thread for V elements of the array that is written: grid ceil(elements / (256 V)), block 256, no shared
 //             memory. V is 16 / sizeof(T) where it divides C, else 1 (the entries that end in `_any`).
-// Traffic     reads its operands once from DRAM, as often as windows overlap from L1; writes once, overwriting.
-// Order       windows, and pixels in a window, row by row: repeats to the bit.
+// Traffic     reads its operands once from DRAM, and again from L1 where windows overlap; writes once, overwriting.
+// Order       windows, and pixels in a window, row by row: results repeat to the bit.
 // Takes       below 2^32 elements; H OH and W OW too.
 // Registers <= 64
 #include "common/types.cuh"
 
 struct PoolParams {
-    const void *x;
-    // For gradients alone.
-    const void *dy;
-    void *y;
+    const void *x;   // the image; null for the gradient of an average
+    const void *dy;  // the gradient of the result; null without one
+    void *y;         // the result, or the gradient of the image
     unsigned batch;
-    unsigned height;
+    unsigned height;  // of the image
     unsigned width;
-    unsigned out_height;
+    unsigned out_height;  // of the result
     unsigned out_width;
-    // Accesses of V elements per pixel.
-    unsigned channels;
-    unsigned kernel;
+    unsigned channels;  // accesses of V elements per pixel
+    unsigned kernel;    // side of a window; 0 for regions
     unsigned stride;
     unsigned padding;
-    // 1: the divisor is kernel^2 also where a window is cut.
-    int count_padding;
+    int count_padding;  // 1: the divisor is kernel^2 even where a window is cut
 };
 
 struct Span {
@@ -53,15 +50,15 @@ static __device__ __forceinline__ float divisor(const PoolParams &p, Span rows, 
     return p.count_padding ? (float)(p.kernel * p.kernel) : (float)((rows.end - rows.begin) * (columns.end - columns.begin));
 }
 
-struct Place {
+struct PixelIndex {
     unsigned n;
     unsigned row;
     unsigned column;
     unsigned channel;
 };
 
-// Where access `flat` of an array [N,height,width,channels] lies.
-static __device__ __forceinline__ Place place(unsigned flat, unsigned height, unsigned width, unsigned channels) {
+// Coordinates of access `flat` of an array [N,height,width,channels].
+static __device__ __forceinline__ PixelIndex place(unsigned flat, unsigned height, unsigned width, unsigned channels) {
     const unsigned pixel = flat / channels, line = pixel / width;
     return {line / height, line % height, pixel - line * width, flat - pixel * channels};
 }
@@ -75,7 +72,7 @@ template <int N> static __device__ __forceinline__ void load(const void *x, unsi
 template <int N> static __device__ __forceinline__ void average(const PoolParams &p) {
     const unsigned long long flat = blockIdx.x * 256ull + threadIdx.x;
     if (flat >= (unsigned long long)p.batch * p.out_height * p.out_width * p.channels) return;
-    const Place at = place((unsigned)flat, p.out_height, p.out_width, p.channels);
+    const PixelIndex at = place((unsigned)flat, p.out_height, p.out_width, p.channels);
     const Span rows = window(p, at.row, p.height, p.out_height), columns = window(p, at.column, p.width, p.out_width);
     float sum[N] = {};
     for (unsigned i = rows.begin; i < rows.end; ++i) {
@@ -96,7 +93,7 @@ template <int N> static __device__ __forceinline__ void average(const PoolParams
 template <int N> static __device__ __forceinline__ void average_grad(const PoolParams &p) {
     const unsigned long long flat = blockIdx.x * 256ull + threadIdx.x;
     if (flat >= (unsigned long long)p.batch * p.height * p.width * p.channels) return;
-    const Place at = place((unsigned)flat, p.height, p.width, p.channels);
+    const PixelIndex at = place((unsigned)flat, p.height, p.width, p.channels);
     const Span os = windows_of(p, at.row, p.height, p.out_height), qs = windows_of(p, at.column, p.width, p.out_width);
     float sum[N] = {};
     for (unsigned o = os.begin; o < os.end; ++o) {
@@ -112,14 +109,14 @@ template <int N> static __device__ __forceinline__ void average_grad(const PoolP
     store_floats<N>(static_cast<T *>(p.y) + flat * N, sum);
 }
 
-// Whether `a` wins over `b` that stands before it: the first largest does, and NaN over all.
+// Whether `a` wins over `b`, which stands before it: the first largest number wins, and NaN wins over all numbers.
 static __device__ __forceinline__ bool wins(float a, float b) { return a > b || (a != a && b == b); }
 
 // y[n,o,q,c] = maximum over the window of x
 template <int N> static __device__ __forceinline__ void maximum(const PoolParams &p) {
     const unsigned long long flat = blockIdx.x * 256ull + threadIdx.x;
     if (flat >= (unsigned long long)p.batch * p.out_height * p.out_width * p.channels) return;
-    const Place at = place((unsigned)flat, p.out_height, p.out_width, p.channels);
+    const PixelIndex at = place((unsigned)flat, p.out_height, p.out_width, p.channels);
     const Span rows = window(p, at.row, p.height, p.out_height), columns = window(p, at.column, p.width, p.out_width);
     float best[N];
 #pragma unroll
@@ -135,19 +132,19 @@ template <int N> static __device__ __forceinline__ void maximum(const PoolParams
     store_floats<N>(static_cast<T *>(p.y) + flat * N, best);
 }
 
-// An integer for each float, in their order: zeros are one, NaN is above all. Comparing these takes no test for NaN, whose
-// results for all elements of a thread would be kept in more predicates than there are.
+// An integer for each float, in the floats' order: both zeros are equal, NaN is above all. Comparing the integers needs no
+// test for NaN. With such tests, the results for a thread's elements would need more predicates than there are.
 static __device__ __forceinline__ int rank(float v) {
     const int bits = __float_as_int(v + 0.0f);
     return v != v ? 0x7fffffff : bits >= 0 ? bits : bits ^ 0x7fffffff;
 }
 
-// dx[n,i,j,c] = sum of dy over the windows that hold the pixel and whose first largest it is. Each thread looks through
-// the windows of its own pixel, so that nothing is scattered.
+// dx[n,i,j,c] = sum of dy over the windows whose first largest pixel it is. Each thread searches the windows that hold its
+// own pixel, so that no thread adds to another's result.
 template <int N> static __device__ __forceinline__ void maximum_grad(const PoolParams &p) {
     const unsigned long long flat = blockIdx.x * 256ull + threadIdx.x;
     if (flat >= (unsigned long long)p.batch * p.height * p.width * p.channels) return;
-    const Place at = place((unsigned)flat, p.height, p.width, p.channels);
+    const PixelIndex at = place((unsigned)flat, p.height, p.width, p.channels);
     const Span os = windows_of(p, at.row, p.height, p.out_height), qs = windows_of(p, at.column, p.width, p.out_width);
     float value[N], sum[N] = {};
     load<N>(p.x, at.n * p.height + at.row, p.width, at.column, p.channels, at.channel, value);
@@ -161,11 +158,11 @@ template <int N> static __device__ __forceinline__ void maximum_grad(const PoolP
             // Bit k: element k is still its window's largest.
             unsigned largest = (1u << N) - 1;
             for (unsigned i = rows.begin; i < rows.end; ++i) {
-                // Unrolled, it keeps more predicates than there are and spills them.
+                // Not unrolled, because the unrolled loop needs more predicates than there are and spills them.
 #pragma unroll 1
                 for (unsigned j = columns.begin; j < columns.end; ++j) {
                     if (i == at.row && j == at.column) continue;
-                    // A pixel before this one beats it with the same value already.
+                    // A pixel that stands before this one beats it with an equal value too.
                     const int before = i < at.row || (i == at.row && j < at.column);
                     float v[N];
                     load<N>(p.x, at.n * p.height + i, p.width, j, p.channels, at.channel, v);

@@ -1,23 +1,21 @@
 // Nearest-neighbour resizing: pixel (i, j) of the result is pixel (floor((i + 1/2) H / h), floor((j + 1/2) W / w)) of the
-// image. Upsampling by a factor is the same. Pixels only move, as units of 2 to 16 bytes: the largest that divides one.
+// image. Upsampling by a factor is a special case. Pixels are only moved, in units of 2 to 16 bytes: the largest that
+// divides a pixel.
 //
 // Shapes      image x [N,H,W,C], result y [N,h,w,C], NHWC, densely packed, aligned to 16 bytes; C in units.
 // Launch      grid ceil(N h w C / 256), block 256, no shared memory.
-// Traffic     reads the image once (again from L2 where it repeats), writes the result once; overwrites y.
+// Traffic     reads the image once (repeated pixels again from L2), writes the result once; overwrites y.
 // Takes       below 2^32 elements each; (2 h + 1) H and (2 w + 1) W below 2^32.
 // Registers <= 32
 struct ResizeParams {
     const void *x;
     void *y;
     unsigned batch;
-    // Of the image.
-    unsigned height;
-    unsigned width;
-    // Of the result.
-    unsigned resized_height;
-    unsigned resized_width;
-    // Units per pixel.
-    unsigned channels;
+    unsigned height;          // of the image
+    unsigned width;           // of the image
+    unsigned resized_height;  // of the result
+    unsigned resized_width;   // of the result
+    unsigned channels;        // units per pixel
 };
 
 static __device__ __forceinline__ unsigned source(unsigned i, unsigned from, unsigned to) {

@@ -6,9 +6,9 @@
 //   std = noise + learned exp((v log_beta + (1 - v) log_posterior) / 2),  v = (variance + 1) / 2
 //   x_t <- sample x_0 + direction eps + keep x_t + std z
 //
-// The coefficients stand in row clamp(counter, 0, rows - 1) of a table, so that a captured graph replays every step; the
-// last block to arrive adds 1 to the counter, which all have read by then. z is given, or the normals of the stream
-// (seed, purpose) at (images[n], counter), with the bits of philox_normal.cu.
+// The coefficients are row clamp(counter, 0, rows - 1) of a table, so that one captured graph replays every step. The block
+// that arrives last adds 1 to the counter, which all blocks have read by then. z is given, or drawn: the normals of the
+// stream (seed, purpose) at (images[n], counter), with the bits of philox_normal.cu.
 //
 // Shapes      x_t, x_0, eps, z: `count` elements of f32, [N, .., channels]. Prediction of T (-DT): [N, .., wide], the
 //             variance behind the channels, under guidance the unconditional half `half` elements behind. seed: two ints
@@ -24,30 +24,25 @@
 struct SamplerStepParams {
     float *x;
     const void *prediction;
-    // [rows, 10]: see `Coefficient`.
-    const float *table;
-    int *counter;
-    // Blocks that have read the counter: 0 between launches.
-    unsigned *arrived;
-    // Null unless fresh noise is given.
-    const float *z;
-    // Null unless fresh noise is made here.
-    const unsigned *seed;
-    const unsigned *images;
+    const float *table;  // [rows, 10]: see `Coefficient` in src/ops/sampler
+    int *counter;        // the step
+    unsigned *arrived;   // blocks that have read the counter; 0 between launches
+    const float *z;      // null unless fresh noise is given
+    const unsigned *seed;    // null unless fresh noise is drawn here
+    const unsigned *images;  // number of each sample's image; null unless fresh noise is drawn here
     float *x_0;
     float *eps;
-    unsigned count;
-    unsigned rows;
-    unsigned channels;
-    unsigned wide;
-    unsigned half;
-    // Elements of one sample.
-    unsigned length;
-    unsigned purpose;
-    int predicts_sample;
-    int clip;
-    int guidance;
-    int learned_variance;
+    unsigned count;     // elements of x_t
+    unsigned rows;      // steps of the table
+    unsigned channels;  // of x_t
+    unsigned wide;      // channels of the prediction
+    unsigned half;      // elements from the conditional to the unconditional prediction
+    unsigned length;    // elements of one sample
+    unsigned purpose;   // of the stream of noise
+    int predicts_sample;   // 1: the prediction is x_0, else the noise
+    int clip;              // 1: x_0 is clipped to [-1, 1]
+    int guidance;          // 1: the prediction has a conditional and an unconditional half
+    int learned_variance;  // 1: the prediction has the variance behind its channels
 };
 
 // Comparisons, so that NaN stays NaN.
@@ -55,7 +50,8 @@ static __device__ __forceinline__ float clipped(float v, int clip) {
     return clip && v < -1.0f ? -1.0f : clip && v > 1.0f ? 1.0f : v;
 }
 
-// Fresh normals of N elements from `first` on: those given, or one block of the generator, of which N = 1 uses a quarter.
+// Fresh noise for N elements from `first` on: the given numbers, or a block of four of the generator, of which N = 1 uses
+// one.
 template <int N> static __device__ __forceinline__ void fresh_noise(const SamplerStepParams &p, unsigned first, int step, float (&z)[N]) {
     if (p.z != nullptr) {
         load_floats<N>(p.z + first, z);
@@ -129,7 +125,7 @@ template <int N> static __device__ __forceinline__ void sampler_step(const Sampl
     if (arrives_last(p.arrived, gridDim.x) && threadIdx.x == 0) *p.counter = (int)((unsigned)step + 1u);
 }
 
-// channels, wide and half divide by 4, and length where fresh noise is made here.
+// 4 divides channels, wide and half, and length where fresh noise is drawn here.
 extern "C" __global__ void __launch_bounds__(256) sampler_step_4(const SamplerStepParams p) { sampler_step<4>(p); }
 // Any extents.
 extern "C" __global__ void __launch_bounds__(256) sampler_step_any(const SamplerStepParams p) { sampler_step<1>(p); }

@@ -1,7 +1,7 @@
 // y[n] = [sin(t[n] f_0) .., cos(t[n] f_0) .., 0 if dim is odd], f_k = exp(-k spacing), k < half = dim / 2.
 //
-// Every intermediate is rounded to f32, as in the models' training: at t = 1000 the rounding of f_k shows. The angle
-// reaches thousands, so sine and cosine are the precise ones; their reduction of huge angles takes a stack frame.
+// Every intermediate number is rounded to f32, as in the models' training: at t = 1000 the rounding of f_k shows. Angles
+// reach thousands, so sine and cosine are the precise ones, whose reduction of huge angles takes a stack frame.
 //
 // Shapes      t: `batch` ints, y [batch, dim] of f32.
 // Launch      grid ceil(batch * dim / 256), block 256, no shared memory.
@@ -12,8 +12,7 @@ struct SinusoidParams {
     float *y;
     unsigned batch;
     unsigned dim;
-    // ln(10000) / (half - 1)
-    float spacing;
+    float spacing;  // ln(10000) / (half - 1)
 };
 
 extern "C" __global__ void __launch_bounds__(256) sinusoid(const SinusoidParams p) {

@@ -1,11 +1,11 @@
 // Softmax over rows of C numbers, and its gradient.
 //
-// A warp takes a row: lane l the pieces l, l + 32, ... of V numbers, summed in that order, then a butterfly. A row is
-// read several times; after the first it comes from the L1 cache.
+// A warp takes a row: lane l sums vectors l, l + 32, ... of V numbers in that order, then a butterfly adds the lanes. A row
+// is read several times; after the first time it comes from the L1 cache.
 #include "common/reduce.cuh"
 #include "common/types.cuh"
 
-// y_i = exp(x_i - max) / sum_j exp(x_j - max). NaN is passed over by the maximum and shows in the sum.
+// y_i = exp(x_i - max) / sum_j exp(x_j - max). The maximum ignores NaN; the sum does not.
 //
 // Shapes      x, y [rows,C] of T; y may be the memory of x.
 // Launch      grid ceil(rows / 8), block 256; no shared memory.

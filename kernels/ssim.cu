@@ -3,9 +3,9 @@
 // Windows are separable: a tile of pixels in shared memory is summed down its columns, then along its rows. Compiled with
 // -DVERTICAL and -DHORIZONTAL, the taps along both axes: 11, or 1 where the axis is shorter than the window.
 //
-// Variances in f32: plain second moments of numbers near 1 lose what a smooth image has for variance, so the tile's mean
-// is taken off first, and what two nearly equal images differ by is summed as such. With d = a - b, e = mean d and
-// v = var d the similarity is
+// Variances are computed in f32. Plain second moments of numbers near 1 would lose the variance of a smooth image, so the
+// tile's mean is subtracted first, and the difference of two nearly equal images is summed itself. With d = a - b,
+// e = mean d and v = var d the similarity is
 //
 //     S = r1 r2,   r1 = 1 - e² / den1,   r2 = 1 - v / den2,   den1 = ma² + mb² + C1,   den2 = va + vb + C2,
 //
@@ -13,7 +13,7 @@
 //
 //     w (M + a_i R - d_i P),   P = 2 r1 / den2,   R = 2 r1 v / den2²,   M = 2 r2 (ma e² / den1 - e) / den1 - ma R + e P
 //
-// where a_i, d_i, ma and e may have the tile's means taken off. No term is larger than what it contributes.
+// where a_i, d_i, ma and e may have the tile's means subtracted. No term is larger than its contribution.
 #include "common/reduce.cuh"
 #include "common/sums.cuh"
 
@@ -26,7 +26,7 @@ constexpr int FORWARD_COLUMNS = 32;
 constexpr int BACKWARD_EDGE = 16;
 // Means of a, d, a² + b² and d².
 constexpr int MOMENTS = 4;
-// A window of one pixel has no variance, and what changes it cancels: left to rounding, 1 / C2 would magnify it.
+// A window of one pixel has no variance, and the terms of its derivative cancel; 1 / C2 would magnify their rounding.
 constexpr bool WIDE = VERTICAL * HORIZONTAL > 1;
 
 struct SsimParams {
@@ -40,7 +40,7 @@ struct SsimParams {
     int width;
     int channels;
     int tiles;         // Forward tiles of a channel.
-    int metric;        // Without clamping and cutting.
+    int metric;        // 1: without clamping and cutting.
     float vertical[11];
     float horizontal[11];
 };
@@ -53,8 +53,8 @@ static __device__ __forceinline__ float mapped(float x, bool clamp) {
     return x;
 }
 
-// A tile of one channel: a and a - b less their means over the tile, 0 outside the image.
-template <int ROWS, int COLUMNS> struct Tile {
+// A tile of one channel: a and a - b, less their means over the tile; 0 outside the image.
+template <int ROWS, int COLUMNS> struct PixelTile {
     float a[ROWS][COLUMNS];
     float d[ROWS][COLUMNS];
 
@@ -80,7 +80,7 @@ template <int ROWS, int COLUMNS> struct Tile {
         const float inverse = 1.0f / (rows * columns);
         mean_a = block_sum(sum_a, scratch) * inverse;
         mean_d = block_sum(sum_d, scratch) * inverse;
-        // Pixels outside are under no window inside, so what they become does not matter.
+        // No window of the image holds a pixel outside, so its value does not matter.
         for (int i = threadIdx.x; i < ROWS * COLUMNS; i += THREADS) {
             a[i / COLUMNS][i % COLUMNS] -= mean_a;
             d[i / COLUMNS][i % COLUMNS] -= mean_d;
@@ -91,7 +91,7 @@ template <int ROWS, int COLUMNS> struct Tile {
 
 // Sums of the tile down windows of VERTICAL rows; ROWS is the number of window rows.
 template <int ROWS, int COLUMNS>
-static __device__ __forceinline__ void sum_columns(const SsimParams &p, const Tile<ROWS + VERTICAL - 1, COLUMNS> &tile,
+static __device__ __forceinline__ void sum_columns(const SsimParams &p, const PixelTile<ROWS + VERTICAL - 1, COLUMNS> &tile,
                                                    float (&columns)[MOMENTS][ROWS][COLUMNS]) {
     for (int i = threadIdx.x; i < ROWS * COLUMNS; i += THREADS) {
         const int row = i / COLUMNS, column = i % COLUMNS;
@@ -114,7 +114,7 @@ static __device__ __forceinline__ void sum_columns(const SsimParams &p, const Ti
     __syncthreads();
 }
 
-// What a window's moments say. `a` and `e` are with the tile's means taken off.
+// A window's similarity and what its gradient needs, from the window's moments. `a` and `e` are less the tile's means.
 struct Similarity {
     float a, e;
     float ma, difference, r1, r2, v, den1, den2;
@@ -154,7 +154,7 @@ struct Similarity {
 // Registers <= 64
 extern "C" __global__ void __launch_bounds__(THREADS) ssim_partial(const SsimParams p) {
     constexpr int COLUMNS = FORWARD_COLUMNS + HORIZONTAL - 1;
-    __shared__ Tile<FORWARD_ROWS + VERTICAL - 1, COLUMNS> tile;
+    __shared__ PixelTile<FORWARD_ROWS + VERTICAL - 1, COLUMNS> tile;
     __shared__ float columns[MOMENTS][FORWARD_ROWS][COLUMNS];
     __shared__ float scratch[32];
     __shared__ double wide[32];
@@ -176,7 +176,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) ssim_partial(const SsimPar
     if (threadIdx.x == 0) p.partials[((long long)blockIdx.y * p.channels + c) * p.tiles + index] = total;
 }
 
-// Mean similarity of a channel from its tiles, known to the whole block.
+// Mean similarity of a channel from its tiles, returned to the whole block.
 static __device__ __forceinline__ double channel_mean(const SsimParams &p, int n, int c, double *scratch) {
     const double *partials = p.partials + ((long long)n * p.channels + c) * p.tiles;
     double sum = 0.0;
@@ -201,9 +201,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) ssim_mean(const SsimParams
     if (threadIdx.x == 0) p.y[blockIdx.x] = (float)(sum / p.channels);
 }
 
-// dx = dy[n] times the derivative of y[n], for a tile of 16 x 16 pixels: the windows that see it, their derivatives, and
-// those summed back down the columns and along the rows. Reads `partials` unless `metric`: a channel that the loss cuts
-// at 0 has no gradient.
+// dx = dy[n] times the derivative of y[n], for a tile of 16 x 16 pixels: the moments of the windows that hold its pixels,
+// their derivatives, and the sums of these back down the columns and along the rows. Reads `partials` unless `metric`: a
+// channel that the loss cuts at 0 has no gradient.
 //
 // Shapes      a, b, dx: [N, height, width, channels] f32.
 // Launch      grid (channels tiles, N), tiles = ceil(height / 16) ceil(width / 16), channels fastest; block 256;
@@ -216,7 +216,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) ssim_mean(const SsimParams
 extern "C" __global__ void __launch_bounds__(THREADS) ssim_grad(const SsimParams p) {
     constexpr int ROWS = BACKWARD_EDGE + VERTICAL - 1, COLUMNS = BACKWARD_EDGE + HORIZONTAL - 1;
     constexpr int TILE_COLUMNS = COLUMNS + HORIZONTAL - 1;
-    __shared__ Tile<ROWS + VERTICAL - 1, TILE_COLUMNS> tile;
+    __shared__ PixelTile<ROWS + VERTICAL - 1, TILE_COLUMNS> tile;
     __shared__ union {
         float moments[MOMENTS][ROWS][TILE_COLUMNS];
         float spread[3][BACKWARD_EDGE][COLUMNS];
@@ -228,7 +228,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) ssim_grad(const SsimParams
     const int across = (p.width + BACKWARD_EDGE - 1) / BACKWARD_EDGE;
     const int y0 = index / across * BACKWARD_EDGE, x0 = index % across * BACKWARD_EDGE;
     const int rows = p.height + 1 - VERTICAL, width = p.width + 1 - HORIZONTAL;
-    // The first window that sees the tile, and so the first pixel.
+    // The first window that holds a pixel of the tile, and so the first pixel.
     const int first_y = y0 - (VERTICAL - 1), first_x = x0 - (HORIZONTAL - 1);
 
     float scale = 0.5f * p.dy[n] / ((float)p.channels * rows * width);

@@ -1,14 +1,14 @@
 // y = sums of x over some of its axes, in f32; T (-DT) is the type of x.
 //
-// x is seen as rows of `inner` neighbouring elements. `outer` and `rows` count the rows that are kept apart and those
-// that are added up; each of the two is one axis or two (the inner one of extent `*_inner`), with strides in elements.
+// x is seen as rows of `inner` neighbouring elements. `outer` counts the rows that are kept apart, `rows` those that are
+// added up. Each of the two counts is one axis or two (the inner one of extent `*_inner`), with strides in elements.
 //
-// Splits      blockIdx.y takes its part of the sum and writes to its own `outputs` floats of `partial`; the last block of
-//             a sum adds them up. Their number depends on the length of the sum alone, so that a sample's sum doesn't
-//             depend on the batch.
-// Order       each thread in the order of the rows, then threads by halving; splits likewise: repeats to the bit.
-// Traffic     reads x once, writes y once; with splits writes and reads 4 bytes for each of them and of the results.
-// Overwrites  y. The counters in `arrived` start at 0 and come back to it.
+// Splits      block y of a sum adds its part of the rows and stores it to its own `outputs` floats of `partial`; the block of
+//             the sum that arrives last adds the parts. Their number depends on the length of the sum alone, so that a
+//             sample's sum does not depend on the batch.
+// Order       each thread in the order of the rows, then threads by halving; splits likewise: results repeat to the bit.
+// Traffic     reads x once, writes y once; with splits writes and reads 4 bytes per split and result.
+// Overwrites  y. The counters in `arrived` start at 0 and are 0 again afterwards.
 #include "common/jobs.cuh"
 #include "common/last_block.cuh"
 #include "common/reduce.cuh"
@@ -17,20 +17,18 @@
 struct SumToParams {
     const void *x;
     float *y;
-    float *partial;     // [splits, outputs], of no use for one split
-    unsigned *arrived;  // [gridDim.x]
-    unsigned inner;
-    unsigned outer;
-    unsigned outer_inner;
-    unsigned outer_strides[2];
-    unsigned rows;
-    unsigned rows_inner;
-    unsigned row_strides[2];
-    // Columns: rows of a split. Rows: accesses of a split.
-    unsigned per_split;
-    unsigned outputs;
-    // Threads beside each other along `inner`, or threads of one sum; a power of two.
-    unsigned lanes;
+    float *partial;     // [splits, outputs]; unused with one split
+    unsigned *arrived;  // [gridDim.x] counters
+    unsigned inner;     // elements of a row
+    unsigned outer;     // rows that are kept apart
+    unsigned outer_inner;       // extent of the inner one of their two axes
+    unsigned outer_strides[2];  // inner axis first
+    unsigned rows;              // rows that are added up
+    unsigned rows_inner;        // extent of the inner one of their two axes
+    unsigned row_strides[2];    // inner axis first
+    unsigned per_split;  // sum_columns: rows of a split; sum_rows: accesses of a split
+    unsigned outputs;    // results
+    unsigned lanes;      // sum_columns: threads along `inner`; sum_rows: threads of a sum; a power of two
 };
 
 static constexpr int VECTOR = 16 / sizeof(T);
@@ -40,7 +38,7 @@ static __device__ __forceinline__ unsigned long long offset(unsigned index, unsi
     return (unsigned long long)(index - outer * inner) * strides[0] + (unsigned long long)outer * strides[1];
 }
 
-// Floats of 16 bytes at a time where N of them are so aligned.
+// Stores N floats, 16 bytes at a time where N is a multiple of 4.
 template <int N> static __device__ __forceinline__ void store_sums(float *to, const float (&sum)[N]) {
     if constexpr (N % 4 == 0) {
         float4 *fours = reinterpret_cast<float4 *>(to);
@@ -52,7 +50,7 @@ template <int N> static __device__ __forceinline__ void store_sums(float *to, co
     }
 }
 
-// Adds what another block stored to `sum`.
+// Adds the sums that another block stored to `sum`.
 template <int N> static __device__ __forceinline__ void add_part(float (&sum)[N], const float *part) {
     if constexpr (N % 4 == 0) {
         const float4 *fours = reinterpret_cast<const float4 *>(part);
@@ -67,7 +65,7 @@ template <int N> static __device__ __forceinline__ void add_part(float (&sum)[N]
     }
 }
 
-// Adds up the sums of threads of one lane, for row 0.
+// Adds the sums of all threads of a lane into those of the lane's thread in row 0.
 template <int N> static __device__ __forceinline__ void add_rows(float (&sum)[N], const SumToParams &p) {
     __shared__ float shared[N * 256];
     const unsigned row = threadIdx.x / p.lanes;
@@ -138,8 +136,8 @@ extern "C" __global__ void __launch_bounds__(256) sum_columns(const SumToParams 
 // Registers <= 48
 extern "C" __global__ void __launch_bounds__(256) sum_columns_any(const SumToParams p) { columns<1>(p); }
 
-// y[o] = sum of x[o, r, c] over all r and c: `inner` is summed too. `lanes` threads, at most a warp or else the whole
-// block, take one sum; only those of whole blocks are split.
+// y[o] = sum of x[o, r, c] over all r and c: `inner` is summed too. `lanes` threads take one sum: at most a warp, or the
+// whole block. Only sums of whole blocks have splits.
 template <int N> static __device__ __forceinline__ void rows(const SumToParams &p) {
     __shared__ float scratch[32];
     const unsigned lane = threadIdx.x & (p.lanes - 1);
@@ -181,7 +179,7 @@ template <int N> static __device__ __forceinline__ void rows(const SumToParams &
     if (lane == 0 && o < p.outputs) p.y[o] = sum;
 }
 
-// Strides divide by VECTOR, or there is one row.
+// VECTOR divides the strides, or there is one row.
 // Launch      grid (ceil(outputs / (256 / lanes)), splits), block 256, 128 bytes of static shared memory.
 // Registers <= 48
 extern "C" __global__ void __launch_bounds__(256) sum_rows(const SumToParams p) { rows<VECTOR>(p); }

@@ -1,9 +1,10 @@
-// y_i[n, c] = table[clamp(counter), label[n] + 1, first_i + c]: what each block of a sampler adds for step and label.
+// y_i[n, c] = table[clamp(counter, 0, rows - 1), label[n] + 1, first_i + c]: looks up in the conditioning table what each
+// block of the network adds for step and label.
 //
 // Shapes      table [rows, entries, width] f32; counter i32[1]; label i32[samples], -1 for none; y_i [samples, width_i] of
 //             f32 or T (-DT). `results` holds four 64-bit words for each result: address, first column, width, 1 for T.
 // Launch      grid (ceil(widest / 256), results, samples), block 256, no shared memory.
-// Traffic     reads and writes each column once; a label outside the table gives NaN. Overwrites.
+// Traffic     reads and writes each column once. A label outside the table gives NaN. Overwrites.
 // Registers <= 24
 #include "common/types.cuh"
 
@@ -12,9 +13,9 @@ struct TableGatherParams {
     const int *counter;
     const int *label;
     const unsigned long long *results;
-    int rows;
-    int entries;
-    int width;
+    int rows;     // steps
+    int entries;  // labels and one for none
+    int width;    // columns of all results together
     int samples;
 };
 

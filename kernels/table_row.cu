@@ -1,4 +1,4 @@
-// y = `repeat` copies of row clamp(counter, 0, rows - 1) of a table, whose elements, 4 bytes each, only move.
+// y = `repeat` copies of row clamp(counter, 0, rows - 1) of a table of 4-byte elements, which are only moved.
 //
 // Shapes      table [rows, width], counter: one int, y [repeat, width], in units of 4 or 16 bytes.
 // Launch      grid ceil(repeat * width / 256), block 256, no shared memory.
@@ -10,8 +10,8 @@ struct TableRowParams {
     const int *counter;
     void *y;
     unsigned rows;
-    unsigned width;
-    unsigned repeat;
+    unsigned width;   // units of a row
+    unsigned repeat;  // copies
 };
 
 template <typename U> static __device__ __forceinline__ void table_row(const TableRowParams &p) {

@@ -1,4 +1,4 @@
-// y = f(x), and dx = f'(x) dy; -DFUNCTION names f, -DT the type of all arrays; computed in f32.
+// y = f(x), and its gradient dx = f'(x) dy. -DFUNCTION names f, -DT the type of all arrays; computed in f32.
 //
 // Shapes      x, dy, y of `count` elements of T, densely packed, aligned to 16 bytes.
 // Launch      grid ceil(count / (256 VECTOR)), block 256, no shared memory.
@@ -11,17 +11,15 @@
 
 struct UnaryParams {
     const void *x;
-    // For the gradient alone.
-    const void *dy;
-    void *y;
+    const void *dy;  // for the gradient alone
+    void *y;         // dx for the gradient
     unsigned long long count;
-    // `scale`, `shift` of affine; `low`, `high` of clamp.
-    float constants[2];
+    float constants[2];  // `scale` and `shift` of affine, `low` and `high` of clamp
 };
 
 static constexpr int VECTOR = 16 / sizeof(T);
 
-// `value` is f(x), `grad` f'(x) dy. Comparisons rather than fminf and fmaxf, which would replace NaN by the other operand.
+// `value` is f(x), `grad` is f'(x) dy. They compare: fminf and fmaxf would replace NaN by the other operand.
 struct Swish {
     static __device__ float value(float x, const float *) { return swish(x); }
     static __device__ float grad(float x, float dy, const float *) { return swish_derivative(x) * dy; }

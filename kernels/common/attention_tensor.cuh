@@ -1,8 +1,8 @@
-// What attention on tensor cores has in common forward and backward: tiles of a head's rows in shared memory, and the
-// registers of fragments. Compiled with T and D, the head's channels rounded up to 16; blocks of 128 threads.
+// Shared by attention on tensor cores and its gradient: tiles of a head's rows in shared memory, and fragments in
+// registers. Compiled with T, and D = the head's channels rounded up to 16; blocks of 128 threads.
 //
-// Rows in shared memory are D + 8 elements apart, an odd number of 16 bytes, so that the 8 rows of an ldmatrix meet every
-// bank once.
+// Rows in shared memory are D + 8 elements apart, an odd number of 16-byte chunks, so that the 8 rows of an ldmatrix use
+// every bank once.
 #pragma once
 #include "common/mma.cuh"
 #include "common/types.cuh"
@@ -10,13 +10,13 @@
 constexpr int STRIDE = D + 8;
 constexpr float LOG2_E = 1.4426950408889634f;
 
-// Starts the copy of ROWS rows of a head, of which `rows` exist; zeros elsewhere.
+// Starts an asynchronous copy of ROWS rows of a head. `rows` of them exist; the others, and channels from d on, become zeros.
 template <int ROWS>
 __device__ __forceinline__ void copy_rows(T *tile, const T *from, int rows, int channels, int d) {
-    constexpr int PIECES = D / 8; // of 16 bytes in a row
+    constexpr int CHUNKS = D / 8; // of 16 bytes in a row
 #pragma unroll
-    for (int i = threadIdx.x; i < ROWS * PIECES; i += 128) {
-        const int row = i / PIECES, c = i % PIECES * 8;
+    for (int i = threadIdx.x; i < ROWS * CHUNKS; i += 128) {
+        const int row = i / CHUNKS, c = i % CHUNKS * 8;
         const bool present = row < rows && c < d;
         const T *source = present ? from + static_cast<long long>(row) * channels + c : from;
         cp_async_16(shared_address(tile + row * STRIDE + c), source, present);
@@ -24,14 +24,14 @@ __device__ __forceinline__ void copy_rows(T *tile, const T *from, int rows, int 
     cp_async_commit();
 }
 
-// Address of what this lane gives to an ldmatrix of the 16 x 16 elements at `row`, `column`: matrices 0 to 3 are rows 0-7
-// and 8-15 of the low 8 columns, then of the high ones.
+// The address that this lane passes to an ldmatrix of the 16 x 16 elements at `row`, `column`: matrices 0 and 1 are rows 0-7
+// and 8-15 of the low 8 columns, matrices 2 and 3 those of the high columns.
 static __device__ __forceinline__ unsigned fragment_address(const T *tile, int row, int column) {
     const int lane = threadIdx.x & 31;
     return shared_address(tile + (row + (lane & 15)) * STRIDE + column + (lane >> 4) * 8);
 }
 
-// Two neighbours of a row as one register of a fragment, and back.
+// Two neighbouring elements of a row as one register of a fragment, and back.
 static __device__ __forceinline__ unsigned packed(float low, float high) {
     return static_cast<unsigned>(from_float<T>(low).bits) | static_cast<unsigned>(from_float<T>(high).bits) << 16;
 }
@@ -49,7 +49,7 @@ static __device__ __forceinline__ float exp2_approx(float v) {
     return r;
 }
 
-// Over the four lanes that share the rows of an accumulator.
+// Sum and maximum over the four lanes that share the rows of an accumulator.
 static __device__ __forceinline__ float quad_sum(float v) {
     v += __shfl_xor_sync(0xffffffffu, v, 1);
     return v + __shfl_xor_sync(0xffffffffu, v, 2);
@@ -69,7 +69,7 @@ template <int N> __device__ __forceinline__ void clear(float (&sums)[N][4]) {
     }
 }
 
-// Stores the two rows of a lane of a warp's 16, times `factor`; `rows` of the warp's exist.
+// Stores the two rows that a lane has of its warp's 16, times `factor`. `rows` of the 16 exist.
 static __device__ __forceinline__ void store_fragments(T *to, const float (&sums)[D / 8][4], float factor, int rows,
                                                        int channels, int d) {
     const int g = (threadIdx.x & 31) >> 2, t = threadIdx.x & 3;

@@ -1,17 +1,17 @@
 // Which channels and positions of x [N,P,C] a thread works on, in kernels that keep per-channel numbers in registers.
 //
-// A column is V neighbouring channels, one access. Threads of a block lie side by side over `columns` columns and repeat
-// over `lanes` positions; a thread keeps its column and steps through the block's slab of positions. The grid is
-// (tiles, slabs, N). Tiles start `span` columns apart; where a group is wider than a block, its span is cut into `parts`
-// tiles. The same arithmetic on the host: src/ops/channel_tiles.rs.
+// A column is V neighbouring channels, which one access loads. A block's threads cover `columns` columns at `lanes`
+// positions; each thread keeps its column and steps through the block's slab of positions. The grid is (tiles, slabs, N).
+// Tiles start `span` columns apart; a group that is wider than a block is cut into `parts` tiles of its span.
+// src/ops/channel_tiles.rs has the same arithmetic for the host.
 #pragma once
 #include "common/types.cuh"
 
 struct ChannelTile {
     int column; // counted from the sample's first
     int lane;
-    int begin;  // of the positions of the slab
-    int end;
+    int begin;  // the slab's first position
+    int end;    // behind the slab's last position
     bool active; // false for threads beyond the tile's columns or lanes
 
     __device__ ChannelTile(int columns, int lanes, int span, int parts, int slab, int all_columns, int positions) {
@@ -27,11 +27,11 @@ struct ChannelTile {
     __device__ int count(int lanes) const { return active ? max(0, (end - begin - lane + lanes - 1) / lanes) : 0; }
 };
 
-// The groups of a block's tile: whole ones, or a part of one.
+// The groups of a block's tile: whole groups, or a part of one.
 struct TileGroups {
     int first;
     int count;
-    int columns; // of each in this tile
+    int columns; // of each group in this tile
 
     __device__ TileGroups(int group_columns, int tile_columns, int parts, int groups) {
         columns = min(group_columns, tile_columns);
@@ -40,7 +40,7 @@ struct TileGroups {
     }
 };
 
-// N neighbouring numbers of per-channel data, from an address aligned to N floats or to 16 bytes.
+// Loads N neighbouring numbers of per-channel data, from an address aligned to N floats or to 16 bytes.
 template <int N> __device__ __forceinline__ void load_channels(const float *p, float (&out)[N]) {
     constexpr int STEP = N < 4 ? N : 4;
 #pragma unroll
@@ -52,8 +52,9 @@ template <int N> __device__ __forceinline__ void load_channels(const float *p, f
     }
 }
 
-// The same for a whole warp, whose lanes may be at any columns: two lanes after another ask for the sector of one of them
-// together, so that no request takes half of a sector. Lanes that want nothing name a negative channel.
+// The same for a whole warp, whose lanes may be at any columns. For N = 8 two neighbouring lanes load the sector of the even
+// lane together, then that of the odd lane, so that no request takes half of a sector. Lanes that load nothing pass a
+// negative channel.
 template <int N> __device__ __forceinline__ void load_channels_together(const float *p, int channel, float (&out)[N]) {
     if constexpr (N != 8) {
         if (channel >= 0) load_channels<N>(p + channel, out);
@@ -73,9 +74,9 @@ template <int N> __device__ __forceinline__ void load_channels_together(const fl
     }
 }
 
-// Sums of R x N numbers over the lanes of each column of a block whose columns are a power of two of at most 32, in a
-// fixed order: lanes of a warp by butterfly, warps one after another. Calls write(which, c, sum) for channel c of the
-// tile, counted from its first. All threads of the block call it, blockDim.x a multiple of 32.
+// Sums R x N numbers over the lanes of each column of a block, in a fixed order: lanes of a warp by butterfly, warps one
+// after another. `columns` is a power of two of at most 32. Calls write(which, c, sum) for channel c of the tile, counted
+// from the tile's first. All threads of the block call it; blockDim.x is a multiple of 32.
 template <int R, int N, typename F>
 __device__ __forceinline__ void sum_lanes(float (&values)[R][N], int columns, float (&scratch)[R][8][32 * N], F write) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;

@@ -1,4 +1,4 @@
-// Division by an extent that is known when a plan is made, as one multiplication and a shift.
+// Division by an extent that is known when a plan is made, as a multiplication and a shift.
 //
 // For 0 <= n < 2^31 and 1 <= d < 2^31, with l = ceil(log2 d) and m = ceil(2^(31+l) / d) < 2^32:
 //   floor(n / d) = n m >> (31 + l),

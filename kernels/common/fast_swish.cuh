@@ -1,5 +1,5 @@
-// Swish and its slope with the hardware's exponential and division, right to a few ulp: the precise ones of functions.cuh
-// would make group normalisation of maps that lie in the L2 cache bound by arithmetic.
+// Swish and its derivative with the hardware's exponential and division, right to a few ulp. With the precise ones of
+// functions.cuh, group normalisation of maps that lie in the L2 cache would be bound by arithmetic.
 #pragma once
 
 // u / (1 + exp(-u)); 0 where the exponential overflows, NaN for NaN.

@@ -12,7 +12,7 @@ static __device__ __forceinline__ float swish_derivative(float x) {
     return s * (1.0f + x * (1.0f - s));
 }
 
-// Distribution function of the normal distribution; erfc rather than 1 + erf keeps the lower tail's digits.
+// Distribution function of the normal distribution. erfc keeps the digits of the lower tail, which 1 + erf would lose.
 static __device__ __forceinline__ float normal_cdf(float x) { return 0.5f * erfcf(-0.70710678118654752f * x); }
 
 // x Phi(x)

@@ -1,17 +1,17 @@
-// A block's part of a matrix product on ordinary lanes: f32 tiles in shared memory, results in registers.
+// A block's tile of a matrix product on ordinary lanes: f32 operands in shared memory, sums in registers.
 //
-// THREADS threads compute M x N results from tiles a [DEPTH][M] and b [DEPTH][N]. Each thread keeps
-// THREAD_ROWS x 8 of them, so that 8 x 8 multiply-adds cost four 16-byte reads of shared memory. Products are added in
-// the order of depth, one after the other: a result's bits depend on neither tile nor grid.
+// THREADS threads compute M x N results from tiles a [DEPTH][M] and b [DEPTH][N]. Each thread keeps THREAD_ROWS x 8
+// results: 8 x 8 multiply-adds cost four 16-byte reads of shared memory. Products are added in the order of depth, one
+// after the other, so that a result's bits depend on neither tile nor grid.
 #pragma once
 #include "common/types.cuh"
 
 constexpr int THREADS = 64;
 constexpr int DEPTH = 16;
 
-// Place along a tile side of SPAN of the i-th of the COUNT elements that thread t of SPAN / COUNT keeps: runs of up to
-// four, so that one read brings four; neighbouring threads have neighbouring runs, so that a warp's reads do not
-// collide.
+// Index, along a tile side of SPAN elements, of the i-th of the COUNT elements that thread t of SPAN / COUNT keeps. A
+// thread's elements are runs of up to four, which one read loads; neighbouring threads have neighbouring runs, so that a
+// warp's reads have no bank conflicts.
 template <int COUNT, int SPAN> __device__ __forceinline__ constexpr int place(int t, int i) {
     constexpr int RUN = COUNT < 4 ? COUNT : 4;
     return i / RUN * (SPAN / (COUNT / RUN)) + t * RUN + i % RUN;
@@ -45,7 +45,7 @@ template <int M, int N> struct Product {
 
     __device__ __forceinline__ void add(const float (&a)[DEPTH][M], const float (&b)[DEPTH][N]) {
         const int down = threadIdx.x / ACROSS, across = threadIdx.x % ACROSS;
-        // Unrolled further the program only takes longer to compile.
+        // Unrolling further only makes the program take longer to compile.
 #pragma unroll 4
         for (int k = 0; k < DEPTH; ++k) {
             float left[THREAD_ROWS], right[THREAD_COLUMNS];
@@ -63,7 +63,7 @@ template <int M, int N> struct Product {
     static __device__ __forceinline__ int column(int j) { return place<THREAD_COLUMNS, N>(threadIdx.x % ACROSS, j); }
 };
 
-// How the block loads a tile of [DEPTH][WIDTH] whose rows are contiguous in memory: thread by thread four neighbours.
+// How the block loads a tile [DEPTH][WIDTH] whose rows are contiguous in memory: four neighbours per thread.
 template <int WIDTH> struct Quads {
     static constexpr int PER_ROW = WIDTH / 4;
     static constexpr int STEP = THREADS / PER_ROW;
@@ -87,7 +87,7 @@ template <int WIDTH> struct Quads {
     }
 };
 
-// Bits of zero are zero in every element type.
+// N zeros; the bits of zero are the same in every element type.
 template <typename E, int N> __device__ __forceinline__ Pack<E, N> zeros() {
     Pack<E, N> pack;
 #pragma unroll
@@ -95,7 +95,7 @@ template <typename E, int N> __device__ __forceinline__ Pack<E, N> zeros() {
     return pack;
 }
 
-// One of four parameters, without an indexed read of them.
+// One of four parameters, chosen without an indexed read, which would need local memory.
 static __device__ __forceinline__ int pick(const int (&of)[4], int i) {
     return i == 0 ? of[0] : i == 1 ? of[1] : i == 2 ? of[2] : of[3];
 }

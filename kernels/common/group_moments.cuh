@@ -1,20 +1,20 @@
 // Mean and variance of groups of channels, without losing digits to a large mean.
 //
-// Sums are taken about numbers near the mean: a thread sums differences from its first position, and what threads and
-// blocks hand on are moments about one of their values. They are merged as Chan, Golub and LeVeque do, all means
-// being small numbers then.
+// Sums are taken about numbers near the mean: a thread sums differences from its first position, and threads and blocks hand
+// on moments about one of their values. Moments are merged by the formula of Chan, Golub and LeVeque, in which all means
+// are small numbers then.
 #pragma once
 #include "common/channel_tile.cuh"
 #include "common/reduce.cuh"
 #include "common/types.cuh"
 
-// What a block, or another kernel that has the values at hand, leaves of a part of a group: `count` values whose mean is
-// base + offset and whose squared differences from it add up to `squares`. The base is any value of the part.
+// Moments of a part of a group: `count` values with mean base + offset, whose squared differences from the mean add up to
+// `squares`. The base is any value of the part. Written by a block, or by another kernel that has the values at hand.
 struct alignas(16) Moments {
     float base, offset, squares, count;
 };
 
-// Merges parts by a warp, about `base`. Order: lane l takes entries l, l + 32, ..., then a butterfly.
+// A warp merges the moments of `entries` parts, about `base`. Order: lane l takes entries l, l + 32, ..., then a butterfly.
 template <typename F> __device__ __forceinline__ Moments merge(float base, int entries, F moments) {
     const int lane = threadIdx.x & 31;
     float count = 0.0f, total = 0.0f;
@@ -36,21 +36,21 @@ template <typename F> __device__ __forceinline__ Moments merge(float base, int e
 
 // Mean and 1 / sqrt(variance + eps).
 static __device__ __forceinline__ float2 mean_and_rstd(Moments all, float eps) {
-    // Rounding may leave a hair below zero; NaN must stay.
+    // Rounding may leave a number just below zero. A comparison keeps NaN.
     float variance = all.squares / all.count;
     if (variance < 0.0f) variance = 0.0f;
     return make_float2(all.base + all.offset, 1.0f / sqrtf(variance + eps));
 }
 
-// Moments of the block's tile of a sample `x`, N channels to a column, all of one group of `size` channels; calls
-// write(g, moments), by one lane, for group g of the tile. All threads of the block call it, blockDim.x a multiple of 32
-// and at most 256.
-// Order: a thread its positions, N channels, then the threads of a group as in `merge`.
+// Moments of each group of the block's tile of a sample `x`. A column's N channels are all of one group. One lane calls
+// write(g, moments) for group g of the tile. All threads of the block call it; blockDim.x is a multiple of 32 and at most
+// 256.
+// Order: a thread sums its positions in each of N channels, then these; the threads of a group are merged as in `merge`.
 template <int N, typename E, typename F>
 __device__ __forceinline__ void tile_moments(const E *x, const ChannelTile &tile, const TileGroups &groups, int lanes,
                                              int columns, int channels, F write) {
-    // [group][lane][column of the group], so that a warp merges neighbours; eight neighbouring threads write to different
-    // banks where the numbers are powers of two.
+    // [group][lane][column of the group], so that a warp merges neighbours. Where the extents are powers of two, eight
+    // neighbouring threads write to different banks.
     __shared__ float4 parts[512];
     const int length = lanes * groups.columns;
     const int pad = max(groups.columns, 8 * groups.columns / columns);
@@ -65,7 +65,7 @@ __device__ __forceinline__ void tile_moments(const E *x, const ChannelTile &tile
         base = first[0];
 #pragma unroll
         for (int v = 0; v < N; ++v) differences[v] = products[v] = 0.0f;
-        // The first position's difference is 0, but not if it is not finite.
+        // The first position's difference is 0, but NaN where the value is not finite, and so it is not left out.
 #pragma unroll 4
         for (int i = 0; i < count; ++i, at += step) {
             float value[N];

@@ -1,9 +1,9 @@
-// Sums over several blocks in one launch: each block stores its part, and the last to arrive adds the parts in an order
-// that does not depend on which block that is.
+// Sums over several blocks in one launch: each block stores its part, and the block that arrives last adds the parts in an
+// order that does not depend on which block that is.
 #pragma once
 
-// True for all threads of the last of `blocks` blocks that come here with one counter, which starts at 0 and is back at
-// 0 when the launch is over. The last block may read, past L1, what the others stored before.
+// True for all threads of the last of the `blocks` blocks that call it with one counter. The counter starts at 0 and is 0
+// again when the launch is over. The last block may read what the others stored before, past L1.
 static __device__ __forceinline__ bool arrives_last(unsigned *counter, unsigned blocks) {
     __shared__ bool last;
     __syncthreads();
@@ -17,8 +17,8 @@ static __device__ __forceinline__ bool arrives_last(unsigned *counter, unsigned 
     return last;
 }
 
-// Throws `bytes` bytes at `parts` away, both multiples of 128, once all threads of the block have read what they want of
-// them: lines that hold nothing need not go from L2 to memory. The next to touch them is a launch that writes them.
+// Discards `bytes` bytes at `parts`, both multiples of 128, once all threads of the block have read them: discarded lines
+// need not go from L2 to memory. The next access to them is a launch that writes them.
 static __device__ __forceinline__ void discard(const void *parts, size_t bytes) {
     __syncthreads();
     const char *line = static_cast<const char *>(parts) + threadIdx.x * 128;

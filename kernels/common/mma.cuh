@@ -1,4 +1,4 @@
-// Tensor core products and the loads that feed them: cp.async, ldmatrix, mma.m16n8k16 (sm_80 and later).
+// Products on tensor cores and the loads that feed them: cp.async, ldmatrix, mma.m16n8k16 (sm_80 and later).
 //
 // Fragments of mma.m16n8k16, lane = 4 g + t with g in 0..8 and t in 0..4:
 //   A (16 x 16)  register r: rows g + 8 (r & 1), columns 2 t + 8 (r >> 1) and the next
@@ -11,8 +11,8 @@ static __device__ __forceinline__ unsigned shared_address(const void *p) {
     return static_cast<unsigned>(__cvta_generic_to_shared(p));
 }
 
-// Copies 16 bytes from global `source` to shared `target`, both aligned to 16; where `present` is false it
-// writes zeros, and `source` may be any address.
+// Copies 16 bytes from global `source` to shared `target`, both aligned to 16. Where `present` is false it writes zeros, and
+// `source` may be any address.
 static __device__ __forceinline__ void cp_async_16(unsigned target, const void *source, bool present) {
     const int bytes = present ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(bytes) : "memory");
@@ -20,7 +20,7 @@ static __device__ __forceinline__ void cp_async_16(unsigned target, const void *
 
 static __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
-// Waits until at most PENDING of this thread's groups have not landed.
+// Waits until all but the last PENDING of this thread's committed groups have landed.
 template <int PENDING> __device__ __forceinline__ void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }

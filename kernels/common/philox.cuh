@@ -1,6 +1,6 @@
 // Counter-based random numbers with the bits of src/tensor/philox.rs, where streams and formulas are described.
 //
-// Each float operation is spelled as one rounded one, so that the compiler fuses none.
+// Each float operation is an intrinsic that rounds, so that the compiler fuses none.
 #pragma once
 
 struct PhiloxKey {

@@ -13,8 +13,8 @@ static __device__ __forceinline__ float warp_max(float v) {
     return v;
 }
 
-// Sum over the block, known to all its threads. `scratch` holds 32 floats of shared memory; all threads of the block
-// call it, blockDim.x a multiple of 32. Starts with a barrier, so `scratch` may be reused right away.
+// Sum over the block, returned to all its threads. `scratch` holds 32 floats of shared memory. All threads of the block call
+// it; blockDim.x is a multiple of 32. It starts with a barrier, so `scratch` may be reused right away.
 static __device__ __forceinline__ float block_sum(float v, float *scratch) {
     v = warp_sum(v);
     __syncthreads();

@@ -1,10 +1,10 @@
-// Sums of fragments over the splits of a product, in one launch: the grid is (tiles, splits, phases).
+// Split-K in one launch: sums of fragments over the splits of a product. The grid is (tiles, splits, phases).
 #pragma once
 #include "common/last_block.cuh"
 
-// Which split and tile a block has. Blocks start in the order of x, then y: the splits of a tile come one behind the other,
-// so that its sums are added while they are in L2, before much else passes through. Read anew where it is used: kept beside
-// all sums, it would cost registers that there are not.
+// Which split and tile a block has. Blocks start in the order of x, then y, and the splits of a tile follow each other, so
+// that their sums are added while they are in L2, before much else passes through it. The number is read again where it is
+// used: keeping it beside all sums would take more registers than there are.
 static __device__ __forceinline__ unsigned number_of_block() {
     unsigned x, y;
     asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(x));
@@ -14,20 +14,20 @@ static __device__ __forceinline__ unsigned number_of_block() {
 
 static __device__ __forceinline__ unsigned split_of_block() { return number_of_block() % gridDim.y; }
 
-// Of the phase.
+// The block's tile within its phase.
 static __device__ __forceinline__ unsigned tile_of_block() { return number_of_block() / gridDim.y; }
 
-// Of all phases.
+// The block's tile among those of all phases.
 static __device__ __forceinline__ size_t sum_of_block() {
     unsigned z;
     asm volatile("mov.u32 %0, %%ctaid.z;" : "=r"(z));
     return z * gridDim.x + tile_of_block();
 }
 
-// Stores this block's sums of its tile, and for the block that comes last at it replaces them by the sums over all
-// splits, added in their order. False for the others. `partial` is [tile, split, sum] and aligned to 128 bytes; `arrived`
-// holds a counter for each tile, which starts at 0 and comes back to it. The first word of `shared` is overwritten, and
-// free again for the last block.
+// Stores this block's sums of its tile. The block that arrives last at the tile gets true, and its sums become those over
+// all splits, added in the order of the splits; other blocks get false. `partial` is [tile, split, sum] and aligned to 128
+// bytes; `arrived` holds a counter for each tile, which starts at 0 and is 0 again afterwards. The first word of `shared` is
+// overwritten, and free again for the last block.
 template <int THREADS, int M, int N>
 static __device__ __forceinline__ bool combine(float (&sums)[M][N][4], float *partial, unsigned *arrived,
                                                unsigned char *shared) {
@@ -51,13 +51,13 @@ static __device__ __forceinline__ bool combine(float (&sums)[M][N][4], float *pa
     if (threadIdx.x == 0) {
         // The barrier and this fence publish the block's sums; the fence behind the counter fetches the others'.
         __threadfence();
-        // From the last value it goes back to 0, ready for the next launch.
+        // atomicInc wraps from the last value to 0, ready for the next launch.
         *last = atomicInc(arrived + sum_of_block(), splits - 1) == splits - 1;
         __threadfence();
     }
     __syncthreads();
     if (!*last) return false;
-    // Nobody reads `last` any more when others write over it.
+    // Behind this barrier all have read `last`, and it may be overwritten.
     __syncthreads();
     const float4 *of_split = parts();
     for (int split = 0; split < splits; ++split, of_split += VECTORS) {
@@ -77,8 +77,8 @@ static __device__ __forceinline__ bool combine(float (&sums)[M][N][4], float *pa
     return true;
 }
 
-// For the last block at its tile of `SUMS` sums, once it needs them no more: throws away what all splits stored. At the end
-// of a kernel, where the loop finds free registers.
+// The last block at its tile of `SUMS` sums discards what all splits stored, once it needs it no more. Called at the end of a
+// kernel, where registers are free for the loop.
 template <int SUMS> static __device__ __forceinline__ void discard_splits(const float *partial) {
     discard(partial + sum_of_block() * gridDim.y * SUMS, (size_t)gridDim.y * SUMS * 4);
 }

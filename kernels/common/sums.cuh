@@ -1,12 +1,12 @@
-// Sums of many terms in two passes of fixed order: a block per 4096 terms leaves an f64 partial sum, then one block adds
-// the partials of a row. Terms are f32; a thread adds 16 of them in f32 and everything after that is f64.
+// Sums of many terms in two passes of fixed order: one block per 4096 terms stores an f64 partial sum, then one block adds
+// the partial sums of a row. Terms are f32; a thread adds 16 of them in f32, and everything after that is f64.
 #pragma once
 
 constexpr int SUM_THREADS = 256;
 constexpr int SUM_TERMS = 16;
 constexpr int SUM_CHUNK = SUM_THREADS * SUM_TERMS;
 
-// Sum over the block, known to all its threads; `scratch` holds 32 doubles of shared memory. As `block_sum` of floats.
+// Sum over the block, returned to all its threads; `scratch` holds 32 doubles of shared memory. Like `block_sum` of floats.
 static __device__ __forceinline__ double block_sum(double v, double *scratch) {
 #pragma unroll
     for (int offset = 16; offset > 0; offset >>= 1) v += __shfl_xor_sync(0xffffffffu, v, offset);
@@ -45,10 +45,10 @@ static __device__ __forceinline__ void sum_chunk(unsigned long long count, unsig
 // Takes       any count.
 // Registers <= 32
 struct SumPartialsParams {
-    const double *partials;
-    float *y;
+    const double *partials;  // [rows, count]
+    float *y;                // [rows]
     double factor;
-    unsigned count;
+    unsigned count;  // partial sums of a row
 };
 
 extern "C" __global__ void __launch_bounds__(SUM_THREADS) sum_partials(const SumPartialsParams p) {

@@ -1,7 +1,7 @@
 // Element types without CUDA's headers: f32, f16 and bf16 in memory, f32 in registers.
 //
-// A kernel is compiled with -DT=f32, -DT=f16 or -DT=bf16. `to_float` and `from_float<T>` convert (round to nearest even);
-// `Pack<T, N>` is N neighbouring elements as one aligned load or store of at most 16 bytes.
+// A kernel is compiled with -DT=f32, -DT=f16 or -DT=bf16. `to_float` and `from_float<T>` convert, rounding to nearest even.
+// `Pack<T, N>` is N neighbouring elements, moved by one aligned load or store of at most 16 bytes.
 #pragma once
 
 typedef float f32;
@@ -34,7 +34,7 @@ template <typename E, int N> struct alignas(sizeof(E) * N) Pack {
     E v[N];
 };
 
-// N elements from `p`, which is aligned to N elements, as floats.
+// Loads N elements from `p`, which is aligned to N elements, as floats.
 template <int N, typename E> __device__ __forceinline__ void load_floats(const E *p, float (&out)[N]) {
     const Pack<E, N> pack = *reinterpret_cast<const Pack<E, N> *>(p);
 #pragma unroll

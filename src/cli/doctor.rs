@@ -1,6 +1,7 @@
 //! `medfusion doctor`: what this machine offers.
 
 use super::{CliError, print};
+use crate::device::cpu::gemm::Isa;
 use crate::device::cuda::diagnose;
 use crate::device::{Device, DeviceChoice, available_memory_bytes};
 
@@ -9,7 +10,7 @@ pub(super) struct Args {}
 
 pub(super) fn run(_: &Args) -> Result<(), CliError> {
     print(format!("medfusion {}", env!("CARGO_PKG_VERSION")))?;
-    let device = Device::open(DeviceChoice::Auto, None).map_err(CliError::new)?;
+    let device = Device::open(DeviceChoice::Auto, None)?;
     print(format!("device auto    {device}"))?;
     print(format!("vectors        {}", vectors()))?;
     for finding in diagnose() {
@@ -33,14 +34,9 @@ pub(super) fn run(_: &Args) -> Result<(), CliError> {
 
 /// The widest vector instructions that the CPU kernels use here.
 fn vectors() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            return "AVX-512";
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return "AVX2 and FMA";
-        }
+    match Isa::detect() {
+        Isa::Avx512 => "AVX-512",
+        Isa::Avx2 => "AVX2 and FMA",
+        Isa::Portable => "baseline of the target (kernels are fastest with AVX-512 or AVX2)",
     }
-    "baseline of the target (kernels are fastest with AVX-512 or AVX2)"
 }

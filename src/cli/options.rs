@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::CliError;
-use crate::checkpoint::{Overrides, Weights};
+use crate::checkpoint::{Facts, Model, Weights};
 use crate::compile::Precision;
 use crate::device::{Device, DeviceChoice};
-use crate::model::config::{BetaSchedule, NoiseConfig, Objective};
-use crate::pipeline::Model;
+use crate::diffusion::{BetaSchedule, NoiseConfig, Objective};
 use crate::tensor::DType;
 
 /// Where to run.
@@ -32,15 +31,12 @@ pub(super) struct DeviceOptions {
 
 impl DeviceOptions {
     pub fn open(&self) -> Result<Device, CliError> {
-        let device =
-            Device::open(self.device, self.threads.map(usize::from)).map_err(CliError::new)?;
+        let device = Device::open(self.device, self.threads.map(usize::from))?;
         let precision = self.precision.unwrap_or(match device {
             Device::Cpu(_) => Precision::F32,
             Device::Cuda(_) => Precision::F16,
         });
-        let device = device
-            .with_precision(precision, self.deterministic)
-            .map_err(CliError::new)?;
+        let device = device.with_precision(precision, self.deterministic)?;
         tracing::info!("device: {device}");
         Ok(device)
     }
@@ -143,8 +139,8 @@ fn parse_schedule(text: &str) -> Result<NoiseConfig, String> {
 }
 
 impl ModelOptions {
-    pub fn overrides(&self) -> Overrides {
-        Overrides {
+    pub fn facts(&self) -> Facts {
+        Facts {
             norm_groups: self.norm_groups,
             strides: self.strides.clone(),
             vae_norm_groups: self.vae_norm_groups,
@@ -178,7 +174,7 @@ impl ModelOptions {
                 path.display()
             )));
         }
-        crate::checkpoint::open(path, &self.overrides()).map_err(CliError::new)
+        Ok(Model::open_with(path, &self.facts())?)
     }
 }
 

@@ -21,7 +21,6 @@ use crate::tensor::philox::{Purpose, stream_key};
 
 /// What to do with an image that cannot be decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum OnCorrupt {
     /// Go on without it; it is named once in the log and counted.

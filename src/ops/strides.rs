@@ -2,7 +2,7 @@
 
 /// An axis of a walk over `N` arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Axis<const N: usize> {
+pub(crate) struct StridedAxis<const N: usize> {
     pub extent: usize,
     /// Elements from one index to the next, in each of the arrays.
     pub strides: [usize; N],
@@ -23,22 +23,25 @@ pub(crate) fn broadcast_strides(shape: &[usize], full: &[usize]) -> Vec<usize> {
 
 /// The axes of `shape`, innermost first, with axes of extent 1 left out and those merged that all arrays pass through
 /// in one stride. At least one axis.
-pub(crate) fn merged_axes<const N: usize>(shape: &[usize], strides: [&[usize]; N]) -> Vec<Axis<N>> {
-    let mut merged: Vec<Axis<N>> = Vec::new();
+pub(crate) fn merged_axes<const N: usize>(
+    shape: &[usize],
+    strides: [&[usize]; N],
+) -> Vec<StridedAxis<N>> {
+    let mut merged: Vec<StridedAxis<N>> = Vec::new();
     for axis in (0..shape.len()).rev().filter(|&axis| shape[axis] != 1) {
         let own = strides.map(|strides| strides[axis]);
         match merged.last_mut() {
             Some(inner) if inner.strides.map(|stride| stride * inner.extent) == own => {
                 inner.extent *= shape[axis];
             }
-            _ => merged.push(Axis {
+            _ => merged.push(StridedAxis {
                 extent: shape[axis],
                 strides: own,
             }),
         }
     }
     if merged.is_empty() {
-        merged.push(Axis {
+        merged.push(StridedAxis {
             extent: 1,
             strides: [0; N],
         });
@@ -64,8 +67,8 @@ pub(crate) fn common_unit(extents: impl IntoIterator<Item = usize>) -> usize {
 mod tests {
     use super::*;
 
-    fn axis<const N: usize>(extent: usize, strides: [usize; N]) -> Axis<N> {
-        Axis { extent, strides }
+    fn axis<const N: usize>(extent: usize, strides: [usize; N]) -> StridedAxis<N> {
+        StridedAxis { extent, strides }
     }
 
     #[test]

@@ -86,6 +86,11 @@ pub const fn stream_key(seed: u64, purpose: Purpose) -> [u32; 2] {
     [k0, k1]
 }
 
+/// The two words of a seed as kernels take them: low, then high.
+pub const fn seed_words(seed: u64) -> [i32; 2] {
+    [seed as i32, (seed >> 32) as i32]
+}
+
 /// The counter of block `block` (elements `4 * block ..`) of image `image` at step `step`.
 pub const fn stream_counter(image: u64, step: u32, block: u32) -> [u32; 4] {
     [block, step, image as u32, (image >> 32) as u32]

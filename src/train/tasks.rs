@@ -8,16 +8,14 @@ use rand::RngExt;
 use super::error::TrainError;
 use super::run_file::sections::{self, DropoutUnit, OptimizerKind, PixelLoss};
 use super::step::{EmaOptions, StepOptions, TrainingGraph};
-use crate::checkpoint::{Format, Overrides, Source, StoredModel};
+use crate::checkpoint::Model;
 use crate::compile::Precision;
-use crate::data::grid::{GridOptions, compose};
-use crate::data::png::Image8;
 use crate::data::{Dataset, Loader};
 use crate::device::{Device, DeviceChoice};
-use crate::model::config::ModelConfig;
+use crate::image::grid::{GridOptions, compose};
+use crate::image::png::Image8;
 use crate::ops::optimizer::AdamConfig;
 use crate::ops::pixel_loss::Distance;
-use crate::pipeline::Model;
 use crate::tensor::TensorMap;
 use crate::tensor::philox::{
     Philox, Purpose, philox4x32_10, stream_counter, stream_key, uniform_below,
@@ -107,26 +105,9 @@ pub(super) fn untrained(initial: &TensorMap, training: &TrainingGraph) -> Tensor
         .collect()
 }
 
-/// A model in memory as if it had been opened.
-pub(super) fn in_memory(config: ModelConfig, unet: TensorMap, vae: TensorMap) -> Model {
-    let stored = StoredModel { config, unet, vae };
-    Model {
-        hash: stored.hash(),
-        config: stored.config,
-        unet: stored.unet,
-        vae: stored.vae,
-        source: Source {
-            path: "the run".into(),
-            format: Format::Folder,
-            ema: false,
-            hyper_parameters: None,
-        },
-    }
-}
-
 /// Opens the autoencoder of a diffusion run.
 pub(super) fn open_vae(path: &Path) -> Result<Model, TrainError> {
-    Ok(crate::checkpoint::open(path, &Overrides::default())?)
+    Ok(Model::open(path)?)
 }
 
 /// Images decoded in order, at most `most`, evenly spread over the set: `(images, labels)`. Unreadable ones are left

@@ -379,13 +379,13 @@ fn views_of_storages_in_the_stream_format() {
 
 #[test]
 fn odd_shapes_never_confuse_the_inference() {
-    use medfusion::checkpoint::{Mismatch, Overrides, Shapes, infer_unet, infer_vae};
+    use medfusion::checkpoint::{Facts, Mismatch, Shapes, infer_unet, infer_vae};
     use medfusion::checkpoint::{unet_parameters, vae_parameters};
-    let published = Overrides {
+    let published = Facts {
         published: true,
         norm_groups: Some(1),
         vae_norm_groups: Some(1),
-        ..Overrides::default()
+        ..Facts::default()
     };
     let mut bases: Vec<Shapes> = Vec::new();
     for path in crate::support::cases(|name| {

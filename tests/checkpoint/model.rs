@@ -4,15 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::{golden, shared, torch_files};
+use medfusion::checkpoint::ModelConfig;
 use medfusion::checkpoint::{
-    CheckpointError, Format, MODEL_JSON, Overrides, Problem, StoredModel, TorchFormat, UNET_FILE,
-    VAE_FILE, Weights, convert, hashed_parameters, inspect, load_folder, open, read_safetensors,
-    recognise_betas, save_folder, unet_parameters, vae_parameters, write_safetensors,
+    CheckpointError, Fact, Facts, Format, MODEL_JSON, Model, Network, Problem, StoredModel,
+    TorchFormat, UNET_FILE, VAE_FILE, Weights, convert, hashed_parameters, inspect, load_folder,
+    read_safetensors, recognise_betas, save_folder, unet_parameters, vae_parameters,
+    write_safetensors,
 };
+use medfusion::diffusion::{BetaSchedule, NoiseConfig, Objective};
 use medfusion::files::write_atomically;
 use medfusion::model::config::{
-    Attention, Backbone, BetaSchedule, ModelConfig, NoiseConfig, Objective, TimeEmbedding,
-    UnetConfig, UnetVariant, VaeConfig,
+    Attention, Backbone, TimeEmbedding, UnetConfig, UnetVariant, VaeConfig,
 };
 use medfusion::tensor::{DType, Tensor, TensorMap};
 
@@ -102,8 +104,8 @@ fn pipeline_state(model: &StoredModel, ema: bool) -> TensorMap {
 }
 
 /// What the shapes of [`pipeline_state`] do not tell.
-fn small_overrides() -> Overrides {
-    Overrides {
+fn small_overrides() -> Facts {
+    Facts {
         norm_groups: Some(4),
         strides: Some(vec![1, 2, 2]),
         vae_norm_groups: Some(4),
@@ -111,7 +113,7 @@ fn small_overrides() -> Overrides {
         objective: Some(Objective::Noise),
         image_size: Some([32, 32]),
         class_names: Some(vec!["healthy".into(), "ill".into()]),
-        ..Overrides::default()
+        ..Facts::default()
     }
 }
 
@@ -152,7 +154,7 @@ fn a_folder_is_saved_and_loaded_unchanged() {
         "nothing temporary is left"
     );
     assert_eq!(load_folder(&path).unwrap(), model);
-    let opened = open(&path, &Overrides::default()).unwrap();
+    let opened = Model::open_with(&path, &Facts::default()).unwrap();
     assert_eq!(opened.hash, hash);
     assert_eq!(opened.hash.len(), 16);
     assert_eq!(opened.source.format, Format::Folder);
@@ -299,54 +301,57 @@ fn a_pipeline_is_split_into_its_parts() {
     let model = small_model();
     let path = write(dir.path(), "pipeline.bin", &pipeline_state(&model, true));
     // The schedule is recognised in the table of betas; strides, groups and the objective are asked for.
-    let error = open(&path, &Overrides::default()).unwrap_err();
+    let error = Model::open_with(&path, &Facts::default()).unwrap_err();
     one_sentence(
         &error,
         &path,
         &[
-            "--norm-groups 32",
-            "--strides 1,2,2",
-            "--vae-norm-groups 8",
-            "--vae-strides 1,2",
-            "--objective",
+            "norms in the UNet (the reference's default is 32)",
+            "strides of the UNet, one for each of its 3 levels",
+            "norms in the autoencoder (the reference's default is 8)",
+            "strides of the autoencoder, one for each of its 2 levels",
+            "what the UNet predicts",
         ],
     );
-    assert!(!error.to_string().contains("--schedule"));
-    let ema = open(&path, &small_overrides()).unwrap();
+    assert!(!error.to_string().contains("schedule"));
+    let ema = Model::open_with(&path, &small_overrides()).unwrap();
     assert!(ema.source.ema);
     assert_eq!(ema.config, model.config);
     assert_eq!(ema.vae, model.vae);
-    let raw = Overrides {
+    let raw = Facts {
         weights: Weights::Raw,
         ..small_overrides()
     };
-    let raw = open(&path, &raw).unwrap();
+    let raw = Model::open_with(&path, &raw).unwrap();
     assert!(!raw.source.ema);
     assert_eq!(raw.unet, model.unet);
     assert_ne!(raw.unet, ema.unet);
     assert_ne!(raw.hash, ema.hash);
 
     let without = write(dir.path(), "raw.bin", &pipeline_state(&model, false));
-    assert_eq!(open(&without, &small_overrides()).unwrap().unet, model.unet);
-    let wants_ema = Overrides {
+    assert_eq!(
+        Model::open_with(&without, &small_overrides()).unwrap().unet,
+        model.unet
+    );
+    let wants_ema = Facts {
         weights: Weights::Ema,
         ..small_overrides()
     };
-    let error = open(&without, &wants_ema).unwrap_err();
+    let error = Model::open_with(&without, &wants_ema).unwrap_err();
     one_sentence(&error, &without, &["no averaged weights"]);
 
     // Without an autoencoder the UNet works on pixels.
     let mut pixels = pipeline_state(&model, false);
     pixels.retain(|name, _| !name.starts_with("latent_embedder."));
     let pixels = write(dir.path(), "pixels.bin", &pixels);
-    let pixels = open(&pixels, &small_overrides()).unwrap();
+    let pixels = Model::open_with(&pixels, &small_overrides()).unwrap();
     assert!(pixels.config.vae.is_none() && pixels.vae.is_empty());
     assert_eq!(pixels.unet, model.unet);
 
     let mut strange = pipeline_state(&model, false);
     strange.insert("discriminator.weight".into(), Tensor::from_f32([1], &[0.0]));
     let strange = write(dir.path(), "strange.bin", &strange);
-    let error = open(&strange, &small_overrides()).unwrap_err();
+    let error = Model::open_with(&strange, &small_overrides()).unwrap_err();
     one_sentence(&error, &strange, &["unexpected   discriminator.weight"]);
 }
 
@@ -360,25 +365,25 @@ fn bare_networks_open_alone_and_together() {
         Tensor::from_f32([1], &[0.0]),
     );
     let vae = write(dir.path(), "vae.st", &vae_state);
-    let opened = open(&vae, &small_overrides()).unwrap();
+    let opened = Model::open_with(&vae, &small_overrides()).unwrap();
     assert_eq!(opened.config.vae, model.config.vae);
     assert!(opened.config.unet.is_none() && opened.unet.is_empty());
     assert_eq!(opened.vae, model.vae);
 
     let unet = write(dir.path(), "unet.st", &model.unet);
-    let error = open(&unet, &small_overrides()).unwrap_err();
-    one_sentence(&error, &unet, &["--schedule scaled_linear:0.002:0.02:1000"]);
-    let overrides = Overrides {
+    let error = Model::open_with(&unet, &small_overrides()).unwrap_err();
+    one_sentence(&error, &unet, &["the noise schedule"]);
+    let overrides = Facts {
         noise: model.config.noise.clone(),
         ..small_overrides()
     };
-    let alone = open(&unet, &overrides).unwrap();
+    let alone = Model::open_with(&unet, &overrides).unwrap();
     assert!(alone.config.vae.is_none());
-    let together = Overrides {
+    let together = Facts {
         vae: Some(vae),
         ..overrides
     };
-    let together = open(&unet, &together).unwrap();
+    let together = Model::open_with(&unet, &together).unwrap();
     assert_eq!(together.to_model(), model);
 
     // Wrapped for several devices.
@@ -388,11 +393,14 @@ fn bare_networks_open_alone_and_together() {
         .map(|(name, tensor)| (format!("module.{name}"), tensor.clone()))
         .collect();
     let wrapped = write(dir.path(), "ddp.st", &wrapped);
-    let overrides = Overrides {
+    let overrides = Facts {
         noise: model.config.noise.clone(),
         ..small_overrides()
     };
-    assert_eq!(open(&wrapped, &overrides).unwrap().unet, model.unet);
+    assert_eq!(
+        Model::open_with(&wrapped, &overrides).unwrap().unet,
+        model.unet
+    );
 }
 
 #[test]
@@ -400,16 +408,20 @@ fn published_settings_fill_what_is_not_said() {
     let dir = tempfile::tempdir().unwrap();
     let model = small_model();
     let path = write(dir.path(), "vae.st", &model.vae);
-    let published = Overrides {
+    let published = Facts {
         published: true,
-        ..Overrides::default()
+        ..Facts::default()
     };
-    let vae = open(&path, &published).unwrap().config.vae.unwrap();
+    let vae = Model::open_with(&path, &published)
+        .unwrap()
+        .config
+        .vae
+        .unwrap();
     assert_eq!(vae.backbone.norm_groups, 8);
     assert_eq!(vae.backbone.strides, [1, 2]);
     // 32 groups do not divide 8 channels: the published setting cannot be what this was trained with.
     let path = write(dir.path(), "unet.st", &model.unet);
-    let error = open(&path, &published).unwrap_err();
+    let error = Model::open_with(&path, &published).unwrap_err();
     one_sentence(&error, &path, &["32 groups do not divide 8 channels"]);
 }
 
@@ -417,7 +429,7 @@ fn published_settings_fill_what_is_not_said() {
 fn golden_checkpoints_open_as_models() {
     for path in torch_files() {
         let name = crate::support::name(&path);
-        let error = match open(&path, &Overrides::default()) {
+        let error = match Model::open_with(&path, &Facts::default()) {
             // A VAE checkpoint says everything.
             Ok(model) => {
                 let hyper = model.source.hyper_parameters.as_ref().unwrap();
@@ -435,26 +447,32 @@ fn golden_checkpoints_open_as_models() {
         match *error.problem {
             // A pipeline does not say what its autoencoder's norms and strides are.
             Problem::Undetermined(ref missing) => {
-                let flags: Vec<&str> = missing
-                    .missing
-                    .iter()
-                    .filter_map(|m| m.flag.split(' ').next())
-                    .collect();
-                assert_eq!(flags, ["--vae-norm-groups", "--vae-strides"], "{name}");
+                let network = Network::Autoencoder;
+                let [
+                    Fact::NormGroups { network: norms, .. },
+                    Fact::Strides {
+                        network: strides, ..
+                    },
+                ] = &missing.missing[..]
+                else {
+                    panic!("{name}: {missing}");
+                };
+                assert_eq!([*norms, *strides], [network; 2], "{name}");
                 let vae_file = path.with_file_name(name.replace("pipeline", "vae"));
                 let told = if vae_file.is_file() && vae_file != path {
-                    Overrides {
+                    Facts {
                         vae: Some(vae_file),
-                        ..Overrides::default()
+                        ..Facts::default()
                     }
                 } else {
-                    Overrides {
+                    Facts {
                         vae_norm_groups: Some(1),
                         published: true,
-                        ..Overrides::default()
+                        ..Facts::default()
                     }
                 };
-                let model = open(&path, &told).unwrap_or_else(|error| panic!("{error}"));
+                let model =
+                    Model::open_with(&path, &told).unwrap_or_else(|error| panic!("{error}"));
                 let hyper = model.source.hyper_parameters.as_ref().unwrap();
                 assert_eq!(Some(model.source.ema), hyper["use_ema"].as_bool(), "{name}");
                 let stem = crate::support::stem(&path);
@@ -522,13 +540,13 @@ fn schedules_are_recognised_in_their_betas() {
 fn the_reference_checkpoint_opens_and_converts_to_half() {
     let Some(shared) = shared() else { return };
     let path = shared.join("reference/cells64.ckpt");
-    let overrides = Overrides {
+    let overrides = Facts {
         published: true,
         image_size: Some([64, 64]),
         class_names: Some(["platelets", "rbc", "wbc"].map(String::from).to_vec()),
-        ..Overrides::default()
+        ..Facts::default()
     };
-    let model = open(&path, &overrides).unwrap();
+    let model = Model::open_with(&path, &overrides).unwrap();
     assert_eq!(model.source.format, Format::Torch(TorchFormat::Zip));
     let unet = model.config.unet.as_ref().unwrap();
     assert_eq!(unet.variant, UnetVariant::Unet);
@@ -572,7 +590,7 @@ fn the_reference_checkpoint_opens_and_converts_to_half() {
         .iter()
         .sum();
     assert!((18_000_000..20_000_000).contains(&size), "{size}");
-    let half = open(&output, &Overrides::default()).unwrap();
+    let half = Model::open_with(&output, &Facts::default()).unwrap();
     assert_eq!(half.hash, converted.hash);
     assert_eq!(half.config, model.config);
     for (name, tensor) in half.unet.iter().chain(&half.vae) {
@@ -594,7 +612,7 @@ fn a_safetensors_file_is_known_by_its_header_whatever_its_length() {
         let metadata = [("note".to_owned(), "x".repeat(8 * padding))].into();
         write_safetensors(&path, &small_model().vae, &metadata).unwrap();
         first_bytes.insert(fs::read(&path).unwrap()[0]);
-        open(&path, &small_overrides()).unwrap();
+        Model::open_with(&path, &small_overrides()).unwrap();
     }
     assert!(first_bytes.contains(&0x80), "the first byte of a pickle");
 }
@@ -625,7 +643,7 @@ fn tensors_that_do_not_fit_are_listed() {
     );
     assert!(!path.exists());
     let state = write(dir.path(), "state.st", &pipeline_state(&model, false));
-    let error = open(&state, &small_overrides()).unwrap_err();
+    let error = Model::open_with(&state, &small_overrides()).unwrap_err();
     one_sentence(
         &error,
         &state,
@@ -693,27 +711,27 @@ fn foreign_files_are_named() {
     for (name, content, expected) in cases {
         let path = dir.path().join(name);
         fs::write(&path, content).unwrap();
-        let error = open(&path, &Overrides::default()).unwrap_err();
+        let error = Model::open_with(&path, &Facts::default()).unwrap_err();
         one_sentence(&error, &path, &[expected]);
-        assert!(inspect(&path, &Overrides::default()).is_err());
+        assert!(inspect(&path, &Facts::default()).is_err());
     }
     let folder = dir.path().join("folder");
     fs::create_dir(&folder).unwrap();
-    let error = open(&folder, &Overrides::default()).unwrap_err();
+    let error = Model::open_with(&folder, &Facts::default()).unwrap_err();
     one_sentence(
         &error,
         &folder,
         &["a folder without a model.json", "expected a model folder"],
     );
     let nothing = dir.path().join("nothing");
-    let error = open(&nothing, &Overrides::default()).unwrap_err();
+    let error = Model::open_with(&nothing, &Facts::default()).unwrap_err();
     one_sentence(&error, &nothing, &["cannot open"]);
     let other = write(
         dir.path(),
         "other.st",
         &[("w".into(), Tensor::from_f32([1], &[1.0]))].into(),
     );
-    let error = open(&other, &Overrides::default()).unwrap_err();
+    let error = Model::open_with(&other, &Facts::default()).unwrap_err();
     one_sentence(&error, &other, &["no Medfusion network"]);
 }
 
@@ -728,17 +746,17 @@ fn a_damaged_folder_is_noticed() {
     let mut flipped = good.clone();
     flipped[data + 1000] ^= 4;
     fs::write(&unet, &flipped).unwrap();
-    let error = open(&path, &Overrides::default()).unwrap_err();
+    let error = Model::open_with(&path, &Facts::default()).unwrap_err();
     one_sentence(&error, &unet, &["does not match the digest"]);
     fs::write(&unet, &good[..good.len() - 1]).unwrap();
-    let error = open(&path, &Overrides::default()).unwrap_err();
+    let error = Model::open_with(&path, &Facts::default()).unwrap_err();
     one_sentence(&error, &unet, &["damaged or incomplete"]);
     fs::remove_file(&unet).unwrap();
-    let error = open(&path, &Overrides::default()).unwrap_err();
+    let error = Model::open_with(&path, &Facts::default()).unwrap_err();
     one_sentence(&error, &unet, &["cannot open"]);
     fs::write(&unet, &good).unwrap();
     // One part alone is not the model.
-    let error = open(&unet, &Overrides::default()).unwrap_err();
+    let error = Model::open_with(&unet, &Facts::default()).unwrap_err();
     one_sentence(&error, &unet, &["open the folder that holds it"]);
 
     let json = path.join(MODEL_JSON);
@@ -766,12 +784,12 @@ fn a_damaged_folder_is_noticed() {
     ] {
         assert!(text.contains(from), "{from}");
         fs::write(&json, text.replacen(from, to, 1)).unwrap();
-        let error = open(&path, &Overrides::default()).unwrap_err();
+        let error = Model::open_with(&path, &Facts::default()).unwrap_err();
         one_sentence(&error, &path, &[expected]);
     }
     // What a person may well edit: names of classes.
     fs::write(&json, text.replace("healthy", "well")).unwrap();
-    let model = open(&path, &Overrides::default()).unwrap();
+    let model = Model::open_with(&path, &Facts::default()).unwrap();
     assert_eq!(model.config.class_names, ["well", "ill"]);
 }
 
@@ -781,7 +799,7 @@ fn inspection_shows_models_and_fragments() {
     let model = small_model();
     let path = dir.path().join("model");
     let hash = save_folder(&path, &model, Some(DType::F16)).unwrap();
-    let mut report = inspect(&path, &Overrides::default()).unwrap();
+    let mut report = inspect(&path, &Facts::default()).unwrap();
     let text = report.to_string();
     for expected in [
         "model folder",
@@ -799,21 +817,21 @@ fn inspection_shows_models_and_fragments() {
     assert!(report.to_string().contains("outc.conv.conv.weight"));
 
     let state = write(dir.path(), "pipeline.st", &pipeline_state(&model, true));
-    let text = inspect(&state, &Overrides::default()).unwrap().to_string();
+    let text = inspect(&state, &Facts::default()).unwrap().to_string();
     for expected in [
         "no configuration",
-        "--vae-strides 1,2",
+        "strides of the autoencoder, one for each of its 2 levels",
         "ema_model",
         "noise_scheduler",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     for path in torch_files() {
-        let text = inspect(&path, &Overrides::default()).unwrap().to_string();
+        let text = inspect(&path, &Facts::default()).unwrap().to_string();
         assert!(text.contains("PyTorch checkpoint"), "{text}");
     }
     let golden = golden().join("checkpoint_vae_expected.safetensors");
     if golden.is_file() {
-        inspect(&golden, &Overrides::default()).unwrap();
+        inspect(&golden, &Facts::default()).unwrap();
     }
 }

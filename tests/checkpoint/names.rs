@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::support::{cases, golden, is_complete, json, name, stem};
 use medfusion::checkpoint::{
-    Mismatch, Overrides, Problem, Shapes, hashed_parameter, infer_unet, infer_vae,
-    read_safetensors, unet_parameters, vae_parameters,
+    Fact, Facts, Mismatch, Network as Part, Problem, Shapes, hashed_parameter, infer_unet,
+    infer_vae, read_safetensors, unet_parameters, vae_parameters,
 };
 use medfusion::model::config::{Attention, Backbone, UnetVariant};
 use serde_json::Value;
@@ -149,7 +149,7 @@ fn unets_are_inferred_and_need_exactly_their_parameters() {
         kwargs,
     } in found
     {
-        let config = infer_unet(&shapes, Some(&kwargs), &Overrides::default())
+        let config = infer_unet(&shapes, Some(&kwargs), &Facts::default())
             .unwrap_or_else(|error| panic!("{case}: {error}"));
         let legacy = config.variant == UnetVariant::Legacy;
         assert_eq!(legacy, case.contains("legacy"), "{case}");
@@ -192,7 +192,7 @@ fn vaes_are_inferred_and_need_exactly_their_parameters() {
         kwargs,
     } in networks("vae_")
     {
-        let config = infer_vae(&shapes, Some(&kwargs), &Overrides::default())
+        let config = infer_vae(&shapes, Some(&kwargs), &Facts::default())
             .unwrap_or_else(|error| panic!("{case}: {error}"));
         compare(&case, &config.backbone, &kwargs, true);
         assert_eq!(
@@ -221,21 +221,26 @@ fn shapes_alone_give_all_but_what_they_cannot_tell() {
         kwargs,
     } in networks("unet_")
     {
-        let told = infer_unet(&shapes, Some(&kwargs), &Overrides::default()).unwrap();
-        let error = infer_unet(&shapes, None, &Overrides::default()).unwrap_err();
+        let told = infer_unet(&shapes, Some(&kwargs), &Facts::default()).unwrap();
+        let error = infer_unet(&shapes, None, &Facts::default()).unwrap_err();
         let Problem::Undetermined(undetermined) = error else {
             panic!("{case}: {error}");
         };
-        let flags: Vec<&str> = undetermined
-            .missing
-            .iter()
-            .map(|fact| fact.flag.split(' ').next().unwrap())
-            .collect();
-        assert_eq!(flags, ["--norm-groups", "--strides"], "{case}");
-        let overrides = Overrides {
+        let network = Part::Unet;
+        let [
+            Fact::NormGroups { network: norms, .. },
+            Fact::Strides {
+                network: strides, ..
+            },
+        ] = &undetermined.missing[..]
+        else {
+            panic!("{case}: {undetermined}");
+        };
+        assert_eq!([*norms, *strides], [network; 2], "{case}");
+        let overrides = Facts {
             norm_groups: Some(told.backbone.norm_groups),
             strides: Some(told.backbone.strides.clone()),
-            ..Overrides::default()
+            ..Facts::default()
         };
         assert_eq!(
             infer_unet(&shapes, None, &overrides).unwrap(),
@@ -249,16 +254,20 @@ fn shapes_alone_give_all_but_what_they_cannot_tell() {
         kwargs,
     } in networks("vae_")
     {
-        let told = infer_vae(&shapes, Some(&kwargs), &Overrides::default()).unwrap();
-        let text = infer_vae(&shapes, None, &Overrides::default())
-            .unwrap_err()
-            .to_string();
-        assert!(text.contains("--vae-norm-groups 8"), "{case}: {text}");
-        assert!(text.contains("--vae-strides 1,2"), "{case}: {text}");
-        let overrides = Overrides {
+        let told = infer_vae(&shapes, Some(&kwargs), &Facts::default()).unwrap();
+        let error = infer_vae(&shapes, None, &Facts::default()).unwrap_err();
+        let Problem::Undetermined(undetermined) = error else {
+            panic!("{case}: {error}");
+        };
+        let network = Part::Autoencoder;
+        let norms = Fact::NormGroups { network, usual: 8 };
+        assert!(undetermined.missing.contains(&norms), "{case}");
+        let strides = |fact: &Fact| matches!(fact, Fact::Strides { network: n, usual } if *n == network && usual[..2] == [1, 2]);
+        assert!(undetermined.missing.iter().any(strides), "{case}");
+        let overrides = Facts {
             vae_norm_groups: Some(told.backbone.norm_groups),
             vae_strides: Some(told.backbone.strides.clone()),
-            ..Overrides::default()
+            ..Facts::default()
         };
         assert_eq!(
             infer_vae(&shapes, None, &overrides).unwrap(),

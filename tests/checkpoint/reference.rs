@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use medfusion::checkpoint::{Overrides, open, read_safetensors};
+use medfusion::checkpoint::{Facts, Model, read_safetensors};
 use medfusion::data::{Pixels, Transform};
 use medfusion::device::{Device, DeviceChoice};
 use medfusion::diffusion::{
@@ -14,7 +14,7 @@ use medfusion::diffusion::{
 };
 use medfusion::graph::Graph;
 use medfusion::model::build_decoder;
-use medfusion::pipeline::{Model, Reconstructor, psnr_db, sampling_graph};
+use medfusion::pipeline::{Autoencoder, psnr_db, sampling_graph};
 use medfusion::tensor::{DType, nchw_to_nhwc};
 
 fn shared(what: &str) -> Option<PathBuf> {
@@ -36,13 +36,13 @@ fn shared(what: &str) -> Option<PathBuf> {
 fn reference() -> Option<(PathBuf, Model)> {
     let folder = shared("reference")?;
     // The file does not say how its autoencoder was built; its README does.
-    let overrides = Overrides {
+    let overrides = Facts {
         vae_norm_groups: Some(8),
         vae_strides: Some(vec![1, 2, 2]),
         image_size: Some([64, 64]),
-        ..Overrides::default()
+        ..Facts::default()
     };
-    let model = open(folder.join("cells64.ckpt"), &overrides).unwrap();
+    let model = Model::open_with(folder.join("cells64.ckpt"), &overrides).unwrap();
     Some((folder, model))
 }
 
@@ -146,7 +146,7 @@ fn reconstructions_reach_the_reference_psnr() {
     let text = std::fs::read_to_string(folder.join("expected.json")).unwrap();
     let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
     let device = Device::open(DeviceChoice::Cpu, None).unwrap();
-    let mut reconstructor = Reconstructor::new(&model, &device, 8, [64, 64]).unwrap();
+    let mut autoencoder = Autoencoder::round_trip(&model, &device, 8, [64, 64]).unwrap();
     let transform = Transform::new([64, 64], 3).unwrap();
     let mut all = Vec::new();
     for class in ["platelets", "rbc", "wbc"] {
@@ -163,8 +163,8 @@ fn reconstructions_reach_the_reference_psnr() {
                 .collect();
             let slices: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
             psnrs.extend(
-                reconstructor
-                    .run(&slices)
+                autoencoder
+                    .reconstruct(&slices)
                     .unwrap()
                     .iter()
                     .map(|r| psnr_db(r.mse)),
@@ -202,7 +202,7 @@ fn posterior_means_match_the_reference() {
         .unwrap()
         .tensors;
     let device = Device::open(DeviceChoice::Cpu, None).unwrap();
-    let mut reconstructor = Reconstructor::new(&model, &device, 4, [64, 64]).unwrap();
+    let mut autoencoder = Autoencoder::round_trip(&model, &device, 4, [64, 64]).unwrap();
     let transform = Transform::new([64, 64], 3).unwrap();
     let mut compared = 0;
     for (key, want) in &expected {
@@ -225,7 +225,7 @@ fn posterior_means_match_the_reference() {
             .map(|file| transform.apply(Pixels::decode(&std::fs::read(file).unwrap()).unwrap()))
             .collect();
         let slices: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
-        let results = reconstructor.run(&slices).unwrap();
+        let results = autoencoder.reconstruct(&slices).unwrap();
         let is_latent = c == model.config.vae.as_ref().unwrap().latent_channels;
         let got: Vec<f32> = results
             .iter()

@@ -1,9 +1,9 @@
 //! Small graphs that between them launch the kernels which the published networks do not: attention, layer norm,
 //! pooling, resizing, what trains a classifier or a perceptual loss, and the paths for counts that no vector divides.
 
+use medfusion::checkpoint::ModelConfig;
 use medfusion::diffusion::{NoiseSource, SamplingSpec};
 use medfusion::graph::{Graph, GraphError, Value};
-use medfusion::model::config::ModelConfig;
 use medfusion::pipeline::sampler_graph;
 use medfusion::tensor::DType;
 

@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use medfusion::checkpoint::ModelConfig;
 use medfusion::compile::Precision;
 use medfusion::compile::{PlanOptions, fuse, reduce};
 use medfusion::device::cuda::{CudaDevice, CudaOptions, PlannedLaunch};
 use medfusion::graph::Graph;
-use medfusion::model::config::ModelConfig;
 use medfusion::tensor::DType;
 use medfusion_toolkit::{Ptxas, Resources};
 use rayon::prelude::*;
@@ -233,7 +233,7 @@ fn a_sampling_step_concatenates_nothing() {
         (crate::paper_plans::train_unet(&config, 1, true).graph, 0),
     ] {
         let launches = launches(&gpu, &graph);
-        let reads_two = |l: &&PlannedLaunch| l.program().contains("JOINED=1");
+        let reads_two = |l: &&PlannedLaunch| l.program().contains("CONCAT=1");
         assert_eq!(launches.iter().filter(reads_two).count(), joined);
         let copies = counted(&launches).get("copy_16").copied().unwrap_or(0);
         assert_eq!(copies == 0, joined > 0, "{copies} copies");

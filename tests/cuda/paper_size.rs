@@ -8,12 +8,12 @@
 
 use std::time::Instant;
 
+use medfusion::checkpoint::ModelConfig;
 use medfusion::checkpoint::{hashed_parameters, unet_parameters};
 use medfusion::compile::Precision;
 use medfusion::device::cuda::{CudaDevice, CudaOptions};
 use medfusion::device::{Device, DeviceChoice, Executable};
 use medfusion::graph::Graph;
-use medfusion::model::config::ModelConfig;
 use medfusion::model::{NetworkInputs, build_unet};
 use medfusion::tensor::{DType, TensorMap};
 use medfusion::train::names;

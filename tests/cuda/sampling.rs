@@ -42,7 +42,7 @@ fn images(device: &Device, count: u64, batch: usize) -> Vec<Vec<f32>> {
 
 fn images_in(steps: usize, device: &Device, count: u64, batch: usize) -> Vec<Vec<f32>> {
     let model = Model::open("weights/cells64").unwrap();
-    let mut samples = Sampler::new(&model)
+    let samples = Sampler::new(&model)
         .class(1)
         .count(count)
         .steps(steps)
@@ -51,11 +51,7 @@ fn images_in(steps: usize, device: &Device, count: u64, batch: usize) -> Vec<Vec
         .batch(batch)
         .prepare(device)
         .unwrap();
-    let mut images = Vec::new();
-    while let Some(image) = samples.next_image().unwrap() {
-        images.push(image.pixels);
-    }
-    images
+    samples.map(|image| image.unwrap().pixels).collect()
 }
 
 fn mean_square(a: &[f32], b: &[f32]) -> f64 {

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use medfusion::data::grid::{GridOptions, compose};
-use medfusion::data::png::{Image8, read_text, to_u8, write};
 use medfusion::data::{Pixels, Samples};
+use medfusion::image::grid::{GridOptions, compose};
+use medfusion::image::png::{Image8, read_text, to_u8, write};
 use tempfile::TempDir;
 
 #[test]

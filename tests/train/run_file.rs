@@ -1,6 +1,7 @@
 //! Run files: defaults are the published settings, mistakes are named with what was meant, files come back unchanged.
 
-use medfusion::model::config::{Attention, BetaSchedule, Objective};
+use medfusion::diffusion::{BetaSchedule, Objective};
+use medfusion::model::config::Attention;
 use medfusion::train::run_file::sections::{LrSchedule, OptimizerKind, PixelLoss};
 use medfusion::train::run_file::{
     ByteSize, ClassifierRun, DiffusionRun, Override, Run, RunFileError, VaeRun, load, parse,

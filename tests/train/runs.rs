@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use medfusion::data::{Dataset, OpenOptions, Split};
+use medfusion::metrics::Classifier;
 use medfusion::tensor::TensorMap;
 use medfusion::tensor::philox::{Purpose, fill_normal, stream_key};
-use medfusion::train::classifier::Classifier;
 use medfusion::train::run_file::{ClassifierRun, DiffusionRun, Override, Run, VaeRun, parse};
 use medfusion::train::state::newest;
 use medfusion::train::step::Trainer;
@@ -185,7 +185,7 @@ fn autoencoder_then_diffusion_resume_to_the_bit_and_sample() {
         .steps(5)
         .prepare(&device)
         .unwrap();
-    let image = samples.next_image().unwrap().unwrap();
+    let image = samples.next().unwrap().unwrap();
     assert_eq!(image.shape, [SIDE, SIDE, 3]);
 
     // Without a cache the same latents come from the encoder, step by step.

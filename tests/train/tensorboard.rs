@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use medfusion::data::png::Image8;
 use medfusion::data::{Pixels, Samples};
+use medfusion::image::png::Image8;
 use medfusion::train::tensorboard::EventWriter;
 use tempfile::TempDir;
 

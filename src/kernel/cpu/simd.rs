@@ -1,6 +1,8 @@
 //! Running plain loops with the widest vectors of the machine, and branch-free elementary
 //! functions that such loops vectorise.
 
+use super::gemm::Isa;
+
 /// Calls `f` compiled for the widest instruction set found at run time.
 ///
 /// `f` is inlined into a function with those target features, so that the loops in it are
@@ -9,22 +11,15 @@
 /// own, compiled for the least common processor.
 #[inline]
 pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512bw")
-        {
-            // SAFETY: the features were detected.
-            return unsafe { with_avx512(f) };
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the features were detected.
-            return unsafe { with_avx2(f) };
-        }
+    match Isa::detect() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the features were detected.
+        Isa::Avx512 => unsafe { with_avx512(f) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the features were detected.
+        Isa::Avx2 => unsafe { with_avx2(f) },
+        _ => f(),
     }
-    f()
 }
 
 #[cfg(target_arch = "x86_64")]

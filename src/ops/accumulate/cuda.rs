@@ -24,9 +24,9 @@ impl CudaOperator for Accumulate {
         call: &mut CudaCall<'_>,
         steps: &[Vec<CudaOperand>],
     ) -> Result<(), Unsupported> {
-        let (pieces, rows) = table(call, steps, ARRAYS);
+        let (chunks, rows) = table(call, steps, ARRAYS);
         let params = AccumulateParams {
-            pieces,
+            chunks,
             keep: call.input(ARRAYS),
             factor: self.factor,
         };

@@ -18,7 +18,7 @@ const KEYS: usize = 128;
 
 /// Extents of a call, per head.
 #[derive(Clone, Copy)]
-struct Extents {
+struct HeadExtents {
     queries: usize,
     keys: usize,
     /// Keys padded to whole blocks.
@@ -32,7 +32,7 @@ struct Extents {
     samples: usize,
 }
 
-impl Extents {
+impl HeadExtents {
     fn of(inputs: &[TensorType], heads: usize) -> Self {
         let (q, k) = (&inputs[0].shape, &inputs[1].shape);
         let d = q[2] / heads;
@@ -170,19 +170,19 @@ impl<'a> Cutter<'a> {
 
 impl Attention {
     /// Scratch of one thread: a block of queries, of scores and of results, maxima and sums.
-    fn slot_len(extents: &Extents) -> usize {
+    fn slot_len(extents: &HeadExtents) -> usize {
         2 * QUERIES * extents.padded_d + QUERIES * KEYS + 2 * QUERIES
     }
 }
 
 impl CpuOperator for Attention {
     fn workspace_len(&self, inputs: &[TensorType], _: &[TensorType]) -> usize {
-        let extents = Extents::of(inputs, self.heads);
+        let extents = HeadExtents::of(inputs, self.heads);
         extents.pairs() * 2 * extents.packed_len() + width() * Self::slot_len(&extents)
     }
 
     fn run(&self, call: &CpuCall<'_>) {
-        let e = Extents::call(call, self.heads);
+        let e = HeadExtents::call(call, self.heads);
         let (q, k, v) = (call.f32(0), call.f32(1), call.f32(2));
         let (y, lse) = (
             Shared::from_slice(call.out(0)),
@@ -265,18 +265,18 @@ impl AttentionGrad {
     /// Scratch of one thread: keys by rows, keys and values transposed, gradients of keys and
     /// values; blocks of queries, `dy` and gradients of queries; probabilities and their
     /// gradients; a sum for each query.
-    fn slot_len(e: &Extents) -> usize {
+    fn slot_len(e: &HeadExtents) -> usize {
         5 * e.packed_len() + 3 * QUERIES * e.padded_d + 2 * QUERIES * KEYS + QUERIES
     }
 }
 
 impl CpuOperator for AttentionGrad {
     fn workspace_len(&self, inputs: &[TensorType], _: &[TensorType]) -> usize {
-        width() * Self::slot_len(&Extents::of(inputs, self.heads))
+        width() * Self::slot_len(&HeadExtents::of(inputs, self.heads))
     }
 
     fn run(&self, call: &CpuCall<'_>) {
-        let e = Extents::call(call, self.heads);
+        let e = HeadExtents::call(call, self.heads);
         let (q, k, v) = (call.f32(0), call.f32(1), call.f32(2));
         let (y, lse, dy) = (call.f32(3), call.f32(4), call.f32(5));
         let [dq, dk, dv] = [0, 1, 2].map(|i| Shared::from_slice(call.out(i)));

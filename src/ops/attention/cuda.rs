@@ -22,7 +22,7 @@ const TENSOR_WIDEST_HEAD: usize = 128;
 const WIDEST_HEAD: usize = 256;
 
 /// Extents of a call, and the tiles that the kernels take for them.
-struct Extents {
+struct TiledExtents {
     samples: usize,
     queries: usize,
     keys: usize,
@@ -33,7 +33,7 @@ struct Extents {
     padded: usize,
 }
 
-impl Extents {
+impl TiledExtents {
     fn of(q: &TensorType, k: &TensorType, heads: usize) -> Self {
         let d = q.channels() / heads;
         Self {
@@ -105,7 +105,7 @@ impl Extents {
 
 impl CudaOperator for Attention {
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
-        let e = Extents::call(call, self.heads)?;
+        let e = TiledExtents::call(call, self.heads)?;
         let params = AttentionParams {
             q: call.input(0),
             k: call.input(1),
@@ -152,7 +152,7 @@ impl CudaOperator for AttentionGrad {
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
-        let e = Extents::call(call, self.heads)?;
+        let e = TiledExtents::call(call, self.heads)?;
         let params = AttentionGradParams {
             q: call.input(0),
             k: call.input(1),

@@ -1,26 +1,9 @@
 //! What the planner asks of the CPU kernels in [`super::cpu`].
 
-use super::cpu::{ConvGeometry, Forward, InputGrad, WeightGrad};
-use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, Windows};
+use super::cpu::{Forward, InputGrad, WeightGrad};
+use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use crate::graph::TensorType;
 use crate::kernel::cpu::{CpuCall, CpuOperator, PackedOperand};
-
-impl Windows {
-    /// The convolution of `x` `[N,H,W,I]` with `w` `[O,I,kH,kW]`.
-    pub(super) fn geometry(self, x: &[usize], w: &[usize]) -> ConvGeometry {
-        ConvGeometry {
-            batch: x[0],
-            height: x[1],
-            width: x[2],
-            in_channels: w[1],
-            out_channels: w[0],
-            kernel: [w[2], w[3]],
-            stride: self.stride,
-            padding: self.padding,
-            upsample: self.upsample,
-        }
-    }
-}
 
 impl Conv2d {
     fn forward(&self, inputs: &[TensorType]) -> Forward {

@@ -2,18 +2,17 @@
 
 pub mod cpu;
 pub(crate) mod cuda;
+mod geometry;
 mod kernel;
 mod reference;
 #[cfg(test)]
 mod tests;
 
+pub use geometry::{ConvGeometry, MAX_KERNEL, MAX_STRIDE};
+
 use super::{GroupNormStats, Operator, PrecisionRule, nhwc};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
-
-/// Largest kernel side that devices take.
-pub const MAX_KERNEL: usize = 7;
-/// Largest stride that devices take.
-pub const MAX_STRIDE: usize = 4;
+use geometry::ConvWindows;
 
 /// `y[n,oy,ox,o] = sum_{i,ky,kx} x[n, s oy + ky - p, s ox + kx - p, i] w[o,i,ky,kx]
 /// (+ bias[o]) (+ residual[n,oy,ox,o])` with zeros outside `x`.
@@ -21,19 +20,25 @@ pub const MAX_STRIDE: usize = 4;
 /// Inputs: `x` `[N,H,W,I]`, `w` `[O,I,kH,kW]`, then `bias` `[O]` and `residual` of the result's
 /// shape where their flags are set. With `upsample` every pixel of `x` first becomes 2×2 pixels.
 ///
-/// With `joined` a last input `[N,H,W,J]` holds the last `J` of the `I` channels of `x`, which has the others. With `stats`
-/// the statistics of `y` as it is stored are a second result. Model code asks for both with ops of their own; a device
-/// whose convolutions do them on the way has them moved here, after autodiff, so there is no gradient then: see
-/// [`absorb`](crate::graph::absorb).
+/// With `joined` the input is a concatenated operand: `x` has the first of the `I` channels, and a last input `[N,H,W,J]`
+/// has the last `J`. With `stats` a second result holds the statistics of `y` as it is stored. Model code uses ops of their
+/// own for both. For a device whose convolutions do their work without a further pass, producer fusion moves them here
+/// after autodiff, so there is no gradient then: see [`absorb`](crate::graph::absorb).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conv2d {
+    /// Distance of neighbouring windows along both axes, 1 to [`MAX_STRIDE`].
     pub stride: usize,
     /// Zeros around the (upsampled) input: above and below, left and right.
     pub padding: [usize; 2],
+    /// Whether every pixel of the input first becomes 2×2 pixels.
     pub upsample: bool,
+    /// Whether input 2 is a bias.
     pub bias: bool,
+    /// Whether an input behind the bias is added to the result.
     pub residual: bool,
+    /// Whether the last input has the last channels of `x`.
     pub joined: bool,
+    /// The statistics that are a second result.
     pub stats: Option<GroupNormStats>,
 }
 
@@ -41,14 +46,17 @@ pub struct Conv2d {
 /// `residual` of the result's shape if its flag is set; result `[N,height,width,I]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2dInputGrad {
+    /// As in [`Conv2d`].
     pub stride: usize,
+    /// As in [`Conv2d`].
     pub padding: [usize; 2],
+    /// As in [`Conv2d`].
     pub upsample: bool,
     /// Rows of the convolution's input, before the upsample.
     pub height: usize,
     /// Columns of the convolution's input, before the upsample.
     pub width: usize,
-    /// What else the input's gradient is the sum of comes in as an operand.
+    /// Adds a third operand to the input gradient, for values with several readers.
     pub residual: bool,
 }
 
@@ -56,41 +64,14 @@ pub struct Conv2dInputGrad {
 /// result `[O,I,kH,kW]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2dWeightGrad {
+    /// As in [`Conv2d`].
     pub stride: usize,
+    /// As in [`Conv2d`].
     pub padding: [usize; 2],
+    /// As in [`Conv2d`].
     pub upsample: bool,
+    /// Rows and columns of the filter.
     pub kernel: [usize; 2],
-}
-
-/// What the three ops have in common: which pixels a window covers.
-#[derive(Clone, Copy)]
-struct Windows {
-    stride: usize,
-    padding: [usize; 2],
-    upsample: bool,
-}
-
-impl Windows {
-    /// Extents `[OH, OW]` of the result for an input of extents `[H, W]`, if a window fits and
-    /// devices take it.
-    fn output(self, input: [usize; 2], kernel: [usize; 2]) -> Option<[usize; 2]> {
-        let supported = (1..=MAX_STRIDE).contains(&self.stride);
-        let along = |axis: usize| {
-            let len = input[axis] * if self.upsample { 2 } else { 1 } + 2 * self.padding[axis];
-            let fits = supported && (1..=MAX_KERNEL).contains(&kernel[axis]) && len >= kernel[axis];
-            fits.then(|| (len - kernel[axis]) / self.stride + 1)
-        };
-        Some([along(0)?, along(1)?])
-    }
-
-    fn describe(self) -> String {
-        let padding = match self.padding {
-            [h, w] if h == w => h.to_string(),
-            [h, w] => format!("{h}x{w}"),
-        };
-        let upsample = if self.upsample { " upsample 2" } else { "" };
-        format!("stride {} padding {padding}{upsample}", self.stride)
-    }
 }
 
 /// Extents of a filter `[O,I,kH,kW]` of floats.
@@ -104,8 +85,8 @@ fn flops(result: &TensorType, filter: &[usize]) -> u64 {
 }
 
 impl Conv2d {
-    fn windows(&self) -> Windows {
-        Windows {
+    fn windows(&self) -> ConvWindows {
+        ConvWindows {
             stride: self.stride,
             padding: self.padding,
             upsample: self.upsample,
@@ -117,7 +98,7 @@ impl Conv2d {
         self.residual.then_some(2 + usize::from(self.bias))
     }
 
-    /// Position of the last channels among the inputs, if they are an input of their own.
+    /// Position of the concatenated operand's last channels among the inputs, if there are any.
     fn joined_input(&self) -> Option<usize> {
         let before = 2 + usize::from(self.bias) + usize::from(self.residual);
         self.joined.then_some(before)
@@ -128,8 +109,8 @@ impl Conv2dInputGrad {
     /// Position of the residual among the inputs.
     const RESIDUAL: usize = 2;
 
-    fn windows(&self) -> Windows {
-        Windows {
+    fn windows(&self) -> ConvWindows {
+        ConvWindows {
             stride: self.stride,
             padding: self.padding,
             upsample: self.upsample,
@@ -138,8 +119,8 @@ impl Conv2dInputGrad {
 }
 
 impl Conv2dWeightGrad {
-    fn windows(&self) -> Windows {
-        Windows {
+    fn windows(&self) -> ConvWindows {
+        ConvWindows {
             stride: self.stride,
             padding: self.padding,
             upsample: self.upsample,

@@ -1,6 +1,7 @@
 //! Naive definitions in `f64`.
 
-use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, Windows};
+use super::geometry::ConvWindows;
+use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use crate::graph::TensorType;
 use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::ops::Concat;
@@ -8,17 +9,14 @@ use crate::ops::cast::rounded;
 
 /// Calls `visit(y index, x index, w index)` for every product of the sum that defines `y`.
 fn products(
-    windows: Windows,
+    windows: ConvWindows,
     x: &[usize],
     w: &[usize],
     y: &[usize],
     mut visit: impl FnMut(usize, usize, usize),
 ) {
-    let fold = if windows.upsample { 2 } else { 1 };
-    let source = |o: usize, k: usize, axis: usize| {
-        let position = (o * windows.stride + k).checked_sub(windows.padding[axis])?;
-        (position < x[1 + axis] * fold).then_some(position / fold)
-    };
+    let geometry = windows.geometry(x, w);
+    let source = |o: usize, k: usize, axis: usize| geometry.source(axis, o, k);
     for n in 0..y[0] {
         for oy in 0..y[1] {
             for ox in 0..y[2] {

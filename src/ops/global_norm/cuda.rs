@@ -32,7 +32,7 @@ impl CudaOperator for GlobalNorm {
             .collect();
         let pieces = Chunks::new(&entries, call.target());
         let squares = SumSquaresParams {
-            pieces: call.table(&pieces.words),
+            chunks: call.table(&pieces.words),
             partials: call.workspace(),
         };
         let kernel = Kernel::new("global_norm.cu", "sum_squares");

@@ -19,7 +19,7 @@ const MAX_PIECES: usize = 16;
 
 /// `x` `[N,…,C]` as `[samples, rows, width]`, where `width` is a multiple of `C`. Depends on the
 /// shape only, and not on the batch, so that no sum does.
-struct Layout {
+struct SampleLayout {
     samples: usize,
     rows: usize,
     width: usize,
@@ -27,7 +27,7 @@ struct Layout {
     groups: usize,
 }
 
-impl Layout {
+impl SampleLayout {
     fn of(x: &TensorType, groups: usize) -> Self {
         let (samples, channels) = (x.shape[0], x.channels());
         let mut rows = x.len() / (samples * channels);
@@ -185,7 +185,7 @@ fn add_moments<const W: usize>(block: &[f32], width: usize, first: usize, sums: 
 
 impl CpuOperator for GroupNormStats {
     fn workspace_len(&self, inputs: &[TensorType], _: &[TensorType]) -> usize {
-        Layout::of(&inputs[0], self.groups).sums_len()
+        SampleLayout::of(&inputs[0], self.groups).sums_len()
     }
 
     fn run(&self, call: &CpuCall<'_>) {
@@ -203,7 +203,7 @@ impl GroupNormStats {
         stats: &mut [f32],
         workspace: &mut [f32],
     ) {
-        let layout = Layout::of(ty, self.groups);
+        let layout = SampleLayout::of(ty, self.groups);
         let sums = as_f64(&mut workspace[..layout.sums_len()]);
         let width = layout.width;
         let block_len = (BLOCK / width).max(1) * width;
@@ -243,21 +243,21 @@ impl GroupNormStats {
 
 /// An operand of [`combine`].
 #[derive(Clone, Copy)]
-enum Source<'a> {
+enum CombineSource<'a> {
     /// The result's own memory, before it is overwritten.
     InPlace,
     Slice(&'a [f32]),
     Zero,
 }
 
-impl<'a> Source<'a> {
+impl<'a> CombineSource<'a> {
     /// Elements `start..start + len` of an operand that may be the memory of `y`.
     fn of(operand: Shared, y: Shared, start: usize, len: usize) -> Self {
         if operand.as_ptr() == y.as_ptr() {
-            return Source::InPlace;
+            return CombineSource::InPlace;
         }
         // SAFETY: an operand that is not the result's memory is written by nobody.
-        Source::Slice(unsafe { operand.slice(start..start + len) })
+        CombineSource::Slice(unsafe { operand.slice(start..start + len) })
     }
 }
 
@@ -265,7 +265,7 @@ impl<'a> Source<'a> {
 #[inline(always)]
 fn combine<const K: usize>(
     y: &mut [f32],
-    sources: (Source<'_>, Source<'_>),
+    sources: (CombineSource<'_>, CombineSource<'_>),
     constants: [&[f32]; K],
     f: impl Fn([f32; K], f32, f32) -> f32,
 ) {
@@ -279,16 +279,16 @@ fn combine<const K: usize>(
 #[inline(always)]
 fn combine_lanes<const W: usize, const K: usize>(
     y: &mut [f32],
-    (a, b): (Source<'_>, Source<'_>),
+    (a, b): (CombineSource<'_>, CombineSource<'_>),
     constants: [&[f32]; K],
     first: usize,
     f: impl Fn([f32; K], f32, f32) -> f32,
 ) {
     let own = *lanes::<W>(y, first);
-    let read = |source: Source<'_>| match source {
-        Source::InPlace => own,
-        Source::Slice(slice) => *lanes::<W>(slice, first),
-        Source::Zero => [0.0; W],
+    let read = |source: CombineSource<'_>| match source {
+        CombineSource::InPlace => own,
+        CombineSource::Slice(slice) => *lanes::<W>(slice, first),
+        CombineSource::Zero => [0.0; W],
     };
     let (a, b) = (read(a), read(b));
     let constants = constants.map(|c| lanes::<W>(c, first));
@@ -302,13 +302,13 @@ fn combine_lanes<const W: usize, const K: usize>(
 impl CpuOperator for GroupNorm {
     /// Mean, scale, shift and embedding of each column of each sample.
     fn workspace_len(&self, inputs: &[TensorType], _: &[TensorType]) -> usize {
-        let layout = Layout::of(&inputs[0], self.groups);
+        let layout = SampleLayout::of(&inputs[0], self.groups);
         let own = self.stats.map_or(0, |_| layout.sums_len());
         layout.samples * 4 * layout.width + own
     }
 
     fn run(&self, call: &CpuCall<'_>) {
-        let layout = Layout::of(call.in_type(0), self.groups);
+        let layout = SampleLayout::of(call.in_type(0), self.groups);
         let gamma = self.gamma_input();
         let (gamma, beta) = (call.f32(gamma), call.f32(gamma + 1));
         let (constants, behind) = call
@@ -354,8 +354,10 @@ impl CpuOperator for GroupNorm {
                 // memory are read through this slice.
                 let target = unsafe { y.slice_mut(start..start + width) };
                 let sources = (
-                    Source::of(x, y, start, width),
-                    residual.map_or(Source::Zero, |r| Source::of(r, y, start, width)),
+                    CombineSource::of(x, y, start, width),
+                    residual.map_or(CombineSource::Zero, |r| {
+                        CombineSource::of(r, y, start, width)
+                    }),
                 );
                 let normalised =
                     |[mean, scale, shift, _]: [f32; 4], x: f32| (x - mean) * scale + shift;
@@ -425,12 +427,12 @@ fn add_products<const W: usize, const SWISH: bool>(
 impl CpuOperator for GroupNormGradSums {
     /// Mean, reciprocal deviation, gamma and beta of each column of each sample, then the sums.
     fn workspace_len(&self, inputs: &[TensorType], _: &[TensorType]) -> usize {
-        let layout = Layout::of(&inputs[0], self.groups);
+        let layout = SampleLayout::of(&inputs[0], self.groups);
         layout.sums_len() + layout.samples * 4 * layout.width
     }
 
     fn run(&self, call: &CpuCall<'_>) {
-        let layout = Layout::of(call.in_type(0), self.groups);
+        let layout = SampleLayout::of(call.in_type(0), self.groups);
         let (x, stats, gamma, beta, dy) = (
             call.f32(0),
             call.f32(1),
@@ -483,12 +485,12 @@ impl CpuOperator for GroupNormInputGrad {
     /// Mean, reciprocal deviation, gamma, beta and the two group means times the reciprocal
     /// deviation, for each column of each sample.
     fn workspace_len(&self, inputs: &[TensorType], _: &[TensorType]) -> usize {
-        let layout = Layout::of(&inputs[0], self.groups);
+        let layout = SampleLayout::of(&inputs[0], self.groups);
         layout.samples * 6 * layout.width
     }
 
     fn run(&self, call: &CpuCall<'_>) {
-        let layout = Layout::of(call.in_type(0), self.groups);
+        let layout = SampleLayout::of(call.in_type(0), self.groups);
         let (stats, gamma, beta) = (call.f32(1), call.f32(2), call.f32(3));
         let sums = [call.f32(5), call.f32(6)];
         let (width, channels) = (layout.width, layout.channels);
@@ -523,8 +525,8 @@ impl CpuOperator for GroupNormInputGrad {
                 // SAFETY: as in `GroupNorm`.
                 let target = unsafe { dx.slice_mut(start..start + width) };
                 let sources = (
-                    Source::of(x, dx, start, width),
-                    Source::of(dy, dx, start, width),
+                    CombineSource::of(x, dx, start, width),
+                    CombineSource::of(dy, dx, start, width),
                 );
                 vectorised(
                     #[inline(always)]

@@ -9,14 +9,14 @@ fn sigmoid(x: f64) -> f64 {
 }
 
 /// Where the elements of `x` `[N,…,C]` belong.
-struct Place {
+struct GroupIndex {
     channels: usize,
     per_sample: usize,
     group_channels: usize,
     groups: usize,
 }
 
-impl Place {
+impl GroupIndex {
     fn new(x: &Array, groups: usize) -> Self {
         Self {
             channels: x.channels(),
@@ -43,7 +43,7 @@ impl Place {
 }
 
 /// `x̂` and `d` (see the ops) of element `at` from the inputs `x`, stats, gamma, beta, `dy`.
-fn terms(inputs: &[&Array], place: &Place, swish: bool, at: usize) -> (f64, f64) {
+fn terms(inputs: &[&Array], place: &GroupIndex, swish: bool, at: usize) -> (f64, f64) {
     let (mean, rstd) = (
         inputs[1].data[2 * place.group(at)],
         inputs[1].data[2 * place.group(at) + 1],
@@ -61,7 +61,7 @@ fn terms(inputs: &[&Array], place: &Place, swish: bool, at: usize) -> (f64, f64)
 impl ReferenceOperator for GroupNormStats {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let x = inputs[0];
-        let place = Place::new(x, self.groups);
+        let place = GroupIndex::new(x, self.groups);
         let mut stats = Array::zeros(outputs[0].shape.clone());
         for (at, value) in x.data.iter().enumerate() {
             stats.data[2 * place.group(at)] += value / place.members();
@@ -80,7 +80,7 @@ impl ReferenceOperator for GroupNormStats {
 impl ReferenceOperator for GroupNorm {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let x = inputs[0];
-        let place = Place::new(x, self.groups);
+        let place = GroupIndex::new(x, self.groups);
         let own = self.stats.map(|stats| stats.reference(&[x], &outputs[1..]));
         let stats = own.as_ref().map_or(inputs[1], |own| &own[0]);
         let gamma = self.gamma_input();
@@ -110,7 +110,7 @@ impl ReferenceOperator for GroupNorm {
 
 impl ReferenceOperator for GroupNormGradSums {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
-        let place = Place::new(inputs[0], self.groups);
+        let place = GroupIndex::new(inputs[0], self.groups);
         let mut sums = [0, 1].map(|i| Array::zeros(outputs[i].shape.clone()));
         for at in 0..inputs[0].data.len() {
             let (hat, d) = terms(inputs, &place, self.swish, at);
@@ -123,7 +123,7 @@ impl ReferenceOperator for GroupNormGradSums {
 
 impl ReferenceOperator for GroupNormInputGrad {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
-        let place = Place::new(inputs[0], self.groups);
+        let place = GroupIndex::new(inputs[0], self.groups);
         let (gamma, sums) = (&inputs[2].data, [&inputs[5].data, &inputs[6].data]);
         let group_sum = |at: usize, which: usize| -> f64 {
             let first = at % place.channels / place.group_channels * place.group_channels;

@@ -20,7 +20,7 @@ const WARPS: usize = 8;
 const WARP: usize = 32;
 
 /// A map of `samples * rows` rows.
-struct Layer {
+struct LinearExtents {
     samples: usize,
     /// Rows of one sample.
     rows: usize,
@@ -29,7 +29,7 @@ struct Layer {
     dtype: DType,
 }
 
-impl Layer {
+impl LinearExtents {
     /// The layer with activations `x` and results `y`.
     fn new(x: &TensorType, y: &TensorType) -> Self {
         let samples = match x.shape[..] {
@@ -71,7 +71,7 @@ impl Layer {
             dtype: self.dtype,
             bias,
             residual,
-            joined: 0,
+            concat_channels: 0,
             stats: None,
             target: *target,
         }
@@ -123,7 +123,7 @@ impl Linear {
         y: &TensorType,
         target: &Target,
     ) -> Option<Box<dyn Algorithm>> {
-        let layer = Layer::new(x, y);
+        let layer = LinearExtents::new(x, y);
         let problem = layer.problem(self.bias, self.residual, target);
         (!layer.has_few_rows(target)).then(|| forward(&problem))
     }
@@ -161,7 +161,7 @@ impl CudaOperator for Linear {
             algorithm.launch(call);
             return Ok(());
         }
-        let layer = Layer::new(call.in_type(0), call.out_type(0));
+        let layer = LinearExtents::new(call.in_type(0), call.out_type(0));
         let mut params = layer.rows_params(call);
         if self.bias {
             params.bias = call.input(2);
@@ -182,7 +182,7 @@ impl LinearInputGrad {
         dx: &TensorType,
         target: &Target,
     ) -> Option<Box<dyn Algorithm>> {
-        let layer = Layer::new(dx, dy);
+        let layer = LinearExtents::new(dx, dy);
         (!layer.has_few_rows(target))
             .then(|| input_grad(&layer.problem(false, self.residual, target)))
     }
@@ -220,7 +220,7 @@ impl CudaOperator for LinearInputGrad {
             algorithm.launch(call);
             return Ok(());
         }
-        let layer = Layer::new(call.out_type(0), call.in_type(0));
+        let layer = LinearExtents::new(call.out_type(0), call.in_type(0));
         let mut params = layer.rows_params(call);
         if self.residual {
             params.residual = call.input(Self::RESIDUAL);
@@ -233,7 +233,7 @@ impl CudaOperator for LinearInputGrad {
 
 impl LinearWeightGrad {
     fn convolution(&self, x: &TensorType, dy: &TensorType, target: &Target) -> Box<dyn Algorithm> {
-        weight_grad(&Layer::new(x, dy).problem(false, false, target))
+        weight_grad(&LinearExtents::new(x, dy).problem(false, false, target))
     }
 }
 

@@ -45,9 +45,9 @@ impl CudaOperator for Adam {
         call: &mut CudaCall<'_>,
         steps: &[Vec<CudaOperand>],
     ) -> Result<(), Unsupported> {
-        let (pieces, rows) = table(call, steps, ADAM_ARRAYS);
+        let (chunks, rows) = table(call, steps, ADAM_ARRAYS);
         let params = AdamParams {
-            pieces,
+            chunks,
             learning_rate: call.input(4),
             step: call.input(5),
             clip: match self.clipped {
@@ -85,9 +85,9 @@ impl CudaOperator for Ema {
         call: &mut CudaCall<'_>,
         steps: &[Vec<CudaOperand>],
     ) -> Result<(), Unsupported> {
-        let (pieces, rows) = table(call, steps, EMA_ARRAYS);
+        let (chunks, rows) = table(call, steps, EMA_ARRAYS);
         let params = EmaParams {
-            pieces,
+            chunks,
             step: call.input(2),
             gate: match self.gated {
                 true => call.input(3),

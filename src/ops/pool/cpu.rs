@@ -1,7 +1,7 @@
 //! CPU kernels: pixels of a window one after another, channels as lanes.
 
 use super::{
-    AdaptiveAvgPool, AdaptiveAvgPoolGrad, AvgPool, AvgPoolGrad, MaxPool, MaxPoolGrad, Windows,
+    AdaptiveAvgPool, AdaptiveAvgPoolGrad, AvgPool, AvgPoolGrad, MaxPool, MaxPoolGrad, PoolWindows,
 };
 use crate::graph::TensorType;
 use crate::kernel::cpu::simd::vectorised;
@@ -13,13 +13,13 @@ fn extents(ty: &TensorType) -> [usize; 4] {
 }
 
 /// Pixel rows and columns of one window.
-struct Window {
+struct PoolWindow {
     rows: std::ops::Range<usize>,
     columns: std::ops::Range<usize>,
 }
 
-impl Window {
-    fn new(windows: Windows, image: [usize; 4], oy: usize, ox: usize) -> Self {
+impl PoolWindow {
+    fn new(windows: PoolWindows, image: [usize; 4], oy: usize, ox: usize) -> Self {
         Self {
             rows: windows.span(0, oy, image[1]),
             columns: windows.span(1, ox, image[2]),
@@ -44,8 +44,8 @@ impl Window {
 /// For every result pixel, `pool(window, sample, its channels)`.
 fn each_result(
     call: &CpuCall<'_>,
-    windows: Windows,
-    pool: impl Fn(&Window, &[f32], &mut [f32]) + Sync,
+    windows: PoolWindows,
+    pool: impl Fn(&PoolWindow, &[f32], &mut [f32]) + Sync,
 ) {
     let (image, [_, oh, ow, c]) = (extents(call.in_type(0)), extents(call.out_type(0)));
     let (x, y) = (call.f32(0), Shared::from_slice(call.out(0)));
@@ -59,7 +59,7 @@ fn each_result(
                 #[inline(always)]
                 || {
                     for (ox, y) in y.chunks_exact_mut(c).enumerate() {
-                        pool(&Window::new(windows, image, row % oh, ox), x, y);
+                        pool(&PoolWindow::new(windows, image, row % oh, ox), x, y);
                     }
                 },
             );
@@ -72,9 +72,9 @@ fn each_result(
 /// each row of results owns a band of the image and bands go to threads; else whole samples do.
 fn each_gradient(
     call: &CpuCall<'_>,
-    windows: Windows,
+    windows: PoolWindows,
     dy: usize,
-    spread: impl Fn(&Window, usize, &[f32], &mut [f32], usize) + Sync,
+    spread: impl Fn(&PoolWindow, usize, &[f32], &mut [f32], usize) + Sync,
 ) {
     let (image, [_, oh, ow, c]) = (extents(call.out_type(0)), extents(call.in_type(dy)));
     let (dy, dx) = (call.f32(dy), Shared::from_slice(call.out(0)));
@@ -101,7 +101,7 @@ fn each_gradient(
                     for oy in results {
                         for ox in 0..ow {
                             let dy = &dy[((n * oh + oy) * ow + ox) * c..][..c];
-                            spread(&Window::new(windows, image, oy, ox), n, dy, dx, first);
+                            spread(&PoolWindow::new(windows, image, oy, ox), n, dy, dx, first);
                         }
                     }
                 },
@@ -112,13 +112,13 @@ fn each_gradient(
 
 /// `y = sum over the window / divisor`.
 #[inline(always)]
-fn average(window: &Window, image: [usize; 4], divisor: usize, x: &[f32], y: &mut [f32]) {
+fn average(window: &PoolWindow, image: [usize; 4], divisor: usize, x: &[f32], y: &mut [f32]) {
     y.fill(0.0);
     window.each_pixel(
         image,
         #[inline(always)]
         |pixel| {
-            let x = &x[pixel * channels_of(image)..];
+            let x = &x[pixel * image[3]..];
             for (y, x) in y.iter_mut().zip(x) {
                 *y += x;
             }
@@ -133,7 +133,7 @@ fn average(window: &Window, image: [usize; 4], divisor: usize, x: &[f32], y: &mu
 /// `dx += dy / divisor` over the window.
 #[inline(always)]
 fn spread_average(
-    window: &Window,
+    window: &PoolWindow,
     image: [usize; 4],
     divisor: usize,
     dy: &[f32],
@@ -145,7 +145,7 @@ fn spread_average(
         image,
         #[inline(always)]
         |pixel| {
-            let dx = &mut dx[pixel * channels_of(image) - first..];
+            let dx = &mut dx[pixel * image[3] - first..];
             for (dx, dy) in dx.iter_mut().zip(dy) {
                 *dx += factor * dy;
             }
@@ -153,92 +153,58 @@ fn spread_average(
     );
 }
 
-/// Channels of an image.
-fn channels_of(image: [usize; 4]) -> usize {
-    image[3]
+/// Means over the windows of input 0; the divisor is each window's count of pixels if it is not the same for all.
+fn mean(call: &CpuCall<'_>, windows: PoolWindows, divisor: Option<usize>) {
+    let image = extents(call.in_type(0));
+    each_result(
+        call,
+        windows,
+        #[inline(always)]
+        |window, x, y| {
+            let divisor = divisor.unwrap_or(window.count());
+            average(window, image, divisor, x, y);
+        },
+    );
 }
 
-impl AvgPool {
-    fn window_divisor(&self, window: &Window) -> usize {
-        if self.count_padding {
-            self.kernel * self.kernel
-        } else {
-            window.count()
-        }
-    }
+/// The gradient of [`mean`] from `dy`, input 0.
+fn mean_grad(call: &CpuCall<'_>, windows: PoolWindows, divisor: Option<usize>) {
+    let image = extents(call.out_type(0));
+    each_gradient(
+        call,
+        windows,
+        0,
+        #[inline(always)]
+        |window, _, dy, dx, first| {
+            let divisor = divisor.unwrap_or(window.count());
+            spread_average(window, image, divisor, dy, dx, first);
+        },
+    );
 }
 
 impl CpuOperator for AvgPool {
     fn run(&self, call: &CpuCall<'_>) {
-        let image = extents(call.in_type(0));
-        each_result(
-            call,
-            self.windows(),
-            #[inline(always)]
-            |window, x, y| {
-                average(window, image, self.window_divisor(window), x, y);
-            },
-        );
+        mean(call, self.windows(), self.divisor());
     }
 }
 
 impl CpuOperator for AvgPoolGrad {
     fn run(&self, call: &CpuCall<'_>) {
-        let image = extents(call.out_type(0));
-        each_gradient(
-            call,
-            self.pool.windows(),
-            0,
-            #[inline(always)]
-            |window, _, dy, dx, first| {
-                spread_average(
-                    window,
-                    image,
-                    self.pool.window_divisor(window),
-                    dy,
-                    dx,
-                    first,
-                );
-            },
-        );
-    }
-}
-
-fn regions(image: &TensorType, result: &TensorType) -> Windows {
-    let ([_, h, w, _], [_, oh, ow, _]) = (extents(image), extents(result));
-    Windows::Regions {
-        input: [h, w],
-        output: [oh, ow],
+        mean_grad(call, self.pool.windows(), self.pool.divisor());
     }
 }
 
 impl CpuOperator for AdaptiveAvgPool {
     fn run(&self, call: &CpuCall<'_>) {
-        let image = extents(call.in_type(0));
-        each_result(
-            call,
-            regions(call.in_type(0), call.out_type(0)),
-            #[inline(always)]
-            |window, x, y| {
-                average(window, image, window.count(), x, y);
-            },
-        );
+        let windows = PoolWindows::regions(call.in_type(0), call.out_type(0));
+        mean(call, windows, None);
     }
 }
 
 impl CpuOperator for AdaptiveAvgPoolGrad {
     fn run(&self, call: &CpuCall<'_>) {
-        let image = extents(call.out_type(0));
-        let windows = regions(call.out_type(0), call.in_type(0));
-        each_gradient(
-            call,
-            windows,
-            0,
-            #[inline(always)]
-            |window, _, dy, dx, first| {
-                spread_average(window, image, window.count(), dy, dx, first);
-            },
-        );
+        let windows = PoolWindows::regions(call.out_type(0), call.in_type(0));
+        mean_grad(call, windows, None);
     }
 }
 
@@ -255,7 +221,7 @@ impl CpuOperator for MaxPool {
                     image,
                     #[inline(always)]
                     |pixel| {
-                        let x = &x[pixel * channels_of(image)..];
+                        let x = &x[pixel * image[3]..];
                         for (y, &x) in y.iter_mut().zip(x) {
                             // False for NaN on either side, which must win and then stay.
                             let keep = *y >= x || y.is_nan();
@@ -271,13 +237,13 @@ impl CpuOperator for MaxPool {
 /// Adds `dy` of `W` channels from `channel` on to the first largest pixel of the window.
 #[inline(always)]
 fn spread_largest<const W: usize>(
-    (window, image): (&Window, [usize; 4]),
+    (window, image): (&PoolWindow, [usize; 4]),
     (x, dy): (&[f32], &[f32]),
     channel: usize,
     dx: &mut [f32],
     first: usize,
 ) {
-    let at = |pixel: usize| pixel * channels_of(image) + channel;
+    let at = |pixel: usize| pixel * image[3] + channel;
     let (mut best, mut winner) = ([f32::NEG_INFINITY; W], [0u32; W]);
     let mut order = 0;
     window.each_pixel(
@@ -315,7 +281,7 @@ fn spread_largest<const W: usize>(
 impl CpuOperator for MaxPoolGrad {
     fn run(&self, call: &CpuCall<'_>) {
         let image = extents(call.out_type(0));
-        let (channels, x) = (channels_of(image), call.f32(0));
+        let (channels, x) = (image[3], call.f32(0));
         each_gradient(
             call,
             self.pool.windows(),

@@ -1,7 +1,7 @@
 //! Launches `kernels/pool.cu`.
 
 use super::{
-    AdaptiveAvgPool, AdaptiveAvgPoolGrad, AvgPool, AvgPoolGrad, MaxPool, MaxPoolGrad, Windows,
+    AdaptiveAvgPool, AdaptiveAvgPoolGrad, AvgPool, AvgPoolGrad, MaxPool, MaxPoolGrad, PoolWindows,
 };
 use crate::graph::TensorType;
 use crate::kernel::Unsupported;
@@ -17,7 +17,7 @@ type Entries = [&'static str; 2];
 /// One thread for some elements of `written`, the image or the result of pooling it.
 struct Pooling<'a> {
     entries: Entries,
-    windows: Windows,
+    windows: PoolWindows,
     count_padding: bool,
     image: &'a TensorType,
     pooled: &'a TensorType,
@@ -41,12 +41,12 @@ impl Pooling<'_> {
             false => (self.entries[1], 1),
         };
         let (kernel, stride, padding) = match self.windows {
-            Windows::Fixed {
+            PoolWindows::Fixed {
                 kernel,
                 stride,
                 padding,
             } => (kernel, stride, padding),
-            Windows::Regions { .. } => (0, 0, 0),
+            PoolWindows::Regions { .. } => (0, 0, 0),
         };
         let params = PoolParams {
             x: self.x,
@@ -74,7 +74,7 @@ impl Pooling<'_> {
 fn forward(
     call: &mut CudaCall<'_>,
     entries: Entries,
-    windows: Windows,
+    windows: PoolWindows,
     count_padding: bool,
 ) -> Result<(), Unsupported> {
     let (x, y) = (call.in_type(0).clone(), call.out_type(0).clone());
@@ -95,7 +95,7 @@ fn forward(
 fn backward(
     call: &mut CudaCall<'_>,
     entries: Entries,
-    windows: Windows,
+    windows: PoolWindows,
     count_padding: bool,
 ) -> Result<(), Unsupported> {
     let last = call.input_count() - 1;
@@ -116,7 +116,7 @@ fn backward(
     .launch(call)
 }
 
-const REGIONS: Windows = Windows::Regions {
+const REGIONS: PoolWindows = PoolWindows::Regions {
     input: [0; 2],
     output: [0; 2],
 };

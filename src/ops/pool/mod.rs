@@ -64,23 +64,69 @@ pub struct MaxPoolGrad {
 
 /// Which pixels each result covers.
 #[derive(Clone, Copy)]
-enum Windows {
+enum PoolWindows {
+    /// `kernel`×`kernel` pixels, `stride` apart, from `padding` before the image on.
     Fixed {
         kernel: usize,
         stride: usize,
         padding: usize,
     },
+    /// Regions that cover an image of extents `input`, one for each result of extents `output`.
     Regions {
         input: [usize; 2],
         output: [usize; 2],
     },
 }
 
-impl Windows {
+impl PoolWindows {
+    /// The regions of an image `[N,H,W,C]` that is pooled to `pooled` `[N,OH,OW,C]`.
+    fn regions(image: &TensorType, pooled: &TensorType) -> Self {
+        let extents = |ty: &TensorType| [ty.shape[1], ty.shape[2]];
+        PoolWindows::Regions {
+            input: extents(image),
+            output: extents(pooled),
+        }
+    }
+
+    /// What an input has to be, for the message of a mismatch.
+    fn expected(self) -> String {
+        match self {
+            PoolWindows::Fixed {
+                kernel,
+                stride,
+                padding,
+            } => format!(
+                "x [N,H,W,C] that windows of {kernel}x{kernel} fit, padding {padding} smaller than they, stride \
+                 {stride} above 0"
+            ),
+            PoolWindows::Regions { .. } => "x [N,H,W,C] and a size above 0".to_owned(),
+        }
+    }
+
+    /// For people: size and place of the windows.
+    fn describe(self) -> String {
+        match self {
+            PoolWindows::Fixed {
+                kernel,
+                stride,
+                padding,
+            } => format!("kernel {kernel} stride {stride} padding {padding}"),
+            PoolWindows::Regions { output: [h, w], .. } => format!("{h}x{w}"),
+        }
+    }
+
+    /// Operations of pooling `image` to `pooled`, or of the gradient.
+    fn flops(self, image: &TensorType, pooled: &TensorType) -> u64 {
+        match self {
+            PoolWindows::Fixed { kernel, .. } => (pooled.len() * kernel * kernel) as u64,
+            PoolWindows::Regions { .. } => image.len() as u64,
+        }
+    }
+
     /// Extents of the result for an image of these extents, if every window meets the image.
     fn output(self, input: [usize; 2]) -> Option<[usize; 2]> {
         match self {
-            Windows::Fixed {
+            PoolWindows::Fixed {
                 kernel,
                 stride,
                 padding,
@@ -91,14 +137,14 @@ impl Windows {
                 };
                 Some([along(input[0])?, along(input[1])?])
             }
-            Windows::Regions { output, .. } => (!output.contains(&0)).then_some(output),
+            PoolWindows::Regions { output, .. } => (!output.contains(&0)).then_some(output),
         }
     }
 
     /// Pixels of an image of `len` along `axis` that result `o` covers.
     fn span(self, axis: usize, o: usize, len: usize) -> Range<usize> {
         match self {
-            Windows::Fixed {
+            PoolWindows::Fixed {
                 kernel,
                 stride,
                 padding,
@@ -106,7 +152,7 @@ impl Windows {
                 let start = (o * stride).saturating_sub(padding);
                 start..(o * stride + kernel - padding).min(len)
             }
-            Windows::Regions { input, output } => {
+            PoolWindows::Regions { input, output } => {
                 let (from, to) = (input[axis], output[axis]);
                 o * from / to..((o + 1) * from).div_ceil(to)
             }
@@ -116,25 +162,30 @@ impl Windows {
     /// True if no two windows of a column share a row.
     fn disjoint(self) -> bool {
         match self {
-            Windows::Fixed { kernel, stride, .. } => kernel <= stride,
-            Windows::Regions { input, output } => input[0].is_multiple_of(output[0]),
+            PoolWindows::Fixed { kernel, stride, .. } => kernel <= stride,
+            PoolWindows::Regions { input, output } => input[0].is_multiple_of(output[0]),
         }
     }
 }
 
 impl AvgPool {
-    fn windows(&self) -> Windows {
-        Windows::Fixed {
+    fn windows(&self) -> PoolWindows {
+        PoolWindows::Fixed {
             kernel: self.kernel,
             stride: self.stride,
             padding: self.padding,
         }
+    }
+
+    /// What sums are divided by, if that is the same for all windows.
+    fn divisor(&self) -> Option<usize> {
+        self.count_padding.then_some(self.kernel * self.kernel)
     }
 }
 
 impl MaxPool {
-    fn windows(&self) -> Windows {
-        Windows::Fixed {
+    fn windows(&self) -> PoolWindows {
+        PoolWindows::Fixed {
             kernel: self.kernel,
             stride: self.stride,
             padding: self.padding,
@@ -142,25 +193,49 @@ impl MaxPool {
     }
 }
 
-/// Result type of pooling the only input.
+impl AdaptiveAvgPool {
+    /// The regions of an image of these extents.
+    fn windows(&self, image: [usize; 2]) -> PoolWindows {
+        PoolWindows::Regions {
+            input: image,
+            output: [self.height, self.width],
+        }
+    }
+}
+
+impl AdaptiveAvgPoolGrad {
+    /// The regions of an image that is pooled to these extents.
+    fn windows(&self, pooled: [usize; 2]) -> PoolWindows {
+        PoolWindows::Regions {
+            input: [self.height, self.width],
+            output: pooled,
+        }
+    }
+}
+
+/// Result type of pooling the only input by the windows for an image of its extents.
 fn pooled(
-    windows: Windows,
+    windows: impl Fn([usize; 2]) -> PoolWindows,
     inputs: &[TensorType],
-    expected: &str,
 ) -> Result<Vec<TensorType>, Mismatch> {
     let pooled = || {
         let [x] = inputs else { return None };
         let [n, h, w, c] = nhwc(x)?;
-        let [oh, ow] = windows.output([h, w])?;
+        let [oh, ow] = windows([h, w]).output([h, w])?;
         Some(vec![TensorType::new([n, oh, ow, c], x.dtype)])
     };
-    pooled().ok_or_else(|| Mismatch::inputs(expected, inputs))
+    pooled().ok_or_else(|| Mismatch::inputs(windows([0, 0]).expected(), inputs))
 }
 
-/// Type of an image of `height`×`width` whose pooled form is like `dy`.
-fn unpooled(windows: Windows, dy: &TensorType, [height, width]: [usize; 2]) -> Option<TensorType> {
+/// Type of an image of `height`×`width` whose pooled form is like `dy`, by the windows for a result of its extents.
+fn unpooled(
+    windows: impl Fn([usize; 2]) -> PoolWindows,
+    dy: &TensorType,
+    [height, width]: [usize; 2],
+) -> Option<TensorType> {
     let [n, oh, ow, c] = nhwc(dy)?;
-    let fits = height > 0 && width > 0 && windows.output([height, width]) == Some([oh, ow]);
+    let output = windows([oh, ow]).output([height, width]);
+    let fits = height > 0 && width > 0 && output == Some([oh, ow]);
     fits.then(|| TensorType::new([n, height, width, c], dy.dtype))
 }
 
@@ -174,22 +249,15 @@ impl Operator for AvgPool {
     }
 
     fn describe(&self) -> String {
-        format!(
-            "avg_pool kernel {} stride {} padding {}",
-            self.kernel, self.stride, self.padding
-        )
+        format!("avg_pool {}", self.windows().describe())
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
-        let expected = format!(
-            "x [N,H,W,C] that windows of {0}x{0} fit, padding {1} smaller than they, stride {2} above 0",
-            self.kernel, self.padding, self.stride
-        );
-        pooled(self.windows(), inputs, &expected)
+        pooled(|_| self.windows(), inputs)
     }
 
-    fn flops(&self, _: &[TensorType], outputs: &[TensorType]) -> u64 {
-        (outputs[0].len() * self.kernel * self.kernel) as u64
+    fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
+        self.windows().flops(&inputs[0], &outputs[0])
     }
 
     fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
@@ -215,7 +283,7 @@ impl Operator for AvgPoolGrad {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         let dx = match inputs {
-            [dy] => unpooled(self.pool.windows(), dy, [self.height, self.width]),
+            [dy] => unpooled(|_| self.pool.windows(), dy, [self.height, self.width]),
             _ => None,
         };
         let expected = || format!("dy [N,OH,OW,C] of {}x{} pixels", self.height, self.width);
@@ -223,8 +291,8 @@ impl Operator for AvgPoolGrad {
             .ok_or_else(|| Mismatch::inputs(expected(), inputs))
     }
 
-    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
-        (inputs[0].len() * self.pool.kernel * self.pool.kernel) as u64
+    fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
+        self.pool.windows().flops(&outputs[0], &inputs[0])
     }
 
     fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
@@ -242,20 +310,15 @@ impl Operator for AdaptiveAvgPool {
     }
 
     fn describe(&self) -> String {
-        format!("adaptive_avg_pool {}x{}", self.height, self.width)
+        format!("adaptive_avg_pool {}", self.windows([0, 0]).describe())
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
-        let output = [self.height, self.width];
-        let windows = Windows::Regions {
-            input: output,
-            output,
-        };
-        pooled(windows, inputs, "x [N,H,W,C] and a size above 0")
+        pooled(|image| self.windows(image), inputs)
     }
 
-    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
-        inputs[0].len() as u64
+    fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
+        self.windows([0, 0]).flops(&inputs[0], &outputs[0])
     }
 
     fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
@@ -278,20 +341,16 @@ impl Operator for AdaptiveAvgPoolGrad {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
-        let dx = || {
-            let [dy] = inputs else { return None };
-            let [_, oh, ow, _] = nhwc(dy)?;
-            let windows = Windows::Regions {
-                input: [self.height, self.width],
-                output: [oh, ow],
-            };
-            unpooled(windows, dy, [self.height, self.width]).map(|dx| vec![dx])
+        let dx = match inputs {
+            [dy] => unpooled(|pooled| self.windows(pooled), dy, [self.height, self.width]),
+            _ => None,
         };
-        dx().ok_or_else(|| Mismatch::inputs("dy [N,OH,OW,C]", inputs))
+        dx.map(|dx| vec![dx])
+            .ok_or_else(|| Mismatch::inputs("dy [N,OH,OW,C]", inputs))
     }
 
-    fn flops(&self, _: &[TensorType], outputs: &[TensorType]) -> u64 {
-        outputs[0].len() as u64
+    fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
+        self.windows([0, 0]).flops(&outputs[0], &inputs[0])
     }
 
     fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
@@ -309,22 +368,15 @@ impl Operator for MaxPool {
     }
 
     fn describe(&self) -> String {
-        format!(
-            "max_pool kernel {} stride {} padding {}",
-            self.kernel, self.stride, self.padding
-        )
+        format!("max_pool {}", self.windows().describe())
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
-        let expected = format!(
-            "x [N,H,W,C] that windows of {0}x{0} fit, padding {1} smaller than they, stride {2} above 0",
-            self.kernel, self.padding, self.stride
-        );
-        pooled(self.windows(), inputs, &expected)
+        pooled(|_| self.windows(), inputs)
     }
 
-    fn flops(&self, _: &[TensorType], outputs: &[TensorType]) -> u64 {
-        (outputs[0].len() * self.kernel * self.kernel) as u64
+    fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
+        self.windows().flops(&inputs[0], &outputs[0])
     }
 
     fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
@@ -348,7 +400,7 @@ impl Operator for MaxPoolGrad {
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         let dx = match inputs {
             [x, dy] => nhwc(x)
-                .and_then(|[_, h, w, _]| unpooled(self.pool.windows(), dy, [h, w]))
+                .and_then(|[_, h, w, _]| unpooled(|_| self.pool.windows(), dy, [h, w]))
                 .filter(|dx| dx == x),
             _ => None,
         };
@@ -356,8 +408,8 @@ impl Operator for MaxPoolGrad {
             .ok_or_else(|| Mismatch::inputs("x [N,H,W,C] and dy [N,OH,OW,C]", inputs))
     }
 
-    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
-        (inputs[1].len() * self.pool.kernel * self.pool.kernel) as u64
+    fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
+        self.pool.windows().flops(&outputs[0], &inputs[1])
     }
 
     fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {

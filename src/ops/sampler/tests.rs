@@ -7,9 +7,8 @@ use crate::device::cuda::CudaOptions;
 use crate::device::{Device, DeviceChoice, Executable};
 use crate::graph::{Graph, GraphError};
 use crate::kernel::reference::Array;
-use crate::ops::philox_normal::seed_words;
 use crate::ops::testing::{check_updates, emulated_gpu, hashed};
-use crate::tensor::philox::Purpose;
+use crate::tensor::philox::{Purpose, seed_words};
 use crate::tensor::{DType, TensorMap};
 
 const PHILOX: FreshNoise = FreshNoise::Philox(Purpose::SamplerNoise);

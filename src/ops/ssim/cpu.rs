@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::{C1, C2, Ssim, SsimGrad, Window};
+use super::{C1, C2, Ssim, SsimGrad, SsimWindow};
 use crate::graph::TensorType;
 use crate::kernel::cpu::simd::vectorised;
 use crate::kernel::cpu::{CpuCall, CpuOperator};
@@ -17,7 +17,7 @@ const DERIVATIVES: usize = 3;
 
 /// Extents of one sample, its windows, and how its rows are divided.
 #[derive(Clone, Copy)]
-struct Geometry {
+struct SampleGeometry {
     height: usize,
     /// Elements of an image row, `W C`, and of a row of windows.
     row: usize,
@@ -25,17 +25,17 @@ struct Geometry {
     /// Rows of windows.
     window_rows: usize,
     channels: usize,
-    vertical: Window,
-    horizontal: Window,
+    vertical: SsimWindow,
+    horizontal: SsimWindow,
     clamp: bool,
 }
 
-impl Geometry {
+impl SampleGeometry {
     fn new(op: Ssim, ty: &TensorType) -> Self {
         let [_, height, width, channels] = ty.shape[..] else {
             unreachable!("checked by infer")
         };
-        let (vertical, horizontal) = (Window::along(height), Window::along(width));
+        let (vertical, horizontal) = (SsimWindow::along(height), SsimWindow::along(width));
         Self {
             height,
             row: width * channels,
@@ -161,7 +161,7 @@ fn split<const K: usize>(x: &mut [f64], len: usize) -> [&mut [f64]; K] {
 
 /// Channel sums of every block of a sample, and, if `maps` is not empty, the derivative maps.
 fn similarity(
-    geometry: Geometry,
+    geometry: SampleGeometry,
     a: &[f32],
     b: &[f32],
     sums: &mut [f64],
@@ -197,18 +197,18 @@ fn similarity(
 }
 
 /// Mean similarity of channel `c` from the sums of a sample's blocks.
-fn channel_mean(geometry: Geometry, sums: &[f64], c: usize) -> f64 {
+fn channel_mean(geometry: SampleGeometry, sums: &[f64], c: usize) -> f64 {
     let sum: f64 = sums.chunks_exact(geometry.channels).map(|s| s[c]).sum();
     sum / geometry.windows()
 }
 
 impl CpuOperator for Ssim {
     fn workspace_len(&self, inputs: &[TensorType], _: &[TensorType]) -> usize {
-        2 * Geometry::new(*self, &inputs[0]).shared()
+        2 * SampleGeometry::new(*self, &inputs[0]).shared()
     }
 
     fn run(&self, call: &CpuCall<'_>) {
-        let geometry = Geometry::new(*self, call.in_type(0));
+        let geometry = SampleGeometry::new(*self, call.in_type(0));
         let (a, b) = (call.f32(0), call.f32(1));
         let workspace: &mut [f64] = bytemuck::cast_slice_mut(call.workspace());
         let (sums, scratch) = workspace.split_at_mut(BLOCKS * geometry.channels);
@@ -227,12 +227,12 @@ impl CpuOperator for Ssim {
 
 impl CpuOperator for SsimGrad {
     fn workspace_len(&self, inputs: &[TensorType], _: &[TensorType]) -> usize {
-        let geometry = Geometry::new(self.of, &inputs[0]);
+        let geometry = SampleGeometry::new(self.of, &inputs[0]);
         2 * (geometry.shared() + BLOCKS * geometry.block_maps())
     }
 
     fn run(&self, call: &CpuCall<'_>) {
-        let geometry = Geometry::new(self.of, call.in_type(0));
+        let geometry = SampleGeometry::new(self.of, call.in_type(0));
         let (a, b, dy) = (call.f32(0), call.f32(1), call.f32(2));
         let workspace: &mut [f64] = bytemuck::cast_slice_mut(call.workspace());
         let (shared, maps) = workspace.split_at_mut(geometry.shared());
@@ -270,7 +270,7 @@ impl CpuOperator for SsimGrad {
     }
 }
 
-impl Geometry {
+impl SampleGeometry {
     /// Image row `y` of the derivative maps spread back over the windows that saw it, into the
     /// last part of `scratch`.
     fn back_through_windows<'s>(

@@ -1,6 +1,6 @@
 //! Launches `kernels/ssim.cu`: tiles of one channel each.
 
-use super::{Ssim, SsimGrad, TAPS, Window};
+use super::{Ssim, SsimGrad, SsimWindow, TAPS};
 use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, Target, params::SsimParams};
@@ -11,16 +11,16 @@ const FORWARD: [usize; 2] = [16, 32];
 /// Pixels of a tile of the backward kernel along both axes.
 const BACKWARD: usize = 16;
 
-struct Geometry {
+struct BatchGeometry {
     batch: usize,
     height: usize,
     width: usize,
     channels: usize,
-    vertical: Window,
-    horizontal: Window,
+    vertical: SsimWindow,
+    horizontal: SsimWindow,
 }
 
-impl Geometry {
+impl BatchGeometry {
     fn new(ty: &TensorType) -> Self {
         let [batch, height, width, channels] = ty.shape[..] else {
             unreachable!("checked by infer")
@@ -30,8 +30,8 @@ impl Geometry {
             height,
             width,
             channels,
-            vertical: Window::along(height),
-            horizontal: Window::along(width),
+            vertical: SsimWindow::along(height),
+            horizontal: SsimWindow::along(width),
         }
     }
 
@@ -51,7 +51,7 @@ impl Geometry {
     }
 
     fn params(&self, op: Ssim, call: &CudaCall<'_>) -> SsimParams {
-        let taps = |window: &Window| -> [f32; TAPS] { window.weights.map(|w| w as f32) };
+        let taps = |window: &SsimWindow| -> [f32; TAPS] { window.weights.map(|w| w as f32) };
         SsimParams {
             a: call.input(0),
             b: call.input(1),
@@ -90,11 +90,11 @@ impl Geometry {
 
 impl CudaOperator for Ssim {
     fn workspace_bytes(&self, inputs: &[TensorType], _: &[TensorType], _: &Target) -> usize {
-        Geometry::new(&inputs[0]).partial_bytes()
+        BatchGeometry::new(&inputs[0]).partial_bytes()
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
-        let geometry = Geometry::new(call.in_type(0));
+        let geometry = BatchGeometry::new(call.in_type(0));
         let params = SsimParams {
             y: call.output(0),
             ..geometry.params(*self, call)
@@ -109,12 +109,12 @@ impl CudaOperator for SsimGrad {
     fn workspace_bytes(&self, inputs: &[TensorType], _: &[TensorType], _: &Target) -> usize {
         match self.of.metric {
             true => 0,
-            false => Geometry::new(&inputs[0]).partial_bytes(),
+            false => BatchGeometry::new(&inputs[0]).partial_bytes(),
         }
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) -> Result<(), Unsupported> {
-        let geometry = Geometry::new(call.in_type(0));
+        let geometry = BatchGeometry::new(call.in_type(0));
         let params = SsimParams {
             dy: call.input(2),
             dx: call.output(0),

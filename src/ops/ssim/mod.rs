@@ -46,12 +46,12 @@ const SIGMA: f64 = 1.5;
 /// The window along an axis of `extent` pixels; a single 1 if the axis is shorter than it.
 /// Weights beyond `len` are zero.
 #[derive(Clone, Copy, Debug)]
-struct Window {
+struct SsimWindow {
     weights: [f64; TAPS],
     len: usize,
 }
 
-impl Window {
+impl SsimWindow {
     fn along(extent: usize) -> Self {
         let mut weights = [0.0; TAPS];
         if extent < TAPS {

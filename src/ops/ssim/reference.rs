@@ -1,6 +1,6 @@
 //! Naive definitions in `f64`: every window summed in two dimensions.
 
-use super::{C1, C2, Ssim, SsimGrad, Window};
+use super::{C1, C2, Ssim, SsimGrad, SsimWindow};
 use crate::graph::TensorType;
 use crate::kernel::reference::{Array, ReferenceOperator};
 
@@ -23,8 +23,8 @@ impl Moments {
 struct Images<'a> {
     a: &'a Array,
     b: &'a Array,
-    vertical: Window,
-    horizontal: Window,
+    vertical: SsimWindow,
+    horizontal: SsimWindow,
     clamp: bool,
 }
 
@@ -33,8 +33,8 @@ impl<'a> Images<'a> {
         Self {
             a: inputs[0],
             b: inputs[1],
-            vertical: Window::along(inputs[0].dim(1)),
-            horizontal: Window::along(inputs[0].dim(2)),
+            vertical: SsimWindow::along(inputs[0].dim(1)),
+            horizontal: SsimWindow::along(inputs[0].dim(2)),
             clamp: !op.metric,
         }
     }

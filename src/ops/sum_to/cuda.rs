@@ -8,7 +8,7 @@ use crate::kernel::cuda::{
     params::{SumFewRowsParams, SumToParams},
 };
 use crate::ops::cuda::check_len;
-use crate::ops::strides::{Axis, broadcast_strides, merged_axes, narrow};
+use crate::ops::strides::{StridedAxis, broadcast_strides, merged_axes, narrow};
 use crate::tensor::DType;
 
 const THREADS: usize = 256;
@@ -27,7 +27,7 @@ struct Rows {
 
 impl Rows {
     /// `None` for more than two axes.
-    fn new(axes: &[Axis<2>]) -> Option<Self> {
+    fn new(axes: &[StridedAxis<2>]) -> Option<Self> {
         let (count, inner, strides) = match axes {
             [] => (1, 1, [0, 0]),
             [axis] => (axis.extent, axis.extent, [axis.strides[0], 0]),
@@ -73,7 +73,7 @@ impl Walk {
         })
     }
 
-    fn geometry(&self, dtype: DType) -> Geometry {
+    fn geometry(&self, dtype: DType) -> SumLaunch {
         let vector = 16 / dtype.size_bytes();
         let aligned = self.inner.is_multiple_of(vector);
         if self.keeps_inner {
@@ -82,7 +82,7 @@ impl Walk {
             let lanes = accesses.next_power_of_two().min(32);
             let height = THREADS / lanes;
             let per_split = height * PER_THREAD.max(self.rows.count.div_ceil(height * MAX_SPLITS));
-            return Geometry {
+            return SumLaunch {
                 entry: if aligned {
                     "sum_columns"
                 } else {
@@ -106,7 +106,7 @@ impl Walk {
             true => THREADS * PER_THREAD.max(accesses.div_ceil(THREADS * MAX_SPLITS)),
             false => accesses,
         };
-        Geometry {
+        SumLaunch {
             entry: if aligned { "sum_rows" } else { "sum_rows_any" },
             lanes,
             blocks: self.outputs.div_ceil(THREADS / lanes),
@@ -116,7 +116,7 @@ impl Walk {
     }
 }
 
-struct Geometry {
+struct SumLaunch {
     entry: &'static str,
     lanes: usize,
     blocks: usize,

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use super::sections::KeyDoc;
 use super::{Run, RunFileError};
 
-/// One `--set section.key=value`.
+/// One `section.key=value` that wins over the file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Override {
     /// `section.key`.

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::bytes::ByteSize;
 use crate::data::{Format, OnCorrupt, OnMismatch, OpenOptions, Split, UnknownPolicy};
+use crate::diffusion::{BetaSchedule, NoiseConfig, Objective};
 use crate::model::config::{
-    Attention, Backbone, BetaSchedule, NoiseConfig, Objective, TimeEmbedding, UnetConfig,
-    UnetVariant, VaeConfig,
+    Attention, Backbone, TimeEmbedding, UnetConfig, UnetVariant, VaeConfig,
 };
 
 /// A key of a section: its name and its documentation, line by line.

@@ -9,9 +9,9 @@ use std::sync::OnceLock;
 /// An instruction set that the kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Isa {
-    /// 16 lanes and 32 registers.
+    /// 16 lanes and 32 registers: AVX-512 F, VL, DQ and BW, which every processor has together but Xeon Phi.
     Avx512,
-    /// 8 lanes and 16 registers, with fused multiply-add.
+    /// 8 lanes and 16 registers, with fused multiply-add: AVX2 and FMA.
     Avx2,
     /// Four lanes of plain Rust, left to the compiler.
     Portable,
@@ -30,7 +30,11 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         {
             let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-            let avx512 = avx2 && is_x86_feature_detected!("avx512f");
+            let avx512 = avx2
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512bw");
             &ALL[match (avx512, avx2) {
                 (true, _) => 0,
                 (false, true) => 1,

@@ -2,16 +2,15 @@
 //! its input gradient.
 //!
 //! Rows of `A` are the channels of a source pixel read in place, one pointer per row and tap; pixels outside point
-//! at a row of zeros. Output pixels that share their taps (parities of an upsample's output, residues of a strided
-//! convolution's input) form a phase with its own packed filter, summed over the kernel entries that fall on one
-//! source pixel: through an upsample a 3×3 kernel becomes four 2×2 ones, 4/9 of the products.
+//! at a row of zeros. Each phase ([`ConvPhase`]) has a packed filter of its own, summed over the kernel entries that fall
+//! on one source pixel.
 
-use super::filter::{COLUMNS, DEPTH, PACK_WORK, Side};
-use super::geometry::{Axis, ConvGeometry, MAX_KERNEL, Phase};
+use super::filter::{COLUMNS, DEPTH, PACK_WORK};
 use crate::kernel::cpu::gemm::Isa;
 use crate::kernel::cpu::gemm::kernel::{Block, ROWS, Segment, block};
 use crate::kernel::cpu::gemm::pack::{Panel, padded, panel, panel_count};
 use crate::kernel::cpu::threads::{Shared, parallel, width};
+use crate::ops::conv2d::geometry::{ConvGeometry, ConvPhase, ConvPhases, Direction, MAX_KERNEL};
 
 /// Most channels (over all taps of a pass) between a load and a store of the output tile: a panel of `B` is then
 /// 192 KiB and stays in L2 while the rows of a task pass over it.
@@ -31,70 +30,44 @@ const TASKS_PER_THREAD: usize = 8;
 #[derive(Clone, Copy, Debug)]
 pub struct Direct {
     geometry: ConvGeometry,
-    side: Side,
-    source: [usize; 2],
-    output: [usize; 2],
-    rows: Axis,
-    columns: Axis,
+    direction: Direction,
+    phases: ConvPhases,
 }
 
 impl Direct {
     /// The forward convolution or its input gradient.
-    pub fn new(geometry: &ConvGeometry, side: Side) -> Direct {
-        let input = [geometry.height, geometry.width];
-        let output = [geometry.output_height(), geometry.output_width()];
-        let [rows, columns] = [0, 1].map(|axis| {
-            let (len, kernel, padding) =
-                (input[axis], geometry.kernel[axis], geometry.padding[axis]);
-            match side {
-                Side::Forward => Axis::forward(len, kernel, padding, geometry),
-                Side::InputGrad => Axis::input_grad(len, kernel, padding, geometry),
-            }
-        });
-        let (source, output) = match side {
-            Side::Forward => (input, output),
-            Side::InputGrad => (output, input),
-        };
+    pub fn new(geometry: &ConvGeometry, direction: Direction) -> Direct {
         Direct {
             geometry: *geometry,
-            side,
-            source,
-            output,
-            rows,
-            columns,
+            direction,
+            phases: geometry.phases(direction),
         }
-    }
-
-    fn phases(&self) -> impl Iterator<Item = (&Phase, &Phase)> {
-        self.rows
-            .phases()
-            .iter()
-            .flat_map(|y| self.columns.phases().iter().map(move |x| (y, x)))
     }
 
     /// Products per image and pair of channels.
     pub fn products(&self) -> usize {
-        self.phases()
-            .map(|(y, x)| y.count * x.count * y.taps().len() * x.taps().len())
+        self.phases
+            .iter()
+            .map(|[y, x]| y.count * x.count * y.taps().len() * x.taps().len())
             .sum()
     }
 
-    fn phase_len(&self, y: &Phase, x: &Phase) -> usize {
+    fn phase_len(&self, y: &ConvPhase, x: &ConvPhase) -> usize {
         y.taps().len()
             * x.taps().len()
-            * self.side.depth(&self.geometry)
-            * padded(self.side.columns(&self.geometry))
+            * self.direction.depth(&self.geometry)
+            * padded(self.direction.columns(&self.geometry))
     }
 
     /// Floats of the packed filter: per phase, panels of `[tap][depth][column]`.
     pub fn packed_len(&self) -> usize {
-        self.phases().map(|(y, x)| self.phase_len(y, x)).sum()
+        self.phases.iter().map(|[y, x]| self.phase_len(y, x)).sum()
     }
 
     /// Packs the OIHW filter.
     pub fn pack(&self, weight: &[f32], packed: &mut [f32]) {
-        let depth = self.side.depth(&self.geometry);
-        let columns = self.side.columns(&self.geometry);
+        let depth = self.direction.depth(&self.geometry);
+        let columns = self.direction.columns(&self.geometry);
         let to = Shared::new(&mut packed[..self.packed_len()]);
         // Enough depth per task to make up for clearing its 150 KiB of stack.
         let task_depth = 8 * DEPTH;
@@ -109,7 +82,7 @@ impl Direct {
                 for depth0 in (first..depth.min(first + task_depth)).step_by(DEPTH) {
                     let count = (depth - depth0).min(DEPTH);
                     let block = (panel.first, panel.columns);
-                    self.side.read_block(
+                    self.direction.read_block(
                         &self.geometry,
                         weight,
                         (depth0, count),
@@ -124,9 +97,9 @@ impl Direct {
 
     /// Sums the kernel entries of each tap into one panel's rows `depth0 .. depth0 + count`.
     fn pack_block(&self, entries: &[f32], panel: Panel, depth0: usize, count: usize, to: Shared) {
-        let depth = self.side.depth(&self.geometry);
+        let depth = self.direction.depth(&self.geometry);
         let mut phase_start = 0;
-        for (y, x) in self.phases() {
+        for [y, x] in self.phases.iter() {
             let taps = y.taps().len() * x.taps().len();
             let start = phase_start + panel.first * depth * taps;
             phase_start += self.phase_len(y, x);
@@ -144,8 +117,8 @@ impl Direct {
                 };
                 for (d, to) in to.chunks_exact_mut(panel.width).enumerate() {
                     to.fill(0.0);
-                    for ky in bits(ty.members) {
-                        for kx in bits(tx.members) {
+                    for ky in ty.kernel_indices() {
+                        for kx in tx.kernel_indices() {
                             let entry = ky * self.geometry.kernel[1] + kx;
                             let from = &entries[(entry * DEPTH + d) * COLUMNS..][..panel.width];
                             to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
@@ -158,7 +131,7 @@ impl Direct {
 
     /// Floats of workspace: a row of zeros.
     pub fn workspace_len(&self) -> usize {
-        self.side.depth(&self.geometry)
+        self.direction.depth(&self.geometry)
     }
 
     /// `y = conv(x) + bias + residual`.
@@ -177,9 +150,9 @@ impl Direct {
         zeros.fill(0.0);
         let mut start = 0;
         let out = Shared::new(y);
-        for (row_phase, column_phase) in self.phases() {
+        for [row_phase, column_phase] in self.phases.iter() {
             let len = self.phase_len(row_phase, column_phase);
-            let pass = Pass {
+            let pass = DirectPass {
                 conv: self,
                 isa,
                 packed: &packed[start..start + len],
@@ -193,7 +166,7 @@ impl Direct {
             };
             let pixels = self.geometry.batch * row_phase.count * column_phase.count;
             let m_blocks = pixels.div_ceil(M_BLOCK);
-            let panels = panel_count(self.side.columns(&self.geometry));
+            let panels = panel_count(self.direction.columns(&self.geometry));
             let groups = (TASKS_PER_THREAD * width())
                 .div_ceil(m_blocks.max(1))
                 .min(panels);
@@ -209,13 +182,8 @@ impl Direct {
     }
 }
 
-/// The kernel indices of [`super::geometry::Tap::members`].
-pub(super) fn bits(mask: u8) -> impl Iterator<Item = usize> {
-    (0..8).filter(move |bit| mask >> bit & 1 == 1)
-}
-
 /// One phase of a running convolution.
-struct Pass<'a> {
+struct DirectPass<'a> {
     conv: &'a Direct,
     isa: Isa,
     packed: &'a [f32],
@@ -224,21 +192,22 @@ struct Pass<'a> {
     bias: *const f32,
     residual: *const f32,
     out: Shared,
-    rows: &'a Phase,
-    columns: &'a Phase,
+    rows: &'a ConvPhase,
+    columns: &'a ConvPhase,
 }
 
 // SAFETY: the raw pointers are only read, and stand for slices that outlive the pass.
-unsafe impl Sync for Pass<'_> {}
+unsafe impl Sync for DirectPass<'_> {}
 
-impl Pass<'_> {
+impl DirectPass<'_> {
     /// Computes some pixels of the phase (counted over images, rows, columns) for some panels of channels.
     fn run(&self, pixels: std::ops::Range<usize>, panels: std::ops::Range<usize>) {
         const BLOCKS: usize = M_BLOCK / ROWS;
         let conv = self.conv;
-        let depth = conv.side.depth(&conv.geometry);
-        let columns = conv.side.columns(&conv.geometry);
-        let [source_height, source_width] = conv.source;
+        let depth = conv.direction.depth(&conv.geometry);
+        let columns = conv.direction.columns(&conv.geometry);
+        let [source_height, source_width, _] = conv.geometry.source_extents(conv.direction);
+        let [height, width, _] = conv.geometry.result_extents(conv.direction);
         let mut origins = [(0, 0, 0); M_BLOCK];
         let mut c_rows = [0; M_BLOCK];
         for (i, pixel) in pixels.clone().enumerate() {
@@ -252,7 +221,7 @@ impl Pass<'_> {
             );
             let y = self.rows.first + gy * self.rows.step;
             let x = self.columns.first + gx * self.columns.step;
-            c_rows[i] = ((image * conv.output[0] + y) * conv.output[1] + x) * columns;
+            c_rows[i] = ((image * height + y) * width + x) * columns;
         }
         let taps_x = self.columns.taps();
         let taps = self.rows.taps().len() * taps_x.len();

@@ -7,12 +7,13 @@
 //! gradient. Taps are those of the forward phases: through an upsample 16 folded taps on the small map instead of 9 on
 //! the large one.
 
-use super::direct::bits;
-use super::geometry::{Axis, ConvGeometry, MAX_KERNEL, Phase, Tap};
 use crate::kernel::cpu::gemm::Isa;
 use crate::kernel::cpu::gemm::kernel::{Block, PANEL, ROWS, Segment, block};
 use crate::kernel::cpu::gemm::pack::{pack_panel, padded, panel, panel_count};
 use crate::kernel::cpu::threads::{Shared, parallel, parallel_slots, width};
+use crate::ops::conv2d::geometry::{
+    ConvGeometry, ConvPhase, ConvPhases, Direction, MAX_KERNEL, Tap,
+};
 
 /// Most rows of a band, and so most runs of pixels per product.
 const RUNS: usize = 64;
@@ -30,8 +31,7 @@ const COPY_WORK: usize = 25;
 #[derive(Clone, Copy, Debug)]
 pub struct DirectWeightGrad {
     geometry: ConvGeometry,
-    rows: Axis,
-    columns: Axis,
+    phases: ConvPhases,
 }
 
 /// The pixels of one tap that one product sums over.
@@ -49,31 +49,13 @@ impl DirectWeightGrad {
     pub fn new(geometry: &ConvGeometry) -> DirectWeightGrad {
         DirectWeightGrad {
             geometry: *geometry,
-            rows: Axis::forward(
-                geometry.height,
-                geometry.kernel[0],
-                geometry.padding[0],
-                geometry,
-            ),
-            columns: Axis::forward(
-                geometry.width,
-                geometry.kernel[1],
-                geometry.padding[1],
-                geometry,
-            ),
+            phases: geometry.phases(Direction::Forward),
         }
     }
 
-    fn phases(&self) -> impl Iterator<Item = (&Phase, &Phase)> {
-        self.rows
-            .phases()
-            .iter()
-            .flat_map(|y| self.columns.phases().iter().map(move |x| (y, x)))
-    }
-
     /// Every tap of every phase.
-    fn taps(&self) -> impl Iterator<Item = (&Phase, &Phase, Tap, Tap)> {
-        self.phases().flat_map(|(y, x)| {
+    fn taps(&self) -> impl Iterator<Item = (&ConvPhase, &ConvPhase, Tap, Tap)> {
+        self.phases.iter().flat_map(|[y, x]| {
             y.taps()
                 .iter()
                 .flat_map(move |&ty| x.taps().iter().map(move |&tx| (y, x, ty, tx)))
@@ -171,7 +153,7 @@ impl DirectWeightGrad {
             next: (usize::MAX, usize::MAX),
         };
         let c_rows: [usize; PANEL] = std::array::from_fn(|i| i * PANEL);
-        for (y_phase, x_phase) in self.phases() {
+        for [y_phase, x_phase] in self.phases.iter() {
             let rows = images * y_phase.count;
             let band = (K_BLOCK / x_phase.count.max(1)).clamp(1, RUNS);
             let pairs = || {
@@ -253,8 +235,8 @@ impl DirectWeightGrad {
             row.fill(0.0);
             for ((_, _, ty, tx), sums) in self.taps().zip(sums.chunks_exact(PANEL * PANEL)) {
                 let sums = &sums[i * PANEL..][..c_panel.columns];
-                for ky in bits(ty.members) {
-                    for kx in bits(tx.members) {
+                for ky in ty.kernel_indices() {
+                    for kx in tx.kernel_indices() {
                         let entry = ky * g.kernel[1] + kx;
                         for (row, sum) in row[entry..].iter_mut().step_by(entries).zip(sums) {
                             *row += sum;

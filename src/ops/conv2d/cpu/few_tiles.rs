@@ -7,7 +7,7 @@
 //! against 4.09 (each input is read for 16 columns at a time instead of 48).
 
 use super::scheme::{ENTRIES, F2, F4, MAX_POINTS, Scheme};
-use super::tiles::Tile;
+use super::tiles::WinogradTile;
 use crate::kernel::cpu::gemm::simd::{Job, Simd, prefetch};
 
 /// Most tiles.
@@ -16,7 +16,7 @@ pub const TILES: usize = 8;
 /// The products of a run of depth, for one panel of the filter and some lines of points.
 pub struct FewTiles {
     /// Which scheme.
-    pub tile: Tile,
+    pub tile: WinogradTile,
     /// The panel's filter, `[depth][entry][width]`.
     pub filter: *const f32,
     /// The filter that will be wanted next, brought into L2 meanwhile.
@@ -146,8 +146,8 @@ impl Job for FewTiles {
         // SAFETY: passed on.
         unsafe {
             match self.tile {
-                Tile::Two => self.each::<S, F2>(),
-                Tile::Four => self.each::<S, F4>(),
+                WinogradTile::Two => self.each::<S, F2>(),
+                WinogradTile::Four => self.each::<S, F4>(),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Reading an OIHW filter in blocks, with channels as lanes, for packing.
 
-use super::geometry::ConvGeometry;
+use crate::ops::conv2d::geometry::{ConvGeometry, Direction};
 
 /// Input channels of the product per block.
 pub const DEPTH: usize = 16;
@@ -10,32 +10,7 @@ pub const COLUMNS: usize = crate::kernel::cpu::gemm::kernel::PANEL;
 /// Multiply-adds in the time that packing one float takes: about 1 ns.
 pub const PACK_WORK: usize = 75;
 
-/// Which way the filter is applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The product sums over input channels.
-    Forward,
-    /// The product sums over output channels.
-    InputGrad,
-}
-
-impl Side {
-    /// Channels summed over.
-    pub fn depth(self, geometry: &ConvGeometry) -> usize {
-        match self {
-            Side::Forward => geometry.in_channels,
-            Side::InputGrad => geometry.out_channels,
-        }
-    }
-
-    /// Channels produced.
-    pub fn columns(self, geometry: &ConvGeometry) -> usize {
-        match self {
-            Side::Forward => geometry.out_channels,
-            Side::InputGrad => geometry.in_channels,
-        }
-    }
-
+impl Direction {
     /// Copies the block `depth0 .. depth0 + depth`, `column0 .. column0 + columns` of the filter to
     /// `to[kernel entry][depth][column]`, rows `COLUMNS` apart and entries `DEPTH * COLUMNS` apart. Columns beyond
     /// `columns` become zero.
@@ -54,20 +29,20 @@ impl Side {
         }
         // The inner two loops read a contiguous stretch of the filter.
         let (outer, inner) = match self {
-            Side::Forward => (columns, depth),
-            Side::InputGrad => (depth, columns),
+            Direction::Forward => (columns, depth),
+            Direction::InputGrad => (depth, columns),
         };
         for o in 0..outer {
             let (output, input) = match self {
-                Side::Forward => (column0 + o, depth0),
-                Side::InputGrad => (depth0 + o, column0),
+                Direction::Forward => (column0 + o, depth0),
+                Direction::InputGrad => (depth0 + o, column0),
             };
             let from =
                 &weight[(output * geometry.in_channels + input) * entries..][..inner * entries];
             for (i, from) in from.chunks_exact(entries).enumerate() {
                 let at = match self {
-                    Side::Forward => i * COLUMNS + o,
-                    Side::InputGrad => o * COLUMNS + i,
+                    Direction::Forward => i * COLUMNS + o,
+                    Direction::InputGrad => o * COLUMNS + i,
                 };
                 for (entry, &value) in from.iter().enumerate() {
                     to[entry * DEPTH * COLUMNS + at] = value;

@@ -1,13 +1,13 @@
 //! Winograd's transform of a filter, for packing it or on the way to a product.
 
 use super::scheme::{F2, F4, MAX_POINTS, Scheme};
-use super::tiles::Tile;
+use super::tiles::WinogradTile;
 use crate::kernel::cpu::gemm::simd::{Job, Simd};
 
 /// Transforms part of a filter to points: `G g Gᵀ`.
 pub struct TransformFilter {
     /// Which scheme.
-    pub tile: Tile,
+    pub tile: WinogradTile,
     /// Kernel entries.
     pub from: *const f32,
     /// From entry to entry.
@@ -83,8 +83,8 @@ impl Job for TransformFilter {
         // SAFETY: passed on.
         unsafe {
             match self.tile {
-                Tile::Two => self.by_half::<S, F2>(),
-                Tile::Four => self.by_half::<S, F4>(),
+                WinogradTile::Two => self.by_half::<S, F2>(),
+                WinogradTile::Four => self.by_half::<S, F4>(),
             }
         }
     }

@@ -10,7 +10,6 @@ mod direct_wgrad;
 mod few_tiles;
 mod filter;
 mod filter_points;
-mod geometry;
 mod scheme;
 #[cfg(test)]
 mod tests;
@@ -18,14 +17,13 @@ mod tiles;
 mod winograd;
 mod winograd_wgrad;
 
-pub(in crate::ops::conv2d) use geometry::Axis;
-pub use geometry::{ConvGeometry, MAX_KERNEL, MAX_STRIDE};
+pub use super::geometry::ConvGeometry;
 
+use super::geometry::Direction;
 use crate::kernel::cpu::gemm::Isa;
 use direct::Direct;
 use direct_wgrad::DirectWeightGrad;
-use filter::Side;
-use tiles::Tile;
+use tiles::WinogradTile;
 use winograd::Winograd;
 use winograd_wgrad::WinogradWeightGrad;
 
@@ -42,11 +40,11 @@ pub enum Strategy {
 
 impl Strategy {
     /// The tile of a Winograd strategy.
-    fn tile(self) -> Option<Tile> {
+    fn tile(self) -> Option<WinogradTile> {
         match self {
             Strategy::Direct => None,
-            Strategy::Winograd2 => Some(Tile::Two),
-            Strategy::Winograd4 => Some(Tile::Four),
+            Strategy::Winograd2 => Some(WinogradTile::Two),
+            Strategy::Winograd4 => Some(WinogradTile::Four),
         }
     }
 
@@ -68,7 +66,7 @@ impl Strategy {
         {
             return Strategy::Direct;
         }
-        let winograd = |strategy: Strategy, tile: Tile| {
+        let winograd = |strategy: Strategy, tile: WinogradTile| {
             let tiles: usize = map.map(|len| len.div_ceil(tile.outputs())).iter().product();
             (
                 tiles * tile.points() * NOMINAL_BATCH * 5 / 4 + FILTER_COST,
@@ -76,8 +74,8 @@ impl Strategy {
             )
         };
         [
-            winograd(Strategy::Winograd4, Tile::Four),
-            winograd(Strategy::Winograd2, Tile::Two),
+            winograd(Strategy::Winograd4, WinogradTile::Four),
+            winograd(Strategy::Winograd2, WinogradTile::Two),
             (direct * NOMINAL_BATCH, Strategy::Direct),
         ]
         .into_iter()
@@ -109,23 +107,28 @@ pub struct InputGrad(Filtered);
 struct Filtered {
     isa: Isa,
     geometry: ConvGeometry,
-    side: Side,
+    direction: Direction,
     strategy: Strategy,
 }
 
 impl Filtered {
-    fn quickest(geometry: &ConvGeometry, side: Side) -> Filtered {
+    fn quickest(geometry: &ConvGeometry, direction: Direction) -> Filtered {
         geometry.assert_supported();
-        let enlarge = if geometry.upsample { 2 } else { 1 };
-        let map = match side {
-            Side::Forward => [geometry.output_height(), geometry.output_width()],
-            Side::InputGrad => [geometry.height * enlarge, geometry.width * enlarge],
+        let map = match direction {
+            Direction::Forward => geometry.output(),
+            Direction::InputGrad => geometry.input().map(|len| len * geometry.fold()),
         };
-        let strategy = Strategy::choose(geometry, map, Direct::new(geometry, side).products());
-        Filtered::new(geometry, side, strategy, Isa::detect()).expect("the chosen strategy applies")
+        let strategy = Strategy::choose(geometry, map, Direct::new(geometry, direction).products());
+        Filtered::new(geometry, direction, strategy, Isa::detect())
+            .expect("the chosen strategy applies")
     }
 
-    fn new(geometry: &ConvGeometry, side: Side, strategy: Strategy, isa: Isa) -> Option<Filtered> {
+    fn new(
+        geometry: &ConvGeometry,
+        direction: Direction,
+        strategy: Strategy,
+        isa: Isa,
+    ) -> Option<Filtered> {
         geometry.assert_supported();
         assert!(
             Isa::available().contains(&isa),
@@ -137,17 +140,17 @@ impl Filtered {
         Some(Filtered {
             isa,
             geometry: *geometry,
-            side,
+            direction,
             strategy,
         })
     }
 
     fn direct(&self) -> Direct {
-        Direct::new(&self.geometry, self.side)
+        Direct::new(&self.geometry, self.direction)
     }
 
-    fn winograd(&self, tile: Tile) -> Winograd {
-        Winograd::new(&self.geometry, self.side, tile)
+    fn winograd(&self, tile: WinogradTile) -> Winograd {
+        Winograd::new(&self.geometry, self.direction, tile)
     }
 
     fn packed_len(&self) -> usize {
@@ -229,14 +232,15 @@ impl Forward {
     /// The forward convolution of `geometry`, by the quickest method on this processor.
     ///
     /// # Panics
-    /// If the geometry is not supported (kernel above [`MAX_KERNEL`], stride above [`MAX_STRIDE`], a zero size).
+    /// If the geometry is not supported (kernel above [`MAX_KERNEL`](super::MAX_KERNEL), stride above
+    /// [`MAX_STRIDE`](super::MAX_STRIDE), a zero size).
     pub fn new(geometry: &ConvGeometry) -> Forward {
-        Forward(Filtered::quickest(geometry, Side::Forward))
+        Forward(Filtered::quickest(geometry, Direction::Forward))
     }
 
     /// The forward convolution by a given method; `None` where it does not apply.
     pub fn with(geometry: &ConvGeometry, strategy: Strategy, isa: Isa) -> Option<Forward> {
-        Filtered::new(geometry, Side::Forward, strategy, isa).map(Forward)
+        Filtered::new(geometry, Direction::Forward, strategy, isa).map(Forward)
     }
 
     /// How it is computed.
@@ -286,12 +290,12 @@ impl InputGrad {
     /// # Panics
     /// If the geometry is not supported, as for [`Forward::new`].
     pub fn new(geometry: &ConvGeometry) -> InputGrad {
-        InputGrad(Filtered::quickest(geometry, Side::InputGrad))
+        InputGrad(Filtered::quickest(geometry, Direction::InputGrad))
     }
 
     /// The input gradient by a given method; `None` where it does not apply.
     pub fn with(geometry: &ConvGeometry, strategy: Strategy, isa: Isa) -> Option<InputGrad> {
-        Filtered::new(geometry, Side::InputGrad, strategy, isa).map(InputGrad)
+        Filtered::new(geometry, Direction::InputGrad, strategy, isa).map(InputGrad)
     }
 
     /// How it is computed.
@@ -348,7 +352,7 @@ impl WeightGrad {
     /// If the geometry is not supported, as for [`Forward::new`].
     pub fn new(geometry: &ConvGeometry) -> WeightGrad {
         geometry.assert_supported();
-        let map = [geometry.output_height(), geometry.output_width()];
+        let map = geometry.output();
         let strategy = Strategy::choose(geometry, map, DirectWeightGrad::new(geometry).products());
         WeightGrad::with(geometry, strategy, Isa::detect()).expect("the chosen strategy applies")
     }

@@ -8,27 +8,27 @@ use crate::kernel::cpu::gemm::simd::{Job, Simd};
 
 /// The two schemes, as a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tile {
+pub enum WinogradTile {
     /// F(2×2, 3×3).
     Two,
     /// F(4×4, 3×3).
     Four,
 }
 
-impl Tile {
+impl WinogradTile {
     /// Outputs per side.
     pub fn outputs(self) -> usize {
         match self {
-            Tile::Two => F2::TILE,
-            Tile::Four => F4::TILE,
+            WinogradTile::Two => F2::TILE,
+            WinogradTile::Four => F4::TILE,
         }
     }
 
     /// Points per side.
     pub fn side(self) -> usize {
         match self {
-            Tile::Two => F2::POINTS,
-            Tile::Four => F4::POINTS,
+            WinogradTile::Two => F2::POINTS,
+            WinogradTile::Four => F4::POINTS,
         }
     }
 
@@ -82,7 +82,7 @@ impl Tiled {
 
 /// Where a tile's channel lies in a buffer of points.
 #[derive(Clone, Copy, Debug)]
-pub enum Layout {
+pub enum PointLayout {
     /// `[point][tile][channel]`: rows of `A`, or of `C`.
     Rows {
         /// From tile to tile.
@@ -95,12 +95,12 @@ pub enum Layout {
     },
 }
 
-impl Layout {
+impl PointLayout {
     #[inline(always)]
     fn offset(self, tile: usize, channel: usize, channels: usize) -> usize {
         match self {
-            Layout::Rows { tile_stride } => tile * tile_stride + channel,
-            Layout::Panels { tiles } => {
+            PointLayout::Rows { tile_stride } => tile * tile_stride + channel,
+            PointLayout::Panels { tiles } => {
                 let panel = panel(channels, channel / PANEL);
                 panel.first * tiles + tile * panel.width + channel - panel.first
             }
@@ -116,7 +116,7 @@ pub struct Points {
     /// Floats from point to point.
     pub point_stride: usize,
     /// Order within a point.
-    pub layout: Layout,
+    pub layout: PointLayout,
 }
 
 /// What the pass over activations transforms.
@@ -129,9 +129,9 @@ pub enum Gathered {
 }
 
 /// Transforms tiles of an activation to points.
-pub struct Gather<'a> {
+pub struct GatherTiles<'a> {
     /// Which scheme.
-    pub tile: Tile,
+    pub tile: WinogradTile,
     /// Which transform.
     pub what: Gathered,
     /// The activation.
@@ -148,7 +148,7 @@ pub struct Gather<'a> {
     pub tiles: std::ops::Range<usize>,
 }
 
-impl Gather<'_> {
+impl GatherTiles<'_> {
     /// Runs the pass.
     ///
     /// # Safety
@@ -247,23 +247,23 @@ impl Gather<'_> {
     }
 }
 
-impl Job for Gather<'_> {
+impl Job for GatherTiles<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: passed on.
         unsafe {
             match self.tile {
-                Tile::Two => self.each::<S, F2>(),
-                Tile::Four => self.each::<S, F4>(),
+                WinogradTile::Two => self.each::<S, F2>(),
+                WinogradTile::Four => self.each::<S, F4>(),
             }
         }
     }
 }
 
 /// Transforms points to tiles of an output: `Aᵀ m A + bias + residual`.
-pub struct Scatter<'a> {
+pub struct ScatterTiles<'a> {
     /// Which scheme.
-    pub tile: Tile,
+    pub tile: WinogradTile,
     /// The points, by rows.
     pub from: Points,
     /// The first tile's index in the buffer.
@@ -280,7 +280,7 @@ pub struct Scatter<'a> {
     pub residual: Option<&'a [f32]>,
 }
 
-impl Scatter<'_> {
+impl ScatterTiles<'_> {
     /// Runs the pass.
     ///
     /// # Safety
@@ -385,14 +385,14 @@ impl Scatter<'_> {
     }
 }
 
-impl Job for Scatter<'_> {
+impl Job for ScatterTiles<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: passed on.
         unsafe {
             match self.tile {
-                Tile::Two => self.each::<S, F2>(),
-                Tile::Four => self.each::<S, F4>(),
+                WinogradTile::Two => self.each::<S, F2>(),
+                WinogradTile::Four => self.each::<S, F4>(),
             }
         }
     }

@@ -17,16 +17,16 @@
 //! output pass sums 2×2 pixels.
 
 use super::few_tiles::{self, FewTiles};
-use super::filter::{COLUMNS, DEPTH, PACK_WORK, Side};
+use super::filter::{COLUMNS, DEPTH, PACK_WORK};
 use super::filter_points::TransformFilter;
-use super::geometry::ConvGeometry;
 use super::scheme::ENTRIES;
-use super::tiles::{Gather, Gathered, Layout, Points, Scatter, Tile, Tiled};
+use super::tiles::{GatherTiles, Gathered, PointLayout, Points, ScatterTiles, Tiled, WinogradTile};
 use crate::kernel::cpu::gemm::Isa;
 use crate::kernel::cpu::gemm::kernel::{Block, LANE_MULTIPLE, PANEL, ROWS, Segment, block};
 use crate::kernel::cpu::gemm::pack::{Panel, padded, panel, panel_count};
 use crate::kernel::cpu::gemm::simd::prefetch;
 use crate::kernel::cpu::threads::{Shared, parallel, parallel_slots, width};
+use crate::ops::conv2d::geometry::{ConvGeometry, Direction};
 
 /// Run of depth between a load and a store of a product's tile.
 const K_BLOCK: usize = 64;
@@ -52,8 +52,8 @@ const MANY_BLOCK_MOST: usize = 256;
 #[derive(Clone, Copy, Debug)]
 pub struct Winograd {
     geometry: ConvGeometry,
-    side: Side,
-    tile: Tile,
+    direction: Direction,
+    tile: WinogradTile,
     source: Tiled,
     output: Tiled,
     tiles: usize,
@@ -78,33 +78,29 @@ impl Winograd {
     }
 
     /// The forward convolution or its input gradient.
-    pub fn new(geometry: &ConvGeometry, side: Side, tile: Tile) -> Winograd {
+    pub fn new(geometry: &ConvGeometry, direction: Direction, tile: WinogradTile) -> Winograd {
         debug_assert!(Winograd::applies(geometry));
-        let input = [geometry.height, geometry.width];
-        let output = [geometry.output_height(), geometry.output_width()];
-        let (source, target, padding) = match side {
-            Side::Forward => (input, output, geometry.padding[0]),
-            Side::InputGrad => (output, input, 2 - geometry.padding[0]),
+        let (input, output) = (geometry.input(), geometry.output());
+        let (source, target, padding) = match direction {
+            Direction::Forward => (input, output, geometry.padding[0]),
+            Direction::InputGrad => (output, input, 2 - geometry.padding[0]),
         };
-        let doubled = |is_input: bool| geometry.upsample && is_input;
-        let enlarge = if doubled(side == Side::InputGrad) {
-            2
-        } else {
-            1
-        };
+        let reads_doubled = geometry.upsample && direction == Direction::Forward;
+        let writes_doubled = geometry.upsample && direction == Direction::InputGrad;
+        let enlarge = if writes_doubled { 2 } else { 1 };
         let tiles = target.map(|len| (len * enlarge).div_ceil(tile.outputs()));
         let source = Tiled {
             size: source,
-            channels: side.depth(geometry),
-            doubled: doubled(side == Side::Forward),
+            channels: direction.depth(geometry),
+            doubled: reads_doubled,
             origin: -(padding as isize),
             step: tile.outputs(),
             tiles,
         };
         let output = Tiled {
             size: target,
-            channels: side.columns(geometry),
-            doubled: doubled(side == Side::InputGrad),
+            channels: direction.columns(geometry),
+            doubled: writes_doubled,
             origin: 0,
             step: tile.outputs(),
             tiles,
@@ -112,7 +108,7 @@ impl Winograd {
         let per_image = tiles[0] * tiles[1];
         Winograd {
             geometry: *geometry,
-            side,
+            direction,
             tile,
             source,
             output,
@@ -151,9 +147,14 @@ impl Winograd {
                 let count = (depth - depth0).min(DEPTH);
                 let mut entries = [0.0; ENTRIES * DEPTH * COLUMNS];
                 let block = (panel.first, panel.columns);
-                self.side
-                    .read_block(&self.geometry, weight, (depth0, count), block, &mut entries);
-                if self.side == Side::InputGrad {
+                self.direction.read_block(
+                    &self.geometry,
+                    weight,
+                    (depth0, count),
+                    block,
+                    &mut entries,
+                );
+                if self.direction == Direction::InputGrad {
                     // The input gradient convolves with the filter turned by half a turn.
                     for entry in 0..ENTRIES / 2 {
                         let (low, high) =
@@ -245,14 +246,14 @@ impl Winograd {
             inputs: Points {
                 start,
                 point_stride: tiles * input_stride + LANE_MULTIPLE,
-                layout: Layout::Rows {
+                layout: PointLayout::Rows {
                     tile_stride: input_stride,
                 },
             },
             products: Points {
                 start: start.wrapping_add(inputs),
                 point_stride: tiles * product_stride + LANE_MULTIPLE,
-                layout: Layout::Rows {
+                layout: PointLayout::Rows {
                     tile_stride: product_stride,
                 },
             },
@@ -273,7 +274,7 @@ impl Winograd {
     ) {
         let (zeros, buffers) = workspace.split_at_mut(padded(self.source.channels));
         zeros.fill(0.0);
-        let pass = Pass {
+        let pass = WinogradPass {
             conv: self,
             isa,
             packed,
@@ -355,7 +356,7 @@ impl Winograd {
 const HALVES: usize = 2;
 
 /// A running convolution.
-struct Pass<'a> {
+struct WinogradPass<'a> {
     conv: &'a Winograd,
     isa: Isa,
     packed: &'a [f32],
@@ -366,13 +367,13 @@ struct Pass<'a> {
     y: Shared,
 }
 
-impl Pass<'_> {
+impl WinogradPass<'_> {
     /// Transforms input tiles to the buffer's tiles from `first` on.
     ///
     /// # Safety
     /// Nothing else uses these tiles of the buffer.
     unsafe fn gather(&self, buffers: &Buffers, first: usize, tiles: std::ops::Range<usize>) {
-        let gather = Gather {
+        let gather = GatherTiles {
             tile: self.conv.tile,
             what: Gathered::Input,
             from: self.x,
@@ -557,7 +558,7 @@ impl Pass<'_> {
     /// # Safety
     /// Nothing else writes these tiles of the output.
     unsafe fn scatter(&self, buffers: &Buffers, first: usize, tiles: std::ops::Range<usize>) {
-        let scatter = Scatter {
+        let scatter = ScatterTiles {
             tile: self.conv.tile,
             from: buffers.products,
             first,

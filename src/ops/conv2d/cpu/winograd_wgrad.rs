@@ -6,14 +6,14 @@
 //! nine kernel entries and added to the OIHW gradient. Tiles are summed in order, in chunks whose size depends on the
 //! geometry only.
 
-use super::geometry::ConvGeometry;
 use super::scheme::{ENTRIES, F2, F4, MAX_POINTS, Scheme};
-use super::tiles::{Gather, Gathered, Layout, Points, Tile, Tiled};
+use super::tiles::{GatherTiles, Gathered, PointLayout, Points, Tiled, WinogradTile};
 use crate::kernel::cpu::gemm::Isa;
 use crate::kernel::cpu::gemm::kernel::{Block, LANE_MULTIPLE, PANEL, ROWS, Segment, block};
 use crate::kernel::cpu::gemm::pack::{Panel, padded, panel, panel_count};
 use crate::kernel::cpu::gemm::simd::{Job, Simd};
 use crate::kernel::cpu::threads::{Shared, parallel, parallel_slots, width};
+use crate::ops::conv2d::geometry::ConvGeometry;
 
 /// Tiles per chunk: long enough a sum that transforming and adding its products costs little, few enough that a chunk's
 /// points stay near. With 512 instead, 64→64 at 256² takes 67 ms instead of 34 and 256→256 at 32² 41 instead of 35 (one
@@ -33,7 +33,7 @@ const PAIR_POINT: usize = PANEL * PANEL + LANE_MULTIPLE;
 /// A weight gradient prepared for this method.
 #[derive(Clone, Copy, Debug)]
 pub struct WinogradWeightGrad {
-    tile: Tile,
+    tile: WinogradTile,
     x: Tiled,
     dy: Tiled,
     tiles: usize,
@@ -41,14 +41,14 @@ pub struct WinogradWeightGrad {
 
 impl WinogradWeightGrad {
     /// The weight gradient of `geometry`, to which [`super::winograd::Winograd::applies`].
-    pub fn new(geometry: &ConvGeometry, tile: Tile) -> WinogradWeightGrad {
-        let size = [geometry.output_height(), geometry.output_width()];
+    pub fn new(geometry: &ConvGeometry, tile: WinogradTile) -> WinogradWeightGrad {
+        let size = geometry.output();
         let tiles = size.map(|len| len.div_ceil(tile.outputs()));
         let step = tile.outputs();
         WinogradWeightGrad {
             tile,
             x: Tiled {
-                size: [geometry.height, geometry.width],
+                size: geometry.input(),
                 channels: geometry.in_channels,
                 doubled: geometry.upsample,
                 origin: -(geometry.padding[0] as isize),
@@ -133,7 +133,7 @@ impl WinogradWeightGrad {
                     (Gathered::OutputGrad, dy, &self.dy, dy_points)
                 };
                 let to = self.points(memory, tiled, tiles);
-                let gather = Gather {
+                let gather = GatherTiles {
                     tile: self.tile,
                     what,
                     from,
@@ -190,7 +190,7 @@ impl WinogradWeightGrad {
         Points {
             start: memory.as_ptr(),
             point_stride: self.chunk() * padded(tiled.channels) + LANE_MULTIPLE,
-            layout: Layout::Panels { tiles },
+            layout: PointLayout::Panels { tiles },
         }
     }
 
@@ -317,8 +317,8 @@ impl Job for Write<'_> {
         // SAFETY: passed on.
         unsafe {
             match self.grad.tile {
-                Tile::Two => self.each::<S, F2>(),
-                Tile::Four => self.each::<S, F4>(),
+                WinogradTile::Two => self.each::<S, F2>(),
+                WinogradTile::Four => self.each::<S, F4>(),
             }
         }
     }

@@ -1,13 +1,16 @@
 //! The convolution and its gradients on CUDA: what is to be computed, and which algorithm computes it.
 //!
-//! [`tensor`] takes the f16 and bf16 problems that tensor cores are quick at, [`simt`] takes every problem.
+//! [`tensor`] and [`tensor_weight_grad`] take the f16 and bf16 problems that tensor cores are quick at, [`simt`] takes every
+//! problem.
 
 mod simt;
 mod tensor;
+mod tensor_weight_grad;
 #[cfg(test)]
 mod tests;
+mod tile;
 
-use super::cpu::ConvGeometry;
+use super::geometry::{ConvGeometry, Direction};
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use crate::graph::TensorType;
 use crate::kernel::Unsupported;
@@ -16,6 +19,9 @@ use crate::kernel::cuda::{
 };
 use crate::ops::{Concat, GroupNormStats, Operator};
 use crate::tensor::DType;
+use simt::{Gather, SimtWeightGrad};
+use tensor::Gemm;
+use tensor_weight_grad::TensorWeightGrad;
 
 /// A convolution `y = w * x (+ bias) (+ residual)`, or the gradient of one. A linear map is the convolution of one row
 /// of pixels with a kernel of one.
@@ -28,14 +34,14 @@ pub(crate) struct Problem {
     pub bias: bool,
     /// The last input of the forward op, or of the input's gradient, is the residual.
     pub residual: bool,
-    /// How many of the channels of the forward op's `x` are an input behind all others.
-    pub joined: usize,
+    /// Channels of the forward op's concatenated operand: the last ones of `x`, an input behind all others. 0 for none.
+    pub concat_channels: usize,
     /// Statistics of the forward op's result, its second result.
     pub stats: Option<GroupNormStats>,
     pub target: Target,
 }
 
-/// A chosen way to compute a problem, with tiles and splits decided.
+/// A chosen way to compute a problem, with tile and split-K decided.
 ///
 /// Operands of the call: forward `x`, `w` (read packed), bias, residual → `y`; input gradient `dy`, `w` (read packed),
 /// residual → `dx`; weight gradient `x`, `dy` → `dw`.
@@ -46,13 +52,13 @@ pub(crate) trait Algorithm {
     /// Size of the packed filter; 0 for the weight gradient, which reads none.
     fn packed_bytes(&self) -> usize;
 
-    /// Adds what fills `call.packed()` from the filter, input 1.
+    /// Adds the job that packs the filter, input 1, into `call.packed()`.
     fn pack(&self, call: &mut CudaCall<'_>);
 
-    /// Launches what computes the result.
+    /// Launches the kernels that compute the result.
     fn launch(&self, call: &mut CudaCall<'_>);
 
-    /// Whether that computes the statistics as well.
+    /// Whether `launch` computes the statistics as well.
     fn leaves_statistics(&self) -> bool {
         false
     }
@@ -60,25 +66,35 @@ pub(crate) trait Algorithm {
 
 /// The algorithm for the convolution itself, of one `x`.
 pub(crate) fn forward(problem: &Problem) -> Box<dyn Algorithm> {
-    tensor::forward(problem).unwrap_or_else(|| Box::new(simt::Gather::forward(problem)))
+    gather(problem, Direction::Forward)
 }
 
 /// The algorithm for the gradient of the input.
 pub(crate) fn input_grad(problem: &Problem) -> Box<dyn Algorithm> {
-    tensor::input_grad(problem).unwrap_or_else(|| Box::new(simt::Gather::input_grad(problem)))
+    gather(problem, Direction::InputGrad)
+}
+
+fn gather(problem: &Problem, direction: Direction) -> Box<dyn Algorithm> {
+    match Gemm::new(problem, direction) {
+        Some(gemm) => Box::new(gemm),
+        None => Box::new(Gather::new(problem, direction)),
+    }
 }
 
 /// The algorithm for the gradient of the filter.
 pub(crate) fn weight_grad(problem: &Problem) -> Box<dyn Algorithm> {
-    tensor::weight_grad(problem).unwrap_or_else(|| Box::new(simt::WeightGrad::new(problem)))
+    match TensorWeightGrad::new(problem) {
+        Some(gradient) => Box::new(gradient),
+        None => Box::new(SimtWeightGrad::new(problem)),
+    }
 }
 
 /// How a [`Conv2d`] is computed.
 struct Chosen {
     algorithm: Box<dyn Algorithm>,
-    /// The type of all channels of `x` together, if the algorithm wants them so and they are two inputs.
+    /// The type of the concatenation, if the operand is two arrays and the algorithm reads one.
     x: Option<TensorType>,
-    /// The statistics, if the algorithm does not leave them.
+    /// The statistics, if they take a pass of their own.
     stats: Option<GroupNormStats>,
 }
 
@@ -98,12 +114,13 @@ impl Conv2d {
             dtype: inputs[0].dtype,
             bias: self.bias,
             residual: self.residual,
-            joined: geometry.in_channels - inputs[0].channels(),
+            concat_channels: geometry.in_channels - inputs[0].channels(),
             stats: self.stats,
             target: *target,
         };
-        let (algorithm, x) = match tensor::forward(&problem) {
-            Some(algorithm) => (algorithm, None),
+        let (algorithm, x): (Box<dyn Algorithm>, _) = match Gemm::new(&problem, Direction::Forward)
+        {
+            Some(gemm) => (Box::new(gemm), None),
             None => {
                 let x = [
                     geometry.batch,
@@ -112,7 +129,7 @@ impl Conv2d {
                     geometry.in_channels,
                 ];
                 let x = self.joined.then(|| TensorType::new(x, problem.dtype));
-                problem.joined = 0;
+                problem.concat_channels = 0;
                 (forward(&problem), x)
             }
         };
@@ -124,12 +141,12 @@ impl Conv2d {
         }
     }
 
-    /// Whether two inputs of channels of `x` are read where they are.
+    /// Whether both arrays of a concatenated operand are read where they are, without a copy.
     fn reads_joined(&self, inputs: &[TensorType], target: &Target) -> bool {
         self.joined && self.choose(inputs, target).x.is_none()
     }
 
-    /// Whether the statistics of the result cost less behind this convolution than in a pass of their own.
+    /// Whether computing the statistics in this convolution's epilogue saves a pass over the result.
     fn leaves_statistics(&self, inputs: &[TensorType], target: &Target) -> bool {
         let y = self.infer(inputs).ok();
         let is_a_pass = |stats: GroupNormStats| y.is_some_and(|y| stats.is_a_pass(&y[0]));
@@ -149,7 +166,7 @@ impl Conv2dInputGrad {
             dtype: inputs[0].dtype,
             bias: false,
             residual: self.residual,
-            joined: 0,
+            concat_channels: 0,
             stats: None,
             target: *target,
         })
@@ -168,7 +185,7 @@ impl Conv2dWeightGrad {
             dtype: inputs[0].dtype,
             bias: false,
             residual: false,
-            joined: 0,
+            concat_channels: 0,
             stats: None,
             target: *target,
         })
@@ -191,7 +208,7 @@ impl CudaOperator for Conv2d {
     ) -> usize {
         let chosen = self.choose(inputs, target);
         let stats = |stats: GroupNormStats| stats.workspace_bytes(outputs, &outputs[1..], target);
-        // Convolution and statistics come one after the other, in the same memory.
+        // The statistics follow the convolution and use the same memory.
         let behind = chosen.stats.map_or(0, stats);
         chosen.x_bytes() + chosen.algorithm.workspace_bytes().max(behind)
     }

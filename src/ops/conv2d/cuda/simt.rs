@@ -5,7 +5,7 @@ use crate::kernel::cuda::{
     CudaCall, DevicePtr, Kernel, element,
     params::{Conv2dGatherParams, Conv2dPackParams, Conv2dWeightGradParams},
 };
-use crate::ops::conv2d::cpu::{Axis, ConvGeometry};
+use crate::ops::conv2d::geometry::{ConvAxis, ConvPhases, Direction};
 
 /// Threads of a block of the products, `THREADS` in `common/gemm.cuh`.
 const THREADS: usize = 64;
@@ -15,58 +15,61 @@ const DEPTH: usize = 16;
 const PACK_SIDE: usize = 16;
 /// Threads of the kernel that adds up a filter's gradient.
 const FINISH_THREADS: usize = 128;
-/// Blocks per multiprocessor below which a product is split along its depth.
+/// Blocks per multiprocessor below which a product gets split-K.
 const WANTED_BLOCKS: usize = 2;
-/// Chunks of [`DEPTH`] that a split has at least, so that its partial sums cost little beside its products.
+/// Fewest chunks of [`DEPTH`] of one split, so that its partial sums cost little beside its products.
 const LEAST_CHUNKS: usize = 8;
-/// Splits of a product at most: bounds the memory for partial sums.
-const MOST_SPLITS: usize = 32;
+/// Most split-K: bounds the memory for partial sums.
+const MAX_SPLIT_K: usize = 32;
 
 /// Rows and columns of the results that a block computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tile {
+struct SimtTile {
     rows: usize,
     columns: usize,
 }
 
-/// Number of parts that a product of `tiles` blocks and `depth` products is split into.
-fn splits(tiles: usize, depth: usize, multiprocessors: u32) -> usize {
+/// Split-K of a product of `tiles` blocks, whose results sum `depth` products each.
+fn split_k(tiles: usize, depth: usize, multiprocessors: u32) -> usize {
     let wanted = (WANTED_BLOCKS * multiprocessors as usize).div_ceil(tiles);
-    wanted.clamp(1, (depth / (LEAST_CHUNKS * DEPTH)).clamp(1, MOST_SPLITS))
+    wanted.clamp(1, (depth / (LEAST_CHUNKS * DEPTH)).clamp(1, MAX_SPLIT_K))
 }
 
 fn int(n: usize) -> i32 {
     i32::try_from(n).expect("extents are below 2^31")
 }
 
-/// The classes of results along one axis, as kernels take them.
-struct Classes {
+/// The phases of one axis as the kernels' parameters have them.
+struct PhaseArrays {
     offset: [i32; 4],
     taps: [i32; 4],
-    /// Kernel indices of tap `t` of class `a` as the bits of element `8 a + t`.
+    /// Kernel indices of tap `t` of phase `a` as the bits of element `8 a + t`.
     members: [u32; 32],
 }
 
-impl Classes {
-    fn new(axis: &Axis) -> Self {
-        let mut classes = Self {
+impl PhaseArrays {
+    fn new(axis: &ConvAxis) -> Self {
+        let mut arrays = Self {
             offset: [0; 4],
             taps: [0; 4],
             members: [0; 32],
         };
         for (a, phase) in axis.phases().iter().enumerate() {
-            // A class's taps are neighbours, in any order.
-            let first = phase.taps().iter().map(|tap| tap.offset).min().unwrap_or(0);
-            classes.offset[a] = first as i32;
-            classes.taps[a] = int(phase.taps().len());
-            for tap in phase.taps() {
-                classes.members[8 * a + (tap.offset - first) as usize] = u32::from(tap.members);
+            arrays.offset[a] = phase.first_offset() as i32;
+            arrays.taps[a] = int(phase.taps().len());
+            for (t, tap) in phase.ascending_taps().enumerate() {
+                arrays.members[8 * a + t] = u32::from(tap.members);
             }
         }
-        classes
+        arrays
     }
 
-    /// The tap that holds kernel index `k` in class `a`, as element `8 a + k`.
+    /// Of rows and of columns.
+    fn of(phases: &ConvPhases) -> [Self; 2] {
+        [Self::new(&phases.rows), Self::new(&phases.columns)]
+    }
+
+    /// The tap that holds kernel index `k` in phase `a`, as element `8 a + k`.
     fn tap_of(&self) -> [i32; 16] {
         std::array::from_fn(|i| {
             let (a, k) = (i / 8, i % 8);
@@ -81,91 +84,51 @@ impl Classes {
     }
 }
 
-/// Number of classes along an axis, and source pixels from one result of a class to the next.
-fn steps(axis: &Axis) -> (usize, usize) {
-    let phases = axis.phases();
-    (phases.len(), phases[0].source_step)
-}
-
-fn axes(geometry: &ConvGeometry, axis: impl Fn(usize, usize, usize) -> Axis) -> [Axis; 2] {
-    let ConvGeometry {
-        height,
-        width,
-        kernel,
-        padding,
-        ..
-    } = *geometry;
-    [
-        axis(height, kernel[0], padding[0]),
-        axis(width, kernel[1], padding[1]),
-    ]
-}
-
 /// The convolution or its input gradient: every result gathers its products.
 pub(super) struct Gather {
     problem: Problem,
-    input_grad: bool,
-    classes: [Classes; 2],
+    direction: Direction,
+    phase_arrays: [PhaseArrays; 2],
+    /// Phases along an axis.
     phases: usize,
+    /// Source pixels from one result of a phase to the next.
     source_step: usize,
     /// Extents `[height, width, channels]`.
     source: [usize; 3],
     result: [usize; 3],
-    tile: Tile,
-    splits: usize,
+    tile: SimtTile,
+    /// Blocks that share a result's sum.
+    split_k: usize,
 }
 
 impl Gather {
-    pub fn forward(problem: &Problem) -> Self {
-        let g = problem.geometry;
-        let axes = axes(&g, |len, kernel, padding| {
-            Axis::forward(len, kernel, padding, &g)
-        });
-        let source = [g.height, g.width, g.in_channels];
-        let result = [g.output_height(), g.output_width(), g.out_channels];
-        Self::new(problem, false, &axes, source, result)
-    }
-
-    pub fn input_grad(problem: &Problem) -> Self {
-        let g = problem.geometry;
-        let axes = axes(&g, |len, kernel, padding| {
-            Axis::input_grad(len, kernel, padding, &g)
-        });
-        let source = [g.output_height(), g.output_width(), g.out_channels];
-        let result = [g.height, g.width, g.in_channels];
-        Self::new(problem, true, &axes, source, result)
-    }
-
-    fn new(
-        problem: &Problem,
-        input_grad: bool,
-        axes: &[Axis; 2],
-        source: [usize; 3],
-        result: [usize; 3],
-    ) -> Self {
-        let (phases, source_step) = steps(&axes[0]);
-        let classes = [Classes::new(&axes[0]), Classes::new(&axes[1])];
+    pub fn new(problem: &Problem, direction: Direction) -> Self {
+        let phases = problem.geometry.phases(direction);
+        let source = problem.geometry.source_extents(direction);
+        let result = problem.geometry.result_extents(direction);
+        let (phase_arrays, source_step) = (PhaseArrays::of(&phases), phases.source_step());
+        let phases = phases.per_axis();
         let [height, width, columns] = result;
         let pixels = |batch| batch * height.div_ceil(phases) * width.div_ceil(phases);
         let rows = pixels(problem.geometry.batch);
         let tile = match (rows, columns) {
-            (_, ..=8) => Tile {
+            (_, ..=8) => SimtTile {
                 rows: 64,
                 columns: 8,
             },
-            (_, ..=32) => Tile {
+            (_, ..=32) => SimtTile {
                 rows: 64,
                 columns: 32,
             },
-            (..=16, _) => Tile {
+            (..=16, _) => SimtTile {
                 rows: 16,
                 columns: 64,
             },
-            (..=32, _) => Tile {
+            (..=32, _) => SimtTile {
                 rows: 32,
                 columns: 64,
             },
-            _ => Tile {
+            _ => SimtTile {
                 rows: 64,
                 columns: 64,
             },
@@ -176,18 +139,18 @@ impl Gather {
             false => rows,
         };
         let tiles = rows.div_ceil(64) * columns.div_ceil(tile.columns) * phases * phases;
-        let depth = classes[0].most_taps() * classes[1].most_taps() * source[2];
-        let splits = splits(tiles, depth, problem.target.multiprocessors);
+        let depth = phase_arrays[0].most_taps() * phase_arrays[1].most_taps() * source[2];
+        let split_k = split_k(tiles, depth, problem.target.multiprocessors);
         Self {
             problem: *problem,
-            input_grad,
-            classes,
+            direction,
+            phase_arrays,
             phases,
             source_step,
             source,
             result,
             tile,
-            splits,
+            split_k,
         }
     }
 
@@ -196,8 +159,8 @@ impl Gather {
     }
 
     fn packed_rows(&self) -> usize {
-        let [y, x] = &self.classes;
-        let taps = |classes: &Classes, phase: usize| classes.taps[phase] as usize;
+        let [y, x] = &self.phase_arrays;
+        let taps = |arrays: &PhaseArrays, phase: usize| arrays.taps[phase] as usize;
         let depths = (0..self.phases * self.phases).map(|phase| {
             taps(y, phase / self.phases) * taps(x, phase % self.phases) * self.source[2]
         });
@@ -211,9 +174,9 @@ impl Gather {
 
 impl Algorithm for Gather {
     fn workspace_bytes(&self) -> usize {
-        match self.splits {
+        match self.split_k {
             1 => 0,
-            splits => 4 * splits * self.pixels() * self.result[2],
+            split_k => 4 * split_k * self.pixels() * self.result[2],
         }
     }
 
@@ -223,7 +186,7 @@ impl Algorithm for Gather {
 
     fn pack(&self, call: &mut CudaCall<'_>) {
         let [kernel_height, kernel_width] = self.problem.geometry.kernel;
-        let [y, x] = &self.classes;
+        let [y, x] = &self.phase_arrays;
         let params = Conv2dPackParams {
             filter: call.input(1),
             packed: call.packed(),
@@ -232,7 +195,7 @@ impl Algorithm for Gather {
             channels: int(self.source[2]),
             columns: int(self.result[2]),
             columns_padded: int(self.columns_padded()),
-            input_grad: i32::from(self.input_grad),
+            input_grad: i32::from(self.direction == Direction::InputGrad),
             phases: int(self.phases),
             taps_y: y.taps,
             taps_x: x.taps,
@@ -269,7 +232,7 @@ impl Algorithm for Gather {
         };
         let [source_height, source_width, channels] = self.source;
         let [height, width, columns] = self.result;
-        let [y, x] = &self.classes;
+        let [y, x] = &self.phase_arrays;
         let params = Conv2dGatherParams {
             source: call.input(0),
             filter: call.packed(),
@@ -287,7 +250,7 @@ impl Algorithm for Gather {
             columns_padded: int(self.columns_padded()),
             phases: int(self.phases),
             source_step: int(self.source_step),
-            splits: int(self.splits),
+            split_k: int(self.split_k),
             offset_y: y.offset,
             offset_x: x.offset,
             taps_y: y.taps,
@@ -304,10 +267,10 @@ impl Algorithm for Gather {
         let grid = [
             rows.div_ceil(self.tile.rows),
             columns.div_ceil(self.tile.columns),
-            self.phases * self.phases * self.splits,
+            self.phases * self.phases * self.split_k,
         ];
         call.launch(kernel("conv2d_gather"), grid, [THREADS, 1, 1], 0, &params);
-        if self.splits > 1 {
+        if self.split_k > 1 {
             let grid = [self.pixels().div_ceil(4), columns.div_ceil(128), 1];
             call.launch(kernel("conv2d_gather_finish"), grid, [32, 4, 1], 0, &params);
         }
@@ -326,86 +289,87 @@ fn divider(divisor: usize) -> (u32, u32) {
 }
 
 /// The gradient of the filter.
-pub(super) struct WeightGrad {
+pub(super) struct SimtWeightGrad {
     problem: Problem,
-    classes: [Classes; 2],
+    phase_arrays: [PhaseArrays; 2],
+    /// Phases along an axis.
     phases: usize,
+    /// Source pixels from one result of a phase to the next.
     source_step: usize,
-    /// Extents of a class of results, as if all classes had the largest.
+    /// Extents of a phase of results, as if all had the largest.
     grid: [usize; 2],
-    tile: Tile,
-    splits: usize,
+    tile: SimtTile,
+    /// Blocks that share a result's sum.
+    split_k: usize,
 }
 
-impl WeightGrad {
+impl SimtWeightGrad {
     pub fn new(problem: &Problem) -> Self {
         let g = problem.geometry;
-        let axes = axes(&g, |len, kernel, padding| {
-            Axis::forward(len, kernel, padding, &g)
-        });
-        let (phases, source_step) = steps(&axes[0]);
-        let classes = [Classes::new(&axes[0]), Classes::new(&axes[1])];
-        let grid = [g.output_height(), g.output_width()].map(|len| len.div_ceil(phases));
-        let columns = classes[0].most_taps() * classes[1].most_taps() * g.in_channels;
+        let phases = g.phases(Direction::Forward);
+        let (phase_arrays, source_step) = (PhaseArrays::of(&phases), phases.source_step());
+        let phases = phases.per_axis();
+        let grid = g.output().map(|len| len.div_ceil(phases));
+        let columns = phase_arrays[0].most_taps() * phase_arrays[1].most_taps() * g.in_channels;
         let tile = match (g.out_channels, columns) {
-            (..=8, _) => Tile {
+            (..=8, _) => SimtTile {
                 rows: 8,
                 columns: 64,
             },
-            (_, ..=8) => Tile {
+            (_, ..=8) => SimtTile {
                 rows: 64,
                 columns: 8,
             },
-            (..=32, _) => Tile {
+            (..=32, _) => SimtTile {
                 rows: 32,
                 columns: 64,
             },
-            (_, ..=32) => Tile {
+            (_, ..=32) => SimtTile {
                 rows: 64,
                 columns: 32,
             },
-            _ => Tile {
+            _ => SimtTile {
                 rows: 64,
                 columns: 64,
             },
         };
         let tiles = g.out_channels.div_ceil(tile.rows) * columns.div_ceil(tile.columns);
         let pixels = g.batch * grid[0] * grid[1];
-        let splits = splits(
+        let split_k = split_k(
             tiles * phases * phases,
             pixels,
             problem.target.multiprocessors,
         );
         Self {
             problem: *problem,
-            classes,
+            phase_arrays,
             phases,
             source_step,
             grid,
             tile,
-            splits,
+            split_k,
         }
     }
 
     /// Columns of a row of partial sums.
     fn pitch(&self) -> usize {
-        let [y, x] = &self.classes;
+        let [y, x] = &self.phase_arrays;
         y.most_taps() * x.most_taps() * self.problem.geometry.in_channels
     }
 
     /// Whether the partial sums are the gradient itself.
     fn is_direct(&self) -> bool {
-        self.splits == 1 && self.phases == 1 && self.problem.geometry.kernel == [1, 1]
+        self.split_k == 1 && self.phases == 1 && self.problem.geometry.kernel == [1, 1]
     }
 }
 
-impl Algorithm for WeightGrad {
+impl Algorithm for SimtWeightGrad {
     fn workspace_bytes(&self) -> usize {
         if self.is_direct() {
             return 0;
         }
-        let classes = self.phases * self.phases;
-        4 * self.splits * classes * self.problem.geometry.out_channels * self.pitch()
+        let phases = self.phases * self.phases;
+        4 * self.split_k * phases * self.problem.geometry.out_channels * self.pitch()
     }
 
     fn packed_bytes(&self) -> usize {
@@ -419,7 +383,7 @@ impl Algorithm for WeightGrad {
         let [grid_height, grid_width] = self.grid;
         let (grid_height_multiplier, grid_height_shift) = divider(grid_height);
         let (grid_width_multiplier, grid_width_shift) = divider(grid_width);
-        let [y, x] = &self.classes;
+        let [y, x] = &self.phase_arrays;
         let params = Conv2dWeightGradParams {
             x: call.input(0),
             dy: call.input(1),
@@ -436,7 +400,7 @@ impl Algorithm for WeightGrad {
             outputs: int(g.out_channels),
             phases: int(self.phases),
             source_step: int(self.source_step),
-            splits: int(self.splits),
+            split_k: int(self.split_k),
             pixels: int(g.batch * grid_height * grid_width),
             grid_height: int(grid_height),
             grid_width: int(grid_width),
@@ -465,7 +429,7 @@ impl Algorithm for WeightGrad {
         let grid = [
             self.pitch().div_ceil(self.tile.columns),
             g.out_channels.div_ceil(self.tile.rows),
-            self.phases * self.phases * self.splits,
+            self.phases * self.phases * self.split_k,
         ];
         call.launch(
             kernel("conv2d_weight_grad"),

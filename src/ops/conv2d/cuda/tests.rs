@@ -1,7 +1,6 @@
 //! What a convolution does beside its product.
 
-use super::tensor::tests::FORCED;
-use super::tensor::{TILES, Tile};
+use super::tile::{FORCED, TILES, Tile};
 use crate::compile::Precision;
 use crate::compile::{PlanOptions, passes::precision::reduce_all};
 use crate::device::Executable;

@@ -2,11 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::dataset::Dataset;
-use super::error::DataError;
-use super::grid::{GridOptions, compose};
-use super::png::Image8;
-use super::transform::{Orientation, Transform};
+use crate::data::{DataError, Dataset, Orientation, Transform};
+use crate::image::grid::{GridOptions, compose};
+use crate::image::png::Image8;
 
 /// An image and the one that is most like it in another set.
 #[derive(Clone, Debug, PartialEq)]
