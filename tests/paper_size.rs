@@ -47,7 +47,11 @@ fn sampling_takes_the_memory_that_the_plan_says() {
     }
     let before = resident();
     let model = Model::open(&path).unwrap();
-    let device = Device::open(DeviceChoice::Cpu, Some(2)).unwrap();
+    let device = Device::builder()
+        .choice(DeviceChoice::Cpu)
+        .threads(2)
+        .open()
+        .unwrap();
     let mut samples = Sampler::new(&model)
         .class(1)
         .count(1)

@@ -13,10 +13,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::options::{DeviceOptions, ModelOptions, parse_size};
 use super::{CliError, interrupt_flag, print};
 use crate::checkpoint::Model;
+use crate::device::Progress;
 use crate::diffusion::Method;
 use crate::image::grid::{GridOptions, compose};
 use crate::image::png::{self, Image8};
-use crate::pipeline::{Image, Progress, SampleError, Sampler, Samples};
+use crate::pipeline::{Image, SampleError, Sampler, Samples};
 
 /// The model that ships with the project.
 const SHIPPED: &str = "weights/cells64";

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{CliError, interrupt_flag, print};
 use crate::checkpoint::Model;
-use crate::compile::Precision;
+use crate::compile::PrecisionChoice;
 use crate::device::DeviceChoice;
 use crate::files::write_bytes_atomically;
 use crate::train::run_file::{
@@ -66,9 +66,9 @@ struct Common {
     /// Where to train (device.device): auto, cpu, cuda, cuda:N or emulated
     #[arg(long)]
     device: Option<DeviceChoice>,
-    /// Activations and products in f32, f16, bf16 or f16-fast (device.precision)
+    /// Activations and products in f32, f16, bf16 or f16-fast; auto is bf16 on a GPU and f32 on the CPU (device.precision)
     #[arg(long)]
-    precision: Option<Precision>,
+    precision: Option<PrecisionChoice>,
     /// Print the plan of a step and stop
     #[arg(long)]
     explain: bool,

@@ -8,17 +8,8 @@ use super::autoencoder::{Autoencoder, PlannedAutoencoder};
 use super::error::SampleError;
 use super::shifts::{SHIFTS, Shifts};
 use crate::checkpoint::Model;
-use crate::device::{Compiled, Device, Executable, MemoryReport};
+use crate::device::{Compiled, Device, Executable, MemoryReport, Progress, Stage};
 use crate::diffusion::{HostValues, RunInputs, SamplerTable, SamplingSpec, initial_noise, names};
-
-/// How far a run is, reported after each sampling step of each batch.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// Image-steps done, of all batches.
-    pub done: u64,
-    /// Image-steps in all.
-    pub total: u64,
-}
 
 /// One image.
 #[derive(Clone, Debug, PartialEq)]
@@ -194,6 +185,7 @@ impl Samples {
         for step in 1..=steps {
             self.step.run()?;
             let progress = Progress {
+                what: Stage::ImageSteps,
                 done: self.next * steps + step * wanted,
                 total: self.total * steps,
             };
@@ -237,12 +229,14 @@ impl Iterator for Samples {
     type Item = Result<Image, SampleError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ready.is_empty() && self.next < self.total && !self.failed {
-            if let Err(error) = self.make_batch() {
-                self.failed = true;
-                self.ready.clear();
-                return Some(Err(error));
-            }
+        if self.ready.is_empty()
+            && self.next < self.total
+            && !self.failed
+            && let Err(error) = self.make_batch()
+        {
+            self.failed = true;
+            self.ready.clear();
+            return Some(Err(error));
         }
         self.ready.pop_front().map(Ok)
     }

@@ -126,7 +126,11 @@ mod tests {
             noise: NoiseSource::None,
         };
         let weights = hashed_parameters(&unet_parameters(&unet), 0.8);
-        let device = Device::open(DeviceChoice::Cpu, Some(1)).unwrap();
+        let device = Device::builder()
+            .choice(DeviceChoice::Cpu)
+            .threads(1)
+            .open()
+            .unwrap();
         let schedule = NoiseSchedule::new(config.noise.as_ref().unwrap()).unwrap();
         let scale = if guidance { 2.0 } else { 1.0 };
         let table =

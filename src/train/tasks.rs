@@ -9,7 +9,7 @@ use super::error::TrainError;
 use super::run_file::sections::{self, DropoutUnit, OptimizerKind, PixelLoss};
 use super::step::{EmaOptions, StepOptions, TrainingGraph};
 use crate::checkpoint::Model;
-use crate::compile::Precision;
+use crate::compile::{self, Precision, PrecisionChoice};
 use crate::data::{Dataset, Loader};
 use crate::device::{Device, DeviceChoice};
 use crate::image::grid::{GridOptions, compose};
@@ -24,8 +24,13 @@ use crate::tensor::philox::{
 /// Opens the device of a run file.
 pub(super) fn open_device(device: &sections::Device) -> Result<Device, TrainError> {
     let choice: DeviceChoice = device.device.parse()?;
-    let precision: Precision = device.precision.parse()?;
-    Ok(Device::open(choice, device.threads)?.with_precision(precision, false)?)
+    let precision: PrecisionChoice = device.precision.parse()?;
+    Ok(Device::builder()
+        .choice(choice)
+        .precision(precision)
+        .purpose(compile::Purpose::Training)
+        .threads(device.threads)
+        .open()?)
 }
 
 /// The memory budget in bytes.
@@ -42,7 +47,7 @@ pub(super) fn step_options(
     train: &sections::Train,
     device: &sections::Device,
 ) -> StepOptions {
-    let precision = device.precision.parse();
+    let precision = device.precision.parse::<Precision>();
     StepOptions {
         adam: AdamConfig {
             beta1: optimizer.betas[0],

@@ -55,7 +55,7 @@ fn recorded_noise_gives_the_reference_images() {
     let expected = read_safetensors(folder.join("expected_samples.safetensors"))
         .unwrap()
         .tensors;
-    let device = Device::open(DeviceChoice::Cpu, None).unwrap();
+    let device = Device::builder().choice(DeviceChoice::Cpu).open().unwrap();
     let config = &model.config;
     let schedule = NoiseSchedule::new(config.noise.as_ref().unwrap()).unwrap();
     for (case, steps, scale) in [("ddim150", 150, 1.0), ("ddim50_guided", 50, 2.0)] {
@@ -145,7 +145,7 @@ fn reconstructions_reach_the_reference_psnr() {
     };
     let text = std::fs::read_to_string(folder.join("expected.json")).unwrap();
     let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let device = Device::open(DeviceChoice::Cpu, None).unwrap();
+    let device = Device::builder().choice(DeviceChoice::Cpu).open().unwrap();
     let mut autoencoder = Autoencoder::round_trip(&model, &device, 8, [64, 64]).unwrap();
     let transform = Transform::new([64, 64], 3).unwrap();
     let mut all = Vec::new();
@@ -201,7 +201,7 @@ fn posterior_means_match_the_reference() {
     let expected = read_safetensors(folder.join("expected_reconstructions.safetensors"))
         .unwrap()
         .tensors;
-    let device = Device::open(DeviceChoice::Cpu, None).unwrap();
+    let device = Device::builder().choice(DeviceChoice::Cpu).open().unwrap();
     let mut autoencoder = Autoencoder::round_trip(&model, &device, 4, [64, 64]).unwrap();
     let transform = Transform::new([64, 64], 3).unwrap();
     let mut compared = 0;

@@ -150,7 +150,7 @@ fn a_device_that_is_not_there_and_a_precision_that_is_none() {
     refuses(
         folder.path(),
         &output,
-        &["the CPU computes in f32, not in f16"],
+        &["the CPU does not compute in f16"],
     );
     for arguments in [["--device", "gpu"], ["--precision", "f8"]] {
         let output = sample(folder.path(), &[], &arguments);

@@ -89,7 +89,7 @@ fn both<R>(
     read: impl Fn(&dyn Executable) -> R,
 ) -> [R; 2] {
     let want = {
-        let cpu = Device::open(DeviceChoice::Cpu, None).unwrap();
+        let cpu = Device::builder().choice(DeviceChoice::Cpu).open().unwrap();
         let mut executable = cpu.load(cpu.compile(graph), weights).unwrap();
         fill(&mut *executable);
         executable.run().unwrap();

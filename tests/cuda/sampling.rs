@@ -64,7 +64,7 @@ fn f32_gives_the_images_of_the_cpu() {
     let Some(gpu) = emulated(options(Precision::F32)) else {
         return;
     };
-    let cpu = Device::open(DeviceChoice::Cpu, None).unwrap();
+    let cpu = Device::builder().choice(DeviceChoice::Cpu).open().unwrap();
     let (got, want) = (images(&gpu, 1, 1), images(&cpu, 1, 1));
     for (got, want) in got.iter().zip(&want) {
         let worst = got
@@ -80,7 +80,7 @@ fn f32_gives_the_images_of_the_cpu() {
 
 #[test]
 fn reduced_precision_gives_nearly_the_images_of_the_cpu() {
-    let cpu = Device::open(DeviceChoice::Cpu, None).unwrap();
+    let cpu = Device::builder().choice(DeviceChoice::Cpu).open().unwrap();
     let want = images(&cpu, 1, 1);
     // bf16 has 3 bits less than f16, 18 dB.
     for (precision, least_db) in [
@@ -103,7 +103,7 @@ fn reduced_precision_gives_nearly_the_images_of_the_cpu() {
 #[test]
 #[ignore = "minutes: see the head of this file"]
 fn a_whole_walk_gives_the_images_of_the_cpu() {
-    let cpu = Device::open(DeviceChoice::Cpu, None).unwrap();
+    let cpu = Device::builder().choice(DeviceChoice::Cpu).open().unwrap();
     let want = &images_in(150, &cpu, 1, 1)[0];
     for (precision, least_db) in [
         // 1/255 everywhere.

@@ -179,7 +179,11 @@ fn autoencoder_then_diffusion_resume_to_the_bit_and_sample() {
     assert_eq!(caches, 1);
 
     let model = Model::open(fixture2.out("whole/model")).unwrap();
-    let device = Device::open(DeviceChoice::Cpu, Some(2)).unwrap();
+    let device = Device::builder()
+        .choice(DeviceChoice::Cpu)
+        .threads(2)
+        .open()
+        .unwrap();
     let mut samples = Sampler::new(&model)
         .class(1)
         .steps(5)
@@ -269,7 +273,11 @@ fn a_classifier_tells_bright_from_dark() {
 
     // The exported classifier, opened again, does what the run measured.
     let opened = Classifier::open(&fixture.out("run/model")).unwrap();
-    let device = Device::open(DeviceChoice::Cpu, Some(2)).unwrap();
+    let device = Device::builder()
+        .choice(DeviceChoice::Cpu)
+        .threads(2)
+        .open()
+        .unwrap();
     let set = Dataset::open(&fixture.out("data"), &OpenOptions::default()).unwrap();
     let scores = opened
         .score(&set.select(Split::Test).unwrap(), &device)
@@ -321,7 +329,11 @@ fn one_step(batch: usize, passes: usize, budget: Option<usize>) -> (Trainer, f32
         )
     );
     let run: VaeRun = parse(&fixture_text, &[]).unwrap();
-    let device = Device::open(DeviceChoice::Cpu, Some(2)).unwrap();
+    let device = Device::builder()
+        .choice(DeviceChoice::Cpu)
+        .threads(2)
+        .open()
+        .unwrap();
     let training = vae::training_graph(&run).unwrap();
     let compiled = training.compile(&device, budget).unwrap();
     if let Some(budget) = budget {
@@ -378,7 +390,11 @@ fn a_memory_budget_changes_no_bit() {
     let (free, norm) = one_step(4, 1, None);
     let most = free.memory().total_bytes();
     // Halfway between all and what cannot be saved.
-    let device = Device::open(DeviceChoice::Cpu, Some(2)).unwrap();
+    let device = Device::builder()
+        .choice(DeviceChoice::Cpu)
+        .threads(2)
+        .open()
+        .unwrap();
     let text = format!("[data]\npath = \"unused\"\nimage_size = [32, 32]\n{VAE}");
     let run: VaeRun = parse(&text, &[]).unwrap();
     let training = vae::training_graph(&run).unwrap();

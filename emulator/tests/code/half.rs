@@ -3,7 +3,7 @@
 use crate::support::{Program, Random};
 use half::{bf16, f16};
 
-/// Both formats behind one face.
+/// What both formats have in common.
 #[derive(Clone, Copy)]
 struct Format {
     name: &'static str,

@@ -462,7 +462,7 @@ fn fault(source: &str, threads: u32) -> (CUresult, String, String) {
     // The context stays broken.
     assert_eq!(device.stream.synchronize(), Err(error));
     assert_eq!(device.stream.alloc_zeros::<f32>(1).map(|_| ()), Err(error));
-    // Nobody is told about the fault twice by a destructor.
+    // A destructor does not report the fault a second time.
     let _ = device.ctx.check_err();
     let kind = crate::common::text_of("cuEmuGetLastFaultKind").expect("a fault");
     let report = crate::common::text_of("cuEmuGetLastFault").expect("a fault");

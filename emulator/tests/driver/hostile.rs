@@ -140,7 +140,7 @@ fn apply(bytes: &mut Vec<u8>, damage: &Damage) {
             bytes.splice(at..at, piece);
         }
         Damage::Word(at, word) => {
-            // Between instructions most words are at least tokens in a place where tokens may be.
+            // Most insertions go between instructions, where the parser expects tokens.
             let at = place(bytes, at);
             let at = bytes[at..]
                 .iter()

@@ -409,7 +409,7 @@ fn an_event_orders_what_two_streams_do() {
     let add = function(module(), c"add");
     let out = upload(&[0u32]);
     let (a, b) = (stream(1), stream(1));
-    // 1 on a, then 2 on b, then 3 on a: in base ten the order is to be read off.
+    // 1 on a, then 2 on b, then 3 on a: each appends a decimal digit, so the result shows the order.
     let (first, second) = (event(), event());
     assert_eq!(launch(add, 1, 1, 0, a, (out, 1)), CUresult::CUDA_SUCCESS);
     ok!(sys::cuEventRecord(first, a));

@@ -21,7 +21,7 @@ const SEEDS: [u64; 6] = [0, 1, 2, 3, 0xdead_beef, u64::MAX];
 enum Arg {
     /// Words that the host wrote.
     Input(Vec<u32>),
-    /// So many words that nobody wrote.
+    /// So many words that were never written.
     Fresh(usize),
     /// So many zeros.
     Zeroed(usize),
@@ -512,7 +512,7 @@ fn mutations() -> Vec<Mutation> {
     ]
 }
 
-/// What came of a run: the fault, or the wanted arguments' words and the counters.
+/// The outcome of a run: the fault, or the words of the arguments to be compared, and the counters.
 type Outcome = Result<(Vec<Vec<u32>>, Counts), Box<Fault>>;
 
 fn run(mutation: &Mutation, with_bug: bool, seed: u64) -> Outcome {
