@@ -193,7 +193,7 @@ fn bench(
         .plan()
         .steps
         .iter()
-        .map(|step| (step.op.to_string(), step.flops as u64, step.bytes as u64))
+        .map(|step| (step.op.to_string(), step.flops, step.bytes))
         .collect();
     let mut group = criterion.benchmark_group(name);
     for (index, (op, flops, bytes)) in steps.into_iter().enumerate() {

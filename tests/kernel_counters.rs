@@ -45,10 +45,8 @@ impl Emulator {
         let [name, value] = [name, value].map(|text| CString::new(text).expect("no zeros"));
         let set = self.call::<Set>("cuEmuSetOption");
         // SAFETY: two texts that outlive the call.
-        assert_eq!(
-            unsafe { set(name.as_ptr().cast(), value.as_ptr().cast()) },
-            0
-        );
+        let answer = unsafe { set(name.as_ptr().cast(), value.as_ptr().cast()) };
+        assert_eq!(answer, 0);
     }
 
     fn reset(&self) {
@@ -62,10 +60,8 @@ impl Emulator {
         let give = self.call::<Give>("cuEmuGetCounters");
         let (mut text, mut needed) = (vec![0u8; 32 << 20], 0);
         // SAFETY: a buffer of the length given.
-        assert_eq!(
-            unsafe { give(text.as_mut_ptr(), text.len(), &mut needed) },
-            0
-        );
+        let answer = unsafe { give(text.as_mut_ptr(), text.len(), &mut needed) };
+        assert_eq!(answer, 0);
         let end = text.iter().position(|&b| b == 0).expect("a text");
         serde_json::from_slice(&text[..end]).expect("JSON")
     }
