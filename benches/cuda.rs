@@ -253,7 +253,7 @@ fn convolution(layer: &Layer, batch: usize) -> [(&'static str, Graph); 3] {
                     bias: false,
                     residual: false,
                     stats: None,
-                    joined: false,
+                    concat: false,
                 }
                 .into(),
             ),

@@ -19,6 +19,7 @@ pub mod pipeline;
 pub mod tensor;
 pub mod train;
 
+#[cfg(feature = "cli")]
 pub mod cli;
 
 pub use checkpoint::{Class, Model};

@@ -418,11 +418,6 @@ fn check_writable(folder: &Path, out: &Path) -> Result<(), CliError> {
 
 /// Bytes that this user may still write to the file system of `path`.
 fn free_bytes(path: &Path) -> Option<u128> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
-    // SAFETY: statvfs is plain data, for which zeros are a valid value.
-    let mut stats: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: `path` is NUL-terminated and `stats` is writable.
-    let status = unsafe { libc::statvfs(path.as_ptr(), &raw mut stats) };
-    (status == 0).then(|| u128::from(stats.f_bavail) * u128::from(stats.f_frsize))
+    let stats = rustix::fs::statvfs(path).ok()?;
+    Some(u128::from(stats.f_bavail) * u128::from(stats.f_frsize))
 }

@@ -226,12 +226,14 @@ impl Iterator for Samples {
     type Item = Result<Image, SampleError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ready.is_empty() && self.next < self.total && !self.failed {
-            if let Err(error) = self.make_batch() {
-                self.failed = true;
-                self.ready.clear();
-                return Some(Err(error));
-            }
+        if self.ready.is_empty()
+            && self.next < self.total
+            && !self.failed
+            && let Err(error) = self.make_batch()
+        {
+            self.failed = true;
+            self.ready.clear();
+            return Some(Err(error));
         }
         self.ready.pop_front().map(Ok)
     }

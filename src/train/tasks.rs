@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use rand::RngExt;
+
 use super::error::TrainError;
 use super::run_file::sections::{self, DropoutUnit, OptimizerKind, PixelLoss};
 use super::step::{EmaOptions, StepOptions, TrainingGraph};
@@ -16,7 +18,7 @@ use crate::ops::optimizer::AdamConfig;
 use crate::ops::pixel_loss::Distance;
 use crate::tensor::TensorMap;
 use crate::tensor::philox::{
-    Purpose, philox4x32_10, stream_counter, stream_key, uniform_below, uniform_half_open,
+    Philox, Purpose, philox4x32_10, stream_counter, stream_key, uniform_below,
 };
 
 /// Opens the device of a run file.
@@ -190,7 +192,7 @@ impl Draws {
             DropoutUnit::Sample => sample,
             DropoutUnit::Batch => 0,
         };
-        let words = philox4x32_10(self.dropout, stream_counter(sample as u64, step as u32, 0));
-        f64::from(uniform_half_open(words[0])) < probability
+        let draw: f32 = Philox::new(self.dropout, sample as u64, step as u32).random();
+        f64::from(draw) < probability
     }
 }

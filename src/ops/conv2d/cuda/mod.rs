@@ -27,6 +27,7 @@ use tensor_weight_grad::TensorWeightGrad;
 /// of pixels with a kernel of one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Problem {
+    /// Extents and windows.
     pub geometry: ConvGeometry,
     /// Type of `x`, `y`, the residual and their gradients; filters, their gradients and the bias are f32.
     pub dtype: DType,
@@ -38,6 +39,7 @@ pub(crate) struct Problem {
     pub concat_channels: usize,
     /// Statistics of the forward op's result, its second result.
     pub stats: Option<GroupNormStats>,
+    /// The GPU that it is computed on.
     pub target: Target,
 }
 
@@ -128,7 +130,7 @@ impl Conv2d {
                     geometry.width,
                     geometry.in_channels,
                 ];
-                let x = self.joined.then(|| TensorType::new(x, problem.dtype));
+                let x = self.concat.then(|| TensorType::new(x, problem.dtype));
                 problem.concat_channels = 0;
                 (forward(&problem), x)
             }
@@ -142,8 +144,8 @@ impl Conv2d {
     }
 
     /// Whether both arrays of a concatenated operand are read where they are, without a copy.
-    fn reads_joined(&self, inputs: &[TensorType], target: &Target) -> bool {
-        self.joined && self.choose(inputs, target).x.is_none()
+    fn reads_concat(&self, inputs: &[TensorType], target: &Target) -> bool {
+        self.concat && self.choose(inputs, target).x.is_none()
     }
 
     /// Whether computing the statistics in this convolution's epilogue saves a pass over the result.
@@ -196,7 +198,7 @@ impl CudaOperator for Conv2d {
     fn prefers_fused(&self, inputs: &[TensorType], target: &Target) -> bool {
         match self.stats {
             Some(_) => self.leaves_statistics(inputs, target),
-            None => self.reads_joined(inputs, target),
+            None => self.reads_concat(inputs, target),
         }
     }
 
@@ -233,8 +235,8 @@ impl CudaOperator for Conv2d {
         let (mut inputs, outputs) = (call.inputs().to_vec(), call.outputs().to_vec());
         let front = call.workspace();
         let behind = front.add(chosen.x_bytes());
-        if let (Some(ty), Some(joined)) = (&chosen.x, self.joined_input()) {
-            let parts = [inputs[0].clone(), inputs[joined].clone()];
+        if let (Some(ty), Some(index)) = (&chosen.x, self.concat_input()) {
+            let parts = [inputs[0].clone(), inputs[index].clone()];
             let ty = ty.clone();
             inputs[0] = CudaOperand { at: front, ty };
             call.within(&parts, &inputs[..1], front, |call| {

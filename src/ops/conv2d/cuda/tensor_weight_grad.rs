@@ -19,6 +19,7 @@ pub(super) struct TensorWeightGrad {
 }
 
 impl TensorWeightGrad {
+    /// The tile and split-K for `problem`, where tensor cores take it.
     pub fn new(problem: &Problem) -> Option<Self> {
         let g = &problem.geometry;
         if !takes(problem) || !g.in_channels.is_multiple_of(8) || !g.out_channels.is_multiple_of(8)
