@@ -28,7 +28,7 @@ pub enum ModelConfigError {
 /// Everything that describes a trained pipeline, in `model.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
-    /// Format version of the model folder, [`MODEL_FORMAT`].
+    /// ModelFormat version of the model folder, [`MODEL_FORMAT`].
     pub format: u32,
     /// The noise estimator; a model folder may hold a VAE alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]

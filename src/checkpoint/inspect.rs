@@ -13,7 +13,7 @@ use super::facts::Facts;
 use super::folder::{self, save_folder};
 use super::model::Model;
 use super::names::Shapes;
-use super::open::{Format, read_file};
+use super::open::{ModelFormat, read_file};
 use crate::tensor::{DType, TensorMap};
 
 /// A report on a file or folder. Displays as text; set `list_tensors` for a line per tensor.
@@ -22,7 +22,7 @@ pub struct Inspection {
     /// What was inspected.
     pub path: PathBuf,
     /// Its kind.
-    pub format: Format,
+    pub format: ModelFormat,
     /// The parts with tensors, by name.
     pub parts: Vec<PartReport>,
     /// The configuration, or why there is none.
@@ -83,7 +83,7 @@ pub fn inspect(path: impl AsRef<Path>, facts: &Facts) -> Result<Inspection, Chec
         let parts = parts.into_iter().filter(|(_, tensors)| !tensors.is_empty());
         return Ok(Inspection {
             path: path.to_owned(),
-            format: Format::Folder,
+            format: ModelFormat::Folder,
             parts: parts
                 .map(|(name, tensors)| PartReport::new(name, tensors))
                 .collect(),

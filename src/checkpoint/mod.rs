@@ -43,7 +43,7 @@ pub use inspect::{Converted, Inspection, PartReport, convert, inspect};
 pub(crate) use map::map_file;
 pub use model::{Class, Model, ModelSource, UnknownClass};
 pub use names::{Mismatch, Shapes, shapes_of, unet_parameters, vae_parameters};
-pub use open::Format;
+pub use open::ModelFormat;
 pub use safetensors::{SafetensorsFile, read_safetensors, write_safetensors};
 pub use schedule::recognise_betas;
 pub use torch::{TorchFile, TorchFormat};

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::config::ModelConfig;
 use super::folder::StoredModel;
-use super::open::Format;
+use super::open::ModelFormat;
 use crate::tensor::TensorMap;
 
 /// A model, ready to be built: its tensors are exactly those its configuration needs, all finite.
@@ -33,7 +33,7 @@ pub struct ModelSource {
     /// The file or folder.
     pub path: PathBuf,
     /// Its kind.
-    pub format: Format,
+    pub format: ModelFormat,
     /// True if the UNet's weights are the averaged ones of a training checkpoint.
     pub ema: bool,
     /// Lightning's hyper-parameters, where the file has them.
@@ -57,7 +57,7 @@ impl Model {
     pub fn in_memory(model: StoredModel, origin: &str) -> Self {
         let source = ModelSource {
             path: origin.into(),
-            format: Format::Folder,
+            format: ModelFormat::Folder,
             ema: false,
             hyper_parameters: None,
         };

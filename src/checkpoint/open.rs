@@ -20,7 +20,7 @@ use crate::tensor::TensorMap;
 
 /// What kind of thing holds a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum ModelFormat {
     /// The project's own folder.
     Folder,
     /// One safetensors file.
@@ -29,19 +29,19 @@ pub enum Format {
     Torch(TorchFormat),
 }
 
-impl fmt::Display for Format {
+impl fmt::Display for ModelFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Format::Folder => f.write_str("model folder"),
-            Format::Safetensors => f.write_str("safetensors file"),
-            Format::Torch(format) => format.fmt(f),
+            ModelFormat::Folder => f.write_str("model folder"),
+            ModelFormat::Safetensors => f.write_str("safetensors file"),
+            ModelFormat::Torch(format) => format.fmt(f),
         }
     }
 }
 
 /// The tensors of a file and what else it says, before any interpretation.
 pub(super) struct RawFile {
-    pub format: Format,
+    pub format: ModelFormat,
     pub state: TensorMap,
     pub hyper_parameters: Option<Value>,
     pub top_level_keys: Vec<String>,
@@ -75,7 +75,7 @@ impl Model {
             }
             let source = ModelSource {
                 path: path.to_owned(),
-                format: Format::Folder,
+                format: ModelFormat::Folder,
                 ema: false,
                 hyper_parameters: None,
             };
@@ -213,7 +213,7 @@ pub(super) fn read_file(path: &Path) -> Result<RawFile, Problem> {
             });
         }
         return Ok(RawFile {
-            format: Format::Safetensors,
+            format: ModelFormat::Safetensors,
             state: file.tensors,
             hyper_parameters: None,
             top_level_keys: Vec::new(),
@@ -233,7 +233,7 @@ pub(super) fn read_file(path: &Path) -> Result<RawFile, Problem> {
 fn torch_file(bytes: SharedBytes) -> Result<RawFile, Problem> {
     let file = TorchFile::parse(bytes)?;
     Ok(RawFile {
-        format: Format::Torch(file.format()),
+        format: ModelFormat::Torch(file.format()),
         state: file.state_dict()?,
         hyper_parameters: file.hyper_parameters(),
         top_level_keys: file.top_level_keys(),

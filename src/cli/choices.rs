@@ -2,7 +2,7 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use crate::data::{Format, Split, UnknownPolicy};
+use crate::data::{DataFormat, Split, UnknownPolicy};
 
 /// A parser of one of several values: name, help (empty for none) and value.
 fn one_of<T: Copy + Send + Sync + 'static>(
@@ -18,31 +18,35 @@ fn one_of<T: Copy + Send + Sync + 'static>(
     })
 }
 
-pub(super) fn format() -> impl TypedValueParser<Value = Format> {
+pub(super) fn format() -> impl TypedValueParser<Value = DataFormat> {
     one_of(&[
-        ("auto", "Decided by what is there", Format::Auto),
+        ("auto", "Decided by what is there", DataFormat::Auto),
         (
             "folder",
             "`class/*.png|jpg|jpeg|tif|tiff|bmp`, possibly below `train/`, `val/`, `test/`; images directly in the \
              folder form one class",
-            Format::Folder,
+            DataFormat::Folder,
         ),
         (
             "medmnist",
             "`{train,val,test}_{images,labels}` in one `.npz` file",
-            Format::Medmnist,
+            DataFormat::Medmnist,
         ),
         (
             "airogs",
             "`train_labels.csv` (`challenge_id,class`) and images named after the id",
-            Format::Airogs,
+            DataFormat::Airogs,
         ),
         (
             "chexpert",
             "`train.csv` (and `valid.csv`) over `CheXpert-v1.0/train/patientN/studyN/viewN_frontal.jpg`",
-            Format::Chexpert,
+            DataFormat::Chexpert,
         ),
-        ("crcdx", "Class folders `MSIH` and `nonMSIH`", Format::Crcdx),
+        (
+            "crcdx",
+            "Class folders `MSIH` and `nonMSIH`",
+            DataFormat::Crcdx,
+        ),
     ])
 }
 

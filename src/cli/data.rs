@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::options::parse_size;
 use super::{CliError, choices, print};
-use crate::data::{Dataset, DatasetReport, Format, OpenOptions, UnknownPolicy, contact_sheet};
+use crate::data::{DataFormat, Dataset, DatasetReport, OpenOptions, UnknownPolicy, contact_sheet};
 use crate::image::png;
 
 #[derive(Debug, clap::Args)]
@@ -13,7 +13,7 @@ pub(super) struct Args {
     data: PathBuf,
     /// How the set lies on disk
     #[arg(long, value_parser = choices::format(), default_value = "auto")]
-    format: Format,
+    format: DataFormat,
     /// CheXpert: the finding that becomes the class
     #[arg(long, value_name = "COLUMN")]
     finding: Option<String>,

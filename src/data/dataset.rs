@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{DataError, Problem};
+use super::error::{DataError, DataProblem};
 use super::pixels::{ImageArray, Pixels};
 use super::split::Split;
 
 /// How a data set lies on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
+pub enum DataFormat {
     /// Decided by what is there.
     #[default]
     Auto,
@@ -30,16 +30,16 @@ pub enum Format {
     Crcdx,
 }
 
-impl Format {
+impl DataFormat {
     /// The name as written in run files and on the command line.
     pub fn name(self) -> &'static str {
         match self {
-            Format::Auto => "auto",
-            Format::Folder => "folder",
-            Format::Medmnist => "medmnist",
-            Format::Airogs => "airogs",
-            Format::Chexpert => "chexpert",
-            Format::Crcdx => "crcdx",
+            DataFormat::Auto => "auto",
+            DataFormat::Folder => "folder",
+            DataFormat::Medmnist => "medmnist",
+            DataFormat::Airogs => "airogs",
+            DataFormat::Chexpert => "chexpert",
+            DataFormat::Crcdx => "crcdx",
         }
     }
 }
@@ -70,7 +70,7 @@ pub enum OnMismatch {
 /// How [`Dataset::open`] reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenOptions {
-    pub format: Format,
+    pub format: DataFormat,
     /// CheXpert: the column that becomes the class.
     pub finding: String,
     /// CheXpert: what uncertain and empty findings count as.
@@ -81,7 +81,7 @@ pub struct OpenOptions {
 impl Default for OpenOptions {
     fn default() -> Self {
         Self {
-            format: Format::Auto,
+            format: DataFormat::Auto,
             finding: "Cardiomegaly".to_owned(),
             unknown: UnknownPolicy::Negative,
             on_mismatch: OnMismatch::Fail,
@@ -91,7 +91,7 @@ impl Default for OpenOptions {
 
 /// Where the pixels of a sample are.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub enum PixelSource {
     /// An image file.
     File(PathBuf),
     /// Image `index` of an array in memory.
@@ -106,7 +106,7 @@ pub enum Source {
 pub struct Sample {
     /// Unique within the set: the path below the root without its extension, or `split/number`.
     pub id: String,
-    pub source: Source,
+    pub source: PixelSource,
     /// Index into [`Dataset::classes`].
     pub class: usize,
     /// `None` where the set is not split.
@@ -117,10 +117,10 @@ pub struct Sample {
 #[derive(Clone, Debug)]
 pub struct Dataset {
     pub(super) root: PathBuf,
-    pub(super) format: Format,
+    pub(super) format: DataFormat,
     pub(super) classes: Vec<String>,
     pub(super) samples: Vec<Sample>,
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<DataProblem>,
     pub(super) notes: Vec<String>,
 }
 
@@ -130,8 +130,8 @@ impl Dataset {
         &self.root
     }
 
-    /// The layout it was read as; never [`Format::Auto`].
-    pub fn format(&self) -> Format {
+    /// The layout it was read as; never [`DataFormat::Auto`].
+    pub fn format(&self) -> DataFormat {
         self.format
     }
 
@@ -146,7 +146,7 @@ impl Dataset {
     }
 
     /// Disagreements between labels and images; their samples are not in the set.
-    pub fn problems(&self) -> &[Problem] {
+    pub fn problems(&self) -> &[DataProblem] {
         &self.problems
     }
 
@@ -211,8 +211,8 @@ impl Dataset {
     pub fn pixels(&self, index: usize) -> Result<Pixels, DataError> {
         let sample = &self.samples[index];
         match &sample.source {
-            Source::Array { array, index } => Ok(array.image(*index)),
-            Source::File(path) => Pixels::read(path),
+            PixelSource::Array { array, index } => Ok(array.image(*index)),
+            PixelSource::File(path) => Pixels::read(path),
         }
     }
 
@@ -228,7 +228,7 @@ impl Dataset {
             hasher.update(sample.id.as_bytes()).update(&[0]);
             hasher.update(&(sample.class as u64).to_le_bytes());
             match &sample.source {
-                Source::File(path) => {
+                PixelSource::File(path) => {
                     if let Ok(meta) = path.metadata() {
                         hasher.update(&meta.len().to_le_bytes());
                         let modified = meta
@@ -238,8 +238,8 @@ impl Dataset {
                         hasher.update(&modified.map_or(0, |d| d.as_nanos()).to_le_bytes());
                     }
                 }
-                Source::Array { array, .. } => {
-                    // Samples of one array follow each other, so each array is hashed about once.
+                PixelSource::Array { array, .. } => {
+                    // PixelValues of one array follow each other, so each array is hashed about once.
                     if last_array != Some(Arc::as_ptr(array)) {
                         last_array = Some(Arc::as_ptr(array));
                         array.hash(&mut hasher);

@@ -36,7 +36,7 @@ pub enum DataError {
     #[error("`{}`: {}", path.display(), summary(problems))]
     Inconsistent {
         path: PathBuf,
-        problems: Vec<Problem>,
+        problems: Vec<DataProblem>,
     },
     /// An image cannot be decoded.
     #[error("cannot read the image `{id}`: {reason}")]
@@ -71,7 +71,7 @@ impl DataError {
 
 /// One disagreement inside a data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Problem {
+pub enum DataProblem {
     /// A class without a single image, in the named split or in the whole set.
     EmptyClass { class: String, split: Option<Split> },
     /// A label whose image does not exist.
@@ -89,19 +89,21 @@ pub enum Problem {
     DuplicateId { id: String, places: String },
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for DataProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Problem::EmptyClass { class, split: None } => write!(f, "class `{class}` has no image"),
-            Problem::EmptyClass {
+            DataProblem::EmptyClass { class, split: None } => {
+                write!(f, "class `{class}` has no image")
+            }
+            DataProblem::EmptyClass {
                 class,
                 split: Some(split),
             } => write!(f, "class `{class}` has no image in the {split} split"),
-            Problem::MissingImage { id, line } => {
+            DataProblem::MissingImage { id, line } => {
                 write!(f, "the image of `{id}` (line {line}) does not exist")
             }
-            Problem::Unlabelled { path } => write!(f, "`{}` has no label", path.display()),
-            Problem::UnknownClass {
+            DataProblem::Unlabelled { path } => write!(f, "`{}` has no label", path.display()),
+            DataProblem::UnknownClass {
                 id,
                 class,
                 line,
@@ -112,18 +114,18 @@ impl fmt::Display for Problem {
                     "`{id}` (line {line}) has the label `{class}`, expected {known}"
                 )
             }
-            Problem::DuplicateId { id, places } => write!(f, "`{id}` occurs twice ({places})"),
+            DataProblem::DuplicateId { id, places } => write!(f, "`{id}` occurs twice ({places})"),
         }
     }
 }
 
 /// The first problems in words and the number of the others.
-fn summary(problems: &[Problem]) -> String {
+fn summary(problems: &[DataProblem]) -> String {
     const NAMED: usize = 4;
     let named: Vec<String> = problems
         .iter()
         .take(NAMED)
-        .map(Problem::to_string)
+        .map(DataProblem::to_string)
         .collect();
     let mut text = named.join("; ");
     if problems.len() > NAMED {

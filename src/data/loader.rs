@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::dataset::{Dataset, Source};
+use super::dataset::{Dataset, PixelSource};
 use super::error::DataError;
 use super::order::{Entry, epoch_order};
 use super::pixels::Pixels;
@@ -427,8 +427,8 @@ impl Shared {
     fn corrupt(&self, sample: usize, reason: String) -> DataError {
         let sample = &self.dataset.samples()[sample];
         let id = match &sample.source {
-            Source::File(path) => path.display().to_string(),
-            Source::Array { .. } => sample.id.clone(),
+            PixelSource::File(path) => path.display().to_string(),
+            PixelSource::Array { .. } => sample.id.clone(),
         };
         DataError::Corrupt { id, reason }
     }

@@ -15,11 +15,13 @@ mod report;
 mod split;
 mod transform;
 
-pub use dataset::{Dataset, Format, OnMismatch, OpenOptions, Sample, Source, UnknownPolicy};
-pub use error::{DataError, Problem};
+pub use dataset::{
+    DataFormat, Dataset, OnMismatch, OpenOptions, PixelSource, Sample, UnknownPolicy,
+};
+pub use error::{DataError, DataProblem};
 pub use loader::{Batch, Loader, LoaderOptions, OnCorrupt, Position};
 pub use order::{Entry, epoch_order};
-pub use pixels::{ImageArray, Pixels, Samples};
+pub use pixels::{ImageArray, PixelValues, Pixels};
 pub use report::{DatasetReport, contact_sheet};
 pub use split::Split;
 pub use transform::{Augment, Orientation, Transform};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::dataset::{Dataset, OnMismatch, OpenOptions};
-use super::error::{DataError, Problem};
+use super::error::{DataError, DataProblem};
 use super::readers;
 use super::split::Split;
 
@@ -66,7 +66,7 @@ impl Dataset {
                     .iter()
                     .any(|s| s.class == class && (split.is_none() || s.split == split));
                 if !occurs {
-                    self.problems.push(Problem::EmptyClass {
+                    self.problems.push(DataProblem::EmptyClass {
                         class: name.clone(),
                         split,
                     });

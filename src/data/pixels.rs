@@ -10,7 +10,7 @@ use super::error::DataError;
 
 /// Channel values of an image, `[height, width, channels]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Samples {
+pub enum PixelValues {
     U8(Vec<u8>),
     U16(Vec<u16>),
 }
@@ -22,7 +22,7 @@ pub struct Pixels {
     pub height: usize,
     /// 1 or 3.
     pub channels: usize,
-    pub samples: Samples,
+    pub samples: PixelValues,
 }
 
 impl Pixels {
@@ -65,14 +65,14 @@ impl Pixels {
     fn from_image(image: DynamicImage) -> Result<Self, String> {
         let (width, height) = (image.width() as usize, image.height() as usize);
         let (channels, samples) = match image {
-            DynamicImage::ImageLuma8(i) => (1, Samples::U8(i.into_raw())),
-            DynamicImage::ImageRgb8(i) => (3, Samples::U8(i.into_raw())),
-            DynamicImage::ImageLumaA8(i) => (1, Samples::U8(drop_alpha(i.as_raw(), 1))),
-            DynamicImage::ImageRgba8(i) => (3, Samples::U8(drop_alpha(i.as_raw(), 3))),
-            DynamicImage::ImageLuma16(i) => (1, Samples::U16(i.into_raw())),
-            DynamicImage::ImageRgb16(i) => (3, Samples::U16(i.into_raw())),
-            DynamicImage::ImageLumaA16(i) => (1, Samples::U16(drop_alpha(i.as_raw(), 1))),
-            DynamicImage::ImageRgba16(i) => (3, Samples::U16(drop_alpha(i.as_raw(), 3))),
+            DynamicImage::ImageLuma8(i) => (1, PixelValues::U8(i.into_raw())),
+            DynamicImage::ImageRgb8(i) => (3, PixelValues::U8(i.into_raw())),
+            DynamicImage::ImageLumaA8(i) => (1, PixelValues::U8(drop_alpha(i.as_raw(), 1))),
+            DynamicImage::ImageRgba8(i) => (3, PixelValues::U8(drop_alpha(i.as_raw(), 3))),
+            DynamicImage::ImageLuma16(i) => (1, PixelValues::U16(i.into_raw())),
+            DynamicImage::ImageRgb16(i) => (3, PixelValues::U16(i.into_raw())),
+            DynamicImage::ImageLumaA16(i) => (1, PixelValues::U16(drop_alpha(i.as_raw(), 1))),
+            DynamicImage::ImageRgba16(i) => (3, PixelValues::U16(drop_alpha(i.as_raw(), 3))),
             other => {
                 return Err(format!(
                     "pixels of type {:?} are not supported, only 8 and 16 bit grey and RGB",
@@ -94,8 +94,8 @@ impl Pixels {
     /// Bits per channel: 8 or 16.
     pub fn bits(&self) -> usize {
         match self.samples {
-            Samples::U8(_) => 8,
-            Samples::U16(_) => 16,
+            PixelValues::U8(_) => 8,
+            PixelValues::U16(_) => 16,
         }
     }
 
@@ -112,7 +112,7 @@ pub struct ImageArray {
     pub width: usize,
     /// 1 or 3.
     pub channels: usize,
-    pub samples: Samples,
+    pub samples: PixelValues,
 }
 
 impl ImageArray {
@@ -125,16 +125,16 @@ impl ImageArray {
             height: self.height,
             channels: self.channels,
             samples: match &self.samples {
-                Samples::U8(v) => Samples::U8(v[range].to_vec()),
-                Samples::U16(v) => Samples::U16(v[range].to_vec()),
+                PixelValues::U8(v) => PixelValues::U8(v[range].to_vec()),
+                PixelValues::U16(v) => PixelValues::U16(v[range].to_vec()),
             },
         }
     }
 
     pub(super) fn hash(&self, hasher: &mut blake3::Hasher) {
         match &self.samples {
-            Samples::U8(v) => hasher.update(v),
-            Samples::U16(v) => hasher.update(bytemuck::cast_slice(v)),
+            PixelValues::U8(v) => hasher.update(v),
+            PixelValues::U16(v) => hasher.update(bytemuck::cast_slice(v)),
         };
     }
 }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 
 use super::dataset::Dataset;
-use super::error::{DataError, Problem};
-use super::pixels::{Pixels, Samples};
+use super::error::{DataError, DataProblem};
+use super::pixels::{PixelValues, Pixels};
 use super::split::Split;
 use super::transform::Transform;
 use crate::image::grid::{GridOptions, compose};
@@ -33,7 +33,7 @@ pub struct DatasetReport {
     pub repeated: Vec<Vec<String>>,
     /// Groups among `repeated` that span two splits: test images that were trained on.
     pub leaked: usize,
-    pub problems: Vec<Problem>,
+    pub problems: Vec<DataProblem>,
     pub notes: Vec<String>,
 }
 
@@ -128,8 +128,8 @@ fn hash(pixels: &Pixels) -> blake3::Hash {
         hasher.update(&(n as u64).to_le_bytes());
     }
     match &pixels.samples {
-        Samples::U8(v) => hasher.update(v),
-        Samples::U16(v) => hasher.update(bytemuck::cast_slice(v)),
+        PixelValues::U8(v) => hasher.update(v),
+        PixelValues::U16(v) => hasher.update(bytemuck::cast_slice(v)),
     };
     hasher.finalize()
 }
@@ -201,7 +201,7 @@ impl fmt::Display for DatasetReport {
         listed(f, "unreadable", &self.unreadable, |(id, reason)| {
             format!("{id}: {reason}")
         })?;
-        listed(f, "problems", &self.problems, Problem::to_string)?;
+        listed(f, "problems", &self.problems, DataProblem::to_string)?;
         listed(f, "repeated images", &self.repeated, |group| {
             group.join(" = ")
         })?;

@@ -3,7 +3,7 @@
 use rand::{Rng, RngExt};
 
 use super::error::DataError;
-use super::pixels::{Pixels, Samples};
+use super::pixels::{PixelValues, Pixels};
 
 /// Size and channels that images are brought to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,22 +95,22 @@ impl Transform {
             [(h * width / w).max(height), width]
         };
         match pixels.samples {
-            Samples::U8(ref v) => {
+            PixelValues::U8(ref v) => {
                 let v = resize_crop(v, [h, w, pixels.channels], covered, self.size, |x| {
                     (x + 0.5).clamp(0.0, 255.0) as u8
                 });
-                self.sized(pixels.channels, Samples::U8(v))
+                self.sized(pixels.channels, PixelValues::U8(v))
             }
-            Samples::U16(ref v) => {
+            PixelValues::U16(ref v) => {
                 let v = resize_crop(v, [h, w, pixels.channels], covered, self.size, |x| {
                     (x + 0.5).clamp(0.0, 65_535.0) as u16
                 });
-                self.sized(pixels.channels, Samples::U16(v))
+                self.sized(pixels.channels, PixelValues::U16(v))
             }
         }
     }
 
-    fn sized(&self, channels: usize, samples: Samples) -> Pixels {
+    fn sized(&self, channels: usize, samples: PixelValues) -> Pixels {
         Pixels {
             height: self.size[0],
             width: self.size[1],
@@ -127,13 +127,13 @@ impl Transform {
         assert_eq!([pixels.height, pixels.width], self.size);
         assert_eq!(out.len(), self.len());
         match &pixels.samples {
-            Samples::U8(v) => {
+            PixelValues::U8(v) => {
                 let table: [f32; 256] = std::array::from_fn(|i| (i as f32 / 255.0 - 0.5) / 0.5);
                 self.orient(v, pixels.channels, orientation, out, |x| {
                     table[usize::from(x)]
                 });
             }
-            Samples::U16(v) => self.orient(v, pixels.channels, orientation, out, |x| {
+            PixelValues::U16(v) => self.orient(v, pixels.channels, orientation, out, |x| {
                 (f32::from(x) / 65_535.0 - 0.5) / 0.5
             }),
         }
@@ -185,12 +185,12 @@ fn to_grey(pixels: &Pixels) -> Pixels {
     // Integer weights of 1000 round to nearest and keep grey exactly grey.
     let luma = |p: &[u64]| (299 * p[0] + 587 * p[1] + 114 * p[2] + 500) / 1000;
     let samples = match &pixels.samples {
-        Samples::U8(v) => Samples::U8(
+        PixelValues::U8(v) => PixelValues::U8(
             v.chunks_exact(3)
                 .map(|p| luma(&[u64::from(p[0]), u64::from(p[1]), u64::from(p[2])]) as u8)
                 .collect(),
         ),
-        Samples::U16(v) => Samples::U16(
+        PixelValues::U16(v) => PixelValues::U16(
             v.chunks_exact(3)
                 .map(|p| luma(&[u64::from(p[0]), u64::from(p[1]), u64::from(p[2])]) as u16)
                 .collect(),
@@ -290,7 +290,7 @@ mod tests {
             width,
             height,
             channels: 1,
-            samples: Samples::U8(values),
+            samples: PixelValues::U8(values),
         }
     }
 
@@ -300,7 +300,7 @@ mod tests {
         let row: Vec<u8> = vec![0, 0, 0, 240, 0, 0, 0, 0];
         let t = Transform::new([1, 4], 1).unwrap();
         let image = t.prepare(grey(8, 2, [row.clone(), row].concat()));
-        assert_eq!(image.samples, Samples::U8(vec![0, 90, 30, 0]));
+        assert_eq!(image.samples, PixelValues::U8(vec![0, 90, 30, 0]));
     }
 
     /// Against Pillow 12's bilinear resize and centre crop of `(7 x² + 31 y + 5 x y) mod 256`, 13 x 11 pixels. Pillow
@@ -311,7 +311,7 @@ mod tests {
             (0..11).flat_map(|y| (0..13).map(move |x| (x * x * 7 + y * 31 + x * y * 5) as u8));
         let image = grey(13, 11, values.collect());
         let rows = |size: [usize; 2]| {
-            let Samples::U8(values) = Transform::new(size, 1)
+            let PixelValues::U8(values) = Transform::new(size, 1)
                 .unwrap()
                 .prepare(image.clone())
                 .samples
@@ -367,7 +367,7 @@ mod tests {
                 let image = t.prepare(grey(w, h, vec![77; w * h]));
                 assert_eq!(
                     image.samples,
-                    Samples::U8(vec![77; t.len()]),
+                    PixelValues::U8(vec![77; t.len()]),
                     "{w} x {h} to {size:?}"
                 );
             }
@@ -379,7 +379,7 @@ mod tests {
         let values: Vec<u8> = (0..4).flat_map(|_| [0, 0, 10, 20, 30, 40, 0, 0]).collect();
         let t = Transform::new([4, 4], 1).unwrap();
         let image = t.prepare(grey(8, 4, values));
-        assert_eq!(image.samples, Samples::U8([10, 20, 30, 40].repeat(4)));
+        assert_eq!(image.samples, PixelValues::U8([10, 20, 30, 40].repeat(4)));
     }
 
     #[test]
@@ -389,17 +389,17 @@ mod tests {
             width: 2,
             height: 1,
             channels: 1,
-            samples: Samples::U16(vec![0, 65_535]),
+            samples: PixelValues::U16(vec![0, 65_535]),
         };
         assert_eq!(t.apply(deep), [-1.0, -1.0, -1.0, 1.0, 1.0, 1.0]);
         let colour = Pixels {
             width: 2,
             height: 1,
             channels: 3,
-            samples: Samples::U8(vec![200, 200, 200, 255, 0, 0]),
+            samples: PixelValues::U8(vec![200, 200, 200, 255, 0, 0]),
         };
         let t = Transform::new([1, 2], 1).unwrap();
-        assert_eq!(t.prepare(colour).samples, Samples::U8(vec![200, 76]));
+        assert_eq!(t.prepare(colour).samples, PixelValues::U8(vec![200, 76]));
         assert!(Transform::new([8, 8], 4).is_err());
         assert!(Transform::new([0, 8], 3).is_err());
     }

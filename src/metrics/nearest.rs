@@ -200,7 +200,7 @@ mod tests {
                 width: 3,
                 height: 3,
                 channels: 1,
-                samples: crate::data::Samples::U8(view.values),
+                samples: crate::data::PixelValues::U8(view.values),
             };
             let mut back = vec![0.0; 9];
             transform.finish(&pixels, orientation, &mut back);

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::error::TrainError;
 use super::names;
 use super::run_file::sections::{Optimizer, Train};
-use super::state::{CheckpointFolder, Progress, StateError, TrainState};
+use super::state::{CheckpointFolder, RunProgress, StateError, TrainState};
 use super::step::{LoadedStep, TrainingGraph};
 use super::tensorboard::EventWriter;
 use crate::data::Position;
@@ -205,7 +205,7 @@ impl<'a> Session<'a> {
         let mut trainer = training.load(device, compiled, &weights)?;
         // The step has its own copy from here on.
         drop(weights);
-        let mut progress = Progress {
+        let mut progress = RunProgress {
             step: 0,
             seed: self.train.seed,
             position: Position::default(),
@@ -392,7 +392,7 @@ impl<'a> Session<'a> {
     fn save(
         &self,
         trainer: &LoadedStep,
-        progress: &Progress,
+        progress: &RunProgress,
         is_best: bool,
         watch: Watch<'_>,
     ) -> Result<(), TrainError> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::support::{golden, shared, torch_files};
 use medfusion::checkpoint::ModelConfig;
 use medfusion::checkpoint::{
-    CheckpointError, Fact, Facts, Format, MODEL_JSON, Model, Network, Problem, StoredModel,
+    CheckpointError, Fact, Facts, MODEL_JSON, Model, ModelFormat, Network, Problem, StoredModel,
     TorchFormat, UNET_FILE, VAE_FILE, Weights, convert, hashed_parameters, inspect, load_folder,
     read_safetensors, recognise_betas, save_folder, unet_parameters, vae_parameters,
     write_safetensors,
@@ -157,7 +157,7 @@ fn a_folder_is_saved_and_loaded_unchanged() {
     let opened = Model::open_with(&path, &Facts::default()).unwrap();
     assert_eq!(opened.hash, hash);
     assert_eq!(opened.hash.len(), 16);
-    assert_eq!(opened.source.format, Format::Folder);
+    assert_eq!(opened.source.format, ModelFormat::Folder);
     // The same model gives the same bytes.
     let again = dir.path().join("again");
     save_folder(&again, &model, None).unwrap();
@@ -547,7 +547,7 @@ fn the_reference_checkpoint_opens_and_converts_to_half() {
         ..Facts::default()
     };
     let model = Model::open_with(&path, &overrides).unwrap();
-    assert_eq!(model.source.format, Format::Torch(TorchFormat::Zip));
+    assert_eq!(model.source.format, ModelFormat::Torch(TorchFormat::Zip));
     let unet = model.config.unet.as_ref().unwrap();
     assert_eq!(unet.variant, UnetVariant::Unet);
     assert_eq!((unet.in_channels, unet.out_channels), (4, 4));

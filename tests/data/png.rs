@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use medfusion::data::{Pixels, Samples};
+use medfusion::data::{PixelValues, Pixels};
 use medfusion::image::grid::{GridOptions, compose};
 use medfusion::image::png::{Image8, read_text, to_u8, write};
 use tempfile::TempDir;
@@ -37,7 +37,7 @@ fn pixels_and_text_come_back() {
     write(&path, &image, &text).unwrap();
     assert_eq!(
         Pixels::read(&path).unwrap().samples,
-        Samples::U8(vec![0, 127, 255, 255, 127, 0])
+        PixelValues::U8(vec![0, 127, 255, 255, 127, 0])
     );
     let read = read_text(&path).unwrap();
     assert_eq!(read, text.map(|(k, v)| (k.to_owned(), v)));

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, GrayImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use medfusion::data::{
-    DataError, Dataset, DatasetReport, Format, OnMismatch, OpenOptions, Pixels, Problem, Samples,
-    Split, UnknownPolicy, contact_sheet,
+    DataError, DataFormat, DataProblem, Dataset, DatasetReport, OnMismatch, OpenOptions,
+    PixelValues, Pixels, Split, UnknownPolicy, contact_sheet,
 };
 use tempfile::TempDir;
 
@@ -38,7 +38,7 @@ fn lenient() -> OpenOptions {
     }
 }
 
-fn problems(path: &Path, options: &OpenOptions) -> Vec<Problem> {
+fn problems(path: &Path, options: &OpenOptions) -> Vec<DataProblem> {
     Dataset::inspect(path, options).unwrap().problems().to_vec()
 }
 
@@ -80,7 +80,7 @@ fn image_folder_with_every_extension() {
     fs::write(dir.path().join("a/notes.txt"), "x").unwrap();
     fs::write(dir.path().join("a/.hidden.png"), "x").unwrap();
     let set = open(dir.path()).unwrap();
-    assert_eq!(set.format(), Format::Folder);
+    assert_eq!(set.format(), DataFormat::Folder);
     assert_eq!(set.classes(), ["a", "b"]);
     assert_eq!(set.counts(), [3, 3]);
     assert!(set.splits().is_empty());
@@ -173,9 +173,9 @@ fn image_folder_problems() {
     fs::create_dir(dir.path().join("b")).unwrap();
     let found = problems(dir.path(), &OpenOptions::default());
     assert_eq!(found.len(), 3, "{found:?}");
-    assert!(matches!(&found[0], Problem::Unlabelled { path } if path.ends_with("stray.png")));
-    assert!(matches!(&found[1], Problem::DuplicateId { id, .. } if id == "a/1"));
-    assert!(matches!(&found[2], Problem::EmptyClass { class, split: None } if class == "b"));
+    assert!(matches!(&found[0], DataProblem::Unlabelled { path } if path.ends_with("stray.png")));
+    assert!(matches!(&found[1], DataProblem::DuplicateId { id, .. } if id == "a/1"));
+    assert!(matches!(&found[2], DataProblem::EmptyClass { class, split: None } if class == "b"));
     let error = open(dir.path()).unwrap_err().to_string();
     for part in ["stray.png", "`a/1` occurs twice", "class `b` has no image"] {
         assert!(error.contains(part), "{part} in {error}");
@@ -211,7 +211,7 @@ fn nothing_to_read() {
     fs::write(&file, "").unwrap();
     assert!(matches!(open(&file), Err(DataError::Unrecognised { .. })));
     let folder = OpenOptions {
-        format: Format::Folder,
+        format: DataFormat::Folder,
         ..OpenOptions::default()
     };
     assert!(
@@ -243,7 +243,7 @@ fn crcdx_is_recognised_and_its_classes_are_fixed() {
         tile(3, 8, 8),
     );
     let set = open(dir.path()).unwrap();
-    assert_eq!(set.format(), Format::Crcdx);
+    assert_eq!(set.format(), DataFormat::Crcdx);
     assert_eq!(set.classes(), ["MSIH", "nonMSIH"]);
     assert_eq!(set.splits(), [Split::Train, Split::Test]);
 
@@ -251,12 +251,12 @@ fn crcdx_is_recognised_and_its_classes_are_fixed() {
     save(&dir.path().join("MSIH/1.png"), tile(0, 8, 8));
     save(&dir.path().join("MSS/2.png"), tile(0, 8, 8));
     let options = OpenOptions {
-        format: Format::Crcdx,
+        format: DataFormat::Crcdx,
         ..OpenOptions::default()
     };
     let found = problems(dir.path(), &options);
-    assert!(matches!(&found[0], Problem::Unlabelled { path } if path.ends_with("MSS/2.png")));
-    assert!(matches!(&found[1], Problem::EmptyClass { class, .. } if class == "nonMSIH"));
+    assert!(matches!(&found[0], DataProblem::Unlabelled { path } if path.ends_with("MSS/2.png")));
+    assert!(matches!(&found[1], DataProblem::EmptyClass { class, .. } if class == "nonMSIH"));
 }
 
 fn airogs(dir: &Path, csv: &str, images: &[&str]) {
@@ -280,7 +280,7 @@ fn airogs_layout() {
         ],
     );
     let set = open(dir.path()).unwrap();
-    assert_eq!(set.format(), Format::Airogs);
+    assert_eq!(set.format(), DataFormat::Airogs);
     assert_eq!(set.classes(), ["NRG", "RG"]);
     assert_eq!(set.counts(), [2, 1]);
     assert_eq!(set.samples()[2].id, "TRAIN000002");
@@ -296,14 +296,14 @@ fn airogs_labels_that_disagree_with_the_folder() {
         &["img/T0.jpg", "img/T1.jpg", "img/T3.jpg", "img/T4.jpg"],
     );
     let found = problems(dir.path(), &OpenOptions::default());
-    let expected = |p: &Problem| match p {
-        Problem::MissingImage { id, line } => id == "T2" && *line == 4,
-        Problem::UnknownClass {
+    let expected = |p: &DataProblem| match p {
+        DataProblem::MissingImage { id, line } => id == "T2" && *line == 4,
+        DataProblem::UnknownClass {
             id, class, line, ..
         } => id == "T3" && class == "maybe" && *line == 5,
-        Problem::DuplicateId { id, places } => id == "T0" && places == "lines 2 and 6",
-        Problem::Unlabelled { path } => path.ends_with("img/T4.jpg"),
-        Problem::EmptyClass { .. } => false,
+        DataProblem::DuplicateId { id, places } => id == "T0" && places == "lines 2 and 6",
+        DataProblem::Unlabelled { path } => path.ends_with("img/T4.jpg"),
+        DataProblem::EmptyClass { .. } => false,
     };
     assert_eq!(found.len(), 4, "{found:?}");
     assert!(found.iter().all(expected), "{found:?}");
@@ -327,7 +327,7 @@ fn airogs_twice_the_same_file_name_and_a_broken_csv() {
     );
     let found = problems(dir.path(), &OpenOptions::default());
     assert!(
-        matches!(&found[..], [Problem::DuplicateId { id, .. }] if id == "T0"),
+        matches!(&found[..], [DataProblem::DuplicateId { id, .. }] if id == "T0"),
         "{found:?}"
     );
     fs::write(
@@ -391,7 +391,7 @@ fn chexpert_layout_and_unknown_findings() {
     let dir = TempDir::new().unwrap();
     chexpert(dir.path(), &CHEXPERT_ROWS);
     let set = open(dir.path()).unwrap();
-    assert_eq!(set.format(), Format::Chexpert);
+    assert_eq!(set.format(), DataFormat::Chexpert);
     assert_eq!(set.classes(), ["No Cardiomegaly", "Cardiomegaly"]);
     assert_eq!(set.counts(), [3, 1], "unknown counts as negative");
     assert_eq!(set.splits(), [Split::Train]);
@@ -447,10 +447,17 @@ fn chexpert_labels_that_disagree_with_the_folder() {
     writeln!(file, "{fifth},Male,1,Frontal,AP,,2.0,").unwrap();
     let found = problems(dir.path(), &OpenOptions::default());
     assert_eq!(found.len(), 4, "{found:?}");
-    assert!(matches!(&found[0], Problem::MissingImage { line: 4, .. }));
-    assert!(matches!(&found[1], Problem::DuplicateId { places, .. } if places.contains("line 7")));
-    assert!(matches!(&found[2], Problem::UnknownClass { class, line: 8, .. } if class == "2.0"));
-    assert!(matches!(&found[3], Problem::Unlabelled { path } if path.ends_with(extra)));
+    assert!(matches!(
+        &found[0],
+        DataProblem::MissingImage { line: 4, .. }
+    ));
+    assert!(
+        matches!(&found[1], DataProblem::DuplicateId { places, .. } if places.contains("line 7"))
+    );
+    assert!(
+        matches!(&found[2], DataProblem::UnknownClass { class, line: 8, .. } if class == "2.0")
+    );
+    assert!(matches!(&found[3], DataProblem::Unlabelled { path } if path.ends_with(extra)));
 }
 
 /// Writes arrays of `u8` with the given shapes as an `.npz` file.
@@ -496,7 +503,7 @@ fn medmnist_grey_and_rgb() {
         width: 4,
         height: 2,
         channels: 1,
-        samples: Samples::U8((8..16).collect()),
+        samples: PixelValues::U8((8..16).collect()),
     };
     assert_eq!(set.pixels(1).unwrap(), second);
     assert_eq!(
@@ -515,7 +522,10 @@ fn medmnist_grey_and_rgb() {
     );
     let set = open(&rgb).unwrap();
     assert_eq!(set.classes(), ["normal", "pneumonia"]);
-    assert_eq!(set.pixels(1).unwrap().samples, Samples::U8(vec![4, 5, 6]));
+    assert_eq!(
+        set.pixels(1).unwrap().samples,
+        PixelValues::U8(vec![4, 5, 6])
+    );
 }
 
 #[test]
@@ -641,10 +651,13 @@ fn pixel_kinds() {
         &at("rgba.png"),
         RgbaImage::from_pixel(1, 1, Rgba([1, 2, 3, 4])),
     );
-    assert_eq!(read("g16.png").samples, Samples::U16(vec![40_000; 2]));
-    assert_eq!(read("g16.tif").samples, Samples::U16(vec![40_000; 2]));
-    assert_eq!(read("c16.png").samples, Samples::U16(vec![1, 2, 65_535]));
-    assert_eq!(read("rgba.png").samples, Samples::U8(vec![1, 2, 3]));
+    assert_eq!(read("g16.png").samples, PixelValues::U16(vec![40_000; 2]));
+    assert_eq!(read("g16.tif").samples, PixelValues::U16(vec![40_000; 2]));
+    assert_eq!(
+        read("c16.png").samples,
+        PixelValues::U16(vec![1, 2, 65_535])
+    );
+    assert_eq!(read("rgba.png").samples, PixelValues::U8(vec![1, 2, 3]));
     let mut palette = Vec::new();
     let mut encoder = png::Encoder::new(&mut palette, 2, 1);
     encoder.set_color(png::ColorType::Indexed);
@@ -657,7 +670,7 @@ fn pixel_kinds() {
     fs::write(at("p.png"), palette).unwrap();
     assert_eq!(
         read("p.png").samples,
-        Samples::U8(vec![40, 50, 60, 10, 20, 30])
+        PixelValues::U8(vec![40, 50, 60, 10, 20, 30])
     );
     fs::rename(at("rgba.png"), at("rgba.jpg")).unwrap();
     assert_eq!(

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use medfusion::data::Position;
 use medfusion::tensor::philox::{Purpose, fill_normal, stream_key};
 use medfusion::tensor::{DType, Tensor, TensorMap};
-use medfusion::train::state::{CheckpointFolder, Progress, StateError, TrainState, load, newest};
+use medfusion::train::state::{
+    CheckpointFolder, RunProgress, StateError, TrainState, load, newest,
+};
 use tempfile::TempDir;
 
 /// A state whose every value follows from `step`, so that a mixture of two states cannot pass for one.
@@ -33,7 +35,7 @@ fn state(step: u64, elements: usize) -> TrainState {
         .cast(DType::F16)
         .unwrap();
     TrainState {
-        progress: Progress {
+        progress: RunProgress {
             step,
             seed: u64::MAX,
             position: Position {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use medfusion::data::{Pixels, Samples};
+use medfusion::data::{PixelValues, Pixels};
 use medfusion::image::png::Image8;
 use medfusion::train::tensorboard::EventWriter;
 use tempfile::TempDir;
@@ -175,7 +175,7 @@ fn scalars_images_and_text_come_back() {
     let picture = value(&events[4])[&4].message();
     assert_eq!([1, 2, 3].map(|k| picture[&k].number()), [1, 2, 3]);
     let pixels = Pixels::decode(picture[&4].bytes()).unwrap();
-    assert_eq!(pixels.samples, Samples::U8(image.values));
+    assert_eq!(pixels.samples, PixelValues::U8(image.values));
 
     let text = value(&events[5]);
     assert_eq!(text[&9].message()[&1].message()[&1].text(), "text");

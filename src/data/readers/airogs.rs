@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::csv::{csv_error, csv_header};
 use super::files::{images_below, list, stem_of};
-use crate::data::dataset::{Dataset, Format, Sample, Source};
-use crate::data::error::{DataError, Problem};
+use crate::data::dataset::{DataFormat, Dataset, PixelSource, Sample};
+use crate::data::error::{DataError, DataProblem};
 
 const CLASSES: [&str; 2] = ["NRG", "RG"];
 
@@ -43,7 +43,7 @@ pub(super) fn read(root: &Path) -> Result<Dataset, DataError> {
         let id = stem_of(&path);
         if let Some(first) = files.get(&id) {
             let places = format!("`{}` and `{}`", first.display(), path.display());
-            problems.push(Problem::DuplicateId { id, places });
+            problems.push(DataProblem::DuplicateId { id, places });
         } else {
             files.insert(id, path);
         }
@@ -62,11 +62,11 @@ pub(super) fn read(root: &Path) -> Result<Dataset, DataError> {
         let label = record[class_column].trim();
         if let Some(first) = lines.insert(id.clone(), line) {
             let places = format!("lines {first} and {line}");
-            problems.push(Problem::DuplicateId { id, places });
+            problems.push(DataProblem::DuplicateId { id, places });
             continue;
         }
         let Some(class) = CLASSES.iter().position(|c| *c == label) else {
-            problems.push(Problem::UnknownClass {
+            problems.push(DataProblem::UnknownClass {
                 id,
                 class: label.to_owned(),
                 line,
@@ -77,22 +77,22 @@ pub(super) fn read(root: &Path) -> Result<Dataset, DataError> {
         match files.get(&id) {
             Some(path) => samples.push(Sample {
                 id,
-                source: Source::File(path.clone()),
+                source: PixelSource::File(path.clone()),
                 class,
                 split: None,
             }),
-            None => problems.push(Problem::MissingImage { id, line }),
+            None => problems.push(DataProblem::MissingImage { id, line }),
         }
     }
     for (id, path) in files {
         if !lines.contains_key(&id) {
-            problems.push(Problem::Unlabelled { path });
+            problems.push(DataProblem::Unlabelled { path });
         }
     }
     samples.sort_by(|a, b| (a.class, &a.id).cmp(&(b.class, &b.id)));
     Ok(Dataset {
         root: root.to_owned(),
-        format: Format::Airogs,
+        format: DataFormat::Airogs,
         classes: CLASSES.map(str::to_owned).to_vec(),
         samples,
         problems,

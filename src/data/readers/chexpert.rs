@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::csv::{csv_error, csv_header};
 use super::files::{images_below, list, name_of, stem_of};
-use crate::data::dataset::{Dataset, Format, OpenOptions, Sample, Source, UnknownPolicy};
-use crate::data::error::{DataError, Problem};
+use crate::data::dataset::{DataFormat, Dataset, OpenOptions, PixelSource, Sample, UnknownPolicy};
+use crate::data::error::{DataError, DataProblem};
 use crate::data::split::Split;
 
 const VIEW: &str = "Frontal/Lateral";
@@ -70,7 +70,7 @@ pub(super) fn read(root: &Path, options: &OpenOptions) -> Result<Dataset, DataEr
         .sort_by(|a, b| (a.split, a.class, &a.id).cmp(&(b.split, b.class, &b.id)));
     Ok(Dataset {
         root: root.to_owned(),
-        format: Format::Chexpert,
+        format: DataFormat::Chexpert,
         classes: vec![format!("No {}", options.finding), options.finding.clone()],
         samples: found.samples,
         problems: found.problems,
@@ -81,7 +81,7 @@ pub(super) fn read(root: &Path, options: &OpenOptions) -> Result<Dataset, DataEr
 #[derive(Default)]
 struct Found {
     samples: Vec<Sample>,
-    problems: Vec<Problem>,
+    problems: Vec<DataProblem>,
     /// Labelled paths as resolved, and where they were labelled.
     labelled: BTreeMap<PathBuf, String>,
     /// Folders whose images ought to be labelled: those right above the patients.
@@ -117,7 +117,7 @@ impl Found {
             if let Some(path) = &path
                 && let Some(first) = self.labelled.insert(path.clone(), place.clone())
             {
-                self.problems.push(Problem::DuplicateId {
+                self.problems.push(DataProblem::DuplicateId {
                     id: relative.to_owned(),
                     places: format!("{first} and {place}"),
                 });
@@ -139,7 +139,7 @@ impl Found {
                     }
                 }
                 other => {
-                    self.problems.push(Problem::UnknownClass {
+                    self.problems.push(DataProblem::UnknownClass {
                         id: relative.to_owned(),
                         class: other.to_owned(),
                         line,
@@ -150,7 +150,7 @@ impl Found {
             };
             let Some(path) = path else {
                 let id = relative.to_owned();
-                self.problems.push(Problem::MissingImage { id, line });
+                self.problems.push(DataProblem::MissingImage { id, line });
                 continue;
             };
             // view, study, patient
@@ -158,7 +158,7 @@ impl Found {
             self.folders.extend(folder.map(Path::to_owned));
             self.samples.push(Sample {
                 id: Path::new(relative).with_extension("").display().to_string(),
-                source: Source::File(path),
+                source: PixelSource::File(path),
                 class,
                 split: Some(split),
             });
@@ -170,7 +170,7 @@ impl Found {
         for folder in &self.folders {
             for path in images_below(folder)?.0 {
                 if stem_of(&path).ends_with("frontal") && !self.labelled.contains_key(&path) {
-                    self.problems.push(Problem::Unlabelled { path });
+                    self.problems.push(DataProblem::Unlabelled { path });
                 }
             }
         }

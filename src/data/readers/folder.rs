@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::files::{Listing, id_below, images_below, list, name_of};
-use crate::data::dataset::{Dataset, Format, Sample, Source};
-use crate::data::error::{DataError, Problem};
+use crate::data::dataset::{DataFormat, Dataset, PixelSource, Sample};
+use crate::data::error::{DataError, DataProblem};
 use crate::data::split::Split;
 
 /// The part of a folder that decides how it is read: its listing and, where it is split, those of the splits.
@@ -104,7 +104,7 @@ pub(super) fn read(root: &Path, expected: Option<&[&str]>) -> Result<Dataset, Da
         }
         let stray = stray.into_iter();
         set.problems
-            .extend(stray.map(|path| Problem::Unlabelled { path }));
+            .extend(stray.map(|path| DataProblem::Unlabelled { path }));
         layout
             .splits
             .iter()
@@ -122,7 +122,7 @@ pub(super) fn read(root: &Path, expected: Option<&[&str]>) -> Result<Dataset, Da
                 set.add(&layout.root, path.clone(), 0, split);
             } else {
                 set.problems
-                    .push(Problem::Unlabelled { path: path.clone() });
+                    .push(DataProblem::Unlabelled { path: path.clone() });
             }
         }
         set.others += listing.others.len();
@@ -138,7 +138,7 @@ pub(super) fn read(root: &Path, expected: Option<&[&str]>) -> Result<Dataset, Da
                 None => {
                     let stray = images.into_iter();
                     set.problems
-                        .extend(stray.map(|path| Problem::Unlabelled { path }));
+                        .extend(stray.map(|path| DataProblem::Unlabelled { path }));
                 }
             }
         }
@@ -151,7 +151,7 @@ pub(super) fn read(root: &Path, expected: Option<&[&str]>) -> Result<Dataset, Da
     set.samples.sort_by_key(|s| (s.split, s.class));
     Ok(Dataset {
         root: root.to_owned(),
-        format: Format::Folder,
+        format: DataFormat::Folder,
         classes,
         samples: set.samples,
         problems: set.problems,
@@ -162,7 +162,7 @@ pub(super) fn read(root: &Path, expected: Option<&[&str]>) -> Result<Dataset, Da
 #[derive(Default)]
 struct Collected {
     samples: Vec<Sample>,
-    problems: Vec<Problem>,
+    problems: Vec<DataProblem>,
     others: usize,
     seen: BTreeMap<String, PathBuf>,
 }
@@ -172,12 +172,12 @@ impl Collected {
         let id = id_below(root, &path);
         if let Some(first) = self.seen.insert(id.clone(), path.clone()) {
             let places = format!("`{}` and `{}`", first.display(), path.display());
-            self.problems.push(Problem::DuplicateId { id, places });
+            self.problems.push(DataProblem::DuplicateId { id, places });
             return;
         }
         self.samples.push(Sample {
             id,
-            source: Source::File(path),
+            source: PixelSource::File(path),
             class,
             split,
         });

@@ -9,17 +9,17 @@ mod npz;
 
 use std::path::Path;
 
-use super::dataset::{Dataset, Format, OpenOptions};
+use super::dataset::{DataFormat, Dataset, OpenOptions};
 use super::error::DataError;
 
-/// Reads `path` with the reader that the options name or, for [`Format::Auto`], that fits.
+/// Reads `path` with the reader that the options name or, for [`DataFormat::Auto`], that fits.
 pub(super) fn read(path: &Path, options: &OpenOptions) -> Result<Dataset, DataError> {
     let meta = path.metadata().map_err(DataError::io("open", path))?;
     let format = match options.format {
-        Format::Auto => detect(path, meta.is_dir())?,
+        DataFormat::Auto => detect(path, meta.is_dir())?,
         given => given,
     };
-    if format != Format::Medmnist && !meta.is_dir() {
+    if format != DataFormat::Medmnist && !meta.is_dir() {
         return Err(DataError::Options(format!(
             "`{}` is a file: the {} layout is a folder",
             path.display(),
@@ -27,22 +27,22 @@ pub(super) fn read(path: &Path, options: &OpenOptions) -> Result<Dataset, DataEr
         )));
     }
     match format {
-        Format::Medmnist => npz::read(path),
-        Format::Airogs => airogs::read(path),
-        Format::Chexpert => chexpert::read(path, options),
-        Format::Crcdx => folder::read(path, Some(&["MSIH", "nonMSIH"])),
-        Format::Folder | Format::Auto => folder::read(path, None),
+        DataFormat::Medmnist => npz::read(path),
+        DataFormat::Airogs => airogs::read(path),
+        DataFormat::Chexpert => chexpert::read(path, options),
+        DataFormat::Crcdx => folder::read(path, Some(&["MSIH", "nonMSIH"])),
+        DataFormat::Folder | DataFormat::Auto => folder::read(path, None),
     }
     .map(|set| Dataset { format, ..set })
 }
 
-fn detect(path: &Path, is_folder: bool) -> Result<Format, DataError> {
+fn detect(path: &Path, is_folder: bool) -> Result<DataFormat, DataError> {
     if !is_folder {
         return if path
             .extension()
             .is_some_and(|e| e.eq_ignore_ascii_case("npz"))
         {
-            Ok(Format::Medmnist)
+            Ok(DataFormat::Medmnist)
         } else {
             Err(DataError::Unrecognised {
                 path: path.to_owned(),
@@ -51,20 +51,20 @@ fn detect(path: &Path, is_folder: bool) -> Result<Format, DataError> {
         };
     }
     if airogs::label_file(path)?.is_some() {
-        return Ok(Format::Airogs);
+        return Ok(DataFormat::Airogs);
     }
     if !chexpert::label_files(path)?.is_empty() {
-        return Ok(Format::Chexpert);
+        return Ok(DataFormat::Chexpert);
     }
     let layout = folder::Layout::of(path)?;
     if layout.classes() == ["MSIH", "nonMSIH"] {
-        return Ok(Format::Crcdx);
+        return Ok(DataFormat::Crcdx);
     }
     if layout.holds_images()? {
-        return Ok(Format::Folder);
+        return Ok(DataFormat::Folder);
     }
     if npz::inside(path)?.is_some() {
-        return Ok(Format::Medmnist);
+        return Ok(DataFormat::Medmnist);
     }
     Err(DataError::Unrecognised {
         path: path.to_owned(),

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use npyz::{DType, NpyFile, Order, TypeChar};
 
 use super::files::{list, stem_of};
-use crate::data::dataset::{Dataset, Format, Sample, Source};
+use crate::data::dataset::{DataFormat, Dataset, PixelSource, Sample};
 use crate::data::error::DataError;
-use crate::data::pixels::{ImageArray, Samples};
+use crate::data::pixels::{ImageArray, PixelValues};
 use crate::data::split::Split;
 
 type Archive = npyz::npz::NpzArchive<BufReader<File>>;
@@ -120,8 +120,8 @@ pub(super) fn read(path: &Path) -> Result<Dataset, DataError> {
         let label_name = format!("{split}_labels");
         let labels = read_labels(&mut archive, &file, &label_name)?;
         let count = match &array.samples {
-            Samples::U8(v) => v.len(),
-            Samples::U16(v) => v.len(),
+            PixelValues::U8(v) => v.len(),
+            PixelValues::U16(v) => v.len(),
         } / (array.height * array.width * array.channels);
         if labels.len() != count {
             let message = format!(
@@ -140,7 +140,7 @@ pub(super) fn read(path: &Path) -> Result<Dataset, DataError> {
             }
             samples.push(Sample {
                 id: format!("{split}/{index:06}"),
-                source: Source::Array {
+                source: PixelSource::Array {
                     array: Arc::clone(&array),
                     index,
                 },
@@ -168,7 +168,7 @@ pub(super) fn read(path: &Path) -> Result<Dataset, DataError> {
         .unwrap_or_default();
     Ok(Dataset {
         root: file.clone(),
-        format: Format::Medmnist,
+        format: DataFormat::Medmnist,
         classes: class_names(&file, count),
         samples,
         problems: Vec::new(),
@@ -209,8 +209,8 @@ fn read_images(
         return Ok(None);
     }
     let samples = match kind {
-        (TypeChar::Uint, 1) => Samples::U8(values(archive, file, name)?),
-        (TypeChar::Uint, 2) => Samples::U16(values(archive, file, name)?),
+        (TypeChar::Uint, 1) => PixelValues::U8(values(archive, file, name)?),
+        (TypeChar::Uint, 2) => PixelValues::U16(values(archive, file, name)?),
         (kind, size) => {
             return Err(error(format!(
                 "elements of type {}{size}, expected 8 or 16 bit unsigned integers",

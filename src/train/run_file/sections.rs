@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::bytes::ByteSize;
-use crate::data::{Format, OnCorrupt, OnMismatch, OpenOptions, Split, UnknownPolicy};
+use crate::data::{DataFormat, OnCorrupt, OnMismatch, OpenOptions, Split, UnknownPolicy};
 use crate::diffusion::{BetaSchedule, NoiseConfig, Objective};
 use crate::model::config::{
     Attention, Backbone, TimeEmbedding, UnetConfig, UnetVariant, VaeConfig,
@@ -65,7 +65,7 @@ section! {
         /// CheXpert or CRCDX.
         path: PathBuf = PathBuf::new(),
         /// auto, folder, medmnist, airogs, chexpert or crcdx.
-        format: Format = Format::Auto,
+        format: DataFormat = DataFormat::Auto,
         /// Which part of a set that is split: train, val or test.
         split: Split = Split::Train,
         /// A set to measure on, never trained on. Not set: the held-out split of `path`, where it has one.

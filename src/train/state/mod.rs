@@ -73,7 +73,7 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Stat
 ///
 /// Random numbers need no state of their own: they are a function of `seed` and `step`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct RunProgress {
     /// Optimizer steps that are done.
     pub step: u64,
     /// Seed that the run began with.
@@ -93,7 +93,7 @@ pub struct Progress {
 /// Everything that a run needs to go on as if it had never stopped.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainState {
-    pub progress: Progress,
+    pub progress: RunProgress,
     /// Tensors by part; a part becomes a file, so its name is made of letters, digits, `_` and `-`.
     pub parts: BTreeMap<String, TensorMap>,
     /// Whatever else the task keeps: counters of its own, a hash of the run file, curves.
@@ -103,7 +103,7 @@ pub struct TrainState {
 #[derive(Serialize, Deserialize)]
 struct StateFile {
     format: u32,
-    progress: Progress,
+    progress: RunProgress,
     extra: serde_json::Value,
 }
 
@@ -182,7 +182,7 @@ impl CheckpointFolder {
     /// As [`CheckpointFolder::save`], or what `parts` fails with.
     pub fn save_parts<'a>(
         &self,
-        progress: &Progress,
+        progress: &RunProgress,
         extra: &serde_json::Value,
         parts: impl Iterator<Item = Result<(String, Cow<'a, TensorMap>), StateError>>,
         is_best: bool,
@@ -354,7 +354,7 @@ pub fn load(folder: &Path) -> Result<TrainState, StateError> {
 
 fn write_checkpoint<'a>(
     folder: &Path,
-    progress: &Progress,
+    progress: &RunProgress,
     extra: &serde_json::Value,
     parts: impl Iterator<Item = Result<(String, Cow<'a, TensorMap>), StateError>>,
 ) -> Result<(), StateError> {
