@@ -1,6 +1,6 @@
 //! Convolutions on ordinary lanes, for every geometry and type: `kernels/conv2d*.cu`.
 
-use super::{Algorithm, Problem};
+use super::problem::{Algorithm, Problem};
 use crate::kernel::cuda::{
     CudaCall, DevicePtr, Kernel, element,
     params::{Conv2dGatherParams, Conv2dPackParams, Conv2dWeightGradParams},

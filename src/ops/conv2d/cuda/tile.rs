@@ -2,7 +2,7 @@
 //!
 //! The choice is the least of an estimate in clocks ([`clocks`]), made from the extents of the matrix products alone.
 
-use super::Problem;
+use super::problem::Problem;
 use crate::kernel::cuda::{Kernel, Target, element};
 use crate::tensor::DType;
 
