@@ -170,7 +170,12 @@ fn the_plan_is_explained() {
         "group_norm",
         "swish",
         "in_blocks.0.0",
-        "fused:",
+        // What depends on step and label alone is looked up.
+        "table_gather",
+        // Each pass with what it did.
+        "group_norm + swish",
+        "schedule",
+        "packing",
         "memory",
         "arena",
     ] {

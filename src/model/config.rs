@@ -319,3 +319,36 @@ impl VaeConfig {
         self.backbone.strides.iter().skip(1).product()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a hostile `model.json` or checkpoint can ask for: no product of its numbers leaves 64 bits.
+    #[test]
+    fn strides_that_overflow_a_shape_are_refused() {
+        let backbone = |strides: Vec<usize>| {
+            let depth = strides.len();
+            Backbone {
+                hidden_channels: vec![MAX_CHANNELS; depth],
+                kernel_sizes: vec![31; depth],
+                strides,
+                norm_groups: 1,
+                residual_blocks: true,
+                learnable_resampling: true,
+                attention: vec![Attention::None; depth],
+                deep_supervision: 0,
+            }
+        };
+        let error = backbone(vec![16; MAX_LEVELS]).validate("unet").unwrap_err();
+        assert_eq!(error.field, "unet.strides");
+        assert_eq!(backbone(vec![2; 14]).validate("unet"), Ok(()));
+        assert!(backbone(vec![2; 15]).validate("unet").is_err());
+        // The largest maps that a network of such a size has are counted without overflow.
+        let (side, channels) = (MAX_SCALE, 2 * MAX_CHANNELS);
+        let bytes = [4, channels, side, side]
+            .iter()
+            .try_fold(1usize, |product, &n| product.checked_mul(n));
+        assert!(bytes.is_some());
+    }
+}

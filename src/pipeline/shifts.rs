@@ -245,11 +245,18 @@ mod tests {
     use crate::diffusion::{
         HostValues, Method, NoiseSchedule, NoiseSource, RunInputs, SamplerTable, initial_noise,
     };
+    use crate::model::config::Attention;
 
-    /// A walk of a small network with hashed weights; with and without `tabulated` shifts.
-    fn walk(classes: Option<usize>, guidance: bool, tabulated: bool) -> Vec<f32> {
+    /// A trajectory of a small network with hashed weights; with and without `tabulated` shifts. `attending` networks read
+    /// the embedding in their attention too, and condition themselves.
+    fn walk(classes: Option<usize>, guidance: bool, attending: bool, tabulated: bool) -> Vec<f32> {
         let mut config = ModelConfig::published(2);
         let unet = config.unet.as_mut().unwrap();
+        if attending {
+            unet.backbone.attention[2] = Attention::Linear;
+            unet.backbone.attention[3] = Attention::Spatial;
+            unet.self_conditioning = true;
+        }
         unet.num_classes = classes;
         unet.backbone.hidden_channels = vec![32, 32, 64, 64];
         unet.backbone.norm_groups = 8;
@@ -314,10 +321,15 @@ mod tests {
 
     #[test]
     fn tabulated_shifts_give_the_same_walk() {
-        for (classes, guidance) in [(Some(2), false), (Some(2), true), (None, false)] {
+        for (classes, guidance, attending) in [
+            (Some(2), false, false),
+            (Some(2), true, false),
+            (None, false, false),
+            (Some(2), true, true),
+        ] {
             let (want, got) = (
-                walk(classes, guidance, false),
-                walk(classes, guidance, true),
+                walk(classes, guidance, attending, false),
+                walk(classes, guidance, attending, true),
             );
             let worst = want
                 .iter()
@@ -328,7 +340,7 @@ mod tests {
             // The products are of another batch, so their sums may be ordered differently.
             assert!(
                 worst <= 1e-5 * largest,
-                "{classes:?} {guidance}: {worst} of {largest}"
+                "{classes:?} {guidance} {attending}: {worst} of {largest}"
             );
         }
     }
