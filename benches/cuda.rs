@@ -21,13 +21,13 @@ use std::collections::BTreeMap;
 
 use clap::Parser;
 use layers::{DECODER, ENCODER, Layer, UNET};
+use medfusion::checkpoint::ModelConfig;
 use medfusion::checkpoint::{hashed_parameters, unet_parameters, vae_parameters};
 use medfusion::compile::Precision;
 use medfusion::compile::{BindingKind, Plan};
 use medfusion::device::cuda::{CudaDevice, CudaExecutable, CudaOptions};
 use medfusion::device::{DeviceChoice, DeviceError, Executable};
 use medfusion::graph::Graph;
-use medfusion::model::config::ModelConfig;
 use medfusion::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use medfusion::tensor::{DType, TensorMap};
 use medfusion::train::names;

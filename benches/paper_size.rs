@@ -11,11 +11,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use medfusion::checkpoint::ModelConfig;
 use medfusion::checkpoint::{hashed_parameters, unet_parameters, vae_parameters};
 use medfusion::compile::{PlanOptions, fuse};
 use medfusion::device::cpu::CpuDevice;
 use medfusion::graph::{Graph, GraphError};
-use medfusion::model::config::ModelConfig;
 use medfusion::model::{NetworkInputs, build_decoder, build_encoder, build_unet};
 use medfusion::tensor::{DType, TensorMap};
 

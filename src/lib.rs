@@ -10,17 +10,23 @@ pub mod device;
 pub mod diffusion;
 pub mod files;
 pub mod graph;
+pub mod image;
 mod kernel;
+pub mod metrics;
 pub mod model;
 pub mod ops;
 pub mod pipeline;
 pub mod tensor;
 pub mod train;
 
+#[cfg(feature = "cli")]
 pub mod cli;
 
+pub use checkpoint::{Class, Model};
 pub use device::{Device, DeviceChoice};
-pub use pipeline::{Model, Reconstructor, Sampled, Sampler};
+pub use diffusion::Method;
+pub use metrics::Classifier;
+pub use pipeline::{Autoencoder, Image, Sampler, Samples};
 
 /// The README's Rust examples, compiled and run as tests.
 #[cfg(doctest)]

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use medfusion::checkpoint::{Overrides, StoredModel, open, save_folder, write_safetensors};
+use medfusion::checkpoint::{Facts, Model, StoredModel, save_folder, write_safetensors};
 use medfusion::data::Pixels;
-use medfusion::data::png::{Image8, read_text, write};
+use medfusion::image::png::{Image8, read_text, write};
 use medfusion::tensor::{Tensor, TensorMap};
 
 fn root() -> &'static Path {
@@ -364,7 +364,7 @@ fn a_full_disk_leaves_nothing_half_written() {
 #[test]
 fn damaged_models_are_one_error() {
     let folder = tempfile::tempdir().unwrap();
-    let model = open(root().join("weights/cells64"), &Overrides::default()).unwrap();
+    let model = Model::open_with(root().join("weights/cells64"), &Facts::default()).unwrap();
     let out = folder.path().join("grid.png");
     let out = out.to_str().unwrap();
     let sample = |path: &Path, mentions: &[&str]| {

@@ -32,7 +32,7 @@ const ROOMS: &[(&str, &str)] = &[
     ),
     (
         "metrics",
-        "checkpoint model data image device graph ops tensor",
+        "checkpoint model data image files device graph ops tensor",
     ),
     ("checkpoint", "model diffusion graph files tensor"),
     ("model", "graph ops tensor"),

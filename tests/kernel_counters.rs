@@ -14,12 +14,12 @@ use std::ffi::CString;
 use std::fmt::{Display, Write};
 
 use libloading::os::unix::Library;
+use medfusion::checkpoint::ModelConfig;
 use medfusion::compile::PlanOptions;
 use medfusion::compile::Precision;
 use medfusion::device::Executable;
 use medfusion::device::cuda::{CudaDevice, CudaOptions};
 use medfusion::graph::{Graph, Op, Value};
-use medfusion::model::config::ModelConfig;
 use medfusion::ops::{
     Attention, Conv2d, Conv2dInputGrad, Conv2dWeightGrad, GroupNorm, GroupNormStats,
 };

@@ -2,11 +2,11 @@
 //!
 //! One test alone in its process, because it measures the process.
 
+use medfusion::checkpoint::ModelConfig;
 use medfusion::checkpoint::{
     StoredModel, hashed_parameters, save_folder, unet_parameters, vae_parameters,
 };
 use medfusion::device::{Device, DeviceChoice};
-use medfusion::model::config::ModelConfig;
 use medfusion::{Model, Sampler};
 
 /// A field of `/proc/self/status` in bytes.
@@ -47,7 +47,11 @@ fn sampling_takes_the_memory_that_the_plan_says() {
     }
     let before = resident();
     let model = Model::open(&path).unwrap();
-    let device = Device::open(DeviceChoice::Cpu, Some(2)).unwrap();
+    let device = Device::builder()
+        .choice(DeviceChoice::Cpu)
+        .threads(2)
+        .open()
+        .unwrap();
     let mut samples = Sampler::new(&model)
         .class(1)
         .count(1)
@@ -56,7 +60,7 @@ fn sampling_takes_the_memory_that_the_plan_says() {
         .prepare(&device)
         .unwrap();
     let planned = samples.memory().total_bytes();
-    let image = samples.next_image().unwrap().unwrap();
+    let image = samples.next().unwrap().unwrap();
     assert_eq!(image.shape, [256, 256, 3]);
     // Loading the weights is the tightest moment: what is packed of the mapped files is let go of on the way.
     let peak = status("VmHWM");

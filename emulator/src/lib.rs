@@ -16,8 +16,10 @@
 //! | [`case`] | test cases for kernels as JSON files: what `ptx-run` runs |
 //! | [`report`] | counters as JSON, with what ptxas allots |
 //!
-//! A program is compiled once ([`ir::Module::compile`]), placed in a device's memory
-//! ([`exec::Instance::new`]) and launched any number of times ([`exec::launch`]).
+//! A program is compiled once ([`ir::Module::compile`]), placed in a device's memory ([`exec::Instance::new`]) and
+//! launched any number of times ([`exec::launch`]). Which room imports which is in the README and in `tests/house.rs`.
+
+#![warn(missing_docs)]
 
 pub mod arith;
 pub mod case;

@@ -30,7 +30,7 @@ struct KernelReport<'a> {
     lane_efficiency: f64,
     #[serde(flatten)]
     counters: &'a LaunchCounters,
-    /// What ptxas allotted; null where it is not installed.
+    /// Registers and spills as ptxas reports them; null where it is not installed.
     ptxas: Option<Resources>,
 }
 

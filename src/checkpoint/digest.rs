@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::Problem;
-use crate::model::config::ModelConfig;
+use super::config::ModelConfig;
 use crate::tensor::{DType, Tensor, TensorMap};
 
 /// BLAKE3 over names, types, shapes and elements, in name order. Each tensor is hashed on its own first, so that all

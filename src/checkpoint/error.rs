@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::config::ModelConfigError;
+use super::facts::Fact;
 use super::names::Mismatch;
 use super::pickle::PickleError;
 use crate::model::config::ConfigError;
@@ -17,6 +19,7 @@ pub struct CheckpointError {
     /// The file or folder.
     pub path: PathBuf,
     /// What is wrong with it.
+    #[source]
     pub problem: Box<Problem>,
 }
 
@@ -78,12 +81,15 @@ pub enum Problem {
     /// Tensors and configuration disagree.
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
+    /// The file holds no averaged weights (`ema_model.averaged_model.*`), and the caller wants them.
+    #[error("the checkpoint holds no averaged weights (`ema_model.averaged_model.*`)")]
+    NoAverage,
     /// The architecture cannot be told from the file.
     #[error(transparent)]
     Undetermined(#[from] Undetermined),
     /// The configuration describes no network.
     #[error("the model's configuration is invalid: {0}")]
-    Config(#[from] ConfigError),
+    Config(#[from] ModelConfigError),
     /// `model.json` is not what it should be.
     #[error("not a valid model.json: {0}")]
     Json(serde_json::Error),
@@ -93,6 +99,12 @@ pub enum Problem {
         /// What stands in the way, and what to do.
         why: String,
     },
+}
+
+impl From<ConfigError> for Problem {
+    fn from(error: ConfigError) -> Self {
+        Problem::Config(error.into())
+    }
 }
 
 impl Problem {
@@ -124,35 +136,22 @@ impl Problem {
     }
 }
 
-/// A fact about the architecture that neither tensors nor hyper-parameters tell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MissingFact {
-    /// The command-line flag that gives it, with its form: `--strides 1,2,2,2`.
-    pub flag: String,
-    /// What it is.
-    pub meaning: String,
-}
-
 /// The facts that the caller has to give.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub struct Undetermined {
-    /// Each with its flag.
-    pub missing: Vec<MissingFact>,
+    /// What is missing.
+    pub missing: Vec<Fact>,
 }
 
 impl fmt::Display for Undetermined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "the file does not say everything about the architecture; give what is missing:"
-        )?;
-        let width = self.missing.iter().map(|m| m.flag.len()).max().unwrap_or(0);
-        for fact in &self.missing {
-            writeln!(f, "  {:width$}  {}", fact.flag, fact.meaning)?;
-        }
         write!(
             f,
-            "or --published, if the model was trained with the published settings"
-        )
+            "the file does not say everything about the architecture; missing are:"
+        )?;
+        for fact in &self.missing {
+            write!(f, "\n  {fact}")?;
+        }
+        Ok(())
     }
 }

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tempfile::{Builder, TempDir};
 
+use super::config::ModelConfig;
 use super::digest::{check_finite, digest_tensors, element, first_non_finite, model_hash, unravel};
 use super::names::{Mismatch, shapes_of, unet_parameters, vae_parameters};
 use super::safetensors::{read_safetensors, write_safetensors};
 use super::{CheckpointError, Problem};
 use crate::files::{parent_of, sync_folder, write_atomically};
-use crate::model::config::ModelConfig;
 use crate::tensor::{DType, TensorMap};
 
 /// Name of the configuration file in a model folder.

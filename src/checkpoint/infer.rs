@@ -2,98 +2,20 @@
 //!
 //! Shapes tell channels, kernels, blocks per level, the kind of block, attention, embeddings and vertical outputs.
 //! They do not tell strides, norm groups, the objective or the noise schedule: these come from Lightning's
-//! hyper-parameters, from [`Overrides`], or the error lists the flag of each fact that is missing.
-
-use std::path::PathBuf;
-use std::str::FromStr;
+//! hyper-parameters, from [`Facts`], or the error lists each fact that is missing.
 
 use serde_json::Value;
 
-use super::error::{MissingFact, Undetermined};
+use super::config::{MODEL_FORMAT, ModelConfig};
+use super::error::{Problem, Undetermined};
+use super::facts::{Fact, Facts, Network, Parts, Weights};
 use super::names::Shapes;
-use super::{Problem, schedule};
+use super::schedule;
+use crate::diffusion::Objective;
 use crate::model::config::{
-    Attention, Backbone, MODEL_FORMAT, ModelConfig, NoiseConfig, Objective, TimeEmbedding,
-    UnetConfig, UnetVariant, VaeConfig,
+    Attention, Backbone, TimeEmbedding, UnetConfig, UnetVariant, VaeConfig,
 };
 use crate::tensor::TensorMap;
-
-/// Which of two sets of noise estimator weights to take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Weights {
-    /// The averaged ones where training used them (`use_ema`), else the raw ones.
-    #[default]
-    Auto,
-    /// `ema_model.averaged_model.*`
-    Ema,
-    /// `noise_estimator.*`
-    Raw,
-}
-
-impl FromStr for Weights {
-    type Err = String;
-
-    /// Reads `auto`, `ema` or `raw`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Weights::Auto),
-            "ema" => Ok(Weights::Ema),
-            "raw" => Ok(Weights::Raw),
-            _ => Err(format!("expected auto, ema or raw, found {text:?}")),
-        }
-    }
-}
-
-/// Facts the caller knows about a checkpoint; each wins over what the file says.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Overrides {
-    /// `--norm-groups N`: GroupNorm groups of the UNet.
-    pub norm_groups: Option<usize>,
-    /// `--strides 1,2,2,2`: strides of the UNet, one per level.
-    pub strides: Option<Vec<usize>>,
-    /// `--vae-norm-groups N`: GroupNorm groups of the autoencoder.
-    pub vae_norm_groups: Option<usize>,
-    /// `--vae-strides 1,2,2,2`: strides of the autoencoder, one per level.
-    pub vae_strides: Option<Vec<usize>>,
-    /// `--vae FILE`: a checkpoint of the autoencoder; gives its configuration, and its tensors if there are none.
-    pub vae: Option<PathBuf>,
-    /// `--learned-variance true|false`: the UNet's output is twice as wide and its second half a variance.
-    pub learned_variance: Option<bool>,
-    /// `--self-conditioning true|false`: the UNet's input is twice as wide.
-    pub self_conditioning: Option<bool>,
-    /// `--objective x_T|x_0`: what the UNet predicts.
-    pub objective: Option<Objective>,
-    /// `--clip-x0 true|false`: clamp estimates of the clean sample.
-    pub clip_x0: Option<bool>,
-    /// `--input-centering true|false`: the diffusion works on `2x - 1`.
-    pub input_centering: Option<bool>,
-    /// `--schedule scaled_linear:0.002:0.02:1000`: the noise schedule.
-    pub noise: Option<NoiseConfig>,
-    /// `--image-size 64x64`: height and width of the training images.
-    pub image_size: Option<[usize; 2]>,
-    /// `--class-names a,b,c`: names of the classes by index.
-    pub class_names: Option<Vec<String>>,
-    /// `--weights auto|ema|raw`.
-    pub weights: Weights,
-    /// `--published`: take the published settings for what is not said: 32 groups in the UNet, 8 in the autoencoder,
-    /// strides 1, 2, 2, …, objective x_T, schedule scaled_linear 0.002 to 0.02 in 1000 steps.
-    pub published: bool,
-}
-
-/// The tensors of a checkpoint by part, prefixes removed.
-#[derive(Clone, Debug, Default)]
-pub struct Parts {
-    /// The noise estimator; empty if there is none.
-    pub unet: TensorMap,
-    /// The autoencoder without its perceptual network; empty if there is none.
-    pub vae: TensorMap,
-    /// Buffers of the noise scheduler.
-    pub noise: TensorMap,
-    /// True if `unet` holds the averaged weights.
-    pub ema: bool,
-    /// Tensors under no known prefix.
-    pub other: TensorMap,
-}
 
 /// Splits a state dict into parts: a Lightning pipeline, or a bare UNet or VAE.
 ///
@@ -135,7 +57,7 @@ pub fn split(state: TensorMap, hyper: Option<&Value>, weights: Weights) -> Resul
             });
         }
         if weights == Weights::Ema {
-            return Err(no_ema());
+            return Err(Problem::NoAverage);
         }
         return Ok(parts);
     }
@@ -164,18 +86,12 @@ pub fn split(state: TensorMap, hyper: Option<&Value>, weights: Weights) -> Resul
         .unwrap_or(true);
     parts.ema = match weights {
         Weights::Raw => false,
-        Weights::Ema if averaged.is_empty() => return Err(no_ema()),
+        Weights::Ema if averaged.is_empty() => return Err(Problem::NoAverage),
         Weights::Ema => true,
         Weights::Auto => wants_ema && !averaged.is_empty(),
     };
     parts.unet = if parts.ema { averaged } else { raw };
     Ok(parts)
-}
-
-fn no_ema() -> Problem {
-    Problem::unsupported(
-        "the checkpoint holds no averaged weights (`ema_model.averaged_model.*`); leave out --weights ema",
-    )
 }
 
 fn strip(state: TensorMap, prefix: &str) -> TensorMap {
@@ -192,12 +108,12 @@ fn strip(state: TensorMap, prefix: &str) -> TensorMap {
 /// the autoencoder where the caller knows it from elsewhere.
 ///
 /// # Errors
-/// If a fact is missing (all of them are listed with their flags), contradictory or unsupported.
+/// If a fact is missing (all of them are listed), contradictory or unsupported.
 pub fn infer_model(
     parts: &Parts,
     hyper: Option<&Value>,
     vae: Option<VaeConfig>,
-    overrides: &Overrides,
+    facts: &Facts,
 ) -> Result<ModelConfig, Problem> {
     let mut missing = Vec::new();
     let pipeline = hyper.filter(|hyper| hyper.get("noise_estimator_kwargs").is_some());
@@ -210,7 +126,7 @@ pub fn infer_model(
                 None => hyper.filter(|hyper| hyper.get("emb_channels").is_some()),
             };
             let shapes = super::names::shapes_of(&parts.vae);
-            Some(vae_config(&shapes, kwargs, overrides, &mut missing)?)
+            Some(vae_config(&shapes, kwargs, facts, &mut missing)?)
         }
     };
     let mut config = ModelConfig {
@@ -221,8 +137,8 @@ pub fn infer_model(
         objective: Objective::default(),
         clip_x0: false,
         input_centering: false,
-        image_size: overrides.image_size,
-        class_names: overrides.class_names.clone().unwrap_or_default(),
+        image_size: facts.image_size,
+        class_names: facts.class_names.clone().unwrap_or_default(),
     };
     if !parts.unet.is_empty() {
         let shapes = super::names::shapes_of(&parts.unet);
@@ -237,24 +153,21 @@ pub fn infer_model(
             Some(kwargs)
         });
         let latent = config.vae.as_ref().map(|vae| vae.latent_channels);
-        let unet = unet_config(&shapes, kwargs.as_ref(), latent, overrides, &mut missing)?;
+        let unet = unet_config(&shapes, kwargs.as_ref(), latent, facts, &mut missing)?;
         if config.vae.is_none()
             && pipeline.is_some_and(|pipeline| !pipeline["latent_embedder"].is_null())
         {
-            missing.push(fact(
-                "--vae FILE",
-                "the autoencoder: the UNet works on its latents, and it is not in the file",
-            ));
+            missing.push(Fact::Autoencoder);
         }
-        config.objective = objective(pipeline, overrides, &mut missing)?;
-        config.noise = schedule::infer(parts, pipeline, overrides, &mut missing)?;
+        config.objective = objective(pipeline, facts, &mut missing)?;
+        config.noise = schedule::infer(parts, pipeline, facts, &mut missing)?;
         let setting = |key: &str| {
             pipeline
                 .and_then(|pipeline| pipeline.get(key))
                 .and_then(Value::as_bool)
         };
-        config.clip_x0 = overrides.clip_x0.or(setting("clip_x0")).unwrap_or(false);
-        config.input_centering = overrides
+        config.clip_x0 = facts.clip_x0.or(setting("clip_x0")).unwrap_or(false);
+        config.input_centering = facts
             .input_centering
             .or(setting("do_input_centering"))
             .unwrap_or(false);
@@ -274,10 +187,10 @@ pub fn infer_model(
 pub fn infer_unet(
     shapes: &Shapes,
     kwargs: Option<&Value>,
-    overrides: &Overrides,
+    facts: &Facts,
 ) -> Result<UnetConfig, Problem> {
     let mut missing = Vec::new();
-    let config = unet_config(shapes, kwargs, None, overrides, &mut missing)?;
+    let config = unet_config(shapes, kwargs, None, facts, &mut missing)?;
     if !missing.is_empty() {
         return Err(Undetermined { missing }.into());
     }
@@ -292,10 +205,10 @@ pub fn infer_unet(
 pub fn infer_vae(
     shapes: &Shapes,
     kwargs: Option<&Value>,
-    overrides: &Overrides,
+    facts: &Facts,
 ) -> Result<VaeConfig, Problem> {
     let mut missing = Vec::new();
-    let config = vae_config(shapes, kwargs, overrides, &mut missing)?;
+    let config = vae_config(shapes, kwargs, facts, &mut missing)?;
     if !missing.is_empty() {
         return Err(Undetermined { missing }.into());
     }
@@ -303,19 +216,12 @@ pub fn infer_vae(
     Ok(config)
 }
 
-pub(super) fn fact(flag: &str, meaning: impl Into<String>) -> MissingFact {
-    MissingFact {
-        flag: flag.to_owned(),
-        meaning: meaning.into(),
-    }
-}
-
 fn objective(
     pipeline: Option<&Value>,
-    overrides: &Overrides,
-    missing: &mut Vec<MissingFact>,
+    facts: &Facts,
+    missing: &mut Vec<Fact>,
 ) -> Result<Objective, Problem> {
-    if let Some(objective) = overrides.objective {
+    if let Some(objective) = facts.objective {
         return Ok(objective);
     }
     match pipeline.map(|pipeline| &pipeline["estimator_objective"]) {
@@ -326,8 +232,8 @@ fn objective(
             "the estimator's objective is {other}, expected \"x_T\" or \"x_0\""
         ))),
         None => {
-            if !overrides.published {
-                missing.push(fact("--objective x_T|x_0", "what the UNet predicts"));
+            if !facts.published {
+                missing.push(Fact::Objective);
             }
             Ok(Objective::Noise)
         }
@@ -338,10 +244,7 @@ fn objective(
 struct Unseen<'a> {
     norm_groups: Option<usize>,
     strides: Option<&'a [usize]>,
-    groups_flag: &'a str,
-    strides_flag: &'a str,
-    /// `UNet` or `autoencoder`.
-    network: &'a str,
+    network: Network,
     /// The reference's default number of groups.
     default_groups: usize,
     published: bool,
@@ -351,7 +254,7 @@ impl Unseen<'_> {
     fn norm_groups(
         &self,
         kwargs: Option<&Value>,
-        missing: &mut Vec<MissingFact>,
+        missing: &mut Vec<Fact>,
     ) -> Result<usize, Problem> {
         if let Some(groups) = self.norm_groups {
             return Ok(groups);
@@ -368,13 +271,10 @@ impl Unseen<'_> {
             };
         }
         if !self.published {
-            missing.push(fact(
-                &format!("{} {}", self.groups_flag, self.default_groups),
-                format!(
-                    "groups of its norms in the {} (the reference's default is {})",
-                    self.network, self.default_groups
-                ),
-            ));
+            missing.push(Fact::NormGroups {
+                network: self.network,
+                usual: self.default_groups,
+            });
         }
         Ok(self.default_groups)
     }
@@ -383,7 +283,7 @@ impl Unseen<'_> {
         &self,
         depth: usize,
         kwargs: Option<&Value>,
-        missing: &mut Vec<MissingFact>,
+        missing: &mut Vec<Fact>,
     ) -> Result<Vec<usize>, Problem> {
         if let Some(strides) = self.strides {
             return Ok(strides.to_vec());
@@ -403,14 +303,10 @@ impl Unseen<'_> {
             _ => {}
         }
         if !self.published {
-            let form: Vec<String> = usual.iter().map(usize::to_string).collect();
-            missing.push(fact(
-                &format!("{} {}", self.strides_flag, form.join(",")),
-                format!(
-                    "stride of each of the {depth} levels of the {} (these are the usual ones)",
-                    self.network
-                ),
-            ));
+            missing.push(Fact::Strides {
+                network: self.network,
+                usual: usual.clone(),
+            });
         }
         Ok(usual)
     }
@@ -440,7 +336,7 @@ fn integers(list: &Value) -> Option<Vec<usize>> {
         .collect()
 }
 
-fn check_kwargs(network: &str, kwargs: Option<&Value>) -> Result<(), Problem> {
+fn check_kwargs(network: Network, kwargs: Option<&Value>) -> Result<(), Problem> {
     let Some(kwargs) = kwargs else { return Ok(()) };
     let dimensions = kwargs.get("spatial_dims").and_then(Value::as_u64);
     if dimensions.is_some_and(|dimensions| dimensions != 2) {
@@ -466,19 +362,17 @@ fn unet_config(
     shapes: &Shapes,
     kwargs: Option<&Value>,
     latent: Option<usize>,
-    overrides: &Overrides,
-    missing: &mut Vec<MissingFact>,
+    facts: &Facts,
+    missing: &mut Vec<Fact>,
 ) -> Result<UnetConfig, Problem> {
-    check_kwargs("UNet", kwargs)?;
+    check_kwargs(Network::Unet, kwargs)?;
     let seen = Seen { shapes };
     let unseen = Unseen {
-        norm_groups: overrides.norm_groups,
-        strides: overrides.strides.as_deref(),
-        groups_flag: "--norm-groups",
-        strides_flag: "--strides",
-        network: "UNet",
+        norm_groups: facts.norm_groups,
+        strides: facts.strides.as_deref(),
+        network: Network::Unet,
         default_groups: 32,
-        published: overrides.published,
+        published: facts.published,
     };
     let (variant, mut backbone, num_res_blocks, stem) =
         if shapes.contains_key("in_conv.conv.weight") {
@@ -511,7 +405,7 @@ fn unet_config(
             .and_then(|shape| shape.first().copied()),
         latent,
         kwargs,
-        overrides,
+        facts,
         missing,
     )?;
     Ok(UnetConfig {
@@ -536,8 +430,8 @@ fn channels(
     vertical: Option<usize>,
     latent: Option<usize>,
     kwargs: Option<&Value>,
-    overrides: &Overrides,
-    missing: &mut Vec<MissingFact>,
+    facts: &Facts,
+    missing: &mut Vec<Fact>,
 ) -> Result<(usize, usize, bool, bool), Problem> {
     // A width that was stated tells as much as the setting itself.
     let stated = |setting: &str, width: usize, channels: &str| {
@@ -548,11 +442,11 @@ fn channels(
             .and_then(Value::as_bool)
             .or_else(|| doubled(width, usize::try_from(single?).ok()?))
     };
-    let self_conditioning = overrides
+    let self_conditioning = facts
         .self_conditioning
         .or_else(|| stated("use_self_conditioning", inputs, "in_ch"))
         .or_else(|| doubled(inputs, latent?));
-    let learned_variance = overrides
+    let learned_variance = facts
         .learned_variance
         .or_else(|| stated("estimate_variance", outputs, "out_ch"))
         .or_else(|| doubled(outputs, vertical?))
@@ -568,16 +462,14 @@ fn channels(
         both => both,
     };
     if self_conditioning.is_none() {
-        missing.push(fact(
-            "--self-conditioning true|false",
-            format!("whether the UNet's {inputs} input channels are twice the sample's"),
-        ));
+        missing.push(Fact::SelfConditioning {
+            input_channels: inputs,
+        });
     }
     if learned_variance.is_none() {
-        missing.push(fact(
-            "--learned-variance true|false",
-            format!("whether half of the UNet's {outputs} output channels are a variance"),
-        ));
+        missing.push(Fact::LearnedVariance {
+            output_channels: outputs,
+        });
     }
     let (input, output) = (
         self_conditioning.unwrap_or(false),
@@ -618,19 +510,17 @@ fn doubled(width: usize, single: usize) -> Option<bool> {
 fn vae_config(
     shapes: &Shapes,
     kwargs: Option<&Value>,
-    overrides: &Overrides,
-    missing: &mut Vec<MissingFact>,
+    facts: &Facts,
+    missing: &mut Vec<Fact>,
 ) -> Result<VaeConfig, Problem> {
-    check_kwargs("autoencoder", kwargs)?;
+    check_kwargs(Network::Autoencoder, kwargs)?;
     let seen = Seen { shapes };
     let unseen = Unseen {
-        norm_groups: overrides.vae_norm_groups,
-        strides: overrides.vae_strides.as_deref(),
-        groups_flag: "--vae-norm-groups",
-        strides_flag: "--vae-strides",
-        network: "autoencoder",
+        norm_groups: facts.vae_norm_groups,
+        strides: facts.vae_strides.as_deref(),
+        network: Network::Autoencoder,
         default_groups: 8,
-        published: overrides.published,
+        published: facts.published,
     };
     let mut backbone = seen.level_backbone()?;
     backbone.norm_groups = unseen.norm_groups(kwargs, missing)?;

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::CheckpointError;
+use super::config::ModelConfig;
+use super::facts::Facts;
 use super::folder::{self, save_folder};
-use super::infer::Overrides;
+use super::model::Model;
 use super::names::Shapes;
-use super::open::{Format, open, read_file};
-use super::{CheckpointError, LoadedModel, StoredModel};
-use crate::model::config::ModelConfig;
+use super::open::{Format, read_file};
 use crate::tensor::{DType, TensorMap};
 
 /// A report on a file or folder. Displays as text; set `list_tensors` for a line per tensor.
@@ -24,7 +26,7 @@ pub struct Inspection {
     /// The parts with tensors, by name.
     pub parts: Vec<PartReport>,
     /// The configuration, or why there is none.
-    pub config: Result<ModelConfig, String>,
+    pub config: Result<ModelConfig, Arc<CheckpointError>>,
     /// The model's identity, where there is a configuration.
     pub hash: Option<String>,
     /// Lightning's hyper-parameters, where the file has them.
@@ -73,38 +75,40 @@ impl PartReport {
 ///
 /// # Errors
 /// If nothing can be read at all.
-pub fn inspect(
-    path: impl AsRef<Path>,
-    overrides: &Overrides,
-) -> Result<Inspection, CheckpointError> {
+pub fn inspect(path: impl AsRef<Path>, facts: &Facts) -> Result<Inspection, CheckpointError> {
     let path = path.as_ref();
-    let mut report = Inspection {
-        path: path.to_owned(),
-        format: Format::Folder,
-        parts: Vec::new(),
-        config: Err(String::new()),
-        hash: None,
-        hyper_parameters: None,
-        top_level_keys: Vec::new(),
-        list_tensors: false,
-    };
     if path.is_dir() {
         let (model, hash) = folder::load(path)?;
-        report.fill(&model, hash);
-        return Ok(report);
+        let parts = [("unet", &model.unet), ("vae", &model.vae)];
+        let parts = parts.into_iter().filter(|(_, tensors)| !tensors.is_empty());
+        return Ok(Inspection {
+            path: path.to_owned(),
+            format: Format::Folder,
+            parts: parts
+                .map(|(name, tensors)| PartReport::new(name, tensors))
+                .collect(),
+            config: Ok(model.config.clone()),
+            hash: Some(hash),
+            hyper_parameters: None,
+            top_level_keys: Vec::new(),
+            list_tensors: false,
+        });
     }
     let raw = read_file(path).map_err(|problem| problem.at(path))?;
-    report.format = raw.format;
-    report.hyper_parameters = raw.hyper_parameters;
-    report.top_level_keys = raw.top_level_keys;
-    report.parts = parts_by_prefix(&raw.state);
-    match open(path, overrides) {
-        Ok(model) => report.fill(&model.to_model(), model.hash),
-        Err(error) => {
-            report.config = Err(error.problem.to_string());
-        }
-    }
-    Ok(report)
+    let (config, hash) = match Model::open_with(path, facts) {
+        Ok(model) => (Ok(model.config), Some(model.hash)),
+        Err(error) => (Err(Arc::new(error)), None),
+    };
+    Ok(Inspection {
+        path: path.to_owned(),
+        format: raw.format,
+        parts: parts_by_prefix(&raw.state),
+        config,
+        hash,
+        hyper_parameters: raw.hyper_parameters,
+        top_level_keys: raw.top_level_keys,
+        list_tensors: false,
+    })
 }
 
 /// Groups tensors by the first word of their names, or by the known prefixes of a pipeline.
@@ -124,18 +128,6 @@ fn parts_by_prefix(state: &TensorMap) -> Vec<PartReport> {
 }
 
 impl Inspection {
-    fn fill(&mut self, model: &StoredModel, hash: String) {
-        self.hash = Some(hash);
-        self.config = Ok(model.config.clone());
-        if self.format == Format::Folder {
-            for (name, tensors) in [("unet", &model.unet), ("vae", &model.vae)] {
-                if !tensors.is_empty() {
-                    self.parts.push(PartReport::new(name, tensors));
-                }
-            }
-        }
-    }
-
     /// Shapes of all tensors, for tools.
     pub fn shapes(&self) -> Shapes {
         let tensors = self.parts.iter().flat_map(|part| &part.tensors);
@@ -179,7 +171,7 @@ impl fmt::Display for Inspection {
                     writeln!(f, "  {line}")?;
                 }
             }
-            Err(why) => writeln!(f, "\nno configuration: {why}")?,
+            Err(why) => writeln!(f, "\nno configuration: {}", why.problem)?,
         }
         if let (Some(hyper), Err(_)) = (&self.hyper_parameters, &self.config) {
             writeln!(f, "\nhyper-parameters")?;
@@ -207,7 +199,7 @@ impl fmt::Display for Inspection {
 
 /// A thousand betas are not for reading.
 fn shorten_betas(config: &mut ModelConfig) {
-    use crate::model::config::BetaSchedule;
+    use crate::diffusion::BetaSchedule;
     if let Some(noise) = &mut config.noise
         && let BetaSchedule::Given { betas } = &mut noise.betas
     {
@@ -239,7 +231,7 @@ fn mebibytes(bytes: usize) -> String {
 #[derive(Debug, Clone)]
 pub struct Converted {
     /// The model as read.
-    pub source: LoadedModel,
+    pub source: Model,
     /// The model folder.
     pub output: PathBuf,
     /// The hash of the model as written.
@@ -251,14 +243,14 @@ pub struct Converted {
 /// Reads any model and writes it as a model folder, rounded to `dtype` if one is given.
 ///
 /// # Errors
-/// As [`open`] and [`save_folder`].
+/// As [`Model::open_with`] and [`save_folder`].
 pub fn convert(
     input: impl AsRef<Path>,
     output: impl AsRef<Path>,
-    overrides: &Overrides,
+    facts: &Facts,
     dtype: Option<DType>,
 ) -> Result<Converted, CheckpointError> {
-    let source = open(input, overrides)?;
+    let source = Model::open_with(input, facts)?;
     let hash = save_folder(&output, &source.to_model(), dtype)?;
     let tensors = source.unet.values().chain(source.vae.values());
     let bytes = tensors

@@ -1,29 +1,31 @@
 //! Models in files: safetensors, PyTorch checkpoints, and the project's own model folder.
 //!
-//! [`open`] takes any of them and returns a [`LoadedModel`] whose tensors are exactly those its configuration needs.
+//! [`Model::open`] takes any of them; its tensors are exactly those its configuration needs.
 //! [`save_folder`] writes the project's own format, [`convert`] does both, [`inspect`] reports.
 //!
 //! ```
-//! use medfusion::checkpoint::{Overrides, open};
+//! use medfusion::Model;
 //!
-//! let model = open("weights/cells64", &Overrides::default())?;
-//! assert_eq!(model.config.class_names, ["platelets", "rbc", "wbc"]);
+//! let model = Model::open("weights/cells64")?;
+//! assert_eq!(model.classes(), ["platelets", "rbc", "wbc"]);
 //! let stem = &model.unet["in_conv.conv.weight"];
 //! assert_eq!(stem.shape(), [96, 8, 3, 3]);
 //! # Ok::<(), medfusion::checkpoint::CheckpointError>(())
 //! ```
 //!
 //! Nothing in a file is ever executed, and no input makes this module panic: every problem is a [`CheckpointError`]
-//! that says what was expected, what was found and what to do.
+//! that says what was expected and what was found.
 
+mod config;
 mod digest;
 mod error;
+mod facts;
 mod folder;
 mod hashed;
 mod infer;
 mod inspect;
 mod map;
-pub(crate) use map::map_file;
+mod model;
 mod names;
 mod open;
 pub mod pickle;
@@ -31,13 +33,17 @@ mod safetensors;
 mod schedule;
 mod torch;
 
-pub use error::{CheckpointError, MissingFact, Problem, Undetermined};
+pub use config::{MODEL_FORMAT, ModelConfig, ModelConfigError};
+pub use error::{CheckpointError, Problem, Undetermined};
+pub use facts::{Fact, Facts, Network, Parts, Weights};
 pub use folder::{MODEL_JSON, StoredModel, UNET_FILE, VAE_FILE, load_folder, save_folder};
 pub use hashed::{hashed_parameter, hashed_parameters, name_hash, uniform};
-pub use infer::{Overrides, Parts, Weights, infer_model, infer_unet, infer_vae, split};
+pub use infer::{infer_model, infer_unet, infer_vae, split};
 pub use inspect::{Converted, Inspection, PartReport, convert, inspect};
+pub(crate) use map::map_file;
+pub use model::{Class, Model, ModelSource, UnknownClass};
 pub use names::{Mismatch, Shapes, shapes_of, unet_parameters, vae_parameters};
-pub use open::{Format, LoadedModel, Source, open};
+pub use open::Format;
 pub use safetensors::{SafetensorsFile, read_safetensors, write_safetensors};
 pub use schedule::recognise_betas;
 pub use torch::{TorchFile, TorchFormat};

@@ -1,18 +1,21 @@
 //! Opening a model from whatever holds it: model folder, safetensors file, PyTorch checkpoint. The content decides.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
+use super::config::ModelConfig;
+use super::facts::{Facts, Parts};
 use super::folder::{self, MODEL_JSON, StoredModel};
-use super::infer::{Overrides, Parts, infer_model, split};
+use super::infer::{infer_model, split};
 use super::map::{SharedBytes, map_file};
+use super::model::{Model, ModelSource};
 use super::names::Mismatch;
 use super::safetensors::{looks_like_safetensors, parse};
 use super::torch::{TorchFile, TorchFormat};
 use super::{CheckpointError, Problem, names};
-use crate::model::config::{ModelConfig, VaeConfig};
+use crate::model::config::VaeConfig;
 use crate::tensor::TensorMap;
 
 /// What kind of thing holds a model.
@@ -36,34 +39,6 @@ impl fmt::Display for Format {
     }
 }
 
-/// A model, ready to be built: its tensors are exactly those its configuration needs, all finite.
-#[derive(Clone, Debug)]
-pub struct LoadedModel {
-    /// The architecture and everything around it.
-    pub config: ModelConfig,
-    /// Parameters of the noise estimator; empty where `config.unet` is `None`.
-    pub unet: TensorMap,
-    /// Parameters of the autoencoder; empty where `config.vae` is `None`.
-    pub vae: TensorMap,
-    /// Where it came from.
-    pub source: Source,
-    /// The model's identity: 16 hex digits over configuration and tensors.
-    pub hash: String,
-}
-
-/// Where a model came from.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// The file or folder.
-    pub path: PathBuf,
-    /// Its kind.
-    pub format: Format,
-    /// True if the UNet's weights are the averaged ones of a training checkpoint.
-    pub ema: bool,
-    /// Lightning's hyper-parameters, where the file has them.
-    pub hyper_parameters: Option<Value>,
-}
-
 /// The tensors of a file and what else it says, before any interpretation.
 pub(super) struct RawFile {
     pub format: Format,
@@ -72,38 +47,55 @@ pub(super) struct RawFile {
     pub top_level_keys: Vec<String>,
 }
 
-/// Opens the model at `path`.
-///
-/// # Errors
-/// If the path is no model, is damaged, does not say enough about its architecture (the error lists the flags that
-/// give it), or if tensors and configuration do not fit.
-pub fn open(path: impl AsRef<Path>, overrides: &Overrides) -> Result<LoadedModel, CheckpointError> {
-    let path = path.as_ref();
-    if path.is_dir() {
-        let (mut model, mut hash) = folder::load(path)?;
-        if apply(&mut model.config, overrides) {
-            model
-                .config
-                .validate()
-                .map_err(|error| Problem::from(error).at(path))?;
-            hash = model.hash();
-        }
-        return Ok(loaded(model, hash, path, Format::Folder, false, None));
+impl Model {
+    /// Opens a model folder, safetensors file or PyTorch checkpoint that says all about itself; for others,
+    /// [`Model::open_with`] takes what is missing.
+    ///
+    /// # Errors
+    /// As [`Model::open_with`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        Self::open_with(path, &Facts::default())
     }
-    let raw = read_file(path).map_err(|problem| problem.at(path))?;
-    let vae = match &overrides.vae {
-        Some(vae_path) => Some(open_vae(vae_path, overrides)?),
-        None => None,
-    };
-    interpret(raw, path, vae, overrides).map_err(|problem| problem.at(path))
+
+    /// Opens the model at `path`; `facts` are what the caller knows about it.
+    ///
+    /// # Errors
+    /// If the path is no model, is damaged, does not say enough about its architecture (the error lists the facts that
+    /// are missing), or if tensors and configuration do not fit.
+    pub fn open_with(path: impl AsRef<Path>, facts: &Facts) -> Result<Self, CheckpointError> {
+        let path = path.as_ref();
+        if path.is_dir() {
+            let (mut model, mut hash) = folder::load(path)?;
+            if apply(&mut model.config, facts) {
+                model
+                    .config
+                    .validate()
+                    .map_err(|error| Problem::from(error).at(path))?;
+                hash = model.hash();
+            }
+            let source = ModelSource {
+                path: path.to_owned(),
+                format: Format::Folder,
+                ema: false,
+                hyper_parameters: None,
+            };
+            return Ok(Self::new(model, hash, source));
+        }
+        let raw = read_file(path).map_err(|problem| problem.at(path))?;
+        let vae = match &facts.vae {
+            Some(vae_path) => Some(open_vae(vae_path, facts)?),
+            None => None,
+        };
+        interpret(raw, path, vae, facts).map_err(|problem| problem.at(path))
+    }
 }
 
 fn interpret(
     raw: RawFile,
     path: &Path,
     separate_vae: Option<(VaeConfig, TensorMap)>,
-    overrides: &Overrides,
-) -> Result<LoadedModel, Problem> {
+    facts: &Facts,
+) -> Result<Model, Problem> {
     let RawFile {
         format,
         state,
@@ -111,7 +103,7 @@ fn interpret(
         ..
     } = raw;
     let hyper = hyper_parameters.as_ref();
-    let mut parts = split(state, hyper, overrides.weights)?;
+    let mut parts = split(state, hyper, facts.weights)?;
     reject_strangers(&parts)?;
     let vae_config = separate_vae.map(|(config, tensors)| {
         if parts.vae.is_empty() {
@@ -119,7 +111,7 @@ fn interpret(
         }
         config
     });
-    let config = infer_model(&parts, hyper, vae_config, overrides)
+    let config = infer_model(&parts, hyper, vae_config, facts)
         .map_err(|problem| hint_at_folder(problem, path))?;
     let model = StoredModel {
         config,
@@ -128,14 +120,13 @@ fn interpret(
     };
     model.validate()?;
     let hash = model.hash();
-    Ok(loaded(
-        model,
-        hash,
-        path,
+    let source = ModelSource {
+        path: path.to_owned(),
         format,
-        parts.ema,
+        ema: parts.ema,
         hyper_parameters,
-    ))
+    };
+    Ok(Model::new(model, hash, source))
 }
 
 /// One part of a model folder says nothing about strides; the folder does.
@@ -149,59 +140,17 @@ fn hint_at_folder(problem: Problem, path: &Path) -> Problem {
     }
 }
 
-fn open_vae(path: &Path, overrides: &Overrides) -> Result<(VaeConfig, TensorMap), CheckpointError> {
-    let own = Overrides {
-        vae_norm_groups: overrides.vae_norm_groups,
-        vae_strides: overrides.vae_strides.clone(),
-        published: overrides.published,
-        ..Overrides::default()
+fn open_vae(path: &Path, facts: &Facts) -> Result<(VaeConfig, TensorMap), CheckpointError> {
+    let own = Facts {
+        vae_norm_groups: facts.vae_norm_groups,
+        vae_strides: facts.vae_strides.clone(),
+        published: facts.published,
+        ..Facts::default()
     };
-    let model = open(path, &own)?;
+    let model = Model::open_with(path, &own)?;
     match model.config.vae {
         Some(config) => Ok((config, model.vae)),
         None => Err(Problem::unsupported("the file holds no autoencoder").at(path)),
-    }
-}
-
-fn loaded(
-    model: StoredModel,
-    hash: String,
-    path: &Path,
-    format: Format,
-    ema: bool,
-    hyper_parameters: Option<Value>,
-) -> LoadedModel {
-    LoadedModel {
-        hash,
-        config: model.config,
-        unet: model.unet,
-        vae: model.vae,
-        source: Source {
-            path: path.to_owned(),
-            format,
-            ema,
-            hyper_parameters,
-        },
-    }
-}
-
-impl LoadedModel {
-    /// Opens a model folder, safetensors file or PyTorch checkpoint that says all about itself;
-    /// for others, [`open`] takes what is missing.
-    ///
-    /// # Errors
-    /// As [`open`].
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
-        open(path, &Overrides::default())
-    }
-
-    /// Configuration and tensors, as [`super::save_folder`] takes them. Tensors are shared, not copied.
-    pub fn to_model(&self) -> StoredModel {
-        StoredModel {
-            config: self.config.clone(),
-            unet: self.unet.clone(),
-            vae: self.vae.clone(),
-        }
     }
 }
 
@@ -218,34 +167,34 @@ fn reject_strangers(parts: &Parts) -> Result<(), Problem> {
 }
 
 /// Lets what the caller says win over `model.json`. True if anything changed.
-fn apply(config: &mut ModelConfig, overrides: &Overrides) -> bool {
+fn apply(config: &mut ModelConfig, facts: &Facts) -> bool {
     let before = config.clone();
     if let Some(unet) = &mut config.unet {
-        if let Some(groups) = overrides.norm_groups {
+        if let Some(groups) = facts.norm_groups {
             unet.backbone.norm_groups = groups;
         }
-        if let Some(strides) = &overrides.strides {
+        if let Some(strides) = &facts.strides {
             unet.backbone.strides = strides.clone();
         }
     }
     if let Some(vae) = &mut config.vae {
-        if let Some(groups) = overrides.vae_norm_groups {
+        if let Some(groups) = facts.vae_norm_groups {
             vae.backbone.norm_groups = groups;
         }
-        if let Some(strides) = &overrides.vae_strides {
+        if let Some(strides) = &facts.vae_strides {
             vae.backbone.strides = strides.clone();
         }
     }
-    config.objective = overrides.objective.unwrap_or(config.objective);
-    config.clip_x0 = overrides.clip_x0.unwrap_or(config.clip_x0);
-    config.input_centering = overrides.input_centering.unwrap_or(config.input_centering);
-    if overrides.noise.is_some() {
-        config.noise = overrides.noise.clone();
+    config.objective = facts.objective.unwrap_or(config.objective);
+    config.clip_x0 = facts.clip_x0.unwrap_or(config.clip_x0);
+    config.input_centering = facts.input_centering.unwrap_or(config.input_centering);
+    if facts.noise.is_some() {
+        config.noise = facts.noise.clone();
     }
-    if overrides.image_size.is_some() {
-        config.image_size = overrides.image_size;
+    if facts.image_size.is_some() {
+        config.image_size = facts.image_size;
     }
-    if let Some(names) = &overrides.class_names {
+    if let Some(names) = &facts.class_names {
         config.class_names = names.clone();
     }
     *config != before

@@ -3,9 +3,8 @@
 use serde_json::Value;
 
 use super::Problem;
-use super::error::MissingFact;
-use super::infer::{Overrides, Parts, fact};
-use crate::model::config::{BetaSchedule, NoiseConfig};
+use super::facts::{Fact, Facts, Parts};
+use crate::diffusion::{BetaSchedule, NoiseConfig};
 
 /// Two tables closer than this, relative to the value, are the same: betas are stored as f32.
 const TOLERANCE: f64 = 1e-6;
@@ -14,10 +13,10 @@ const TOLERANCE: f64 = 1e-6;
 pub(super) fn infer(
     parts: &Parts,
     pipeline: Option<&Value>,
-    overrides: &Overrides,
-    missing: &mut Vec<MissingFact>,
+    facts: &Facts,
+    missing: &mut Vec<Fact>,
 ) -> Result<Option<NoiseConfig>, Problem> {
-    if let Some(noise) = &overrides.noise {
+    if let Some(noise) = &facts.noise {
         return Ok(Some(noise.clone()));
     }
     let stated = pipeline.and_then(|pipeline| stated(&pipeline["noise_scheduler_kwargs"]));
@@ -33,11 +32,8 @@ pub(super) fn infer(
     if stated.is_some() {
         return Ok(stated);
     }
-    if !overrides.published {
-        missing.push(fact(
-            "--schedule scaled_linear:0.002:0.02:1000",
-            "the noise schedule: linear or scaled_linear with first and last beta, or cosine, and its steps",
-        ));
+    if !facts.published {
+        missing.push(Fact::Schedule);
     }
     Ok(Some(published()))
 }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::options::DeviceOptions;
-use super::{CliError, print};
+use super::{CliError, choices, print};
 use crate::data::{Dataset, OpenOptions, Split};
-use crate::train::classifier::Classifier;
+use crate::metrics::Classifier;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -15,19 +15,18 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     classifier: PathBuf,
     /// The part of the images, where they are split
-    #[arg(long, value_name = "SPLIT", value_enum, default_value = "test")]
+    #[arg(long, value_name = "SPLIT", value_parser = choices::split(), default_value = "test")]
     split: Split,
     #[command(flatten)]
     device: DeviceOptions,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let classifier = Classifier::open(&args.classifier).map_err(CliError::new)?;
+    let classifier = Classifier::open(&args.classifier)?;
     let images = Dataset::open(&args.images, &OpenOptions::default())
-        .and_then(|set| set.select(args.split))
-        .map_err(CliError::new)?;
+        .and_then(|set| set.select(args.split))?;
     let device = args.device.open()?;
-    let scores = classifier.score(&images, &device).map_err(CliError::new)?;
+    let scores = classifier.score(&images, &device)?;
     for (name, recall) in classifier.class_names().iter().zip(&scores.recall) {
         if let Some(recall) = recall {
             print(format!("{name:<12} recognised {recall:.4}"))?;

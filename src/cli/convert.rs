@@ -27,11 +27,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let mut overrides = args.model_options.overrides();
-    overrides.class_names = args.class_names.clone();
-    overrides.image_size = args.size;
-    let converted = checkpoint::convert(&args.input, &args.output, &overrides, args.dtype)
-        .map_err(CliError::new)?;
+    let mut facts = args.model_options.facts();
+    facts.class_names = args.class_names.clone();
+    facts.image_size = args.size;
+    let converted = checkpoint::convert(&args.input, &args.output, &facts, args.dtype)?;
     print(format!(
         "{} ({}) -> {}, {:.1} MB of weights, hash {}",
         args.input.display(),

@@ -3,21 +3,22 @@
 use std::path::PathBuf;
 
 use super::options::parse_size;
-use super::{CliError, print};
-use crate::data::{Dataset, DatasetReport, Format, OpenOptions, UnknownPolicy, contact_sheet, png};
+use super::{CliError, choices, print};
+use crate::data::{Dataset, DatasetReport, Format, OpenOptions, UnknownPolicy, contact_sheet};
+use crate::image::png;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A folder with a folder per class, a MedMNIST .npz, or the folder of AIROGS, CheXpert or CRCDX
     data: PathBuf,
     /// How the set lies on disk
-    #[arg(long, value_enum, default_value = "auto")]
+    #[arg(long, value_parser = choices::format(), default_value = "auto")]
     format: Format,
     /// CheXpert: the finding that becomes the class
     #[arg(long, value_name = "COLUMN")]
     finding: Option<String>,
     /// CheXpert: what uncertain and missing findings count as
-    #[arg(long, value_enum, default_value = "negative")]
+    #[arg(long, value_parser = choices::unknown_policy(), default_value = "negative")]
     unknown: UnknownPolicy,
     /// A contact sheet with a row of images of each class
     #[arg(long, value_name = "FILE.png", default_value = "contact-sheet.png")]
@@ -42,13 +43,12 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if let Some(finding) = &args.finding {
         options.finding.clone_from(finding);
     }
-    let set = Dataset::inspect(&args.data, &options).map_err(CliError::new)?;
+    let set = Dataset::inspect(&args.data, &options)?;
     print(DatasetReport::new(&set))?;
     if args.no_sheet {
         return Ok(());
     }
-    let sheet =
-        contact_sheet(&set, usize::from(args.per_class), args.size).map_err(CliError::new)?;
+    let sheet = contact_sheet(&set, usize::from(args.per_class), args.size)?;
     let text = [(
         "Software",
         format!("medfusion {}", env!("CARGO_PKG_VERSION")),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::options::ModelOptions;
-use super::{CliError, print};
+use super::{CliError, advice, print};
 use crate::checkpoint;
 
 #[derive(Debug, clap::Args)]
@@ -18,8 +18,14 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let mut report =
-        checkpoint::inspect(&args.path, &args.model_options.overrides()).map_err(CliError::new)?;
+    let mut report = checkpoint::inspect(&args.path, &args.model_options.facts())?;
     report.list_tensors = args.tensors;
-    print(report)
+    print(&report)?;
+    match &report.config {
+        Err(error) => match advice::remedy(error.as_ref()) {
+            Some(remedy) => print(remedy.trim_start_matches([';', ' ', '\n'])),
+            None => Ok(()),
+        },
+        Ok(_) => Ok(()),
+    }
 }

@@ -1,5 +1,7 @@
 //! The command line: a thin shell over the library, one file per subcommand.
 
+mod advice;
+mod choices;
 mod classify;
 mod convert;
 mod data;
@@ -7,17 +9,18 @@ mod doctor;
 mod inspect;
 mod nearest;
 mod options;
+mod progress;
 mod reconstruct;
 mod sample;
 mod train;
 
+use std::fmt;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
-use thiserror::Error;
 
 /// Class-conditional latent diffusion for medical images.
 #[derive(Debug, Parser)]
@@ -50,18 +53,32 @@ enum Command {
 }
 
 /// Why a command failed, in one message.
-#[derive(Debug, Error)]
+#[derive(Debug)]
 pub(crate) enum CliError {
-    #[error("{0}")]
     Message(String),
     /// Ctrl-C or SIGTERM: what was done so far, in words.
-    #[error("interrupted: {0}")]
     Interrupted(String),
 }
 
 impl CliError {
-    fn new(message: impl ToString) -> Self {
-        Self::Message(message.to_string())
+    fn new(message: impl Into<String>) -> Self {
+        Self::Message(message.into())
+    }
+}
+
+/// An error of the library, with what helps against it.
+impl<E: std::error::Error + 'static> From<E> for CliError {
+    fn from(error: E) -> Self {
+        Self::Message(advice::message(&error))
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Message(message) => f.write_str(message),
+            Self::Interrupted(done) => write!(f, "interrupted: {done}"),
+        }
     }
 }
 

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use super::options::parse_size;
-use super::{CliError, print};
-use crate::data::{Dataset, OpenOptions, Split, Transform, closest_pairs, nearest, png};
+use super::{CliError, choices, print};
+use crate::data::{Dataset, OpenOptions, Split, Transform};
+use crate::image::png;
+use crate::metrics::{closest_pairs, nearest};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -14,10 +16,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
     /// The part of the images in question, where they are split
-    #[arg(long, value_name = "SPLIT", value_enum, default_value = "test")]
+    #[arg(long, value_name = "SPLIT", value_parser = choices::split(), default_value = "test")]
     split: Split,
     /// The part of --data, where it is split
-    #[arg(long, value_name = "SPLIT", value_enum, default_value = "train")]
+    #[arg(long, value_name = "SPLIT", value_parser = choices::split(), default_value = "train")]
     data_split: Split,
     /// Size at which images are compared, as PIXELS or HEIGHTxWIDTH [default: that of the first image in question]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
@@ -38,16 +40,14 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let open = |path, split| {
-        Dataset::open(path, &OpenOptions::default())
-            .and_then(|set| set.select(split))
-            .map_err(CliError::new)
+        Dataset::open(path, &OpenOptions::default()).and_then(|set| set.select(split))
     };
     let images = open(&args.images, args.split)?;
     let searched = open(&args.data, args.data_split)?;
-    let first = images.pixels(0).map_err(CliError::new)?;
+    let first = images.pixels(0)?;
     let size = args.size.unwrap_or([first.height, first.width]);
-    let transform = Transform::new(size, first.channels).map_err(CliError::new)?;
-    let matches = nearest(&images, &searched, &transform, args.turned).map_err(CliError::new)?;
+    let transform = Transform::new(size, first.channels)?;
+    let matches = nearest(&images, &searched, &transform, args.turned)?;
 
     let picture = closest_pairs(
         &images,
@@ -55,8 +55,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         &transform,
         &matches,
         usize::from(args.pairs),
-    )
-    .map_err(CliError::new)?;
+    )?;
     let text = [
         (
             "Software",

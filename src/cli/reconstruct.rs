@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::options::{DeviceOptions, ModelOptions, parse_size};
-use super::{CliError, print};
-use crate::data::grid::{GridOptions, compose};
-use crate::data::png::{self, Image8};
+use super::{CliError, choices, print};
 use crate::data::{Dataset, OpenOptions, Pixels, Split, Transform};
-use crate::pipeline::{Reconstructor, psnr_db};
+use crate::image::grid::{GridOptions, compose};
+use crate::image::png::{self, Image8};
+use crate::pipeline::{Autoencoder, SampleError, psnr_db};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -17,7 +17,7 @@ pub(super) struct Args {
     #[arg(required = true)]
     images: Vec<PathBuf>,
     /// The part of an .npz file
-    #[arg(long, value_name = "SPLIT", value_enum, default_value = "test")]
+    #[arg(long, value_name = "SPLIT", value_parser = choices::split(), default_value = "test")]
     split: Split,
     /// Model folder, safetensors file or PyTorch checkpoint
     #[arg(long, value_name = "PATH", default_value = "weights/cells64")]
@@ -83,7 +83,7 @@ impl Input {
                 let bytes = std::fs::read(path).map_err(|e| error(e.to_string()))?;
                 Pixels::decode(&bytes).map_err(error)
             }
-            Self::Element { set, index } => set.pixels(*index).map_err(CliError::new),
+            Self::Element { set, index } => Ok(set.pixels(*index)?),
         }
     }
 }
@@ -97,9 +97,8 @@ fn find_images(path: &Path, split: Split, found: &mut Vec<Input>) -> Result<(), 
             .extension()
             .is_some_and(|e| e.eq_ignore_ascii_case("npz"))
         {
-            let set = Dataset::open(path, &OpenOptions::default())
-                .and_then(|set| set.select(split))
-                .map_err(CliError::new)?;
+            let set =
+                Dataset::open(path, &OpenOptions::default()).and_then(|set| set.select(split))?;
             let set = Arc::new(set);
             let elements = (0..set.len()).map(|index| Input::Element {
                 set: set.clone(),
@@ -146,15 +145,15 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             EXTENSIONS.join(", ")
         )));
     }
-    let size = args.size.or(model.config.image_size).ok_or_else(|| {
-        CliError::new("the model does not say how large its images are; give --size HEIGHTxWIDTH")
-    })?;
+    let size = args
+        .size
+        .or(model.config.image_size)
+        .ok_or_else(|| CliError::from(SampleError::SizeUnknown))?;
     let device = args.device.open()?;
     let batch = usize::from(args.batch).min(files.len());
-    let mut reconstructor =
-        Reconstructor::new(&model, &device, batch, size).map_err(CliError::new)?;
-    let shape = reconstructor.image_shape();
-    let transform = Transform::new(size, shape[2]).map_err(CliError::new)?;
+    let mut autoencoder = Autoencoder::round_trip(&model, &device, batch, size)?;
+    let shape = autoencoder.image_shape();
+    let transform = Transform::new(size, shape[2])?;
 
     let every = files.len().div_ceil(args.pairs.max(1));
     let mut tiles = Vec::new();
@@ -165,7 +164,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             .map(|file| Ok(transform.apply(file.pixels()?)))
             .collect::<Result<Vec<_>, CliError>>()?;
         let slices: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
-        let results = reconstructor.run(&slices).map_err(CliError::new)?;
+        let results = autoencoder.reconstruct(&slices)?;
         for (offset, ((file, image), result)) in group.iter().zip(&images).zip(&results).enumerate()
         {
             if !result.mse.is_finite() {

@@ -4,17 +4,20 @@ use std::collections::VecDeque;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::options::{DeviceOptions, ModelOptions, parse_size};
 use super::{CliError, interrupt_flag, print};
-use crate::data::grid::{GridOptions, compose};
-use crate::data::png::{self, Image8};
+use crate::checkpoint::Model;
+use crate::device::Progress;
 use crate::diffusion::Method;
-use crate::pipeline::{Model, SampleError, Sampled, Sampler, Samples};
+use crate::image::grid::{GridOptions, compose};
+use crate::image::png::{self, Image8};
+use crate::pipeline::{Image, SampleError, Sampler, Samples};
 
 /// The model that ships with the project.
 const SHIPPED: &str = "weights/cells64";
@@ -90,40 +93,29 @@ const OTHER_IMAGES: [&str; 7] = ["jpg", "jpeg", "tif", "tiff", "bmp", "gif", "we
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let model = args.model_options.open(&args.model)?;
     let device = args.device.open()?;
-    let sampler = sampler(args, &model)?;
+    let sampler = sampler(args, &model);
     if args.explain {
-        return print(sampler.explain(&device).map_err(CliError::new)?);
+        return print(sampler.explain(&device)?);
     }
-    let mut samples = sampler.prepare(&device).map_err(CliError::new)?;
+    let samples = sampler.prepare(&device)?;
     let mut output = Output::open(args, &model, &samples)?;
     tracing::info!("memory: {}", samples.memory());
 
-    let interrupted = interrupt_flag()?;
     let (total, steps) = (samples.total(), args.steps as u64);
     let bar = progress_bar(total * steps);
     let start = Instant::now();
+    let samples = samples.observe(observer(bar.clone(), interrupt_flag()?, steps));
     let mut written = 0;
-    let result = loop {
-        let next = samples.next_with(&mut |progress| {
-            bar.set_position(progress.done);
-            let images = progress.done as f64 / steps as f64;
-            let seconds = start.elapsed().as_secs_f64();
-            bar.set_message(format!("{:.2} images/s", images / seconds.max(1e-9)));
-            if interrupted.load(Ordering::SeqCst) {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        });
-        match next {
-            Ok(Some(image)) => {
+    let mut result = Ok(());
+    for image in samples {
+        match image {
+            Ok(image) => {
                 output.take(&image)?;
                 written += 1;
             }
-            Ok(None) => break Ok(()),
-            Err(error) => break Err(error),
+            Err(error) => result = Err(error),
         }
-    };
+    }
     bar.finish_and_clear();
     match result {
         Ok(()) => {
@@ -143,39 +135,36 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
                 args.first + written
             ),
         })),
-        Err(error) => Err(CliError::new(error)),
+        Err(error) => Err(error.into()),
     }
 }
 
-fn class_index(model: &Model, text: &str) -> Result<usize, CliError> {
-    let names = &model.config.class_names;
-    if let Some(index) = names.iter().position(|name| name == text) {
-        return Ok(index);
+/// Moves the bar with each step, and stops the run after an interruption.
+fn observer(
+    bar: ProgressBar,
+    interrupted: Arc<AtomicBool>,
+    steps: u64,
+) -> impl FnMut(Progress) -> ControlFlow<()> + 'static {
+    let start = Instant::now();
+    move |progress| {
+        bar.set_position(progress.done);
+        let images = progress.done as f64 / steps as f64;
+        let seconds = start.elapsed().as_secs_f64();
+        bar.set_message(format!("{:.2} images/s", images / seconds.max(1e-9)));
+        match interrupted.load(Ordering::SeqCst) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     }
-    text.parse().map_err(|_| {
-        let known = if names.is_empty() {
-            "the model does not name its classes: give an index".to_owned()
-        } else {
-            format!("the model knows {}", names.join(", "))
-        };
-        CliError::new(format!("--class {text}: no such class; {known}"))
-    })
 }
 
-fn sampler<'m>(args: &Args, model: &'m Model) -> Result<Sampler<'m>, CliError> {
-    let known = model
-        .config
-        .unet
-        .as_ref()
-        .and_then(|unet| unet.num_classes)
-        .unwrap_or(0);
-    let classes = if args.unconditional {
-        Vec::new()
+fn sampler<'m>(args: &Args, model: &'m Model) -> Sampler<'m> {
+    let classes: &[String] = if args.unconditional {
+        &[]
     } else if args.classes.is_empty() {
-        (0..known).collect()
+        model.classes()
     } else {
-        let indices = args.classes.iter().map(|text| class_index(model, text));
-        indices.collect::<Result<_, _>>()?
+        &args.classes
     };
     let mut sampler = Sampler::new(model)
         .classes(classes)
@@ -189,8 +178,8 @@ fn sampler<'m>(args: &Args, model: &'m Model) -> Result<Sampler<'m>, CliError> {
         })
         .seed(args.seed)
         .first_index(args.first);
-    if let Some(text) = &args.opposite_class {
-        sampler = sampler.opposite_class(class_index(model, text)?);
+    if let Some(class) = &args.opposite_class {
+        sampler = sampler.opposite_class(class);
     }
     if let Some(batch) = args.batch {
         sampler = sampler.batch(batch);
@@ -198,7 +187,7 @@ fn sampler<'m>(args: &Args, model: &'m Model) -> Result<Sampler<'m>, CliError> {
     if let Some(size) = args.size {
         sampler = sampler.size(size);
     }
-    Ok(sampler)
+    sampler
 }
 
 fn progress_bar(length: u64) -> ProgressBar {
@@ -217,20 +206,9 @@ struct Provenance {
     steps: usize,
     guidance: f64,
     sampler: String,
-    class_names: Vec<String>,
 }
 
 impl Provenance {
-    fn class_name(&self, class: Option<usize>) -> String {
-        match class {
-            Some(class) => match self.class_names.get(class) {
-                Some(name) => name.clone(),
-                None => class.to_string(),
-            },
-            None => "none".to_owned(),
-        }
-    }
-
     fn text(&self, index: String, class: String) -> Vec<(&'static str, String)> {
         vec![
             (
@@ -258,7 +236,8 @@ enum Output {
     Grid {
         file: PathBuf,
         provenance: Provenance,
-        images: VecDeque<(u64, Option<usize>, Image8)>,
+        /// Index, class and pixels.
+        images: VecDeque<(u64, String, Image8)>,
         columns: usize,
     },
 }
@@ -277,7 +256,6 @@ impl Output {
             } else {
                 format!("ddim, eta {}", args.eta)
             },
-            class_names: model.config.class_names.clone(),
         };
         let [height, width, channels] = samples.image_shape();
         if channels != 1 && channels != 3 {
@@ -349,17 +327,20 @@ impl Output {
         })
     }
 
-    fn take(&mut self, image: &Sampled) -> Result<(), CliError> {
+    fn take(&mut self, image: &Image) -> Result<(), CliError> {
         let pixels = Image8::from_f32(&image.pixels, image.shape);
+        let class = image
+            .class_name
+            .clone()
+            .unwrap_or_else(|| "none".to_owned());
         match self {
             Self::Folder { folder, provenance } => {
-                let class = provenance.class_name(image.class);
                 let name = format!("{:08}_{}.png", image.index, file_name(&class));
                 let text = provenance.text(image.index.to_string(), class);
                 write_png(&folder.join(name), &pixels, &text)
             }
             Self::Grid { images, .. } => {
-                images.push_back((image.index, image.class, pixels));
+                images.push_back((image.index, class, pixels));
                 Ok(())
             }
         }
@@ -382,7 +363,7 @@ impl Output {
         options.row_labels = images
             .iter()
             .step_by(columns)
-            .map(|&(_, class, _)| provenance.class_name(class))
+            .map(|(_, class, _)| class.clone())
             .collect();
         let mut classes: Vec<String> = options.row_labels.clone();
         classes.dedup();
@@ -437,11 +418,6 @@ fn check_writable(folder: &Path, out: &Path) -> Result<(), CliError> {
 
 /// Bytes that this user may still write to the file system of `path`.
 fn free_bytes(path: &Path) -> Option<u128> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
-    // SAFETY: statvfs is plain data, for which zeros are a valid value.
-    let mut stats: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: `path` is NUL-terminated and `stats` is writable.
-    let status = unsafe { libc::statvfs(path.as_ptr(), &raw mut stats) };
-    (status == 0).then(|| u128::from(stats.f_bavail) * u128::from(stats.f_frsize))
+    let stats = rustix::fs::statvfs(path).ok()?;
+    Some(u128::from(stats.f_bavail) * u128::from(stats.f_frsize))
 }

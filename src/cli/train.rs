@@ -11,7 +11,8 @@ use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{CliError, interrupt_flag, print};
-use crate::compile::Precision;
+use crate::checkpoint::Model;
+use crate::compile::PrecisionChoice;
 use crate::device::DeviceChoice;
 use crate::files::write_bytes_atomically;
 use crate::train::run_file::{
@@ -65,9 +66,9 @@ struct Common {
     /// Where to train (device.device): auto, cpu, cuda, cuda:N or emulated
     #[arg(long)]
     device: Option<DeviceChoice>,
-    /// Activations and products in f32, f16, bf16 or f16-fast (device.precision)
+    /// Activations and products in f32, f16, bf16 or f16-fast; auto is bf16 on a GPU and f32 on the CPU (device.precision)
     #[arg(long)]
-    precision: Option<Precision>,
+    precision: Option<PrecisionChoice>,
     /// Print the plan of a step and stop
     #[arg(long)]
     explain: bool,
@@ -81,10 +82,11 @@ impl Common {
         let resumed = self.out.join(RUN_FILE);
         let path = match self.resume {
             true if !resumed.exists() => {
-                return Err(CliError::new(TrainError::NothingToResume {
+                return Err(TrainError::NothingToResume {
                     path: self.out.clone(),
                     why: format!("there is no {RUN_FILE}"),
-                }));
+                }
+                .into());
             }
             true => Some(resumed.as_path()),
             false => self.run.as_deref(),
@@ -103,9 +105,9 @@ impl Common {
             overrides.push(Override::new("device.precision", precision.to_string()));
         }
         for text in &self.overrides {
-            overrides.push(text.parse().map_err(CliError::new)?);
+            overrides.push(text.parse()?);
         }
-        load(path, &overrides).map_err(CliError::new)
+        Ok(load(path, &overrides)?)
     }
 
     /// Whether the user says a key, in the run file or with `--set`.
@@ -140,7 +142,7 @@ impl Common {
                     .any(|entry| entry.file_name().to_string_lossy().starts_with("step-"))
             });
             if begun {
-                return Err(CliError::new(TrainError::Exists(self.out.clone())));
+                return Err(TrainError::Exists(self.out.clone()).into());
             }
         }
         let path = self.out.join(RUN_FILE);
@@ -163,7 +165,7 @@ impl Common {
         train: impl FnOnce(&R, &Path, bool, Watch<'_>) -> Result<(), TrainError>,
     ) -> Result<(), CliError> {
         if self.explain {
-            return print(explain(run).map_err(CliError::new)?);
+            return print(explain(run)?);
         }
         let kept = self.keep(run)?;
         let mut display = Display::new(R::TASK, interrupt_flag()?);
@@ -188,7 +190,7 @@ impl Common {
                 if !begun {
                     kept.undo();
                 }
-                Err(CliError::new(error))
+                Err(error.into())
             }
         }
     }
@@ -266,7 +268,7 @@ fn settings_of_vae(common: &Common, path: &Path) -> Result<Vec<Override>, CliErr
     if common.resume {
         return Ok(Vec::new());
     }
-    let model = crate::checkpoint::open(path, &Default::default()).map_err(CliError::new)?;
+    let model = Model::open(path)?;
     let mut overrides = Vec::new();
     if let Some(size) = model.config.image_size
         && !common.says("data.image_size")

@@ -1,19 +1,17 @@
 //! The index of a data set: which images there are, their classes and splits.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::error::{DataError, Problem};
 use super::pixels::{ImageArray, Pixels};
-use super::readers;
+use super::split::Split;
 
 /// How a data set lies on disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Decided by what is there.
@@ -47,7 +45,7 @@ impl Format {
 }
 
 /// What a finding that is uncertain (-1) or not mentioned (empty) counts as.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownPolicy {
     /// As in the Medfusion paper.
@@ -59,7 +57,7 @@ pub enum UnknownPolicy {
 }
 
 /// What to do when labels and images disagree.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnMismatch {
     /// Stop, naming the first problems.
@@ -88,37 +86,6 @@ impl Default for OpenOptions {
             unknown: UnknownPolicy::Negative,
             on_mismatch: OnMismatch::Fail,
         }
-    }
-}
-
-/// A part of a data set that was set apart by whoever made it.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ValueEnum,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Split {
-    Train,
-    Val,
-    Test,
-}
-
-impl Split {
-    /// All splits in the order of reports.
-    pub const ALL: [Split; 3] = [Split::Train, Split::Val, Split::Test];
-
-    /// `train`, `val` or `test`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Split::Train => "train",
-            Split::Val => "val",
-            Split::Test => "test",
-        }
-    }
-}
-
-impl fmt::Display for Split {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 
@@ -158,50 +125,6 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Indexes the data set at `path`. Image files are found but not read.
-    ///
-    /// # Errors
-    /// If nothing readable is there, a label file is malformed, or (unless `on_mismatch` is [`OnMismatch::Skip`])
-    /// labels and images disagree.
-    pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, DataError> {
-        let set = Self::inspect(path, options)?;
-        if set.problems.is_empty() {
-            return Ok(set);
-        }
-        if options.on_mismatch == OnMismatch::Fail {
-            return Err(DataError::Inconsistent {
-                path: path.to_owned(),
-                problems: set.problems,
-            });
-        }
-        for problem in &set.problems {
-            tracing::warn!("{}: left out: {problem}", path.display());
-        }
-        Ok(set)
-    }
-
-    /// As [`Dataset::open`], but disagreements are kept in [`Dataset::problems`] instead of failing.
-    ///
-    /// # Errors
-    /// If nothing readable is there or a label file is malformed.
-    pub fn inspect(path: &Path, options: &OpenOptions) -> Result<Self, DataError> {
-        let mut set = readers::read(path, options)?;
-        set.find_empty_classes();
-        if set.samples.is_empty() {
-            if !set.problems.is_empty() {
-                return Err(DataError::Inconsistent {
-                    path: path.to_owned(),
-                    problems: set.problems,
-                });
-            }
-            return Err(DataError::Empty {
-                path: path.to_owned(),
-                what: "image".to_owned(),
-            });
-        }
-        Ok(set)
-    }
-
     /// Where the set was opened.
     pub fn root(&self) -> &Path {
         &self.root
@@ -325,28 +248,5 @@ impl Dataset {
             }
         }
         hasher.finalize().to_hex().to_string()
-    }
-
-    /// Adds a problem for each class without samples, in the whole set or in a split that exists.
-    fn find_empty_classes(&mut self) {
-        let splits = self.splits();
-        let places: Vec<Option<Split>> = match splits.len() {
-            0 | 1 => vec![None],
-            _ => splits.into_iter().map(Some).collect(),
-        };
-        for (class, name) in self.classes.iter().enumerate() {
-            for &split in &places {
-                let occurs = self
-                    .samples
-                    .iter()
-                    .any(|s| s.class == class && (split.is_none() || s.split == split));
-                if !occurs {
-                    self.problems.push(Problem::EmptyClass {
-                        class: name.clone(),
-                        split,
-                    });
-                }
-            }
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::Split;
+use super::split::Split;
 
 /// A failure to open, read or decode a data set.
 #[derive(Debug, Error)]
@@ -33,11 +33,7 @@ pub enum DataError {
         message: String,
     },
     /// The labels and the images disagree.
-    #[error(
-        "`{}`: {}; correct the data, or leave those samples out with on_mismatch = \"skip\"",
-        path.display(),
-        summary(problems)
-    )]
+    #[error("`{}`: {}", path.display(), summary(problems))]
     Inconsistent {
         path: PathBuf,
         problems: Vec<Problem>,

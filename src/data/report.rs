@@ -6,12 +6,13 @@ use std::path::PathBuf;
 
 use rayon::prelude::*;
 
-use super::dataset::{Dataset, Split};
+use super::dataset::Dataset;
 use super::error::{DataError, Problem};
-use super::grid::{GridOptions, compose};
 use super::pixels::{Pixels, Samples};
-use super::png::Image8;
+use super::split::Split;
 use super::transform::Transform;
+use crate::image::grid::{GridOptions, compose};
+use crate::image::png::Image8;
 
 /// The findings of a full pass over a data set: every image decoded.
 #[derive(Clone, Debug)]

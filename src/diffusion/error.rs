@@ -2,13 +2,17 @@
 
 use thiserror::Error;
 
-use crate::model::config::ConfigError;
-
 /// An error in a noise schedule or a sampler's settings.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, PartialEq, Error)]
 pub enum DiffusionError {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
+    /// A field of a configuration is wrong.
+    #[error("{field}: {problem}")]
+    Config {
+        /// The field, with its part: `noise.timesteps`.
+        field: String,
+        /// What was expected and what was found.
+        problem: String,
+    },
     #[error("the first beta of a noise schedule must be positive: with 0 no noise is ever removed")]
     FirstBeta,
     #[error("the number of sampling steps must be 1 to {most}, found {found}")]
@@ -25,4 +29,13 @@ pub enum DiffusionError {
         expected: usize,
         found: usize,
     },
+}
+
+impl DiffusionError {
+    pub(super) fn config(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Config {
+            field: field.into(),
+            problem: problem.into(),
+        }
+    }
 }

@@ -1,12 +1,14 @@
 //! The diffusion process: noise schedules, time-step grids, the coefficients of samplers, and the
 //! sampling step as part of a graph. Nothing here knows the network.
 
+mod config;
 mod error;
 mod grid;
 mod sampling;
 mod schedule;
 mod table;
 
+pub use config::{BetaSchedule, NoiseConfig, Objective};
 pub use error::DiffusionError;
 pub use grid::{ancestral_timesteps, ddim_timesteps};
 pub use sampling::{

@@ -5,13 +5,12 @@
 //! noise stream are looked up at the counter. The number of steps, the method, `eta` and the
 //! guidance scale are table contents, so one plan serves them all.
 
+use super::config::Objective;
 use super::{DiffusionError, SamplerTable};
 use crate::graph::{Graph, GraphError, Value};
-use crate::model::config::Objective;
-use crate::ops::philox_normal::seed_words;
 use crate::ops::sampler::{COEFFICIENTS, Estimates, FreshNoise, Prediction, SamplerStep};
 use crate::tensor::DType;
-use crate::tensor::philox::{Purpose, fill_normal, stream_key};
+use crate::tensor::philox::{Purpose, fill_normal, seed_words, stream_key};
 
 /// Names of the bindings that a sampling step adds to a graph.
 pub mod names {
@@ -282,8 +281,8 @@ mod tests {
     use super::*;
     use crate::compile::PlanOptions;
     use crate::device::cpu::{CpuDevice, CpuExecutable};
+    use crate::diffusion::{BetaSchedule, NoiseConfig};
     use crate::diffusion::{Method, NoiseSchedule};
-    use crate::model::config::{BetaSchedule, NoiseConfig};
     use crate::ops::{Binary, Unary};
     use crate::tensor::TensorMap;
 

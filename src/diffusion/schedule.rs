@@ -10,7 +10,7 @@
 //! Source: Ho, Jain, Abbeel, "Denoising Diffusion Probabilistic Models", NeurIPS 2020.
 
 use super::DiffusionError;
-use crate::model::config::NoiseConfig;
+use super::config::NoiseConfig;
 
 /// Variances below this are raised to it before their logarithm is taken.
 const MIN_VARIANCE: f32 = 1e-20;

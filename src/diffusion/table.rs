@@ -139,7 +139,7 @@ impl SamplerTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::config::{BetaSchedule, NoiseConfig};
+    use crate::diffusion::{BetaSchedule, NoiseConfig};
 
     fn schedule() -> NoiseSchedule {
         NoiseSchedule::new(&NoiseConfig {

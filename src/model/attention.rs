@@ -1,8 +1,8 @@
 //! Attention blocks: `linear` (multi-head softmax attention) and `spatial` (transformer block).
 
-use super::blocks::{NORM_EPS, channels, conv, group_norm, linear};
 use super::config::Attention;
 use super::embedders::Embedding;
+use super::layers::{NORM_EPS, channels, conv, group_norm, linear};
 use crate::graph::{Graph, GraphError, Value};
 
 /// Heads of every attention layer of the reference.

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::blocks::{channels, conv, group_norm, linear};
+use super::layers::{channels, conv, group_norm, linear};
 use crate::graph::{Graph, GraphError, Value};
 
 /// Architecture of the classifier.

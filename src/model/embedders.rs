@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::blocks::linear;
 use super::config::UnetConfig;
+use super::layers::linear;
 use crate::graph::{Graph, GraphError, Value};
 
 /// The embedding of a sample, `[N, E]`, raw (for cross-attention) and through Swish (for blocks).

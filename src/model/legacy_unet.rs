@@ -1,9 +1,10 @@
 //! The reference's older UNet class: one skip per level, added or concatenated.
 
 use super::attention::attend;
-use super::blocks::{conv, conv_block, down, up};
+use super::blocks::{conv_block, down, up};
 use super::config::{Backbone, UnetConfig};
 use super::embedders::Embedding;
+use super::layers::conv;
 use crate::graph::{Graph, GraphError, Value};
 
 /// `encoders.{index}`: resample, attend, convolve. Shared with the VAE.

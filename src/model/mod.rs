@@ -8,6 +8,7 @@ mod blocks;
 mod classifier;
 pub mod config;
 mod embedders;
+mod layers;
 mod legacy_unet;
 pub mod lpips;
 mod unet;

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use super::attention::attend;
-use super::blocks::{conv, conv_block, down, linear, up};
+use super::blocks::{conv_block, down, up};
 use super::config::{Attention, UnetConfig, UnetVariant};
 use super::embedders::{Embedding, embed};
+use super::layers::{conv, linear};
 use super::legacy_unet;
 use crate::graph::{Graph, GraphError, Value};
 use crate::tensor::DType;

@@ -1,7 +1,8 @@
 //! The image autoencoder.
 
-use super::blocks::{channels, conv, conv_block};
+use super::blocks::conv_block;
 use super::config::VaeConfig;
+use super::layers::{channels, conv};
 use super::legacy_unet::{decoder_block, encoder_block};
 use crate::graph::{Graph, GraphError, Value};
 use crate::ops::Unary;

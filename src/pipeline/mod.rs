@@ -1,26 +1,29 @@
-//! The product in a few types: a [`Model`], a [`Sampler`] that makes images with it, and
-//! [`Reconstructor`], which sends images through its autoencoder.
+//! Images made: a [`Sampler`] that makes images with a model, and an [`Autoencoder`] that encodes and decodes them.
 //!
 //! ```
-//! use medfusion::{Device, DeviceChoice, Model, Sampler};
+//! use medfusion::{Device, Model, Sampler};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let model = Model::open("weights/cells64")?;
-//! let device = Device::open(DeviceChoice::Auto, None)?;
-//! let mut images = Sampler::new(&model).class(2).count(2).steps(3).seed(7).prepare(&device)?;
-//! while let Some(image) = images.next_image()? {
-//!     println!("image {} of class {:?}", image.index, image.class);
+//! let device = Device::open()?;
+//! let images = Sampler::new(&model).class("wbc").count(2).steps(3).seed(7).prepare(&device)?;
+//! for image in images {
+//!     let image = image?;
+//!     println!("image {} of class {:?}", image.index, image.class_name);
 //! }
 //! # Ok(())
 //! # }
 //! ```
 
-mod reconstruct;
+mod autoencoder;
+mod error;
 mod sampler;
+mod samples;
+mod shifts;
+mod step;
 
-pub use reconstruct::{ReconstructError, Reconstruction, Reconstructor, psnr_db};
-pub use sampler::{
-    Progress, SampleError, Sampled, Sampler, Samples, sampler_graph, sampling_graph,
-};
-
-pub use crate::checkpoint::LoadedModel as Model;
+pub use autoencoder::{Autoencoder, AutoencoderError, Reconstruction, psnr_db};
+pub use error::SampleError;
+pub use sampler::Sampler;
+pub use samples::{Image, Samples};
+pub use step::{sampler_graph, sampling_graph};

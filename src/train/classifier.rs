@@ -1,48 +1,22 @@
 //! Training of the classifier that measures what images are worth: train on one set, test on another.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
 
 use super::error::TrainError;
 use super::init::initial_weights;
 use super::names;
 use super::run_file::ClassifierRun;
-use super::scores::Scores;
 use super::session::{Measured, Pass, Session, Task, Watch};
 use super::step::TrainingGraph;
 use super::tasks::{budget_bytes, identity, next_batch, open_device, report_skipped, step_options};
-use crate::checkpoint::{read_safetensors, write_safetensors};
-use crate::data::png::Image8;
-use crate::data::{Dataset, Loader, LoaderOptions, Position, Transform};
+use crate::data::{Dataset, Loader, Position};
 use crate::device::{Compiled, Device, Executable};
-use crate::files::write_bytes_atomically;
 use crate::graph::Graph;
+use crate::image::png::Image8;
+use crate::metrics::Classifier;
 use crate::model::{ClassifierConfig, build_classifier};
 use crate::tensor::{DType, TensorMap};
-
-/// Images per pass when measuring.
-const BATCH: usize = 32;
-
-/// The files of an exported classifier.
-const JSON: &str = "classifier.json";
-const WEIGHTS: &str = "classifier.safetensors";
-/// The version that [`ClassifierFile::format`] states.
-const FORMAT: u32 = 1;
-
-/// The content of `classifier.json`, beside `classifier.safetensors`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ClassifierFile {
-    /// Format version, 1 so far.
-    pub format: u32,
-    pub network: ClassifierConfig,
-    /// Height and width of the images.
-    pub image_size: [usize; 2],
-    /// Names of the classes by index.
-    pub class_names: Vec<String>,
-}
 
 fn config(run: &ClassifierRun, classes: usize) -> ClassifierConfig {
     ClassifierConfig {
@@ -54,118 +28,18 @@ fn config(run: &ClassifierRun, classes: usize) -> ClassifierConfig {
     }
 }
 
-fn logits_graph(
-    network: &ClassifierConfig,
-    [height, width]: [usize; 2],
-    batch: usize,
-) -> Result<(Graph, crate::graph::Value), TrainError> {
-    let mut g = Graph::new();
-    let shape = [batch, height, width, network.in_channels];
-    let images = g.input(names::IMAGES, shape, DType::F32)?;
-    let logits = build_classifier(&mut g, network, images)?;
-    Ok((g, logits))
-}
-
-/// A trained classifier, ready to be measured on labelled images.
-#[derive(Clone, Debug)]
-pub struct Classifier {
-    file: ClassifierFile,
-    weights: TensorMap,
-}
-
-impl Classifier {
-    /// Opens a folder that a run exported.
-    ///
-    /// # Errors
-    /// If a file is missing, is not what it should be, or the weights do not fit the network.
-    pub fn open(folder: &Path) -> Result<Self, TrainError> {
-        let path = folder.join(JSON);
-        let text = std::fs::read(&path).map_err(TrainError::io("read", &path))?;
-        let file: ClassifierFile = serde_json::from_slice(&text)
-            .map_err(|error| TrainError::io("read", &path)(error.into()))?;
-        if file.format != FORMAT || file.network.classes != file.class_names.len() {
-            return Err(TrainError::Setting(format!(
-                "`{}`: format {} with {} classes and {} names, expected format {FORMAT} and a name for each class",
-                path.display(),
-                file.format,
-                file.network.classes,
-                file.class_names.len()
-            )));
-        }
-        let weights = read_safetensors(folder.join(WEIGHTS))?.tensors;
-        Ok(Self { file, weights })
-    }
-
-    /// Names of the classes by index.
-    pub fn class_names(&self) -> &[String] {
-        &self.file.class_names
-    }
-
-    /// How well it tells the images of a labelled set apart. Unreadable images are left out with a warning.
-    ///
-    /// # Errors
-    /// If the set has other classes or no readable image, or the weights do not fit the network.
-    pub fn score(&self, set: &Dataset, device: &Device) -> Result<Scores, TrainError> {
-        if set.classes() != self.class_names() {
-            return Err(TrainError::Setting(format!(
-                "the classifier knows the classes {:?}, `{}` has {:?}: expected the same",
-                self.class_names(),
-                set.root().display(),
-                set.classes()
-            )));
-        }
-        let transform = Transform::new(self.file.image_size, self.file.network.in_channels)?;
-        let options = LoaderOptions::one_pass(BATCH, transform);
-        score(
-            &self.file,
-            &self.weights,
-            Arc::new(set.clone()),
-            options,
-            device,
-        )?
-        .ok_or_else(|| {
-            TrainError::Setting(format!(
-                "`{}` holds no readable image",
-                set.root().display()
-            ))
-        })
-    }
-}
-
-/// The scores of a classifier on a set; `None` where nothing could be read.
-fn score(
-    file: &ClassifierFile,
-    weights: &TensorMap,
-    set: Arc<Dataset>,
-    options: LoaderOptions,
-    device: &Device,
-) -> Result<Option<Scores>, TrainError> {
-    let classes = file.class_names.len();
-    let (mut graph, logits) = logits_graph(&file.network, file.image_size, BATCH)?;
-    graph.output("logits", logits);
-    let mut executable = device.load(device.compile(&graph), weights)?;
-    let len = options.transform.len();
-    let (mut all, mut labels) = (Vec::new(), Vec::new());
-    for batch in Loader::new(set, options, Position::default())? {
-        let batch = batch?;
-        let mut images = batch.images;
-        images.resize(BATCH * len, 0.0);
-        executable.write(names::IMAGES, &images)?;
-        executable.run()?;
-        let logits = executable.output("logits")?;
-        all.extend_from_slice(&logits[..batch.labels.len() * classes]);
-        labels.extend(batch.labels.iter().map(|&label| label as i32));
-    }
-    Ok((!labels.is_empty()).then(|| Scores::new(&all, &labels, classes)))
-}
-
 fn prepare(
     run: &ClassifierRun,
     classes: usize,
 ) -> Result<(TrainingGraph, Compiled, Device), TrainError> {
     let device = open_device(&run.device)?;
     let batch = run.train.batch;
-    let (mut g, logits) = logits_graph(&config(run, classes), run.data.image_size, batch)?;
+    let network = config(run, classes);
+    let mut g = Graph::new();
+    let [height, width] = run.data.image_size;
+    let shape = [batch, height, width, network.in_channels];
+    let images = g.input(names::IMAGES, shape, DType::F32)?;
+    let logits = build_classifier(&mut g, &network, images)?;
     let labels = g.input(names::LABELS, [batch], DType::I32)?;
     let loss = g.cross_entropy(logits, labels)?;
     g.output(names::LOSS, loss);
@@ -175,7 +49,7 @@ fn prepare(
     Ok((training, compiled, device))
 }
 
-/// The plan of a run's step, for `--explain`.
+/// The plan of a run's step, to look at.
 ///
 /// # Errors
 /// If the architecture does not fit or the memory budget is too small.
@@ -239,13 +113,13 @@ struct ClassifierTask {
 }
 
 impl ClassifierTask {
-    fn file(&self) -> ClassifierFile {
-        ClassifierFile {
-            format: FORMAT,
-            network: config(&self.run, self.class_names.len()),
-            image_size: self.run.data.image_size,
-            class_names: self.class_names.clone(),
-        }
+    fn classifier(&self, weights: &TensorMap) -> Classifier {
+        Classifier::new(
+            config(&self.run, self.class_names.len()),
+            self.run.data.image_size,
+            self.class_names.clone(),
+            weights.clone(),
+        )
     }
 }
 
@@ -274,15 +148,9 @@ impl Task for ClassifierTask {
         let Some(holdout) = &self.holdout else {
             return Ok(None);
         };
-        let options = self.run.data.one_pass_loader(BATCH)?;
-        let Some(scores) = score(
-            &self.file(),
-            weights,
-            holdout.clone(),
-            options,
-            &self.device,
-        )?
-        else {
+        let options = self.run.data.one_pass_loader(Classifier::BATCH)?;
+        let classifier = self.classifier(weights);
+        let Some(scores) = classifier.measure(holdout.clone(), options, &self.device)? else {
             return Ok(None);
         };
         let mut values = vec![("accuracy", scores.accuracy), ("loss", scores.loss)];
@@ -303,11 +171,6 @@ impl Task for ClassifierTask {
     }
 
     fn export(&self, weights: &TensorMap, folder: &Path) -> Result<(), TrainError> {
-        std::fs::create_dir_all(folder).map_err(TrainError::io("make", folder))?;
-        write_safetensors(folder.join(WEIGHTS), weights, &BTreeMap::new())?;
-        let path = folder.join(JSON);
-        let json = serde_json::to_vec_pretty(&self.file())
-            .map_err(|error| TrainError::io("write", &path)(error.into()))?;
-        write_bytes_atomically(&path, &json).map_err(TrainError::io("write", &path))
+        Ok(self.classifier(weights).save(folder)?)
     }
 }

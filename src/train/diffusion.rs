@@ -5,27 +5,27 @@ use std::sync::Arc;
 
 use super::error::TrainError;
 use super::init::initial_weights;
-use super::latents::{Encoder, LatentCache, LatentLoader, Source};
+use super::latents::{BATCH, LatentCache, LatentLoader, LatentSource, latent_len};
 use super::loss::{DiffusionInputs, DiffusionLoss, DiffusionLossOptions, diffusion_loss};
 use super::names;
 use super::run_file::DiffusionRun;
 use super::session::{Event, Measured, Pass, Session, Task, Watch};
 use super::step::TrainingGraph;
 use super::tasks::{
-    Draws, budget_bytes, identity, in_memory, next_batch, open_device, open_vae, overlay, picture,
+    Draws, budget_bytes, identity, next_batch, open_device, open_vae, overlay, picture,
     report_skipped, spread, step_options, untrained,
 };
 use super::vae::terms;
-use crate::checkpoint::{StoredModel, save_folder, unet_parameters};
-use crate::data::png::Image8;
+use crate::checkpoint::{MODEL_FORMAT, ModelConfig};
+use crate::checkpoint::{Model, StoredModel, save_folder, unet_parameters};
 use crate::data::{Dataset, Loader, Position};
 use crate::device::{Compiled, Device, Executable};
 use crate::diffusion::NoiseSchedule;
 use crate::graph::Graph;
-use crate::model::config::{MODEL_FORMAT, ModelConfig, UnetConfig};
-use crate::ops::philox_normal::seed_words;
-use crate::pipeline::{Model, Sampler};
-use crate::tensor::philox::Purpose;
+use crate::image::png::Image8;
+use crate::model::config::UnetConfig;
+use crate::pipeline::{Autoencoder, Sampler};
+use crate::tensor::philox::{Purpose, seed_words};
 use crate::tensor::{DType, TensorMap};
 
 /// Held-out images that a measurement uses at most.
@@ -156,7 +156,7 @@ fn prepare(run: &DiffusionRun, classes: usize) -> Result<Planned, TrainError> {
     })
 }
 
-/// The plan of a run's step, for `--explain`.
+/// The plan of a run's step, to look at.
 ///
 /// # Errors
 /// If the architecture does not fit or the memory budget is too small.
@@ -196,14 +196,14 @@ pub fn train(
     let mut session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
     let transform = run.data.transform()?;
     let options = run.data.training_loader(run.train.batch, run.train.seed)?;
-    let source = Source {
+    let source = LatentSource {
         dataset: &sets.train,
         transform,
         augment: options.augment,
         on_corrupt: run.data.on_corrupt,
     };
     let mut encoder = match &vae {
-        Some(vae) => Some(Encoder::new(vae, &device, &transform)?),
+        Some(vae) => Some(encoder(vae, &device, &transform)?),
         None => None,
     };
     let held_out = match &sets.holdout {
@@ -266,6 +266,26 @@ pub fn train(
     result
 }
 
+/// The encoder of an autoencoder for images of a transform.
+fn encoder(
+    model: &Model,
+    device: &Device,
+    transform: &crate::data::Transform,
+) -> Result<Autoencoder, TrainError> {
+    let vae = model
+        .config
+        .vae
+        .as_ref()
+        .ok_or_else(|| TrainError::NoAutoencoder(model.source.path.clone()))?;
+    if vae.in_channels != transform.channels {
+        return Err(TrainError::Channels {
+            autoencoder: vae.in_channels,
+            images: transform.channels,
+        });
+    }
+    Ok(Autoencoder::encoder(model, device, BATCH, transform.size)?)
+}
+
 /// Held-out samples in the space of the network, moments one after the other where it is latent.
 struct HeldOut {
     samples: Vec<Vec<f32>>,
@@ -276,14 +296,14 @@ impl HeldOut {
     fn new(
         set: &Arc<Dataset>,
         transform: &crate::data::Transform,
-        encoder: Option<&mut Encoder>,
+        encoder: Option<&mut Autoencoder>,
     ) -> Result<Self, TrainError> {
         let (images, labels) = spread(set, transform, MOST_MEASURED);
         let samples = match encoder {
             Some(encoder) => {
                 let moments = encoder.encode(&images.concat())?;
                 moments
-                    .chunks_exact(2 * encoder.len())
+                    .chunks_exact(2 * latent_len(encoder))
                     .map(<[f32]>::to_vec)
                     .collect()
             }
@@ -299,7 +319,7 @@ enum Feed {
     Images {
         loader: Loader,
         /// `None` where the network works on pixels.
-        encoder: Option<Encoder>,
+        encoder: Option<Autoencoder>,
     },
 }
 
@@ -445,17 +465,23 @@ impl Task for DiffusionTask {
 
     fn pictures(&mut self, weights: &TensorMap) -> Result<Vec<(&'static str, Image8)>, TrainError> {
         let unet = overlay(&self.initial, weights);
-        let model = in_memory(self.config.clone(), unet, self.vae.clone());
+        let stored = StoredModel {
+            config: self.config.clone(),
+            unet,
+            vae: self.vae.clone(),
+        };
+        let model = Model::in_memory(stored, "the run");
         let classes = self.unet.num_classes.unwrap_or(0);
         let steps = SAMPLING_STEPS.min(self.run.diffusion.timesteps);
-        let mut images = Sampler::new(&model)
+        let images = Sampler::new(&model)
             .classes(0..classes)
             .count(SAMPLES)
             .steps(steps)
             .seed(self.run.train.seed)
             .prepare(&self.device)?;
         let mut tiles = Vec::new();
-        while let Some(image) = images.next_image()? {
+        for image in images {
+            let image = image?;
             tiles.push(Image8::from_f32(&image.pixels, image.shape));
         }
         let labels = self.config.class_names.clone();

@@ -13,32 +13,50 @@ use crate::data::DataError;
 use crate::device::{DeviceError, OverBudget};
 use crate::diffusion::DiffusionError;
 use crate::graph::GraphError;
+use crate::metrics::ClassifierError;
 use crate::model::config::ConfigError;
-use crate::pipeline::{ReconstructError, SampleError};
+use crate::pipeline::{AutoencoderError, SampleError};
 
 /// Why a training run stops before its last step.
 #[derive(Debug, Error)]
 pub enum TrainError {
+    /// The loss or a gradient is no number. The weights are those of the step before.
     #[error(
         "step {step}: {what} is not finite (loss {loss}, gradient norm {grad_norm}). The weights are still those of \
-         the step before. Go on from the last checkpoint with --resume and a smaller --set optimizer.lr=…, with \
-         --set optimizer.grad_clip=1, or with --set optimizer.warmup_steps=…; if it happens at the first step, look at \
-         the data with `medfusion data`"
+         the step before"
     )]
     NotFinite {
+        /// The step that failed; the first is 1.
         step: u64,
         /// The loss or the tensor whose gradient it is.
         what: String,
+        /// The loss of the step.
         loss: f32,
+        /// The norm of the whole gradient.
         grad_norm: f32,
     },
-    #[error("interrupted at step {step}; --resume goes on from there")]
-    Interrupted { step: u64 },
-    #[error(
-        "`{}` already holds a run; go on with --resume or choose another --out",
-        .0.display()
-    )]
+    /// The watcher stopped the run; its state is saved.
+    #[error("interrupted at step {step}")]
+    Interrupted {
+        /// Steps done.
+        step: u64,
+    },
+    /// The folder holds a run already.
+    #[error("`{}` already holds a run", .0.display())]
     Exists(PathBuf),
+    /// The model that should encode the images has no autoencoder.
+    #[error("`{}` has no autoencoder", .0.display())]
+    NoAutoencoder(PathBuf),
+    /// The images do not have the channels that the autoencoder takes.
+    #[error(
+        "the autoencoder takes images of {autoencoder} channels, the run loads them with {images}"
+    )]
+    Channels {
+        /// Channels that the autoencoder takes.
+        autoencoder: usize,
+        /// Channels that the run's images have.
+        images: usize,
+    },
     #[error("`{}` holds no run to resume: {why}", path.display())]
     NothingToResume { path: PathBuf, why: String },
     #[error("the run cannot go on: {0}")]
@@ -75,9 +93,11 @@ pub enum TrainError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
+    Classifier(#[from] ClassifierError),
+    #[error(transparent)]
     Sample(#[from] SampleError),
     #[error(transparent)]
-    Reconstruct(#[from] ReconstructError),
+    Autoencoder(#[from] AutoencoderError),
 }
 
 impl TrainError {

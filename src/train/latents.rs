@@ -12,86 +12,21 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use super::error::TrainError;
-use crate::checkpoint::read_safetensors;
+use crate::checkpoint::{Model, read_safetensors};
 use crate::data::{
     Augment, DataError, Dataset, Entry, OnCorrupt, Orientation, Position, Transform, epoch_order,
 };
-use crate::device::{Device, Executable};
 use crate::files::write_atomically;
-use crate::graph::Graph;
-use crate::model::build_encoder;
-use crate::pipeline::Model;
-use crate::tensor::philox::{Purpose, philox4x32_10, stream_counter, stream_key};
-use crate::tensor::{DType, Tensor};
+use crate::pipeline::Autoencoder;
+use crate::tensor::Tensor;
+use crate::tensor::philox::{Purpose, stream_key};
 
 /// Images encoded at once.
-const BATCH: usize = 8;
+pub(super) const BATCH: usize = 8;
 
-/// The encoder of an autoencoder, planned for [`BATCH`] images.
-pub(super) struct Encoder {
-    executable: Box<dyn Executable>,
-    image_len: usize,
-    /// `[h, w, c]` of a latent.
-    pub shape: [usize; 3],
-}
-
-impl Encoder {
-    pub fn new(model: &Model, device: &Device, transform: &Transform) -> Result<Self, TrainError> {
-        let vae = model.config.vae.as_ref().ok_or_else(|| {
-            TrainError::Setting(format!(
-                "`{}` has no autoencoder; --vae takes what `medfusion train vae` made",
-                model.source.path.display()
-            ))
-        })?;
-        if vae.in_channels != transform.channels {
-            return Err(TrainError::Setting(format!(
-                "the autoencoder takes images of {} channels; set data.channels={0}",
-                vae.in_channels
-            )));
-        }
-        let [height, width] = transform.size;
-        let mut graph = Graph::new();
-        let shape = [BATCH, height, width, transform.channels];
-        let x = graph.input("x", shape, DType::F32)?;
-        let moments = build_encoder(&mut graph, vae, x)?;
-        graph.output("mean", moments.mean);
-        graph.output("logvar", moments.logvar);
-        let &[_, h, w, c] = graph.shape(moments.mean) else {
-            unreachable!("latents are maps")
-        };
-        Ok(Self {
-            executable: device.load(device.compile(&graph), &model.vae)?,
-            image_len: transform.len(),
-            shape: [h, w, c],
-        })
-    }
-
-    /// Values of one latent.
-    pub fn len(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    /// Mean and log-variance of any number of images, one after the other: `[n, 2, h, w, c]`.
-    pub fn encode(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError> {
-        let len = self.len();
-        let mut moments = Vec::with_capacity(images.len() / self.image_len * 2 * len);
-        for chunk in images.chunks(BATCH * self.image_len) {
-            let mut x = chunk.to_vec();
-            x.resize(BATCH * self.image_len, 0.0);
-            self.executable.write("x", &x)?;
-            self.executable.run()?;
-            let (mean, logvar) = (
-                self.executable.output("mean")?,
-                self.executable.output("logvar")?,
-            );
-            for index in 0..chunk.len() / self.image_len {
-                let range = index * len..(index + 1) * len;
-                moments.extend_from_slice(&mean[range.clone()]);
-                moments.extend_from_slice(&logvar[range]);
-            }
-        }
-        Ok(moments)
-    }
+/// Values of one latent.
+pub(super) fn latent_len(encoder: &Autoencoder) -> usize {
+    encoder.latent_shape().iter().product()
 }
 
 /// The orientations that `augment` draws from, and their index.
@@ -119,7 +54,7 @@ fn orientations(augment: &Augment) -> Vec<Orientation> {
 }
 
 /// How the images of a set become latents.
-pub(super) struct Source<'a> {
+pub(super) struct LatentSource<'a> {
     pub dataset: &'a Arc<Dataset>,
     pub transform: Transform,
     pub augment: Augment,
@@ -143,15 +78,15 @@ impl LatentCache {
     /// The cache for `source` in `folder`, computed if it is not there; `progress(done, total)` is called in between.
     pub fn open(
         folder: &Path,
-        source: &Source<'_>,
+        source: &LatentSource<'_>,
         model: &Model,
-        encoder: &mut Encoder,
+        encoder: &mut Autoencoder,
         progress: &mut dyn FnMut(u64, u64) -> Result<(), TrainError>,
     ) -> Result<Self, TrainError> {
         let key = Self::key(source, model);
         let path = folder.join(format!("{key}.safetensors"));
         let variants = orientations(&source.augment);
-        let [h, w, c] = encoder.shape;
+        let [h, w, c] = encoder.latent_shape();
         let shape = [source.dataset.len(), variants.len(), 2, h, w, c];
         if path.exists() {
             match read_safetensors(&path) {
@@ -166,7 +101,7 @@ impl LatentCache {
                             moments: moments.clone(),
                             valid: valid.bytes().iter().map(|&b| b != 0).collect(),
                             orientations: variants,
-                            len: encoder.len(),
+                            len: latent_len(encoder),
                         });
                     }
                     tracing::warn!("{}: not the latents of this run, made anew", path.display());
@@ -185,11 +120,11 @@ impl LatentCache {
                 .map(|&b| b != 0)
                 .collect(),
             orientations: variants,
-            len: encoder.len(),
+            len: latent_len(encoder),
         })
     }
 
-    fn key(source: &Source<'_>, model: &Model) -> String {
+    fn key(source: &LatentSource<'_>, model: &Model) -> String {
         let augment = &source.augment;
         let mut hasher = blake3::Hasher::new();
         let text = format!(
@@ -209,14 +144,14 @@ impl LatentCache {
     /// Streams the moments to disk, so that sets larger than the memory can be cached.
     fn write(
         path: &Path,
-        source: &Source<'_>,
-        encoder: &mut Encoder,
+        source: &LatentSource<'_>,
+        encoder: &mut Autoencoder,
         variants: &[Orientation],
         progress: &mut dyn FnMut(u64, u64) -> Result<(), TrainError>,
     ) -> Result<(), TrainError> {
         let samples = source.dataset.len();
-        let [h, w, c] = encoder.shape;
-        let row_bytes = variants.len() * 2 * encoder.len() * size_of::<f32>();
+        let [h, w, c] = encoder.latent_shape();
+        let row_bytes = variants.len() * 2 * latent_len(encoder) * size_of::<f32>();
         let moments_bytes = samples * row_bytes;
         let header = json!({
             MOMENTS: {
@@ -287,8 +222,8 @@ impl LatentCache {
 
 /// The moments of samples `range` in all orientations; zeros for images that cannot be read.
 fn rows(
-    source: &Source<'_>,
-    encoder: &mut Encoder,
+    source: &LatentSource<'_>,
+    encoder: &mut Autoencoder,
     variants: &[Orientation],
     range: std::ops::Range<usize>,
     valid: &mut Vec<u8>,
@@ -320,7 +255,7 @@ fn rows(
             }
         }
     }
-    encoder.encode(&images)
+    Ok(encoder.encode(&images)?)
 }
 
 /// A batch of moments.
@@ -346,7 +281,7 @@ pub(super) struct LatentLoader {
 impl LatentLoader {
     pub fn new(
         cache: LatentCache,
-        source: &Source<'_>,
+        source: &LatentSource<'_>,
         balanced: bool,
         seed: u64,
         start: Position,
@@ -400,8 +335,7 @@ impl LatentLoader {
             };
             let key = stream_key(self.seed, Purpose::Augmentation);
             let sample = visit.sample as usize;
-            let counter = stream_counter(sample as u64, epoch as u32, visit.occurrence);
-            let orientation = self.augment.draw(philox4x32_10(key, counter));
+            let orientation = self.augment.draw(&mut visit.stream(key, epoch));
             if let Some((mean, logvar)) = self.cache.get(sample, orientation) {
                 result.mean.extend_from_slice(mean);
                 result.logvar.extend_from_slice(logvar);

@@ -5,8 +5,9 @@
 //! Jain, Abbeel, NeurIPS 2020, eq. 14; Nichol, Dhariwal, ICML 2021, eq. 16.
 
 use crate::diffusion::NoiseSchedule;
+use crate::diffusion::Objective;
 use crate::graph::{Graph, GraphError, Value};
-use crate::model::config::{Objective, UnetConfig};
+use crate::model::config::UnetConfig;
 use crate::model::{Decoded, Moments, NetworkInputs, build_unet, lpips};
 use crate::ops::Unary;
 pub use crate::ops::pixel_loss::Distance;

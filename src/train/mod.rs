@@ -20,7 +20,6 @@ mod latents;
 pub mod loss;
 pub mod names;
 pub mod run_file;
-pub mod scores;
 mod session;
 pub mod state;
 pub mod step;

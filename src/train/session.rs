@@ -14,10 +14,10 @@ use super::state::{CheckpointFolder, Progress, StateError, TrainState};
 use super::step::{Trainer, TrainingGraph};
 use super::tensorboard::EventWriter;
 use crate::data::Position;
-use crate::data::png::Image8;
 use crate::device::{Compiled, Device, Executable};
-use crate::ops::philox_normal::seed_words;
+use crate::image::png::Image8;
 use crate::tensor::TensorMap;
+use crate::tensor::philox::seed_words;
 
 /// One pass: which one of the step, and the number of its first sample within the step.
 #[derive(Clone, Copy, Debug)]

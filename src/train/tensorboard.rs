@@ -18,7 +18,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::data::png::{self, Image8};
+use crate::image::png::{self, Image8};
 
 /// Writes one event file. Records reach the file on [`EventWriter::flush`] and on drop; a kill loses at most the
 /// records since, and readers ignore a record that is cut off.

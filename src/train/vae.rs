@@ -11,17 +11,18 @@ use super::run_file::VaeRun;
 use super::session::{Measured, Pass, Session, Task, Watch};
 use super::step::TrainingGraph;
 use super::tasks::{
-    budget_bytes, identity, in_memory, next_batch, open_device, overlay, picture, report_skipped,
-    spread, step_options, untrained,
+    budget_bytes, identity, next_batch, open_device, overlay, picture, report_skipped, spread,
+    step_options, untrained,
 };
-use crate::checkpoint::{StoredModel, read_safetensors, save_folder, vae_parameters};
-use crate::data::png::Image8;
+use crate::checkpoint::{MODEL_FORMAT, ModelConfig};
+use crate::checkpoint::{Model, StoredModel, read_safetensors, save_folder, vae_parameters};
 use crate::data::{Dataset, Loader, Position, Transform};
 use crate::device::{Compiled, Device, Executable};
 use crate::graph::Graph;
-use crate::model::config::{MODEL_FORMAT, ModelConfig, VaeConfig};
+use crate::image::png::Image8;
+use crate::model::config::VaeConfig;
 use crate::model::{build_decoder, build_encoder, lpips};
-use crate::pipeline::{Reconstructor, psnr_db};
+use crate::pipeline::{Autoencoder, psnr_db};
 use crate::tensor::philox::Purpose;
 use crate::tensor::{DType, TensorMap};
 
@@ -72,7 +73,7 @@ pub fn training_graph(run: &VaeRun) -> Result<TrainingGraph, TrainError> {
     Ok(TrainingGraph::new(g, loss.total, options)?)
 }
 
-/// A planned run, before anything is loaded: for `--explain` and for the loop.
+/// A planned run, before anything is loaded: to look at, and for the loop.
 ///
 /// # Errors
 /// If the architecture does not fit or the memory budget is too small.
@@ -209,15 +210,14 @@ impl VaeTask {
             return Ok(Vec::new());
         };
         const BATCH: usize = 8;
-        let model = self.model(weights);
-        let model = in_memory(model.config, model.unet, model.vae);
+        let model = Model::in_memory(self.model(weights), "the run");
         let size = self.transform.size;
-        let mut reconstructor = Reconstructor::new(&model, &self.device, BATCH, size)?;
+        let mut autoencoder = Autoencoder::round_trip(&model, &self.device, BATCH, size)?;
         let (images, _) = spread(holdout, &self.transform, most);
         let mut results = Vec::with_capacity(images.len());
         for chunk in images.chunks(BATCH) {
             let slices: Vec<&[f32]> = chunk.iter().map(Vec::as_slice).collect();
-            for (image, result) in chunk.iter().zip(reconstructor.run(&slices)?) {
+            for (image, result) in chunk.iter().zip(autoencoder.reconstruct(&slices)?) {
                 results.push(Pair {
                     image: image.clone(),
                     back: result.pixels,

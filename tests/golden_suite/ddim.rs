@@ -1,12 +1,13 @@
 //! Family `ddim`: whole sampling walks with their recorded noise, network and decoder included.
 
 use libtest_mimic::Failed;
+use medfusion::checkpoint::ModelConfig;
+use medfusion::diffusion::Objective;
 use medfusion::diffusion::{
     HostValues, Method, NoiseSchedule, NoiseSource, RunInputs, SamplerTable, SamplingSpec, names,
 };
 use medfusion::graph::Graph;
 use medfusion::model::build_decoder;
-use medfusion::model::config::{ModelConfig, Objective};
 use medfusion::pipeline::sampling_graph;
 use medfusion::tensor::{DType, TensorMap, nchw_to_nhwc, nhwc_to_nchw};
 use serde_json::Value as Json;

@@ -1,9 +1,9 @@
 //! The reference's hyper-parameters, as the golden JSON files store them.
 
 use libtest_mimic::Failed;
+use medfusion::diffusion::{BetaSchedule, NoiseConfig};
 use medfusion::model::config::{
-    Attention, Backbone, BetaSchedule, NoiseConfig, TimeEmbedding, UnetConfig, UnetVariant,
-    VaeConfig,
+    Attention, Backbone, TimeEmbedding, UnetConfig, UnetVariant, VaeConfig,
 };
 use serde_json::Value as Json;
 

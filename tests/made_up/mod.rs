@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use medfusion::data::png::{Image8, write};
+use medfusion::image::png::{Image8, write};
 use medfusion::tensor::philox::{Purpose, fill_uniform, stream_key};
 
 /// Pixels of a side.

@@ -2,11 +2,11 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use medfusion::checkpoint::ModelConfig;
 use medfusion::compile::{Plan, PlanOptions, fuse};
 use medfusion::device::cuda::CudaDevice;
 use medfusion::diffusion::{NoiseSchedule, NoiseSource, SamplingSpec};
 use medfusion::graph::Graph;
-use medfusion::model::config::ModelConfig;
 use medfusion::model::{build_decoder, build_encoder};
 use medfusion::ops::optimizer::AdamConfig;
 use medfusion::ops::pixel_loss::Distance;

@@ -1,7 +1,7 @@
 //! Integer arithmetic, shifts, bit fields, permutes, dot products and carry chains.
 //!
-//! Functions that take an [`IntType`] read the low bits of their operands and give a result extended to 64 bits by that
-//! type; the register keeps as many bits as it has.
+//! Functions that take an [`IntType`] read the low bits of their operands and give a result that is extended to 64 bits
+//! by that type. The caller cuts it to the register's width.
 
 pub use super::float::IntType;
 

@@ -81,7 +81,7 @@ pub enum VideoOp {
     Set(IntCmp),
 }
 
-/// What happens to the intermediate result and `c`.
+/// How the intermediate result and `c` are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Secondary {
     /// The intermediate result is the result.
@@ -109,7 +109,7 @@ pub struct Video {
     pub b: VideoOperand,
     /// `.sat`: clamps to the destination's range, or to its selected part's.
     pub sat: bool,
-    /// What follows.
+    /// What happens to the result and `c`.
     pub secondary: Secondary,
 }
 
@@ -190,7 +190,7 @@ pub struct VideoMad {
     pub negate_product: bool,
     /// `c` is negated.
     pub negate_c: bool,
-    /// `.po`: one more.
+    /// `.po`: adds one.
     pub plus_one: bool,
     /// `.shr7` or `.shr15`, else 0.
     pub scale: u32,

@@ -29,7 +29,7 @@ macro_rules! vectorised {
 
             #[cfg(target_arch = "x86_64")]
             if simd::available() {
-                // SAFETY: the processor has just been found to have the features.
+                // SAFETY: the processor has the features.
                 return unsafe { vectorised($($argument),*) };
             }
             let ($widen, $narrow) = (widen::<F16>, narrow::<F16>);
@@ -128,7 +128,7 @@ fn fma_to_odd<H: Half>(a: &Wide, b: &Wide, c: &Wide) -> Wide {
     wide
 }
 
-/// Whether all products are far enough from f32's limits that bf16's fused multiply-add can be formed there, as f16's is.
+/// Whether all products are far enough from f32's limits to form bf16's fused multiply-add in f32, as f16's is.
 #[inline(always)]
 fn products_are_moderate(a: &Wide, b: &Wide, c: &Wide) -> bool {
     let mut moderate = true;
@@ -145,7 +145,7 @@ fn products_are_moderate(a: &Wide, b: &Wide, c: &Wide) -> bool {
     moderate
 }
 
-/// Applies an operation on bit patterns, one whose modifiers are known to the compiler for plain `how`.
+/// Applies an operation on bit patterns to all lanes. Without modifiers, they are constants for the compiler.
 #[inline(always)]
 fn halves2(d: &mut Lanes, a: &Lanes, b: &Lanes, how: MinMax, f: impl Fn(u16, u16, MinMax) -> u16) {
     let (a, b): (&Halves, &Halves) = (bytemuck::cast_ref(a), bytemuck::cast_ref(b));

@@ -93,7 +93,7 @@ impl DType {
             },
             _ => return Err(wrong()),
         };
-        // Bit patterns may be given either way, so both ranges are taken.
+        // A bit pattern may be given as a signed or an unsigned number, so both ranges are accepted.
         let bits = 8 * self.bytes as u32;
         if whole >= 1i128 << bits || whole < -(1i128 << (bits - 1)) {
             return Err(wrong());
@@ -190,7 +190,7 @@ pub fn read_npy(path: &Path) -> Result<Array, String> {
     let named = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
     let content = std::fs::read(path).map_err(|e| named(&e))?;
     let mut elements: &[u8] = &content;
-    // Reading the header leaves the elements.
+    // After the header the reader stands at the elements.
     let npy = npyz::NpyFile::new(&mut elements).map_err(|e| named(&e))?;
     let npyz::DType::Plain(kind) = npy.dtype() else {
         return Err(named(&"structured arrays are not supported"));
@@ -236,8 +236,8 @@ pub fn read_npy(path: &Path) -> Result<Array, String> {
 
 /// Compares what a buffer holds with what is wanted.
 ///
-/// Integers must be equal. Floats: |got − want| ≤ atol + rtol·|want|, equal infinities and NaN for NaN. A float wanted
-/// from a file of integers of its own width is compared as bits read as the buffer's type.
+/// Integers must be equal. Floats: |got − want| ≤ atol + rtol·|want|, equal infinities and NaN for NaN. If a
+/// float buffer's file holds integers of the same width, they are taken as the floats' bits.
 ///
 /// # Errors
 /// The first element that differs, how many do and the largest difference.

@@ -56,7 +56,7 @@ pub enum Arg {
 pub struct Buffer {
     /// The element type.
     pub dtype: DType,
-    /// What the host writes before the launch, or the poison of memory that counts as never written.
+    /// The bytes before the launch: what the host writes, or the garbage in memory that counts as never written.
     pub content: Array,
     /// The host never wrote it.
     pub uninit: bool,

@@ -11,7 +11,7 @@ use crate::limits;
 use crate::memory::DeviceMemory;
 use crate::ptx::LoadErrorKind;
 
-/// What came of a case that did what it should.
+/// The outcome of a case that passed.
 #[derive(Debug)]
 pub struct Passed {
     /// Largest difference to an expected float.
@@ -24,7 +24,7 @@ pub struct Passed {
     pub counters: Option<(Arc<str>, LaunchCounters)>,
 }
 
-/// A report of the emulator, with the name that `expect_error` knows.
+/// A report of the emulator, with its name for `expect_error`.
 struct Finding {
     name: &'static str,
     text: String,
@@ -86,7 +86,8 @@ fn read_ptx(case: &Case) -> Result<Arc<str>, String> {
 
 type Measured = Result<(f64, Option<LaunchCounters>), Finding>;
 
-/// The outer error is the case's own fault, the inner one a report of the emulator.
+/// What a launch gave: largest error and counters, or a report of the emulator. Where a function returns this inside a
+/// `Result`, the outer error is a fault of the case itself.
 fn execute(case: &Case, ptx: &str, options: &Options) -> Result<Measured, String> {
     let name = case
         .source

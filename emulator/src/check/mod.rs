@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-pub mod race;
+pub(crate) mod race;
 
 /// Which checkers watch a launch. All are on by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
-//! Happens-before: who knows of whose accesses, and the shadow cells that hold the last accesses.
+//! Races by happens-before: vector clocks per warp, and shadow cells that hold the last accesses.
 //!
-//! Time is counted per warp: a warp's clock goes up whenever it synchronises. `vc[a][b]` is the last
-//! clock of warp `b` whose accesses warp `a` is ordered after. Lanes of one warp are ordered only by
+//! Every warp has a clock, which goes up whenever the warp synchronises. `vc[a][b]` is the last clock of warp `b` whose
+//! accesses happen before what warp `a` does now. Lanes of one warp are ordered only by
 //! warp barriers, not by running in lockstep. Blocks are ordered by a fence, a strong write and a
 //! strong read of one location (the pattern of grid barriers and "last block done"); the reading
 //! side is taken to acquire at once, the writing side must have a fence.
@@ -15,7 +15,7 @@ use crate::memory::GlobalShadow;
 /// Warps of a block at most.
 pub const WARPS: usize = 32;
 
-/// What is known of the accesses of other blocks.
+/// The accesses of other blocks that happen before what a warp does now.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     blocks: HashMap<u32, BlockKnown>,
@@ -23,9 +23,9 @@ pub struct Known {
 
 #[derive(Clone, Debug, Default)]
 struct BlockKnown {
-    /// Every warp's accesses up to this clock.
+    /// The accesses of all warps up to this clock.
     all: u32,
-    /// Further per warp.
+    /// Later clocks of single warps.
     warps: Option<Box<[u32; WARPS]>>,
 }
 
@@ -62,14 +62,14 @@ fn join_known(a: &Option<Arc<Known>>, b: &Option<Arc<Known>>) -> Option<Arc<Know
     }
 }
 
-/// Locations that were released: what whoever reads them strongly comes to know.
+/// The releases at each location: a strong read of it acquires them.
 pub struct SyncTable {
     shards: Vec<Mutex<HashMap<u64, Arc<Known>>>>,
     /// Counts releases of the launch.
     pub time: AtomicU64,
-    /// Plain writes under strong ones, by the address of their cell.
+    /// Covered writes by the address of their cell: plain writes whose cell a later strong write took over.
     plain: Mutex<HashMap<u64, u64>>,
-    /// Whether there is any.
+    /// Whether `plain` holds any.
     any_plain: AtomicBool,
 }
 
@@ -91,7 +91,7 @@ impl SyncTable {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// The plain write under a strong one at `cell`.
+    /// The covered write of `cell`.
     fn plain_below(&self, cell: u64) -> Option<u64> {
         if !self.any_plain.load(SeqCst) {
             return None;
@@ -99,7 +99,7 @@ impl SyncTable {
         self.plain().get(&cell).copied()
     }
 
-    /// Notes what a write at `cell` leaves under itself.
+    /// Sets the covered write of `cell` when a new write takes the cell over.
     fn cover(&self, cell: u64, below: Option<u64>) {
         match below {
             Some(w) => {
@@ -131,14 +131,14 @@ pub struct Clocks {
     known: Vec<Option<Arc<Known>>>,
     acquired_at: Vec<u64>,
     fenced: Vec<Option<Arc<Known>>>,
-    /// Warps that exited, and what they knew of other blocks.
+    /// Warps that exited, and what was ordered before them in other blocks.
     exited: u32,
     exited_known: Option<Arc<Known>>,
     /// Whether the kernel has fences or releasing operations at all.
     pub releases: bool,
 }
 
-/// What a barrier has gathered from those that arrived.
+/// What a barrier has gathered from the warps that arrived.
 #[derive(Clone, Debug, Default)]
 pub struct Gathered {
     vc: Option<Box<[u32; WARPS]>>,
@@ -156,7 +156,7 @@ impl Clocks {
         }
         Clocks {
             vc,
-            // As many bits as the cells of global memory keep.
+            // The cells of global memory keep 22 bits of the block.
             block: block & 0x3f_ffff,
             full: vec![0; warps],
             partial: vec![None; warps],
@@ -241,10 +241,10 @@ impl Clocks {
         self.vc[warp][warp] += 1;
     }
 
-    /// The barrier completes: those that waited know what was gathered, and their clocks are level.
+    /// The barrier completes: what was gathered happens before what the waiting warps do next, and they get one common clock.
     ///
-    /// A barrier of the `whole` block completes only when the threads that don't take part have exited: what they did is
-    /// ordered too.
+    /// A barrier of the `whole` block completes only when the threads that don't take part have exited, so what they did
+    /// is ordered too.
     pub fn release(&mut self, waiting: &[usize], gathered: &Gathered, whole: bool) {
         let Some(vc) = &gathered.vc else { return };
         let mut level = 0;
@@ -253,8 +253,8 @@ impl Clocks {
                 level = level.max(vc[w]);
             }
         }
-        // A participant's accesses up to `level` are those up to its own clock: no access of it has a clock in between,
-        // if it waits. One that only arrived may have gone on.
+        // A waiting warp has no access with a clock between its own and `level`, so `level` may stand for its own clock. A
+        // warp that only arrived may have run on.
         let mut row = **vc;
         for w in waiting {
             row[*w] = level;
@@ -282,7 +282,7 @@ impl Clocks {
         }
     }
 
-    /// A warp comes to know what a completed phase gathered, without waiting for it.
+    /// What a completed phase gathered happens before what the warp does next, though it did not wait.
     pub fn acquire(&mut self, warp: usize, gathered: &Gathered) {
         let Some(vc) = &gathered.vc else { return };
         let mine = self.clock(warp);
@@ -298,7 +298,7 @@ impl Clocks {
         self.acquired_at[warp] = self.acquired_at[warp].max(gathered.acquired_at);
     }
 
-    /// A fence: what the warp knows now is released by its next strong writes.
+    /// A fence: the warp's next strong writes release all that happened before it.
     pub fn fence(&mut self, warp: usize) {
         let mut known = self.known[warp].as_deref().cloned().unwrap_or_default();
         let all = self.vc[warp][..self.vc.len()]
@@ -361,10 +361,10 @@ impl Clocks {
     }
 }
 
-/// Who accessed a location before.
+/// The earlier one of two accesses that race.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Earlier {
-    /// Linear block; none is the same block.
+    /// Linear index of the block; `None` is the same block.
     pub block: Option<u32>,
     /// Warp and lane, where they are known.
     pub thread: Option<(u32, u32)>,
@@ -385,12 +385,12 @@ pub enum Verdict {
     Race(Earlier),
 }
 
-/// How an access takes part.
+/// How an access takes part in synchronisation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// Atomic, volatile, relaxed …
     pub strong: bool,
-    /// A compare-and-swap: the plain read that starts such a loop isn't held against it.
+    /// A compare-and-swap: a plain read before it, as such loops begin with, does not count as a race.
     pub swap: bool,
 }
 
@@ -409,10 +409,11 @@ pub struct SharedShadow {
     reads: Vec<u64>,
     /// lanes 32 | warp 5 | clock 27, of the warp that read last
     lanes: Vec<u64>,
-    /// Exact clocks of every warp's last read, where threads synchronise in other ways than by
-    /// barriers of the whole block.
+    /// Exact clocks of every warp's last read, kept if threads synchronise in other ways than by barriers of the whole
+    /// block.
     exact: Vec<[u32; WARPS]>,
-    /// The plain write under a strong one: atomics are not ordered with it by being atomic. Empty until there is one.
+    /// Covered writes: a plain write whose cell a strong write took over, because a later atomic still races with it. Empty
+    /// until there is one.
     plain: Vec<u64>,
 }
 
@@ -432,7 +433,7 @@ impl SharedShadow {
         }
     }
 
-    /// A strong access of a cell whose last write is `w`: the plain write under it, if that is unordered.
+    /// For a strong access of a cell whose last write is `w`: the covered write of the cell, if it is unordered.
     #[inline(always)]
     fn plain_below(
         &self,
@@ -447,7 +448,7 @@ impl SharedShadow {
             .then_some(below)
     }
 
-    /// Notes what a write leaves under itself.
+    /// Sets the covered write of a cell when a new write takes the cell over; `w` is the write so far.
     #[inline(always)]
     fn cover(&mut self, cell: usize, w: u64, strong: bool) {
         if strong && w & (VALID | STRONG) == VALID {
@@ -661,8 +662,15 @@ impl SharedShadow {
         None
     }
 
-    /// A copy lands: its destination becomes a write of the lane that waited.
-    pub fn land(&mut self, clocks: &Clocks, offset: u32, bytes: u32, warp: usize, lane: u32) {
+    /// An asynchronous copy completes: its destination becomes a write of the lane that waited.
+    pub fn complete_copy(
+        &mut self,
+        clocks: &Clocks,
+        offset: u32,
+        bytes: u32,
+        warp: usize,
+        lane: u32,
+    ) {
         let value =
             u64::from(clocks.clock(warp)) | (warp as u64) << 37 | u64::from(lane) << 32 | VALID;
         for cell in (offset >> self.shift) as usize..=((offset + bytes - 1) >> self.shift) as usize
@@ -792,7 +800,7 @@ impl<'a> GlobalRace<'a> {
         Verdict::Fine
     }
 
-    /// A strong access of a cell whose last write is `w`: the plain write under it, if that is unordered.
+    /// For a strong access of a cell whose last write is `w`: the covered write of the cell, if it is unordered.
     #[inline(always)]
     fn plain_below(&self, cell: u64, w: u64, who: Who<'_>) -> Option<u64> {
         if w >> 54 != self.launch || w & GLOBAL_STRONG == 0 {
@@ -928,7 +936,7 @@ impl<'a> GlobalRace<'a> {
                 let vc = &who.clocks.vc[who.warp];
                 let others = (0..who.clocks.vc.len()).filter(|w| *w != who.warp);
                 let ordered = |w: usize| vc[w] >= clock;
-                // Barriers of part of the block order only that part: without exact readers the doubt is the program's.
+                // A barrier of part of the block orders only that part. Without exact clocks of the readers, a possible race counts.
                 if who.clocks.releases {
                     others.clone().any(ordered)
                 } else {

@@ -43,7 +43,7 @@ pub struct Counts {
     pub shared_bytes: u64,
     /// Local memory requests (warp instructions): spills and indexed arrays.
     pub local_requests: u64,
-    /// Lanes' atomic operations and reductions.
+    /// Atomic operations and reductions, counted per lane.
     pub atomics: u64,
     /// Block barriers that warps arrived at.
     pub barriers: u64,

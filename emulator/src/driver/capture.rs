@@ -46,7 +46,7 @@ pub fn check_active(state: &DriverState, id: u64) -> Result<()> {
     }
 }
 
-/// Makes the capture that a stream takes part in unusable.
+/// Invalidates the capture that a stream takes part in.
 pub fn invalidate_stream(state: &mut DriverState, stream: Handle) {
     let id = state
         .streams
@@ -220,7 +220,7 @@ fn end_capture(stream: Handle, out: Out<Handle>) -> Result<()> {
         return Err(CudaError::STREAM_CAPTURE_UNMATCHED);
     }
     let (graph, active) = (capture.graph, capture.active);
-    // The graph may end only in what the origin stream waited for.
+    // All work of the graph has to be joined into the origin stream.
     let mut reached: HashSet<Handle> = HashSet::new();
     let mut open = last;
     while let Some(node) = open.pop() {

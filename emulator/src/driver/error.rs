@@ -19,7 +19,7 @@ macro_rules! codes {
     ($($short:ident = $code:literal $text:literal;)*) => {
         impl CudaError {
             $(#[doc = $text]
-            // Some codes are here only to be named: no call answers them.
+            // `cuGetErrorName` knows codes that no call here answers.
             #[allow(dead_code)]
             pub const $short: CudaError = CudaError($code);)*
         }

@@ -1,4 +1,4 @@
-//! Launches: what the calls check at once, and occupancy. `work` runs a kernel later.
+//! Launch and occupancy calls. A launch is checked when it is submitted; `work` runs it later.
 
 use std::ffi::c_void;
 use std::sync::Arc;

@@ -17,7 +17,7 @@ use crate::memory::AllocationKind;
 /// Row pitch granularity of `cuMemAllocPitch`, in bytes.
 const PITCH: usize = 512;
 
-/// Allocates and notes the owner; if the device is full, memory whose free is still in a stream is waited for.
+/// Allocates and notes the owner. If the device is full, runs the pending work, which may free memory, and tries again.
 fn allocate(out: Out<DevicePtr>, bytes: usize, purpose: Purpose, label: &str) -> Result<()> {
     if out.is_null() || bytes == 0 {
         return Err(CudaError::INVALID_VALUE);
@@ -119,7 +119,7 @@ fn alloc_async(
     let capturing = state.stream(stream)?.capture.is_some();
     drop(state);
     if !capturing {
-        // The address is known now; the memory may be used from the stream's order on, which is where its users are.
+        // The memory is allocated at once. Its users come later in the stream, so that is early enough.
         return allocate(out, bytes, Purpose::Pooled(pool), "cuMemAllocAsync");
     }
     let memory = graph_memory(driver, ctx, bytes)?;
@@ -228,7 +228,7 @@ fn host_free(address: usize) -> Result<()> {
         .map_err(|_| CudaError::INVALID_VALUE)
 }
 
-/// Frees what a context still holds and says what the program forgot.
+/// Frees what a context still holds, and reports what the program should have freed.
 pub fn release_context(driver: &'static Driver, state: &mut DriverState, ctx: Handle) {
     let leaked: Vec<_> = state
         .allocations

@@ -1,4 +1,4 @@
-//! Calls of the driver API that the emulator does not do: they say so and answer `CUDA_ERROR_NOT_SUPPORTED`.
+//! Calls of the driver API that are not emulated: each says so once and answers `CUDA_ERROR_NOT_SUPPORTED`.
 //!
 //! Exported so that a program which looks the symbols up when it starts gets an error where it uses one.
 

@@ -6,7 +6,7 @@ use super::abi::{In, Out, Text, Uuid};
 use super::entry::api;
 use super::error::{CudaError, Result};
 
-/// Names whose plain form is not the newest version that this library exports but this one (cuda.h of 12.9).
+/// Names that cuda.h of 12.9 maps to another version than the newest one that this library exports.
 const VERSIONED: [(&str, &str); 12] = [
     ("cuCtxCreate", "cuCtxCreate_v2"),
     ("cuGetProcAddress", "cuGetProcAddress_v2"),

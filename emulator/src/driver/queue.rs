@@ -88,13 +88,13 @@ impl DriverState {
         Ok(Mark { stream, number })
     }
 
-    /// Takes the next piece of work that brings `mark` nearer: the head of its stream, or of one that it waits for.
+    /// Takes the next piece of work on the way to `mark`: the head of its stream, or of a stream that the head waits for.
     fn take_toward(&mut self, mark: Mark) -> Option<(Handle, Queued)> {
         let mut stream = mark.stream;
         loop {
             let head = self.streams.get(&stream)?.queue.front()?;
             match head.after.iter().find(|mark| !self.reached(**mark)) {
-                // Marks always lie in the past of the work that waits for them, so this walk ends.
+                // Work waits only for what was submitted before it, so this ends.
                 Some(mark) => stream = mark.stream,
                 None => {
                     let head = self.streams.get_mut(&stream)?.queue.pop_front()?;
@@ -116,7 +116,7 @@ impl DriverState {
 }
 
 impl Driver {
-    /// Runs what a mark needs, on this thread.
+    /// Runs, on this thread, all work that a mark needs.
     pub fn run_until(&'static self, mark: Mark) {
         while !self.lock().reached(mark) && self.run_one(mark) {}
     }
@@ -167,7 +167,7 @@ impl Driver {
         }
     }
 
-    /// Runs a piece of work on a stream and waits for it; what a synchronous call does.
+    /// Runs a piece of work on a stream and waits for it, as a synchronous call does.
     ///
     /// # Errors
     /// Capture errors, and the sticky error if the work, or what it had to wait for, faulted.

@@ -160,7 +160,7 @@ impl Settings {
     }
 }
 
-/// Texts of reports hold no NUL; one that does loses what follows it.
+/// A text for C. Reports hold no NUL; if one does, it is cut there.
 pub fn to_c(text: &str) -> CString {
     let text = text.split('\0').next().unwrap_or_default();
     CString::new(text).unwrap_or_default()

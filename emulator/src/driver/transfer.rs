@@ -18,7 +18,7 @@ use super::work::read_host;
 /// The default stream of the context.
 const DEFAULT: Handle = 0;
 
-/// An end of a copy by address alone: device memory where something is allocated there, else host memory.
+/// The end of a copy at a unified address: device memory if something is allocated there, otherwise host memory.
 fn unified(state: &DriverState, address: u64) -> CopyEnd {
     if state.device_range(address, 0).is_ok() {
         CopyEnd::Device(address)
@@ -252,7 +252,7 @@ pub fn fill_node(p: MemsetNodeParams) -> Result<Work> {
     Ok(work.unwrap_or(Work::Empty))
 }
 
-/// A fill of device memory is asynchronous towards the host in both forms of the call.
+/// Submits a fill. Fills of device memory do not wait, with or without `Async` in the call's name.
 fn fill_on(stream: Handle, work: Option<Work>) -> Result<()> {
     match work {
         Some(work) => Driver::get()?.enqueue(stream, work),

@@ -118,7 +118,7 @@ fn fault_code(fault: &Fault) -> CudaError {
     }
 }
 
-/// An address that was allocated when the work was submitted and is not any more.
+/// The error of work whose memory was freed after it was submitted.
 fn lost<T, E: std::fmt::Display>(result: std::result::Result<T, E>) -> Result<()> {
     result.map(|_| ()).map_err(|error| {
         eprintln!("cuda-emulator: a copy, fill or free ran after its memory was gone: {error}");
@@ -176,7 +176,7 @@ fn run_copy(driver: &Driver, copy: &CopyWork) -> Result<()> {
     Ok(())
 }
 
-/// Takes bytes from host memory.
+/// Reads host memory.
 pub fn read_host(address: usize, bytes: &mut [u8]) {
     // SAFETY: a copy's host range is promised by the caller of the driver API to be readable until the copy is done;
     // null was refused when the copy was submitted. `bytes` is a separate buffer.
@@ -217,7 +217,7 @@ fn run_host(call: HostCall) {
     });
 }
 
-/// Runs the nodes in an order that respects the edges and is otherwise drawn from the seed, so that a missing edge shows.
+/// Runs the nodes in a random order that respects the edges, drawn from the seed, so that a missing edge shows.
 fn run_graph(
     driver: &'static Driver,
     nodes: &[ExecNode],

@@ -12,9 +12,9 @@ use crate::ir::code::{AccessSpace, Address, CopyAsync, Load, Order, Store, Targe
 use crate::ir::regs::Reg;
 use crate::memory::{AllocationKind, Heap, LOCAL_WINDOW, PARAM_WINDOW, Piece, SHARED_WINDOW};
 
-/// Bytes that `discard` takes.
+/// Bytes of the line that `discard` drops.
 const DISCARDED: u32 = 128;
-/// What is found where they were: a NaN in every float type.
+/// The word that a discarded line is filled with: a NaN in every float type.
 const DISCARDED_WORD: u32 = 0x7fff_7fff;
 
 /// Up to sixteen bytes per lane, as up to four words: a word is four bytes of an element, or a
@@ -138,7 +138,7 @@ impl Run<'_, '_> {
         format!("{now} without synchronisation: {what} before by {who}")
     }
 
-    /// Checks bounds and alignment of an access to global memory, and its shadow.
+    /// Checks an access to global memory: bounds, alignment, initialisation, races.
     #[allow(clippy::too_many_arguments)] // what an access is, all of it hot
     #[inline(always)]
     pub fn check_global(
@@ -242,7 +242,7 @@ impl Run<'_, '_> {
                             let message =
                                 format!("{bytes} bytes read, of which some were never written");
                             if let Some(race) = &self.launch.race {
-                                // Whoever writes them without order meets this read.
+                                // The race checker keeps the read: an unordered write that comes later finds it.
                                 let who = Who {
                                     clocks: &self.block.clocks,
                                     warp: self.warp.index as usize,
@@ -312,7 +312,7 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Checks the lanes that access the kernels' heap against its pieces.
+    /// Checks the lanes that access the kernels' heap (`malloc`) against the blocks of it that are allocated.
     #[cold]
     fn check_heap(
         &self,
@@ -545,7 +545,7 @@ impl Run<'_, '_> {
                     }
                 }
                 if order.strong {
-                    // After the bytes, as a writer publishes before it writes.
+                    // The reader looks at the releases after it has read: a writer publishes its release before it writes.
                     std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
                     self.block.polls += 16;
                     self.strong_reads(a, active, 0);
@@ -661,7 +661,7 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Strong writes publish what the last fence saw.
+    /// Strong writes release what the warp knew at its last fence.
     pub fn strong_writes(&mut self, a: &[u64; 32], active: u32, window: u64, release: bool) {
         if !self.block.clocks.releases {
             return;
@@ -696,7 +696,7 @@ impl Run<'_, '_> {
                 if order.strong {
                     self.block.changes += 1;
                 }
-                // Lane by lane: several lanes may write the same value to one place.
+                // Lane by lane: several lanes may write the same value to one address.
                 for lane in lanes(active) {
                     let at = |k: usize| a[lane] + u64::from(unit) * k as u64;
                     if let Some(race) = &self.launch.race {
@@ -722,7 +722,7 @@ impl Run<'_, '_> {
                             ));
                         }
                     }
-                    // A release covers its own write: after that is noted, before anyone sees it.
+                    // A release covers its own write, so it comes after the write is noted and before another thread can see it.
                     if order.strong {
                         self.strong_writes(a, 1 << lane, 0, order.release);
                     }
@@ -896,8 +896,8 @@ impl Run<'_, '_> {
         })
     }
 
-    /// Forgets whole lines of global memory: nobody wrote them, and the cache has nothing to write back. To the race
-    /// checker that is a write.
+    /// `discard.L2`: whole lines of global memory count as never written, and the cache does not write them back. The race
+    /// checker takes it as a write.
     pub fn discard(
         &mut self,
         g: &Group,
@@ -948,7 +948,7 @@ impl Run<'_, '_> {
                 }
                 let host = this.launch.snapshot.find(a[lane]);
                 if host.is_none_or(|x| x.kind != AllocationKind::Host) {
-                    // Inside one allocation, as was checked.
+                    // Cannot fail: the range was checked to lie in one allocation.
                     let _ = this
                         .launch
                         .memory
@@ -998,7 +998,7 @@ impl Run<'_, '_> {
             AccessSpace::Shared,
             u64::from(self.block.shared_bytes),
         )?;
-        // A source of which nothing is read may point anywhere, but the rest of it is checked now.
+        // A lane that reads no source bytes may name any source address; all others are checked now.
         let full = lanes(reading)
             .filter(|l| u32::from(read_bytes[*l]) == c.bytes)
             .fold(0, |m, l| m | 1 << l);
@@ -1074,7 +1074,7 @@ impl Run<'_, '_> {
                 );
                 self.judge(g, v, lane, to[lane], "overwritten by a copy")?;
             }
-            // Until it lands, whoever looks finds garbage.
+            // Until the copy completes, its destination holds garbage.
             let at = to[lane] as usize;
             self.block.shared_slice_mut()[at..at + c.bytes as usize].fill(0xcd);
         }
@@ -1089,7 +1089,8 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Lands the copies of `active` lanes but those of the last `left` committed groups; none lands all.
+    /// `cp.async.wait_group`: completes the copies of the `active` lanes except those of the last `left` committed groups;
+    /// `None` completes all.
     pub fn copy_wait(&mut self, g: &Group, left: Option<u32>, active: u32) -> Result<()> {
         let mut copies = std::mem::take(&mut self.warp.copies);
         for copy in &mut copies {
@@ -1104,19 +1105,19 @@ impl Run<'_, '_> {
             };
             let landing = copy.mask & due;
             copy.mask &= !due;
-            self.land(g, copy, landing);
+            self.complete_copy(g, copy, landing);
         }
         copies.retain(|c| c.mask != 0);
         self.warp.copies = copies;
         Ok(())
     }
 
-    /// Lands everything of `lanes`.
-    pub fn land_all(&mut self, g: &Group, lanes: u32) -> Result<()> {
+    /// Completes all copies of `lanes`.
+    pub fn complete_copies(&mut self, g: &Group, lanes: u32) -> Result<()> {
         self.copy_wait(g, None, lanes)
     }
 
-    fn land(&mut self, _g: &Group, copy: &PendingCopy, landing: u32) {
+    fn complete_copy(&mut self, _g: &Group, copy: &PendingCopy, landing: u32) {
         let w = self.warp.index as usize;
         for lane in lanes(landing) {
             let mut bytes = [0u8; 16];
@@ -1138,7 +1139,7 @@ impl Run<'_, '_> {
                 let block = &mut *self.block;
                 block
                     .shadow
-                    .land(&block.clocks, at as u32, copy.bytes, w, lane as u32);
+                    .complete_copy(&block.clocks, at as u32, copy.bytes, w, lane as u32);
             }
         }
     }

@@ -158,7 +158,7 @@ impl Run<'_, '_> {
                                     Some(lane as u32),
                                     access,
                                 );
-                                // Whoever writes it without order meets this update.
+                                // The race checker keeps the update: an unordered write that comes later finds it.
                                 if v == Verdict::Uninit {
                                     early = v;
                                 } else {
@@ -193,7 +193,7 @@ impl Run<'_, '_> {
                             this.block.changes += 1;
                         }
                     }
-                    // A release covers its own write; a block's warps take turns, so nobody has seen it yet.
+                    // A release covers its own write. The warps of a block take turns, so no other warp has seen the write yet.
                     this.strong_writes(at, part, SHARED_WINDOW, a.order.release);
                     for lane in lanes(part) {
                         this.block.clocks.strong_read(
@@ -227,7 +227,7 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Offsets of `mbarrier` objects, checked.
+    /// The offsets in shared memory of the lanes' `mbarrier` objects, checked.
     fn objects(&mut self, g: &Group, address: &Address, active: u32) -> Result<[u64; 32]> {
         let a = self.addresses(address).map(|a| {
             if classify(a) == AccessSpace::Shared {
@@ -262,7 +262,7 @@ impl Run<'_, '_> {
         Ok(self.block.mbarriers.entry(at as u32).or_default())
     }
 
-    /// One arrival; completes the phase when it was the last.
+    /// One arrival at an `mbarrier`. The last of a phase completes the phase.
     fn arrive(&mut self, g: &Group, at: u64, lane: usize, count: u32, drop: bool) -> Result<u64> {
         let w = self.warp.index as usize;
         let mut gathered = std::mem::take(&mut self.object(g, at, lane)?.gathered);
@@ -384,8 +384,8 @@ impl Run<'_, '_> {
             }
             Mbarrier::CopyArrive { address, noinc } => {
                 let a = self.objects(g, address, active)?;
-                // The arrival comes when the thread's copies have landed: they land now.
-                self.land_all(g, active)?;
+                // The arrival happens when the thread's copies are complete: they are completed now.
+                self.complete_copies(g, active)?;
                 for lane in lanes(active) {
                     if !noinc {
                         self.object(g, a[lane], lane)?.pending += 1;

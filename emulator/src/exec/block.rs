@@ -26,7 +26,7 @@ impl Random {
     }
 }
 
-/// Warp instructions of a block within which a read of unwritten memory waits for a writer to show up.
+/// Warp instructions that a block runs, after a read of unwritten memory, before the read is reported as `uninit`.
 const LOOK_FOR_WRITER: u64 = 1 << 18;
 
 /// A block in flight.
@@ -34,9 +34,9 @@ pub(super) struct Block {
     pub state: BlockState,
     pub warps: Vec<Warp>,
     random: Random,
-    /// Warps that read what nobody had written, in their order, and the instructions run by then.
+    /// Warps stopped at a read of unwritten memory: the warp, its fault, and the block's instruction count at that time.
     parked: Vec<(usize, Box<Trouble>, u64)>,
-    /// Times that it gave way to other blocks since anything changed.
+    /// How often it yielded to other blocks since anything changed.
     pub yields: u64,
     /// The generation of changes that `yields` belongs to.
     pub generation: u64,
@@ -45,7 +45,7 @@ pub(super) struct Block {
 /// How far a block got.
 pub(super) enum BlockOutcome {
     Done,
-    /// It can't go on: whether its fault is a race is up to other blocks.
+    /// It stands at a read of unwritten memory, and only a write of another block can make that a race.
     Parked,
     /// It may be waiting for other blocks.
     Yield,
@@ -73,7 +73,7 @@ impl Block {
                 launch.new_tally(),
             ),
         };
-        // Shared memory starts as garbage: the same garbage in every run.
+        // Shared memory starts as garbage, the same in every run.
         shared.clear();
         shared.resize(
             (launch.shared_bytes as usize).div_ceil(8) + 1,
@@ -180,7 +180,7 @@ impl Block {
                 if self.state.instructions - since > LOOK_FOR_WRITER {
                     return Err(self.fault(launch, *first, trouble));
                 }
-                // Only another block can still be the writer.
+                // No warp of the block is left that could be the writer: only another block can.
                 if runnable == 0 {
                     return if trouble.elsewhere {
                         Ok(BlockOutcome::Parked)
@@ -214,7 +214,7 @@ impl Block {
             };
             let outcome = match run.run(budget as i64) {
                 Ok(outcome) => outcome,
-                // The missing order is the fault, if there is a writer: the others go on until they meet this read.
+                // If there is a writer, the fault is the missing order: the other warps run on until one writes there.
                 Err(trouble) if trouble.early => {
                     let now = self.state.instructions;
                     self.parked.push((at, trouble, now));
@@ -229,7 +229,7 @@ impl Block {
                     });
                 }
             };
-            // Much work without a look at anything that others write: that is progress.
+            // Many instructions with few reads of what others write count as progress.
             let ran = self.state.instructions - ran;
             if ran >= 1024 && u64::from(self.state.polls - polls) < ran / 64 {
                 self.state.changes += 1;
@@ -267,7 +267,7 @@ impl Block {
         }
     }
 
-    /// Warps go on after a barrier.
+    /// Makes the warps that a completed barrier releases ready to run.
     fn resume(&mut self, launch: &Launch<'_>, r: &Released) {
         for warp in self
             .warps
@@ -302,7 +302,7 @@ impl Block {
         }
     }
 
-    /// A warp that exited without arriving at a barrier where others wait, though it went past it.
+    /// The fault of warp `at`, which exited, if it executed something behind a barrier that others wait at.
     fn left(&mut self, launch: &Launch<'_>, at: usize) -> Result<(), Box<Trouble>> {
         self.state.gone[at] = self.warps[at].last_effect;
         for id in 0..16 {
@@ -314,7 +314,7 @@ impl Block {
         Ok(())
     }
 
-    /// Nothing can run: says why.
+    /// The fault when no warp can run.
     fn deadlock(&self, launch: &Launch<'_>) -> Box<Fault> {
         let waited_for = self.state.barriers.iter().enumerate();
         if let Some((id, b)) = waited_for.into_iter().find(|(_, b)| b.waiting != 0) {
@@ -349,7 +349,7 @@ impl Block {
         )
     }
 
-    /// The read of unwritten memory that no writer has met so far.
+    /// The fault of the first read of unwritten memory, if a warp is stopped at one.
     pub fn early_fault(&self, launch: &Launch<'_>) -> Option<Box<Fault>> {
         let (at, trouble, _) = self.parked.first()?;
         Some(self.fault(launch, *at, trouble))

@@ -12,13 +12,13 @@ use crate::ir::layout;
 pub(super) struct BarrierState {
     /// Warps that arrived, by bit.
     pub arrived: u32,
-    /// Those of them that wait.
+    /// Warps that arrived and wait, by bit.
     pub waiting: u32,
-    /// Lanes of warps of which only a part has arrived.
+    /// For each warp, the lanes that arrived while others of the warp have not.
     pub lanes: [u32; 32],
-    /// Threads that take part, where the instruction says so.
+    /// Threads that take part, if the instruction says how many.
     pub count: Option<u32>,
-    /// The instruction that the others wait at: function, place.
+    /// The instruction that the others wait at: function and index.
     pub place: Option<(u32, u32)>,
     /// Lanes whose predicate holds, and lanes that arrived.
     pub holds: u32,
@@ -41,7 +41,7 @@ pub(super) struct MbarrierState {
     pub pending: u32,
     pub phase: u64,
     pub gathered: Gathered,
-    /// What completed phases gathered.
+    /// What the completed phases gathered.
     pub done: Gathered,
 }
 
@@ -58,13 +58,13 @@ pub(super) struct BlockState {
     pub released: Vec<Released>,
     pub mbarriers: std::collections::HashMap<u32, MbarrierState>,
     pub tally: Option<Tally>,
-    /// Signs of waiting for other blocks: strong loads, atomics, sleeps.
+    /// Counts what a block does when it waits for other blocks: strong loads, atomics, sleeps.
     pub polls: u32,
     /// Strong writes and atomics that changed something since the last yield.
     pub changes: u64,
     /// Warps that aren't done.
     pub live_warps: u32,
-    /// For every warp that is done, the last instruction with an effect on others.
+    /// For every warp that is done, [`last_effect`](super::warp::Warp::last_effect).
     pub gone: [Option<u32>; 32],
     pub instructions: u64,
 }
@@ -79,7 +79,7 @@ impl BlockState {
         &mut bytemuck::cast_slice_mut(&mut self.shared)[..bytes]
     }
 
-    /// Whether warp `at`, which has exited, did something that comes after barrier `id`.
+    /// The fault of warp `at`, which has exited, if it executed something that comes after barrier `id`.
     pub fn went_past(&self, launch: &Launch<'_>, id: usize, at: usize) -> Result<(), Box<Trouble>> {
         let (Some(last), Some((function, pc))) = (self.gone[at], self.barriers[id].place) else {
             return Ok(());
@@ -104,7 +104,7 @@ impl BlockState {
         }))
     }
 
-    /// Completes a barrier if everybody it waits for has arrived.
+    /// Completes a barrier if all that it waits for have arrived.
     pub fn try_complete(&mut self, id: u32) {
         let b = &mut self.barriers[id as usize];
         if b.arrived == 0 {

@@ -55,7 +55,7 @@ impl Run<'_, '_> {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Leaves a call's result where the caller looks for it.
+    /// Writes a call's result to the caller's return parameter.
     fn give_back(&mut self, g: &Group, call: &Call, active: u32, value: impl Fn(usize) -> u64) {
         if let Some(PassedIn::Memory(at, size)) = call.returns.first() {
             for lane in lanes(active) {
@@ -140,7 +140,7 @@ impl Run<'_, '_> {
         }
     }
 
-    /// What `printf` prints: values lie one after the other, each at its own alignment.
+    /// The text that `printf` prints. The values lie one after the other, each at its own alignment.
     fn print(&mut self, g: &Group, lane: usize, format: &str, values: u64) -> Result<String> {
         let mut out = String::new();
         let mut at = values;

@@ -49,8 +49,7 @@ impl Run<'_, '_> {
             return Err(self.trouble(g, FaultKind::StackOverflow, mask.trailing_zeros(), message));
         }
         if mask != g.mask {
-            // The others come later: those with another target to this instruction again, those
-            // that don't call to the next.
+            // Lanes with another target execute this instruction again later; lanes that don't call continue behind it.
             let again = active & !mask;
             let skip = g.mask & !active;
             if again != 0 {
@@ -98,7 +97,7 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Takes so many bytes of local memory, which nobody has written yet.
+    /// Extends the stack by `bytes` of local memory, which count as never written.
     fn grow_stack(&mut self, g: &Group, mask: u32, at: u32, bytes: u32) -> Result<()> {
         let end = u64::from(at) + u64::from(bytes);
         if end > u64::from(local::MAX_BYTES) {
@@ -113,7 +112,7 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// `alloca`: all lanes get the same address, with room for the one that asks for most.
+    /// `alloca`: all lanes get the same address, with room for the largest request.
     pub fn allocate(
         &mut self,
         g: &mut Group,
@@ -130,7 +129,7 @@ impl Run<'_, '_> {
             .unwrap_or(0);
         let top = g.frame + self.launch.functions[g.function as usize].frame_bytes + g.dynamic;
         let at = top.next_multiple_of(align.max(8));
-        // More than the limit is too much in any case.
+        // Clamped so that the sum below cannot overflow; beyond the limit `grow_stack` refuses any size.
         let bytes = most.min(u64::from(local::MAX_BYTES) + 1) as u32;
         self.grow_stack(g, active, at, bytes)?;
         g.dynamic += at + bytes - top;
@@ -195,7 +194,7 @@ impl Run<'_, '_> {
             wide[..n].copy_from_slice(&bytes[..n]);
             match to.2 {
                 PassedIn::Memory(at, _) => {
-                    // Struct padding is passed as it is, also where nobody wrote it.
+                    // Padding of structures is passed as it is: bytes that were never written stay so.
                     if written {
                         self.warp.local.write(lane, to.1 + at, &bytes);
                     } else {

@@ -7,7 +7,7 @@ use crate::check::FaultKind;
 use crate::ir::code::{AtomicOp, Collective, Op, ShuffleMode, VoteMode};
 use crate::ir::regs::{Base, S32};
 
-/// Lanes of one group that take part, and their instruction.
+/// The lanes of one group that take part in a collective, and their instruction.
 struct Part<'p> {
     base: Base,
     mask: u32,
@@ -27,8 +27,8 @@ impl Run<'_, '_> {
         }
     }
 
-    /// A group arrives at a collective. Returns whether all its lanes went through; else the group
-    /// is left in the state in which it waits.
+    /// Executes a collective if all lanes of its mask are in this group, and returns true. If not, the group is left
+    /// waiting.
     pub fn collective(
         &mut self,
         g: &mut Group,
@@ -102,8 +102,8 @@ impl Run<'_, '_> {
         Ok(false)
     }
 
-    /// Lets waiting groups through whose mask is complete: at one instruction, or at several that
-    /// are written alike.
+    /// Executes the collectives whose masks are complete now. Lanes may have arrived at one instruction, or at several with
+    /// the same operation.
     pub fn resolve_collectives(&mut self) -> Result<()> {
         let functions = self.launch.functions;
         let mut at = 0;
@@ -156,7 +156,7 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Computes a collective of lanes that are all there.
+    /// Computes a collective whose lanes have all arrived.
     fn together(&mut self, parts: &[Part<'_>], named: u32) {
         let w = self.warp.index as usize;
         let live = self.warp.live;
@@ -164,7 +164,7 @@ impl Run<'_, '_> {
         let here = parts.iter().fold(0, |m, p| m | p.mask);
         let Some(first) = parts.first() else { return };
         let before = self.warp.regs.base;
-        // What every lane brings, from its own instruction's registers.
+        // Every lane's value, from the registers of its own instruction.
         let mut a = [0u64; 32];
         let (mut b, mut c) = ([0u32; 32], [0u32; 32]);
         let mut bits = 0u32;
@@ -224,7 +224,7 @@ impl Run<'_, '_> {
                     };
                     let from = if inside { from & 31 } else { lane };
                     flags |= u32::from(inside) << l;
-                    // The value of a lane that doesn't take part is undefined: this shows it.
+                    // The value of a lane that doesn't take part is undefined; garbage makes that visible.
                     out[l] = if here >> from & 1 != 0 {
                         a[from as usize] as u32
                     } else {

@@ -8,13 +8,13 @@ use crate::check::FaultKind;
 use crate::ir::code::{AccessSpace, CallTarget, Op};
 use crate::ir::layout;
 
-/// Jumps back after which a group that others of its warp wait for lets them run.
+/// A group yields to the other groups of its warp after so many backward jumps.
 const SPINS: u32 = 1024;
-/// Instructions that a group may then run ahead.
+/// Instructions that the group which it yields to may run ahead.
 const AHEAD: i64 = 4096;
-/// Jumps back that an atomic or a strong load counts as: a loop with one of them probably waits.
+/// Backward jumps that an atomic or a strong load counts as: a loop with one of them probably waits.
 const POLL_SPINS: u32 = 31;
-/// Instructions that a strong load counts as in a warp's turn.
+/// Instructions that a strong load uses up of a warp's turn.
 const POLL_COST: i64 = 64;
 /// Why a warp stopped running.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) enum WarpOutcome {
 }
 
 impl Run<'_, '_> {
-    /// Runs for at most so many instructions.
+    /// Runs for at most `budget` instructions.
     pub fn run(&mut self, mut budget: i64) -> Result<WarpOutcome> {
         loop {
             let Some(at) = self.pick()? else {
@@ -53,7 +53,7 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Brings groups together and chooses the one to run: the one furthest behind.
+    /// Joins groups at the same instruction and chooses the group that is furthest behind to run.
     fn pick(&mut self) -> Result<Option<usize>> {
         if let [only] = &self.warp.groups[..] {
             match only.state {
@@ -113,7 +113,7 @@ impl Run<'_, '_> {
         {
             return Ok(chosen);
         }
-        // Nobody can go on: the group that waits earliest in the program is to blame.
+        // No group can run: the one that waits earliest in the program is reported.
         let Some(g) = groups.iter().min_by(|a, b| a.order(b)) else {
             return Ok(None);
         };
@@ -121,7 +121,7 @@ impl Run<'_, '_> {
         Err(self.stuck(&g))
     }
 
-    /// A group waits for lanes that can't come.
+    /// The fault of a group that waits for lanes which cannot arrive.
     fn stuck(&self, g: &Group) -> Box<Trouble> {
         let missing = self.warp.live & !g.mask;
         let (kind, message) = if g.state == GroupState::Collective {
@@ -171,7 +171,7 @@ impl Run<'_, '_> {
         loop {
             let f = &functions[g.function as usize];
             if !first && g.pc >= stop {
-                // Another group is here, or behind: it is its turn, or they go on together.
+                // Another group stands here or behind: they join, or the other one runs.
                 return Ok(End::Stays);
             }
             first = false;
@@ -218,7 +218,7 @@ impl Run<'_, '_> {
                         let other = g.split(active, *to);
                         *g = g.split(g.mask & !active, g.pc + 1);
                         self.warp.groups.push(other);
-                        // The one behind runs: both go back and are chosen from.
+                        // `pick` chooses between both parts: the one behind runs.
                         return Ok(End::Stays);
                     }
                     if back && !self.warp.groups.is_empty() {
@@ -399,7 +399,7 @@ impl Run<'_, '_> {
                 Op::Load(l) => {
                     self.load(g, l, active)?;
                     if l.order.strong {
-                        // Probably a loop that waits: the others get their turn sooner.
+                        // Probably a loop that waits: other warps and groups run sooner.
                         *budget -= POLL_COST;
                         g.spins = g.spins.saturating_add(POLL_SPINS);
                     }
@@ -441,7 +441,7 @@ impl Run<'_, '_> {
                     d.store_wide(&mut self.warp.regs, &[top; 32], active);
                 }
                 Op::StackRestore(a) => {
-                    // Lanes that don't restore still have what they took.
+                    // The stack shrinks only if all lanes restore it: the others still use what they took.
                     if active == g.mask {
                         let tops = a.fetch_wide(&self.warp.regs);
                         let most = (0..32)
@@ -460,7 +460,7 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Lanes exit; whoever waits for them in the warp waits in vain if they went past.
+    /// Lanes exit. A group of the warp that waits for them at an instruction which they went past is a fault.
     fn exit(&mut self, g: &Group, lanes: u32) -> Result<()> {
         for waiting in &self.warp.groups {
             let named = match waiting.state {
@@ -487,12 +487,12 @@ impl Run<'_, '_> {
                 return Err(self.trouble(waiting, kind, waiting.mask.trailing_zeros(), message));
             }
         }
-        // What was copied for the lanes lands at the latest now.
+        // The lanes' asynchronous copies complete now at the latest.
         if !self.warp.copies.is_empty() {
-            self.land_all(g, lanes)?;
+            self.complete_copies(g, lanes)?;
         }
         self.warp.live &= !lanes;
-        // A barrier that lanes reach one by one is complete for the warp when those that don't have left.
+        // Where lanes reach a barrier one by one, the exit of the lanes that don't may complete it for the warp.
         let w = self.warp.index as usize;
         for id in 0..16 {
             let state = &mut self.block.barriers[id];

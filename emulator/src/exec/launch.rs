@@ -22,7 +22,7 @@ use crate::memory::DeviceMemory;
 /// What cooperative groups find at the address in `%envreg1` and `%envreg2`: its size, and a barrier that starts at 0.
 const GRID_WORKSPACE: [u8; 8] = [8, 0, 0, 0, 0, 0, 0, 0];
 
-/// Yields without any change after which a block counts as stuck.
+/// A block counts as stuck after so many yields without any change.
 const STUCK_YIELDS: u64 = 512;
 
 fn check(kernel: &Kernel, config: &LaunchConfig<'_>) -> Result<(), ConfigError> {
@@ -69,7 +69,7 @@ fn check(kernel: &Kernel, config: &LaunchConfig<'_>) -> Result<(), ConfigError> 
     let threads = block[0] * block[1] * block[2];
     let per_sm = blocks_per_sm(kernel, threads, config.dynamic_shared_bytes);
     if per_sm == 0 && shared <= u64::from(limits::SHARED_PER_BLOCK) {
-        // The register count is an estimate: only a kernel that says its own is refused.
+        // The register count is an estimate: only a kernel with `.maxntid`, which states its block size, is refused.
         if kernel.max_threads.is_some()
             && kernel.registers.saturating_mul(threads) > limits::REGISTERS_PER_SM
         {
@@ -90,7 +90,7 @@ fn check(kernel: &Kernel, config: &LaunchConfig<'_>) -> Result<(), ConfigError> 
     Ok(())
 }
 
-/// Blocks in flight and what is known of their progress.
+/// The blocks in flight and their progress.
 struct Queue {
     next: u64,
     total: u64,
@@ -99,7 +99,7 @@ struct Queue {
     in_flight: u64,
     /// Goes up whenever something changes that a waiting block could see.
     generation: u64,
-    /// Blocks in flight that yielded often since.
+    /// Blocks in flight that count as stuck since then.
     stuck: u64,
     fault: Option<(u64, Box<Fault>)>,
     tally: Option<Tally>,
@@ -127,7 +127,7 @@ pub fn launch(
     let workspace = memory
         .alloc(GRID_WORKSPACE.len() as u64, "grid barrier")
         .map_err(ConfigError::Workspace)?;
-    // Both calls are about an allocation of this function's own, so they cannot fail.
+    // The allocation is this function's own, so neither call can fail.
     let _ = memory.write(workspace, &GRID_WORKSPACE);
     let result = run_grid(memory, instance, kernel, config, options, workspace);
     let _ = memory.free(workspace);
@@ -229,7 +229,7 @@ fn work(
         let mut q = lock();
         let mut block = loop {
             let limit = first_fault.load(SeqCst);
-            // After a fault only blocks before it go on: the first fault in the order of blocks is reported.
+            // After a fault only blocks before it run on: the first fault in the order of blocks is reported.
             let before = q.suspended.len();
             q.suspended.retain(|b| b.state.linear < limit);
             q.in_flight -= (before - q.suspended.len()) as u64;
@@ -263,7 +263,7 @@ fn work(
                 q.in_flight -= 1;
                 q.generation += 1;
                 q.stuck = 0;
-                // The tally goes on counting in the next block that this worker runs.
+                // The next block of this worker adds to the same tally.
                 match &mut spare {
                     Some(s) => {
                         if let (Some(a), Some(b)) = (&mut s.state.tally, &block.state.tally) {

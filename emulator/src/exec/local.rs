@@ -12,7 +12,7 @@ pub(super) struct Local {
 }
 
 impl Local {
-    /// Makes room for `bytes` per lane. What was there stays.
+    /// Makes room for `bytes` per lane and keeps what was written.
     pub fn reserve(&mut self, bytes: u32) {
         if bytes <= self.stride {
             return;

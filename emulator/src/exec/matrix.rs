@@ -11,7 +11,7 @@ use crate::ir::code::{AccessSpace, FragmentMove, LoadMatrix, MatrixMultiply, Mma
 use crate::ir::regs::{Reg, Regs, S32};
 use crate::memory::SHARED_WINDOW;
 
-/// The registers of an operand side by side: as they lie, if they do, else gathered in `room`.
+/// The registers of an operand as one slice: in place if they are consecutive, otherwise copied to `room`.
 fn operand<'a>(regs: &'a Regs, list: &[Reg], room: &'a mut [Lanes; 8]) -> &'a [Lanes] {
     if let Some(Reg::W(first)) = list.first() {
         let in_order = |(n, r): (usize, &Reg)| *r == Reg::W(S32(first.0 + n as u32));
@@ -151,7 +151,7 @@ impl Run<'_, '_> {
         let natural = if m.col { f.rows } else { f.cols };
         let per = f.per_register();
         for (n, reg) in m.regs.iter().enumerate() {
-            // What a register holds is moved in pieces: whole elements, or whole registers of bits.
+            // A register is moved element by element, or as a whole if its elements are narrower than a byte.
             let piece = if bits < 8 { 32 } else { bits };
             let pieces = if bits == 64 { 1 } else { 32 / piece };
             let mut packed = reg.fetch_wide(&self.warp.regs);

@@ -15,7 +15,7 @@ use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
 pub(super) enum End {
     /// All its lanes exited.
     Exited,
-    /// It is still there, in whatever state it says.
+    /// It still exists, in the state that it says.
     Stays,
 }
 
@@ -47,7 +47,7 @@ impl Run<'_, '_> {
         })
     }
 
-    /// The place for [`Warp::last_effect`]: only instructions of the kernel itself count.
+    /// The new value of [`Warp::last_effect`]: only instructions of the kernel itself count.
     pub fn effect(&self, g: &Group) -> Option<u32> {
         if g.callers.is_empty() {
             Some(g.pc)
@@ -56,7 +56,7 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Adds to an instruction's counts, where they are kept.
+    /// Adds to an instruction's counts, if the launch counts.
     #[inline(always)]
     pub fn count(&mut self, function: u32, site: u32, add: impl FnOnce(&mut Counts)) {
         if let Some(t) = &mut self.block.tally {
@@ -64,7 +64,7 @@ impl Run<'_, '_> {
         }
     }
 
-    /// An aligned instruction that only a part of the warp has reached.
+    /// Makes the lanes that reached an aligned instruction wait for the rest of the warp.
     pub fn wait_aligned(&mut self, g: &mut Group, active: u32) -> Result<End> {
         if active != g.mask {
             let rest = g.split(g.mask & !active, g.pc + 1);

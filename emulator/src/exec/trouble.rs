@@ -1,9 +1,9 @@
-//! A fault where it happens, before it is known to whom it belongs.
+//! A fault as the instruction finds it: before block, thread and source line are filled in.
 
 use super::warp::Warp;
 use crate::check::FaultKind;
 
-/// What went wrong, and where in the code.
+/// What went wrong, and at which instruction.
 pub(super) struct Trouble {
     pub kind: FaultKind,
     pub function: u32,
@@ -12,15 +12,15 @@ pub(super) struct Trouble {
     pub address: Option<u64>,
     pub allocation: Option<String>,
     pub message: String,
-    /// A read of memory that nobody wrote so far: if a thread that isn't ordered with it writes there later, the two
+    /// Set for a read of memory that no thread has written yet. If an unordered thread writes there later, the fault is a
     /// race.
     pub early: bool,
-    /// Such a read of memory that other blocks reach.
+    /// Set for such a read of memory that other blocks can write.
     pub elsewhere: bool,
 }
 
 impl Trouble {
-    /// At the place of a warp's first group.
+    /// A fault at the instruction of a warp's first group.
     pub fn at_warp(warp: &Warp, kind: FaultKind, message: String) -> Trouble {
         let group = warp.groups.first();
         Trouble {

@@ -7,7 +7,7 @@ use crate::ir::regs::{Base, Regs};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Caller {
     pub function: u32,
-    /// Where it goes on.
+    /// The instruction that it continues at.
     pub back: u32,
     pub base: Base,
     /// Its frame in local memory.
@@ -16,19 +16,19 @@ pub(super) struct Caller {
     pub dynamic: u32,
 }
 
-/// What a group of lanes waits for.
+/// Whether a group of lanes can run, or what it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GroupState {
     Ready,
-    /// The lanes of its member mask.
+    /// Waits for the lanes of its member mask.
     Collective,
-    /// All lanes of the warp, at this instruction.
+    /// Waits for all lanes of the warp, at this instruction.
     Aligned,
-    /// A block barrier, by number; it has arrived.
+    /// Has arrived at the block barrier of this number and waits for it.
     Barrier(u32),
 }
 
-/// Lanes that run together.
+/// Lanes of a warp that have not diverged: they run together.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     pub mask: u32,
@@ -37,13 +37,13 @@ pub(super) struct Group {
     pub base: Base,
     /// Its frame in local memory.
     pub frame: u32,
-    /// Bytes that `alloca` took above the frame: what the lane that needs most has.
+    /// Bytes that `alloca` took above the frame: the most that any lane took.
     pub dynamic: u32,
     pub callers: Vec<Caller>,
     pub state: GroupState,
-    /// Jumps back since it last had to yield.
+    /// Backward jumps since it last yielded to another group.
     pub spins: u32,
-    /// The last instruction that did something since the group split off.
+    /// The last instruction that it executed since it split off.
     pub last: Option<u32>,
     /// When it last ran.
     pub stamp: u64,
@@ -65,8 +65,8 @@ impl Group {
         self.pc == other.pc && self.function == other.function && self.callers == other.callers
     }
 
-    /// Its place at a level of the call stack, doubled: inside a call is just before the place
-    /// where the caller goes on.
+    /// Its position at a level of the call stack, doubled: a group inside a call stands half an instruction before the one
+    /// that the caller continues at.
     fn place(&self, level: usize) -> Option<u64> {
         match level.cmp(&self.callers.len()) {
             std::cmp::Ordering::Less => Some(2 * u64::from(self.callers[level].back) - 1),
@@ -75,7 +75,7 @@ impl Group {
         }
     }
 
-    /// Which of two groups is behind: compared from the outermost frame inwards.
+    /// Which of two groups is behind the other. Positions are compared from the outermost frame inwards.
     pub fn order(&self, other: &Group) -> std::cmp::Ordering {
         let mut level = 0;
         loop {
@@ -97,7 +97,7 @@ impl Group {
         }
     }
 
-    /// The instruction at which `self`, which is behind, has to let `other` run or join it.
+    /// The instruction at which `self`, which is behind, has to stop: there it joins `other` or lets it run.
     pub fn stop_for(&self, other: &Group) -> u32 {
         let depth = self.callers.len();
         for level in 0..depth {
@@ -120,7 +120,7 @@ impl Group {
     }
 }
 
-/// A `cp.async` that hasn't landed.
+/// A `cp.async` that is not complete.
 #[derive(Clone, Debug)]
 pub(super) struct PendingCopy {
     pub mask: u32,
@@ -128,7 +128,7 @@ pub(super) struct PendingCopy {
     pub from: [u64; 32],
     pub read_bytes: [u8; 32],
     pub bytes: u32,
-    /// The group of each lane.
+    /// The number of the commit group, by lane.
     pub group: [u32; 32],
 }
 
@@ -143,12 +143,12 @@ pub(super) struct Warp {
     pub groups: Vec<Group>,
     pub local: Local,
     pub copies: Vec<PendingCopy>,
-    /// Groups of copies that each lane has committed.
+    /// Commit groups of `cp.async` so far, by lane.
     pub committed: [u32; 32],
     pub instructions: u64,
-    /// Let the group that waited longest run next.
+    /// Whether the group that waited longest runs next.
     pub rotate: bool,
     pub stamp: u64,
-    /// The last instruction of the kernel itself with an effect on others.
+    /// The last instruction of the kernel itself, not of a function that it calls, that other warps can see an effect of.
     pub last_effect: Option<u32>,
 }

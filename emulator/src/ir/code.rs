@@ -7,7 +7,6 @@ use crate::ptx::ast::{Location, Type};
 
 /// The state space of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum AccessSpace {
     Generic,
     Global,
@@ -79,7 +78,6 @@ pub struct Store {
 
 /// The operation of `atom` and `red`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum AtomicOp {
     Add,
     Min,
@@ -116,7 +114,6 @@ pub struct Atomic {
 
 /// The collectives of a warp: all lanes of a mask execute them together.
 #[derive(Debug)]
-#[allow(missing_docs)]
 pub enum Collective {
     /// `bar.warp.sync`
     Sync,
@@ -156,7 +153,6 @@ pub enum Collective {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum ShuffleMode {
     Up,
     Down,
@@ -165,7 +161,6 @@ pub enum ShuffleMode {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum VoteMode {
     All,
     Any,
@@ -231,7 +226,7 @@ pub struct MatrixMultiply {
     pub b: Vec<Reg>,
     /// Addend.
     pub c: Vec<Reg>,
-    /// `wmma`: A is stored as B's layout asks (the fragments are opaque, the emulator's are canonical).
+    /// The name in the counters, e.g. `mma.m16n8k16.f32.f16.f16.f32`.
     pub name: String,
 }
 
@@ -284,7 +279,6 @@ pub struct CopyAsync {
 
 /// `mbarrier.*`
 #[derive(Debug)]
-#[allow(missing_docs)]
 pub enum Mbarrier {
     Init {
         address: Address,
@@ -298,7 +292,6 @@ pub enum Mbarrier {
         state: Option<S64>,
         count: Option<S32>,
         drop: bool,
-        complete: bool,
     },
     Test {
         address: Address,
@@ -346,7 +339,7 @@ pub struct Call {
     pub returns: Vec<PassedIn>,
 }
 
-/// Whom a call calls.
+/// The target of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallTarget {
     /// A function of the module.
@@ -359,7 +352,6 @@ pub enum CallTarget {
 
 /// Functions that the toolkit declares and the device provides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Builtin {
     Vprintf,
     AssertFail,
@@ -369,7 +361,6 @@ pub enum Builtin {
 
 /// Special registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Special {
     Tid(u8),
     Ntid(u8),
@@ -415,7 +406,7 @@ pub enum Op {
         /// The space asked for.
         space: AccessSpace,
     },
-    /// Layout only: goes on at an instruction, counts as nothing.
+    /// A jump that the layout of basic blocks adds: it is no instruction of the program and is not counted.
     Jump(u32),
     /// `bra`, taken by the lanes whose guard holds.
     Branch(u32),
@@ -473,7 +464,6 @@ pub enum Op {
 
 /// The classes that counters tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)]
 pub enum InstructionClass {
     Integer,
     F32,
@@ -549,7 +539,7 @@ pub struct Inst {
     pub site: u32,
 }
 
-/// What is known about an instruction for reports.
+/// What reports say about an instruction.
 #[derive(Clone, Debug)]
 pub struct Site {
     /// Line in the PTX text.
@@ -585,7 +575,7 @@ pub struct Function {
     pub is_kernel: bool,
     /// Instructions in the order of scheduling: a lane that is behind has the smaller index.
     pub insts: Vec<Inst>,
-    /// Reports' side of the instructions.
+    /// What reports say about the instructions, by [`Inst::site`].
     pub sites: Vec<Site>,
     /// 32-bit slots.
     pub n32: u32,
@@ -615,8 +605,8 @@ pub struct Function {
     pub narrowest_shared: u32,
     /// Narrowest access to global memory (or a generic address), in bytes.
     pub narrowest_global: u32,
-    /// Uses barriers of part of the block, `mbarrier` or fences: threads may be ordered in other ways
-    /// than by barriers of the whole block.
+    /// Whether threads may be ordered in other ways than by barriers of the whole block: by barriers of part of it,
+    /// `mbarrier` or fences.
     pub general_sync: bool,
     /// Estimated registers per thread.
     pub registers: u32,

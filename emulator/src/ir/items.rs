@@ -33,8 +33,8 @@ pub struct Global {
     pub size: u64,
     /// Alignment in bytes.
     pub align: u64,
-    /// Initial bytes; shorter than `size` means zeros follow. Empty and `initialised == false`
-    /// means that the variable has no initialiser (it starts as zeros, as the CUDA C++ rules say).
+    /// Initial bytes. If there are fewer than `size`, zeros follow: also a variable without an initialiser starts as zeros,
+    /// as CUDA C++ says.
     pub bytes: Vec<u8>,
     /// Whether the PTX gives an initialiser.
     pub initialised: bool,

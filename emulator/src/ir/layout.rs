@@ -1,14 +1,14 @@
 //! Control flow: basic blocks, loops, and the order that makes divergent lanes meet again.
 //!
-//! The interpreter always runs the lanes that are furthest behind in the order of instructions
-//! ("thread frontiers": Diamos et al., "SIMD re-convergence at thread frontiers", 2011). So blocks
-//! are put in an order where every block comes after its predecessors, but for the jumps back in
-//! loops, and where the blocks of a loop stand together: lanes that leave a branch or a loop early
-//! then wait at its immediate post-dominator, or before it, until the others arrive.
+//! The interpreter always runs the lanes that are furthest behind in the order of instructions ("thread frontiers":
+//! Diamos et al., "SIMD re-convergence at thread frontiers", 2011). Basic blocks are therefore put in an order with two
+//! properties: every block comes after its predecessors, except across the backward edges of loops, and the blocks of a
+//! loop stand together. Lanes that leave a branch or a loop early then wait at its immediate post-dominator, or before
+//! it, until the others arrive.
 
 use super::code::{Function, Inst, Op};
 
-/// An item of the flat code before blocks are formed.
+/// An instruction or a label, before basic blocks are formed.
 pub(super) enum Flat {
     Label(u32),
     Inst(Inst),
@@ -17,7 +17,7 @@ pub(super) enum Flat {
 struct BasicBlock {
     insts: Vec<Inst>,
     successors: Vec<usize>,
-    /// Where control goes without a jump.
+    /// The block that control falls through to.
     falls_to: Option<usize>,
 }
 
@@ -94,7 +94,7 @@ pub(super) fn order(flat: Vec<Flat>, labels: u32, f: &mut Function) -> Result<()
         block.successors = successors;
     }
     let sequence = schedule(&blocks);
-    // Emission: a jump where the block that control falls to isn't the next one.
+    // Emission, with a jump where the block that control falls through to isn't the next one.
     let mut start = vec![u32::MAX; count];
     let mut insts: Vec<Inst> = Vec::new();
     let mut jumps: Vec<(usize, usize)> = Vec::new();
@@ -132,7 +132,7 @@ pub(super) fn order(flat: Vec<Flat>, labels: u32, f: &mut Function) -> Result<()
     Ok(())
 }
 
-/// The order of the reachable blocks: topological but for backward edges, loops contiguous.
+/// The order of the reachable blocks: topological except for backward edges, with loops contiguous.
 fn schedule(blocks: &[BasicBlock]) -> Vec<usize> {
     let count = blocks.len();
     if count == 0 {
@@ -166,7 +166,7 @@ fn schedule(blocks: &[BasicBlock]) -> Vec<usize> {
             predecessors[*to].push(at);
         }
     }
-    // Natural loops: what reaches the jump back without passing the header.
+    // Natural loops: the blocks that reach the backward jump without passing the header.
     let words = count.div_ceil(64);
     let has = |set: &[u64], b: usize| set[b / 64] >> (b % 64) & 1 != 0;
     let mut loops: std::collections::BTreeMap<usize, Vec<u64>> = std::collections::BTreeMap::new();
@@ -262,9 +262,9 @@ pub fn reaches(f: &Function, from: u32, to: u32) -> bool {
     false
 }
 
-/// An estimate of the registers per thread: the most 32-bit registers that are alive at once in the
-/// order of the text, with a register that lives into a loop alive until its end. `uses` are the
-/// (instruction, register, words) that the lowering saw; `loops` are (first, last) instruction.
+/// An estimate of the registers per thread: the most 32-bit registers that are live at once in the order of the text. A
+/// register that is live at a loop's begin is live until its end. `uses` are (instruction, register, words) as the
+/// lowering saw them; `loops` are (first, last) instruction.
 pub(super) fn register_estimate(uses: &[(u32, u64, u32)], loops: &[(u32, u32)]) -> u32 {
     let mut ranges: std::collections::HashMap<u64, (u32, u32, u32)> =
         std::collections::HashMap::new();

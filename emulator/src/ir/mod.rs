@@ -7,12 +7,12 @@
 //! | `layout` | control flow: the order of basic blocks |
 //! | `lower` | from the syntax tree to all of them |
 
-pub mod code;
+pub(crate) mod code;
 mod items;
-pub mod layout;
+pub(crate) mod layout;
 mod lower;
 mod module;
-pub mod regs;
+pub(crate) mod regs;
 
 pub(crate) use items::UNUSED;
 pub use items::{Global, GlobalSpace, Kernel, Parameter, Relocation};

@@ -153,7 +153,7 @@ impl Regs {
 /// An instruction that only touches registers: called with the lanes that execute it.
 pub type AluFn = Box<dyn Fn(&mut Regs, u32) + Send + Sync>;
 
-/// A slot that can be read lane by lane.
+/// A slot that an operand is read from.
 pub trait Source: Copy + Send + Sync + 'static {
     /// One lane's value.
     type Lane: Copy;
@@ -161,7 +161,7 @@ pub trait Source: Copy + Send + Sync + 'static {
     fn fetch(self, regs: &Regs) -> [Self::Lane; WARP];
 }
 
-/// A slot that can be written lane by lane.
+/// A slot that a result is written to.
 pub trait Dest: Copy + Send + Sync + 'static {
     /// One lane's value.
     type Lane: Copy + Default;
@@ -277,10 +277,6 @@ lane_map!(
     /// `d = f(a, b, c)` in every lane.
     map3, map3_body, map3_wide, a: A, b: B, c: C
 );
-lane_map!(
-    /// `d = f(a, b, c, e)` in every lane.
-    map4, map4_body, map4_wide, a: A, b: B, c: C, e: E
-);
 
 impl Reg {
     /// All lanes, zero-extended.
@@ -331,7 +327,7 @@ fn wide_avx2<const N: usize, F: Fn([u64; N]) -> u64>(
 }
 
 /// `d = f(sources)` in every lane, for operands of any width: sources are zero-extended, the result
-/// is truncated. For the instructions that aren't hot.
+/// is truncated. Slower than [`map1`] and its kin, for rare instructions.
 pub fn map_wide<const N: usize, F>(d: Reg, sources: [Reg; N], f: F) -> AluFn
 where
     F: Fn([u64; N]) -> u64 + Send + Sync + 'static,

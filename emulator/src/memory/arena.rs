@@ -9,14 +9,14 @@ use super::mapping::Mapping;
 
 /// Address space kept per device: freed ranges are quarantined, so it is larger than the capacity.
 const RESERVED_BYTES: u64 = 192 << 30;
-/// Every allocation starts on such a boundary, as `cuMemAlloc` guarantees.
+/// Alignment of every allocation, as `cuMemAlloc` guarantees it.
 const ALIGNMENT: u64 = 512;
 /// At least this much unmapped space lies between two allocations.
 const GUARD_BYTES: u64 = 4096;
 /// Bytes of race shadow per byte of memory: two 64-bit cells per four-byte granule, at the
 /// narrowest one byte.
 const RACE_SHADOW_SCALE: u64 = 16;
-/// With more than this allocated, race cells are not kept from one launch to the next.
+/// With more bytes than this allocated, race cells are not kept from one launch to the next.
 const MUCH_MEMORY: u64 = 1 << 30;
 /// The default of `CU_LIMIT_MALLOC_HEAP_SIZE`.
 const HEAP_BYTES: u64 = 8 << 20;
@@ -54,8 +54,7 @@ pub struct AccessError {
 pub enum AllocationKind {
     /// `cuMemAlloc` and its kin: readable and writable by kernels; counts towards the capacity.
     Device,
-    /// Pinned host memory or managed memory: the host may touch it behind the emulator's back, so
-    /// it always counts as initialised.
+    /// Pinned host memory or managed memory. The host may write it without a call, so it always counts as initialised.
     Host,
     /// A module's `.global` variable.
     Global,
@@ -483,7 +482,7 @@ impl DeviceMemory {
         Ok(())
     }
 
-    /// Declares a range written (by something the emulator doesn't see).
+    /// Marks a range as written, for writes that the emulator doesn't see.
     ///
     /// # Errors
     /// When the range isn't inside one live allocation.
@@ -493,7 +492,7 @@ impl DeviceMemory {
         Ok(())
     }
 
-    /// The first byte of a range inside the device's mapping that nobody wrote.
+    /// The first byte of a range inside the device's mapping that was never written.
     pub fn first_uninit(&self, address: u64, length: u64) -> Option<u64> {
         let mut at = address;
         let end = address + length;
@@ -510,7 +509,7 @@ impl DeviceMemory {
         None
     }
 
-    /// The host's view of a device address: the same address, where it is allocated.
+    /// The host address of a device address: the same number, if it is allocated.
     pub fn host_ptr(&self, address: u64, length: u64) -> Option<*mut u8> {
         self.check(address, length).ok().map(|_| address as *mut u8)
     }
@@ -545,8 +544,8 @@ impl DeviceMemory {
         }
     }
 
-    /// Whether every byte of a short range was written, looked at eight bytes at a time. A range
-    /// whose ends share their eight bytes with something unwritten may be denied.
+    /// Whether every byte of a short range was written, tested eight bytes at a time. The answer may be a wrong no if the
+    /// eight bytes at an end of the range also hold unwritten ones.
     #[inline(always)]
     pub(crate) fn all_init(&self, address: u64, length: u64) -> bool {
         let first = (self.offset(address) >> 3) as usize;
@@ -561,7 +560,7 @@ impl DeviceMemory {
         let start = self.offset(address);
         let end = start + length;
         let mut at = start;
-        // Bits of large ranges are given back by the page: a 16 GB allocation must not walk 2 GB of cells.
+        // The bits of large ranges are given back to the system page by page: a 16 GB allocation has 2 GB of them.
         let page_bits = 8 * 4096;
         if !value && length >= 2 * page_bits {
             let (first, last) = (
@@ -604,9 +603,9 @@ impl DeviceMemory {
         }
     }
 
-    /// Begins a launch, with a number from 1 to `limit` for its race cells. When the numbers are used up the cells are
-    /// forgotten, so that an old launch is never taken for the present one; where much memory is in use they are before
-    /// each launch that runs alone, because four bytes of cells for each byte ever touched would not fit the host.
+    /// Begins a launch with a number from 1 to `limit`, which marks its race cells. When the numbers are used up, all cells
+    /// are cleared, so that an old launch is never taken for the present one. If much memory is in use, they are also
+    /// cleared before each launch that runs alone: four bytes of cells for each byte ever touched would not fit the host.
     pub(crate) fn begin_launch(&self, limit: u64) -> RunningLaunch<'_> {
         let mut launches = self.launches();
         let spent = launches.last >= limit;
@@ -628,7 +627,7 @@ impl DeviceMemory {
     }
 }
 
-/// Numbers that were given to launches.
+/// The numbers given to launches.
 #[derive(Default)]
 struct Launches {
     last: u64,
@@ -637,7 +636,7 @@ struct Launches {
 
 /// A launch until it is dropped.
 pub(crate) struct RunningLaunch<'a> {
-    /// Stands in the race cells of its accesses.
+    /// The number that marks its race cells.
     pub number: u64,
     memory: &'a DeviceMemory,
 }

@@ -6,17 +6,17 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What a piece's address is a multiple of, as CUDA promises.
+/// Alignment of a piece, as CUDA promises it.
 const ALIGNMENT: u64 = 16;
 /// Bytes between two pieces that belong to neither.
 const GAP: u64 = 16;
 
-/// What is known of a place in the heap.
+/// What a range of the heap belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
     /// All of the bytes belong to one live piece.
     Live,
-    /// They belong to one that was freed: its address and size.
+    /// Some belong to a piece that was freed: its address and size.
     Freed(u64, u64),
     /// They are not inside one piece.
     Outside,
@@ -96,7 +96,7 @@ impl Heap {
         }
     }
 
-    /// Whom `bytes` bytes at `address` belong to.
+    /// What `bytes` bytes at `address` belong to.
     pub fn find(&self, address: u64, bytes: u64) -> Piece {
         let table = self.table();
         let inside = |pieces: &BTreeMap<u64, u64>| {
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(heap.release(b + 1), Err(BadFree::NoPiece));
         assert_eq!(heap.allocate(1 << 40), None);
         assert_eq!(heap.allocate(u64::MAX), None);
-        // The fresh room is used before what was freed.
+        // Memory that was never used is handed out before freed memory.
         assert_eq!(heap.allocate(160).unwrap(), b + 32);
         assert_eq!(heap.allocate(8), Some(a));
     }

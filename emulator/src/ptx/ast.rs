@@ -21,7 +21,6 @@ pub struct SyntaxTree {
 
 /// A fundamental type, as declared or as an instruction's modifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
 pub enum Type {
     Pred,
     B8,
@@ -114,7 +113,6 @@ impl Type {
 
 /// A state space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum StateSpace {
     Reg,
     Param,
@@ -126,7 +124,6 @@ pub enum StateSpace {
 
 /// How a symbol links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
 pub enum Linkage {
     #[default]
     Internal,
@@ -199,8 +196,6 @@ pub struct PtxFunction {
     pub pos: Pos,
     /// Its name.
     pub name: String,
-    /// How it links.
-    pub linkage: Linkage,
     /// Whether it is an `.entry`.
     pub is_kernel: bool,
     /// Formal parameters.
@@ -234,17 +229,16 @@ pub enum Statement {
     /// A declaration.
     Variable(Variable),
     /// `name:`
-    Label(String, Pos),
+    Label(String),
     /// `{ … }` with names of its own.
     Block(Vec<Statement>),
     /// `.loc`; the line of the outermost inlining site where it is given.
     Loc(Location),
     /// `name: .branchtargets a, b;`
-    BranchTargets(String, Vec<String>, Pos),
-    /// `name: .callprototype …;`
-    Prototype(String, Vec<Variable>, Vec<Variable>),
-    /// `name: .calltargets f, g;`
-    CallTargets(String, Vec<String>),
+    BranchTargets(String, Vec<String>),
+    /// `name: .callprototype …;` or `name: .calltargets f, g;`. An indirect call is checked when it runs, against the
+    /// function that it reaches, so only the name is kept.
+    Prototype(String),
     /// An instruction.
     Instruction(Instruction),
 }

@@ -184,7 +184,7 @@ pub fn tokenize<'a>(text: &'a str, name: &str) -> Result<Vec<(Token<'a>, Pos)>, 
     Ok(tokens)
 }
 
-/// Where a number without digits before its point ends: `.5`, `.25e-3`, but not `.2d`, which is a modifier.
+/// The end of a number that starts with its point: `.5` or `.25e-3`, but not `.2d`, which is a modifier.
 fn fraction_end(bytes: &[u8], at: usize) -> Option<usize> {
     let digits = |from: usize| {
         from + bytes

@@ -1,9 +1,9 @@
 //! The front end: PTX text to a syntax tree with lines.
 
-pub mod ast;
+pub(crate) mod ast;
 mod error;
-pub mod lexer;
+pub(crate) mod lexer;
 mod parser;
 
 pub use error::{LoadError, LoadErrorKind};
-pub use parser::parse;
+pub(crate) use parser::parse;

@@ -31,7 +31,7 @@ struct Parser<'t, 'a> {
     at: usize,
     name: &'t str,
     depth: u32,
-    /// Whether parentheses hold operands, as those of a call do, or an expression.
+    /// Whether parentheses hold operands (of a call) or an expression.
     lists: bool,
 }
 
@@ -186,9 +186,7 @@ impl<'a> Parser<'_, 'a> {
                 Token::Dot(_) => {
                     let linkage = self.linkage();
                     match self.peek() {
-                        Token::Dot("entry" | "func") => {
-                            tree.functions.push(self.function(linkage)?)
-                        }
+                        Token::Dot("entry" | "func") => tree.functions.push(self.function()?),
                         _ => tree.variables.append(&mut self.variables(linkage)?),
                     }
                 }
@@ -242,8 +240,8 @@ impl<'a> Parser<'_, 'a> {
         self.expect(b';')
     }
 
-    /// `.loc file line column [, function_name label[+n]] [, inlined_at file line column]`. The
-    /// place that a reader looks for is the line itself, not where it was inlined.
+    /// `.loc file line column [, function_name label[+n]] [, inlined_at file line column]`. A
+    /// report names the line itself, not the line that it was inlined at.
     fn location(&mut self) -> Result<Location> {
         self.next();
         let file = self.small("a file number")?;
@@ -505,7 +503,7 @@ impl<'a> Parser<'_, 'a> {
                 _ => return Ok(total),
             };
             self.next();
-            // What binds tighter than the sign belongs to it.
+            // Operators that bind tighter than the sign apply first.
             let Number::Int(value) = self.expression(10)? else {
                 return self.error("an offset is an integer");
             };
@@ -535,7 +533,7 @@ impl<'a> Parser<'_, 'a> {
         let Token::Punct(first) = self.peek() else {
             return None;
         };
-        // Two characters make one operator where nothing lies between them.
+        // Two characters make one operator if nothing lies between them.
         let adjoining = self.tokens.get(self.at + 1).is_some_and(|(_, pos)| {
             pos.line == self.pos().line && pos.column == self.pos().column + 1
         });
@@ -679,7 +677,7 @@ impl<'a> Parser<'_, 'a> {
         Ok(out)
     }
 
-    fn function(&mut self, linkage: Linkage) -> Result<PtxFunction> {
+    fn function(&mut self) -> Result<PtxFunction> {
         let is_kernel = self.next() == Token::Dot("entry");
         let pos = self.pos();
         let mut returns = Vec::new();
@@ -695,7 +693,6 @@ impl<'a> Parser<'_, 'a> {
         let mut f = PtxFunction {
             pos,
             name,
-            linkage,
             is_kernel,
             params,
             returns,
@@ -774,10 +771,9 @@ impl<'a> Parser<'_, 'a> {
                     }
                 }
                 Token::Ident(name) if self.peek_at(1) == Token::Punct(b':') => {
-                    let pos = self.pos();
                     self.next();
                     self.next();
-                    out.push(self.labelled(name, pos)?);
+                    out.push(self.labelled(name)?);
                 }
                 Token::Ident(_) | Token::Punct(b'@') => {
                     let instruction = self.instruction()?;
@@ -791,35 +787,32 @@ impl<'a> Parser<'_, 'a> {
         }
     }
 
-    fn labelled(&mut self, name: &str, pos: Pos) -> Result<Statement> {
+    fn labelled(&mut self, name: &str) -> Result<Statement> {
         let statement = match self.peek() {
             Token::Dot("branchtargets") => {
                 self.next();
-                Statement::BranchTargets(name.to_owned(), self.names("a label")?, pos)
+                Statement::BranchTargets(name.to_owned(), self.names("a label")?)
             }
             Token::Dot("calltargets") => {
                 self.next();
-                Statement::CallTargets(name.to_owned(), self.names("a function")?)
+                self.names("a function")?;
+                Statement::Prototype(name.to_owned())
             }
             Token::Dot("callprototype") => {
                 self.next();
-                let returns = if self.peek() == Token::Punct(b'(') {
-                    self.parameters()?
-                } else {
-                    Vec::new()
-                };
+                if self.peek() == Token::Punct(b'(') {
+                    self.parameters()?;
+                }
                 self.ident("`_`")?;
-                let params = if self.peek() == Token::Punct(b'(') {
-                    self.parameters()?
-                } else {
-                    Vec::new()
-                };
+                if self.peek() == Token::Punct(b'(') {
+                    self.parameters()?;
+                }
                 while let Token::Dot("noreturn") = self.peek() {
                     self.next();
                 }
-                Statement::Prototype(name.to_owned(), returns, params)
+                Statement::Prototype(name.to_owned())
             }
-            _ => return Ok(Statement::Label(name.to_owned(), pos)),
+            _ => return Ok(Statement::Label(name.to_owned())),
         };
         self.expect(b';')?;
         Ok(statement)

@@ -7,8 +7,8 @@ use crate::lab::{Arg, Lab};
 
 const MIB: usize = 1 << 20;
 
-/// `passes` times, one block of threads walks over `words` words of `data`, together, in steps of 16 bytes per thread, and
-/// adds them up; what they add up to goes to `out`.
+/// One block of threads reads `words` words of `data` together, 16 bytes per thread and step, `passes` times, and writes
+/// the sum to `out`.
 const WALK: &str = "
 .visible .entry walk(.param .u64 out, .param .u64 data, .param .u32 words, .param .u32 passes) {
     .reg .u64 %o, %d, %a, %w; .reg .u32 %t, %n, %p, %i, %s, %x<4>, %step; .reg .pred %q;
@@ -45,7 +45,7 @@ fn total(lab: &Lab, kernel: &str, threads: u32, args: &[Arg]) -> Counts {
 
 #[test]
 fn what_fits_is_read_once_and_what_does_not_each_time() {
-    // A mebibyte stays between the passes; of 24, four times the cache, nothing does.
+    // 1 MiB stays in the cache between the passes; of 24 MiB, four times the cache, nothing does.
     for (size, passes, reads) in [(1, 3, 1), (24, 1, 24), (24, 2, 48)] {
         let lab = Lab::ptx(WALK);
         let (out, data) = (lab.room::<u32>(1024), lab.put(&vec![1u32; size * MIB / 4]));
@@ -88,7 +88,7 @@ fn a_dirty_sector_goes_back_once_and_whole() {
 
 #[test]
 fn an_eviction_writes_back() {
-    // 24 MiB written by one block, then the same over again: each time all of it, whenever it leaves the cache.
+    // One block writes 24 MiB twice. Each time all of it goes to DRAM, as it leaves the cache or at the end.
     let body = WALK
         .replace(
             "ld.global.v4.u32 {%x0, %x1, %x2, %x3}, [%a];",
@@ -391,7 +391,7 @@ fn cache_hints_have_the_forms_that_ptxas_takes() {
 
 #[test]
 fn hints_touch_nothing() {
-    // Neither an address that is no one's nor what nobody wrote is a fault, and nothing is read.
+    // An address outside all allocations is no fault, nor is memory that was never written; nothing is read.
     let lab = Lab::ptx(
         "
 .visible .entry k(.param .u64 data) {

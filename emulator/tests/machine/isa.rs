@@ -403,7 +403,7 @@ fn what_another_block_writes_too_late_is_a_race_and_what_nobody_writes_is_not() 
         for (step, kind) in [(1, FaultKind::Race), (8, FaultKind::Uninitialized)] {
             let lab = Lab::ptx(text).seed(seed);
             let (out, room) = (lab.room::<u32>(8), lab.room::<u32>(16));
-            // The last block reads what nobody writes: it is the others that race.
+            // The last block reads what no block writes; the other blocks race.
             let fault = lab.fault("k", 8, 1, &[Ptr(out), Ptr(room), I32(step)]);
             assert_eq!(fault.kind, kind, "seed {seed}: {fault}");
         }

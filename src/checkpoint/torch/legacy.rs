@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use super::tensors::parse_storage_id;
+use super::tensors::{key_text, parse_storage_id};
 use super::{Problem, SharedBytes, Storages, Window};
-use crate::checkpoint::pickle::{Id, Node, Pickle};
+use crate::checkpoint::pickle::{Node, Pickle};
 
 /// 0x1950a86a20f9469cfc6c, little-endian.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
@@ -130,15 +130,6 @@ fn referenced_sizes(pickle: &Pickle) -> Result<HashMap<String, (usize, usize)>, 
         }
     }
     Ok(sizes)
-}
-
-/// Keys are texts or numbers.
-pub(super) fn key_text(pickle: &Pickle, id: Id) -> Option<String> {
-    match pickle.node(id) {
-        Node::Str(text) => Some(text.to_string()),
-        Node::Int(number) => Some(number.to_string()),
-        _ => None,
-    }
 }
 
 impl Storages for LegacyStorages {

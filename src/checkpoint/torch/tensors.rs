@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::legacy::key_text;
 use super::{Storages, Window};
 use crate::checkpoint::pickle::{Id, Node, Pickle};
 use crate::tensor::{DType, Tensor};
@@ -22,6 +21,15 @@ pub(super) struct StorageId {
     pub count: usize,
     /// First element and number of elements, for a storage that is a part of another.
     pub view: Option<(usize, usize)>,
+}
+
+/// Keys are texts or numbers.
+pub(super) fn key_text(pickle: &Pickle, id: Id) -> Option<String> {
+    match pickle.node(id) {
+        Node::Str(text) => Some(text.to_string()),
+        Node::Int(number) => Some(number.to_string()),
+        _ => None,
+    }
 }
 
 /// Reads a persistent identifier; `None` if it is not that of a storage.

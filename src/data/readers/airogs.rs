@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::csv::{csv_error, csv_header};
 use super::files::{images_below, list, stem_of};
-use super::{csv_error, csv_header};
 use crate::data::dataset::{Dataset, Format, Sample, Source};
 use crate::data::error::{DataError, Problem};
 
@@ -49,7 +49,7 @@ pub(super) fn read(root: &Path) -> Result<Dataset, DataError> {
         }
     }
 
-    let mut reader = csv::Reader::from_path(&labels).map_err(|e| csv_error(&labels, &e))?;
+    let mut reader = ::csv::Reader::from_path(&labels).map_err(|e| csv_error(&labels, &e))?;
     let header = csv_header(&labels)?;
     let column = |name: &str| header.iter().position(|h| h == name).unwrap_or_default();
     let (id_column, class_column) = (column("challenge_id"), column("class"));
@@ -57,7 +57,7 @@ pub(super) fn read(root: &Path) -> Result<Dataset, DataError> {
     let mut samples = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|e| csv_error(&labels, &e))?;
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = record.position().map_or(0, ::csv::Position::line);
         let id = record[id_column].trim().to_owned();
         let label = record[class_column].trim();
         if let Some(first) = lines.insert(id.clone(), line) {

@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::csv::{csv_error, csv_header};
 use super::files::{images_below, list, name_of, stem_of};
-use super::{csv_error, csv_header};
-use crate::data::dataset::{Dataset, Format, OpenOptions, Sample, Source, Split, UnknownPolicy};
+use crate::data::dataset::{Dataset, Format, OpenOptions, Sample, Source, UnknownPolicy};
 use crate::data::error::{DataError, Problem};
+use crate::data::split::Split;
 
 const VIEW: &str = "Frontal/Lateral";
 
@@ -106,10 +107,10 @@ impl Found {
         };
         let (path_column, view_column) = (column("Path")?, column(VIEW)?);
         let finding_column = column(&options.finding)?;
-        let mut reader = csv::Reader::from_path(table).map_err(|e| csv_error(table, &e))?;
+        let mut reader = ::csv::Reader::from_path(table).map_err(|e| csv_error(table, &e))?;
         for record in reader.records() {
             let record = record.map_err(|e| csv_error(table, &e))?;
-            let line = record.position().map_or(0, csv::Position::line);
+            let line = record.position().map_or(0, ::csv::Position::line);
             let relative = record[path_column].trim();
             let place = format!("{} line {line}", name_of(table));
             let path = resolve(root, relative);

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::files::{Listing, id_below, images_below, list, name_of};
-use crate::data::dataset::{Dataset, Format, Sample, Source, Split};
+use crate::data::dataset::{Dataset, Format, Sample, Source};
 use crate::data::error::{DataError, Problem};
+use crate::data::split::Split;
 
 /// The part of a folder that decides how it is read: its listing and, where it is split, those of the splits.
 pub(super) struct Layout {

@@ -2,6 +2,7 @@
 
 mod airogs;
 mod chexpert;
+mod csv;
 mod files;
 mod folder;
 mod npz;
@@ -69,21 +70,4 @@ fn detect(path: &Path, is_folder: bool) -> Result<Format, DataError> {
         path: path.to_owned(),
         found: layout.describe(),
     })
-}
-
-/// The bytes of a csv file's header, split; empty where it cannot be read as csv.
-fn csv_header(path: &Path) -> Result<Vec<String>, DataError> {
-    let mut reader = csv::ReaderBuilder::new()
-        .from_path(path)
-        .map_err(|e| csv_error(path, &e))?;
-    let header = reader.headers().map_err(|e| csv_error(path, &e))?;
-    Ok(header
-        .iter()
-        .map(|name| name.trim_start_matches('\u{feff}').trim().to_owned())
-        .collect())
-}
-
-fn csv_error(path: &Path, error: &csv::Error) -> DataError {
-    let line = error.position().map(csv::Position::line);
-    DataError::malformed(path, line, error.to_string())
 }

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use npyz::{DType, NpyFile, Order, TypeChar};
 
 use super::files::{list, stem_of};
-use crate::data::dataset::{Dataset, Format, Sample, Source, Split};
+use crate::data::dataset::{Dataset, Format, Sample, Source};
 use crate::data::error::DataError;
 use crate::data::pixels::{ImageArray, Samples};
+use crate::data::split::Split;
 
 type Archive = npyz::npz::NpzArchive<BufReader<File>>;
 

@@ -84,12 +84,7 @@ impl Graph {
     }
 }
 
-/// The two words of a seed as [`PhiloxNormal`] takes them: low, then high.
-pub fn seed_words(seed: u64) -> [i32; 2] {
-    [seed as i32, (seed >> 32) as i32]
-}
-
-/// The seed of [`seed_words`].
+/// The seed of [`seed_words`](crate::tensor::philox::seed_words).
 pub(super) fn seed_of(words: &[i32]) -> u64 {
     u64::from(words[0] as u32) | u64::from(words[1] as u32) << 32
 }

@@ -1,13 +1,12 @@
 use std::collections::HashMap;
 
-use super::seed_words;
 use crate::compile::PlanOptions;
 use crate::device::Executable;
 use crate::device::cpu::CpuDevice;
 use crate::graph::Graph;
 use crate::kernel::reference::Array;
 use crate::ops::testing::{check_updates, emulated_gpu};
-use crate::tensor::philox::{Purpose, fill_normal, stream_key};
+use crate::tensor::philox::{Purpose, fill_normal, seed_words, stream_key};
 use crate::tensor::{DType, TensorMap};
 
 const SEED: u64 = 0xfedc_ba98_7654_3210;

@@ -7,9 +7,8 @@ use crate::device::cuda::CudaOptions;
 use crate::device::{Device, DeviceChoice, Executable};
 use crate::graph::{Graph, GraphError};
 use crate::kernel::reference::Array;
-use crate::ops::philox_normal::seed_words;
 use crate::ops::testing::{check_updates, emulated_gpu, hashed};
-use crate::tensor::philox::Purpose;
+use crate::tensor::philox::{Purpose, seed_words};
 use crate::tensor::{DType, TensorMap};
 
 const PHILOX: FreshNoise = FreshNoise::Philox(Purpose::SamplerNoise);
@@ -120,7 +119,11 @@ fn walk<E: Executable + ?Sized>(exe: &mut E, op: SamplerStep, shape: &[usize]) -
 
 #[test]
 fn noise_made_in_the_step_has_the_bits_of_noise_made_apart() {
-    let cpu = Device::open(DeviceChoice::Cpu, Some(2)).unwrap();
+    let cpu = Device::builder()
+        .choice(DeviceChoice::Cpu)
+        .threads(2)
+        .open()
+        .unwrap();
     let ops: Vec<SamplerStep> = every_op().filter(|op| op.noise == PHILOX).collect();
     for shape in SHAPES {
         for &op in &ops {

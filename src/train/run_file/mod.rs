@@ -1,8 +1,8 @@
 //! Run files: every hyper-parameter of a training run, in TOML, with a documented default for each.
 //!
 //! A run file names a task and sets keys in sections; what it leaves out has the default of [`sections`], which is the
-//! published setting of the reference implementation unless its documentation says otherwise. `--set section.key=value`
-//! overrides single keys. [`to_toml`] writes the resolved file, documentation included, for the run's folder.
+//! published setting of the reference implementation unless its documentation says otherwise. An [`Override`] such as
+//! `section.key=value` sets a single key. [`to_toml`] writes the resolved file, documentation included, for the run's folder.
 //!
 //! ```
 //! use medfusion::train::run_file::{DiffusionRun, Override, parse};
@@ -56,7 +56,7 @@ pub enum RunFileError {
         value: String,
         problem: String,
     },
-    #[error("`--set {0}`: expected section.key=value")]
+    #[error("`{0}`: expected section.key=value")]
     BadOverride(String),
     #[error("the run file is for `train {found}`, not for `train {expected}`")]
     WrongTask { expected: Task, found: String },

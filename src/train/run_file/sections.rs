@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::bytes::ByteSize;
 use crate::data::{Format, OnCorrupt, OnMismatch, OpenOptions, Split, UnknownPolicy};
+use crate::diffusion::{BetaSchedule, NoiseConfig, Objective};
 use crate::model::config::{
-    Attention, Backbone, BetaSchedule, NoiseConfig, Objective, TimeEmbedding, UnetConfig,
-    UnetVariant, VaeConfig,
+    Attention, Backbone, TimeEmbedding, UnetConfig, UnetVariant, VaeConfig,
 };
 
 /// A key of a section: its name and its documentation, line by line.
@@ -470,8 +470,9 @@ section! {
     Device {
         /// auto, cpu, cuda, cuda:N or emulated.
         device: String = "auto".to_owned(),
-        /// Precision of activations and products: f32, f16, bf16 or f16-fast (master weights are f32).
-        precision: String = "f32".to_owned(),
+        /// Precision of activations and products: f32, f16, bf16 or f16-fast (master weights are f32); auto is bf16 on a
+        /// GPU and f32 on the CPU.
+        precision: String = "auto".to_owned(),
         /// Memory that the step may use; activations are recomputed to fit. Not set: what the device has.
         memory: Option<ByteSize> = None,
         /// CPU threads. Not set: all.

@@ -55,7 +55,11 @@ fn trainer(device: &Device, options: StepOptions) -> Result<Trainer, StepError> 
 }
 
 fn cpu() -> Device {
-    Device::open(DeviceChoice::Cpu, Some(1)).unwrap()
+    Device::builder()
+        .choice(DeviceChoice::Cpu)
+        .threads(1)
+        .open()
+        .unwrap()
 }
 
 fn step(trainer: &mut Trainer) -> StepReport {

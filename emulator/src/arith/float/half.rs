@@ -1,8 +1,8 @@
 //! Half precision and bfloat16: arithmetic, minimum and maximum, on `u16` bit patterns and packed pairs.
 //!
 //! Every result is rounded once, to nearest even, the only direction these instructions have. Sums and products go
-//! through f32, whose 24 bits are at least 2·11 + 2, so that rounding twice equals rounding once; a fused multiply-add
-//! does not enjoy that, so its wide result is rounded to odd before it is narrowed (Boldo and Melquiond, "Emulation of
+//! through f32, whose 24 bits are at least 2·11 + 2, so that rounding twice equals rounding once. That does not hold for
+//! a fused multiply-add, so its wide result is rounded to odd before it is narrowed (Boldo and Melquiond, "Emulation of
 //! FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008).
 
 use super::convert::{NAN_HALF, bf16_to_f32, f16_to_f32, f32_to_bf16_nearest, f32_to_f16_nearest};

@@ -1,8 +1,8 @@
 //! Products of f16 and bf16 matrices: the path that tensor-core kernels spend their time on.
 //!
-//! A register of eight rows of four lanes is, read as 16-bit numbers, eight rows of eight numbers, so a fragment is
-//! decoded with eight vector conversions per register; the product then runs over vectors of eight columns. Compiled for
-//! AVX2, FMA and F16C where the processor has them; the results are the same bits either way.
+//! A register of eight rows of four lanes is, read as 16-bit numbers, eight rows of eight numbers. So a fragment is
+//! decoded with eight vector conversions per register, and the product then runs over vectors of eight columns. It is
+//! compiled twice, for any processor and for AVX2, FMA and F16C; the results are the same bits.
 
 use super::element::Element;
 use super::shape::Mma;

@@ -1,6 +1,6 @@
 //! Matrix instructions of a warp: `mma`, `wmma`, `ldmatrix`, `movmatrix`.
 //!
-//! Registers come as slices of [`Lanes`], one per register of the instruction's vector operand. Every fragment of
+//! Registers come as slices of [`Lanes`](super::Lanes), one per register of the instruction's vector operand. Every fragment of
 //! `mma.m8n8…` and `mma.m16n8…` is built from the same brick, eight rows of four lanes, so one rule ([`Fragment`]) gives
 //! all their layouts; `mma.m8n8k4.f16`, which works on four groups of eight lanes, has its own.
 //!

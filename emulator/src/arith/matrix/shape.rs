@@ -27,7 +27,7 @@ pub struct Mma {
 }
 
 impl Mma {
-    /// Whether `mma.sync` has this shape and these types on sm_86 (`m8n8k4` is [`QuadPairMma`] or [`mma_f64`]).
+    /// Whether `mma.sync` has this shape and these types on sm_86 (`m8n8k4` is [`QuadPairMma`](super::QuadPairMma) or [`mma_f64`](super::mma_f64)).
     pub fn is_mma(&self) -> bool {
         use Element::*;
         let shape = (self.m, self.n, self.k);
@@ -51,7 +51,7 @@ impl Mma {
         }
     }
 
-    /// Whether `wmma.mma` has this shape and these types on sm_86 (f64 m8n8k4 is [`mma_f64`]).
+    /// Whether `wmma.mma` has this shape and these types on sm_86 (f64 m8n8k4 is [`mma_f64`](super::mma_f64)).
     pub fn is_wmma(&self) -> bool {
         use Element::*;
         let wide = matches!(

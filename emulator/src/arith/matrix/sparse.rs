@@ -1,4 +1,4 @@
-//! `mma.sp`: A holds only half of each row's elements, and metadata says which.
+//! `mma.sp`: A is sparse. It holds half of each row's elements, and metadata says which half.
 
 use super::element::Element;
 use super::fragment::{Fragment, Role};
@@ -83,7 +83,7 @@ impl SparseMma {
         }
     }
 
-    /// Multiplies: the products of the elements that are there, in ascending order, as [`Mma::apply`] adds them.
+    /// Multiplies: adds the products of the elements that A holds in ascending k, as [`Mma::apply`] does.
     ///
     /// # Panics
     /// If a slice is shorter than its fragment.

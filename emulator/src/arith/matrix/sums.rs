@@ -8,7 +8,7 @@ use crate::arith::float::{f16_to_f32, f32_to_f16_nearest};
 /// Columns of B and C that are multiplied at once: one brick of lanes, and one vector register of f32.
 pub(super) const PANEL: usize = 8;
 
-/// A number that elements are decoded to and sums are kept in.
+/// A type that elements are decoded to and that products are accumulated in.
 pub(super) trait Accumulate: Copy + Default {
     /// self + a·b.
     fn multiply_add(self, a: Self, b: Self) -> Self;
@@ -28,7 +28,8 @@ impl Accumulate for i32 {
     }
 }
 
-/// For each eight rows of a panel of C or D: the first of its registers, were there one element in each, and the first row.
+/// The bricks of eight rows of a panel of C or D: the index of the first register, counted as if each held one element,
+/// and the first row.
 #[inline(always)]
 fn panel_bricks(mma: &Mma, panel: usize, rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let panels = mma.n as usize / PANEL;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::super::abi::Handle;
 
-/// A place in a stream: reached once the stream completed `number` pieces of work.
+/// A point in a stream, reached once the stream has completed `number` pieces of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// The stream.
@@ -16,9 +16,9 @@ pub struct Mark {
 
 /// One recording of an event.
 pub struct Recording {
-    /// The record's place in its stream.
+    /// The point in its stream.
     pub mark: Mark,
-    /// When the stream came there.
+    /// When the stream reached it.
     pub time: OnceLock<Instant>,
 }
 
@@ -30,6 +30,6 @@ pub struct Event {
     pub flags: u32,
     /// The last recording outside a capture.
     pub last: Option<Arc<Recording>>,
-    /// Recorded in a capture: which one, and the nodes that it stands for.
+    /// Set if it was recorded in a capture: which one, and the nodes that a wait for the event depends on.
     pub captured: Option<(u64, Vec<Handle>)>,
 }

@@ -17,9 +17,9 @@ pub struct Stream {
     pub flags: u32,
     /// Its priority: accepted and reported back.
     pub priority: i32,
-    /// Whether this is its context's default stream, which others order themselves with.
+    /// Whether this is its context's default stream, which blocking streams are ordered with.
     pub is_legacy: bool,
-    /// The handle is gone, work is left.
+    /// The handle is invalid, but work is left in the queue.
     pub destroyed: bool,
     /// Work that was submitted and has not run.
     pub queue: VecDeque<Queued>,
@@ -65,7 +65,7 @@ impl Stream {
         }
     }
 
-    /// Whether the default stream orders itself with this one.
+    /// Whether this stream is ordered with the default stream.
     pub fn is_blocking(&self) -> bool {
         self.flags & NON_BLOCKING == 0
     }

@@ -21,13 +21,13 @@ pub enum Work {
     Fill(FillWork),
     /// A function of the host program.
     Host(HostCall),
-    /// An event's time is now.
+    /// Takes an event's time.
     Record(Arc<Recording>),
-    /// Memory from a stream-ordered allocation goes back.
+    /// Frees memory in stream order.
     Free(DevicePtr),
-    /// A graph's allocation: its bytes are unwritten again.
+    /// A graph's allocation node: its bytes count as never written.
     GraphAlloc(Arc<GraphMemory>),
-    /// A graph's allocation ends; the memory stays with the graph.
+    /// A graph's free node: the memory stays with the graph.
     GraphFree(DevicePtr),
     /// A graph's record node before the graph is launched; then it becomes a [`Work::Record`].
     RecordNode(Handle),

@@ -4,8 +4,8 @@ use super::super::code::Function;
 use super::super::items::{Kernel, SharedVariable, UNUSED};
 use crate::limits;
 
-/// What depends on all functions that a kernel may call: the layout of shared memory, the narrowest
-/// accesses, the stack.
+/// Fills in what depends on all functions that a kernel may call: the layout of shared memory, the narrowest accesses,
+/// how threads synchronise.
 pub(super) fn finish_kernel(
     k: &mut Kernel,
     functions: &[Function],

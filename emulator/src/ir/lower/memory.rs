@@ -88,7 +88,7 @@ fn order(m: &mut Modifiers<'_>) -> Order {
 }
 
 impl Lowering<'_> {
-    /// An address operand, and the state space it turns out to be in.
+    /// An address operand, and its state space: that of the variable that it names, where it names one.
     pub(super) fn address(
         &mut self,
         operand: &Operand,
@@ -285,7 +285,7 @@ impl Lowering<'_> {
             "applypriority" => self.apply_priority(i, m)?,
             "prefetch" | "prefetchu" => self.prefetch(i, m)?,
             "createpolicy" => {
-                // The policy's value is opaque and has no effect here.
+                // A cache policy is opaque and has no effect here.
                 while m.pick(|_| Some(())).is_some() {}
                 let Some(d) = i.operands.first() else {
                     return self.operand_error("`createpolicy` needs a destination");
@@ -442,7 +442,7 @@ impl Lowering<'_> {
         Ok(InstructionClass::Other)
     }
 
-    /// `applypriority{.global}.L2::evict_normal [a], 128`: the cache model knows one priority, so a hint.
+    /// `applypriority{.global}.L2::evict_normal [a], 128`: a hint, because the cache model has one priority.
     fn apply_priority(
         &mut self,
         i: &Instruction,
@@ -475,8 +475,8 @@ impl Lowering<'_> {
         Ok((address, space))
     }
 
-    /// `prefetch{.global,.local}.{L1,L2}`, `prefetch{.global}.L2::evict_{last,normal}`, `prefetchu.L1`: hints, which
-    /// touch nothing, whatever the address.
+    /// `prefetch{.global,.local}.{L1,L2}`, `prefetch{.global}.L2::evict_{last,normal}`, `prefetchu.L1`: hints
+    /// that access nothing, so any address is accepted.
     fn prefetch(&mut self, i: &Instruction, m: &mut Modifiers<'_>) -> Result<InstructionClass> {
         let uniform = i.opcode == "prefetchu";
         let asked = space(m);
@@ -488,7 +488,7 @@ impl Lowering<'_> {
             Some(AccessSpace::Local) => !uniform && !priority,
             Some(_) => false,
         };
-        // A modifier that is left over is named by the caller.
+        // If a modifier is left over, the caller's error names it.
         if m.rest().is_empty() && !(level && allowed && i.operands.len() == 1) {
             return self.operand_error(
                 "`prefetch` is `prefetch{.global,.local}.{L1,L2} [address]` or \
@@ -800,7 +800,7 @@ impl Lowering<'_> {
                 format!("`{}` doesn't exist on sm_86", i.text()),
             );
         };
-        let complete = m.flag("noComplete");
+        let no_complete = m.flag("noComplete");
         let parity = m.flag("parity");
         m.pick(|m| matches!(m, "release" | "acquire").then_some(()));
         scope(m);
@@ -838,8 +838,8 @@ impl Lowering<'_> {
                     Some(c) => Some(self.s32(c, Type::U32)?),
                     None => None,
                 };
-                // A count of its own needs `.noComplete` before sm_90.
-                if count.is_some() != complete {
+                // Before sm_90 a count operand exists with `.noComplete` only.
+                if count.is_some() != no_complete {
                     return self.fail(
                         LoadErrorKind::Unsupported,
                         format!("`{}` with this count doesn't exist on sm_86", i.text()),
@@ -851,7 +851,6 @@ impl Lowering<'_> {
                     state,
                     count,
                     drop,
-                    complete: !complete,
                 }
             }
             "test_wait" => {

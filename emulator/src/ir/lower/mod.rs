@@ -25,7 +25,7 @@ use crate::ptx::ast::{
 
 /// The largest parameter buffer of a kernel (PTX ISA 8.1 and later on sm_70 and newer).
 const MAX_PARAMETER_BYTES: u64 = 32764;
-/// Virtual registers of a function, in 32-bit words: what the host's memory bears for every warp.
+/// The most virtual registers of a function, in 32-bit words; every warp takes host memory for them.
 const MAX_REGISTERS: u32 = 1 << 17;
 
 /// What lowering a module yields.
@@ -66,7 +66,7 @@ pub(super) fn lower(tree: &SyntaxTree, name: &str) -> Result<Lowered> {
     for v in &tree.variables {
         declare_global(v, &mut names, &mut globals, &mut shared)?;
     }
-    // Indices of functions: one per name; a definition wins over its declarations.
+    // Functions are numbered by name. A definition replaces its declarations.
     let mut definitions: Vec<&PtxFunction> = Vec::new();
     for f in &tree.functions {
         if f.body.is_some() {
@@ -209,7 +209,7 @@ fn check_target(tree: &SyntaxTree, names: &ModuleNames) -> Result<()> {
         .collect();
     let specific = tree.target.ends_with('a') || tree.target.ends_with('f');
     match digits.parse::<u32>() {
-        // Text for sm_89 is taken as long as it uses nothing that sm_86 lacks.
+        // Text for sm_89 is accepted; what sm_86 lacks is refused instruction by instruction.
         Ok(sm) if sm <= 89 && !specific => Ok(()),
         _ => {
             let pos = crate::ptx::lexer::Pos { line: 1, column: 1 };
@@ -613,17 +613,15 @@ fn formal(l: &mut Lowering<'_>, p: &Variable, size: u64, align: u64) -> Result<P
 }
 
 fn statements(l: &mut Lowering<'_>, body: &[Statement], globals: &mut Vec<Global>) -> Result<()> {
-    // Labels are known in the whole of their block, also before they appear.
+    // A label is visible in its whole block, also before it appears.
     for s in body {
         let (name, binding) = match s {
-            Statement::Label(name, _) => {
+            Statement::Label(name) => {
                 l.labels += 1;
                 (name, Binding::Label(l.labels - 1))
             }
-            Statement::BranchTargets(name, targets, _) => (name, Binding::Targets(targets.clone())),
-            Statement::Prototype(name, ..) | Statement::CallTargets(name, _) => {
-                (name, Binding::Prototype)
-            }
+            Statement::BranchTargets(name, targets) => (name, Binding::Targets(targets.clone())),
+            Statement::Prototype(name) => (name, Binding::Prototype),
             _ => continue,
         };
         if let Some(scope) = l.scopes.last_mut() {
@@ -633,7 +631,7 @@ fn statements(l: &mut Lowering<'_>, body: &[Statement], globals: &mut Vec<Global
     for s in body {
         match s {
             Statement::Variable(v) => declare(l, v, globals)?,
-            Statement::Label(name, _) => {
+            Statement::Label(name) => {
                 if let Some(Binding::Label(id)) = l.scopes.last().and_then(|s| s.get(name)) {
                     l.out.push(Flat::Label(*id));
                 }
@@ -645,9 +643,7 @@ fn statements(l: &mut Lowering<'_>, body: &[Statement], globals: &mut Vec<Global
             }
             Statement::Loc(location) => l.location = Some(*location),
             Statement::Instruction(i) => instruction(l, i)?,
-            Statement::BranchTargets(..)
-            | Statement::Prototype(..)
-            | Statement::CallTargets(..) => {}
+            Statement::BranchTargets(..) | Statement::Prototype(_) => {}
         }
     }
     Ok(())

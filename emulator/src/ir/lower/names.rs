@@ -1,4 +1,4 @@
-//! What names stand for while a function is lowered: registers, variables, labels, constants.
+//! Name resolution while a function is lowered: registers, variables, labels, constants.
 
 use std::collections::HashMap;
 
@@ -21,11 +21,11 @@ pub(super) struct ModuleNames {
     pub shared: HashMap<String, u32>,
     /// Functions, by index.
     pub functions: HashMap<String, CallTarget>,
-    /// Formal parameters and return values of the functions, by index: bytes of each.
+    /// Whether each function is a kernel, by index.
     pub function_kinds: Vec<bool>,
 }
 
-/// A register's or predicate's place.
+/// The slot of a register or predicate.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RegisterSlot {
     Reg(Reg),
@@ -54,7 +54,7 @@ pub(super) enum Binding {
     Label(u32),
     /// Targets of `brx.idx`.
     Targets(Vec<String>),
-    /// A call prototype: sizes of return values and parameters.
+    /// A call prototype or a list of call targets.
     Prototype,
 }
 
@@ -73,12 +73,12 @@ pub(super) struct Lowering<'m> {
     bits32: HashMap<u32, S32>,
     bits64: HashMap<u64, S64>,
     preds: HashMap<bool, SP>,
-    /// Variables declared with `.shared` inside functions: (size, align) is asked from the module.
+    /// `.shared` variables declared in functions, to be added to the module's: size, alignment, name.
     pub new_shared: Vec<(u64, u64, String)>,
     pub shared_base: u32,
-    /// Carry flag.
+    /// The predicate that holds the carry flag, if the function uses one.
     pub carry: Option<SP>,
-    /// Registers seen as operands: instruction, register, 32-bit words.
+    /// Uses of registers as operands: instruction, register, 32-bit words.
     pub uses: Vec<(u32, u64, u32)>,
 }
 
@@ -206,7 +206,7 @@ impl<'m> Lowering<'m> {
         self.scopes.iter().rev().find_map(|s| s.get(name))
     }
 
-    /// The register a name stands for, `%r<…>` banks and vector components included.
+    /// The register of a name, `%r<…>` banks and vector components included.
     pub fn register(&self, name: &str) -> Option<(Type, RegisterSlot)> {
         if let Some((stem, component)) = name.split_once('.') {
             let index = match component {
@@ -302,7 +302,7 @@ impl<'m> Lowering<'m> {
         s
     }
 
-    /// The address that a variable's or function's name stands for.
+    /// The address of a variable or function.
     pub fn symbol(&mut self, name: &str, offset: i64) -> Result<Option<Constant>> {
         let shared = |this: &mut Self, index: u32| {
             if !this.f.shared_used.contains(&index) {
@@ -398,7 +398,7 @@ impl<'m> Lowering<'m> {
             | "%reserved_smem_offset_cap"
             | "%reserved_smem_offset_0"
             | "%reserved_smem_offset_1" => (Special::Zero, Type::U32),
-            // No graph launches from the device, no performance monitor counts.
+            // There are no graph launches from the device and no performance monitors.
             "%current_graph_exec" => (Special::Zero, Type::U64),
             _ => {
                 let number = name.strip_prefix("%pm")?;
@@ -412,7 +412,7 @@ impl<'m> Lowering<'m> {
         })
     }
 
-    /// Special registers are read by `mov` and `cvt` alone.
+    /// Refuses special registers as operands: only `mov` and `cvt` read them.
     pub fn no_special_registers(&self, i: &Instruction) -> Result<()> {
         for operand in &i.operands {
             if let Operand::Name { name, .. } = operand
@@ -738,7 +738,7 @@ impl<'a> Modifiers<'a> {
         out
     }
 
-    /// What nobody consumed.
+    /// The modifiers that nothing has consumed.
     pub fn rest(&self) -> &[&'a str] {
         &self.left
     }

@@ -1,5 +1,6 @@
-//! What the assembler refuses although one could guess what it means: modifiers and types that don't go together.
-//! Found with a survey of 217,000 generated forms against ptxas 12.9 for sm_86.
+//! Combinations of modifiers and types that the assembler refuses although their meaning could be guessed.
+//!
+//! Found by comparing 217,000 generated forms with ptxas 12.9 for sm_86.
 
 use crate::ptx::ast::{Instruction, Number, Operand, Type};
 
@@ -8,7 +9,7 @@ pub(super) fn takes_special_registers(opcode: &str) -> bool {
     matches!(opcode, "mov" | "cvt")
 }
 
-/// Why the assembler refuses an instruction, if it does. What the lowering itself refuses is not looked at.
+/// Why the assembler refuses an instruction, if it does. Covers only what the lowering itself would accept.
 pub(super) fn objection(i: &Instruction) -> Option<String> {
     let form = Form::new(i);
     let why = match i.opcode.as_str() {
@@ -28,7 +29,7 @@ pub(super) fn objection(i: &Instruction) -> Option<String> {
     Some(format!("`{}`: {why}", i.text()))
 }
 
-/// An instruction's modifiers, sorted by what they are.
+/// An instruction's modifiers by kind.
 struct Form<'a> {
     i: &'a Instruction,
     types: Vec<Type>,
@@ -74,7 +75,7 @@ impl<'a> Form<'a> {
         self.i.opcode == opcode
     }
 
-    /// The last type: the one of the sources.
+    /// The last type, which is that of the sources.
     fn ty(&self) -> Option<Type> {
         self.types.last().copied()
     }
@@ -104,7 +105,7 @@ fn is_integer(ty: Type) -> bool {
     !ty.is_float() && !is_bits(ty) && ty != Type::Pred
 }
 
-/// The floating-point types that only arithmetic knows; elsewhere they are bits.
+/// Floating-point types that exist for arithmetic only; moves and memory use bit types.
 fn is_arithmetic_only(ty: Type) -> bool {
     matches!(
         ty,
@@ -112,7 +113,7 @@ fn is_arithmetic_only(ty: Type) -> bool {
     )
 }
 
-/// The first objection whose condition holds.
+/// Returns the first objection whose condition holds.
 macro_rules! object {
     ($($condition:expr => $why:expr),+ $(,)?) => {
         $(if $condition { return Some($why); })+
@@ -221,7 +222,7 @@ fn convert(f: &Form<'_>) -> Objection {
     None
 }
 
-/// Whether every value of an integer type is one of another.
+/// Whether integer type `to` holds every value of `from`.
 fn holds(to: Type, from: Type) -> bool {
     match (to.is_signed(), from.is_signed()) {
         (false, true) => false,
@@ -381,7 +382,7 @@ fn arithmetic(f: &Form<'_>) -> Objection {
     let ty = f.ty()?;
     let sums = matches!(op, "add" | "sub" | "mul");
     let half = matches!(ty, Type::F16 | Type::F16x2 | Type::BF16 | Type::BF16x2);
-    // The one product that is clamped.
+    // `.sat` exists for one form of product only.
     let clamps = match op {
         "mad" | "mad24" => f.has("hi") && ty == Type::S32,
         "madc" => f.has("hi") && ty == Type::S32,

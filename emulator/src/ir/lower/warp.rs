@@ -185,7 +185,7 @@ impl Lowering<'_> {
                 ));
                 InstructionClass::Warp
             }
-            // The assembler wants sm_90 for it; what it means needs nothing that sm_86 lacks.
+            // The assembler asks for sm_90, but sm_86 has everything that the instruction needs.
             "elect" => {
                 m.flag("sync");
                 let [Operand::Pair(d, p), mask] = &i.operands[..] else {

@@ -1,0 +1,261 @@
+//! From an error of the library, which states facts, to what the command line says: the error, and the flag or command
+//! that helps.
+
+use std::error::Error;
+
+use crate::checkpoint::{CheckpointError, Fact, Network, Problem, Undetermined};
+use crate::compile::OverBudget;
+use crate::data::DataError;
+use crate::device::DeviceError;
+use crate::metrics::ClassifierError;
+use crate::pipeline::SampleError;
+use crate::train::TrainError;
+use crate::train::run_file::RunFileError;
+
+/// `error` in words, with what helps against it where there is something.
+pub(super) fn message(error: &(dyn Error + 'static)) -> String {
+    match remedy(error) {
+        Some(remedy) => format!("{error}{remedy}"),
+        None => error.to_string(),
+    }
+}
+
+/// What helps against `error`, as a continuation of its message: the first remedy along its sources.
+pub(super) fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
+    let in_training = error.is::<TrainError>();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let found = error
+            .downcast_ref()
+            .and_then(sampling)
+            .or_else(|| error.downcast_ref().and_then(training))
+            .or_else(|| error.downcast_ref().and_then(run_file))
+            .or_else(|| error.downcast_ref().and_then(checkpoint))
+            .or_else(|| error.downcast_ref().and_then(device))
+            .or_else(|| error.downcast_ref().map(over_budget))
+            .or_else(|| {
+                error
+                    .downcast_ref()
+                    .and_then(|error| data(error, in_training))
+            });
+        if found.is_some() {
+            return found;
+        }
+        next = inner(error);
+    }
+    None
+}
+
+/// The error inside `error`. Wrappers that show the inner error as their own skip it in their `source`.
+fn inner<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+    if let Some(error) = error.downcast_ref() {
+        match error {
+            TrainError::Run(inner) => return Some(inner),
+            TrainError::Data(inner) => return Some(inner),
+            TrainError::Checkpoint(inner) => return Some(inner),
+            TrainError::Sample(inner) => return Some(inner),
+            TrainError::Classifier(inner) => return Some(inner),
+            TrainError::Device(inner) => return Some(inner),
+            TrainError::OverBudget(inner) => return Some(inner),
+            _ => {}
+        }
+    }
+    if let Some(error) = error.downcast_ref() {
+        match error {
+            ClassifierError::Checkpoint(inner) => return Some(inner),
+            ClassifierError::Data(inner) => return Some(inner),
+            _ => {}
+        }
+    }
+    if let Some(CheckpointError { problem, .. }) = error.downcast_ref() {
+        return Some(&**problem);
+    }
+    error.source()
+}
+
+fn sampling(error: &SampleError) -> Option<String> {
+    Some(match error {
+        SampleError::NoImages => "; --count takes at least 1".to_owned(),
+        SampleError::NoBatch => "; --batch takes at least 1".to_owned(),
+        SampleError::TooMany(_) => "; make them in several runs with --first".to_owned(),
+        SampleError::SizeUnknown => "; give --size HEIGHTxWIDTH".to_owned(),
+        SampleError::Unconditional => {
+            "; leave out --class, --opposite-class and --guidance".to_owned()
+        }
+        SampleError::Memory { fits, .. } if *fits > 0 => format!("; take --batch {fits}"),
+        _ => return None,
+    })
+}
+
+fn training(error: &TrainError) -> Option<String> {
+    Some(match error {
+        TrainError::NotFinite { .. } => {
+            ". Go on from the last checkpoint with --resume and a smaller --set optimizer.lr=…, with \
+             --set optimizer.grad_clip=1, or with --set optimizer.warmup_steps=…; if it happens at the first step, \
+             look at the data with `medfusion data`"
+                .to_owned()
+        }
+        TrainError::Interrupted { .. } => "; --resume goes on from there".to_owned(),
+        TrainError::Exists(_) => "; go on with --resume or choose another --out".to_owned(),
+        TrainError::NoAutoencoder(_) => "; --vae takes what `medfusion train vae` made".to_owned(),
+        TrainError::Channels { autoencoder, .. } => {
+            format!("; set them with --set data.channels={autoencoder}")
+        }
+        _ => return None,
+    })
+}
+
+fn run_file(error: &RunFileError) -> Option<String> {
+    match error {
+        RunFileError::BadOverride(_) => Some(", as in --set train.steps=5000".to_owned()),
+        _ => None,
+    }
+}
+
+fn checkpoint(problem: &Problem) -> Option<String> {
+    match problem {
+        Problem::NoAverage => Some("; leave out --weights ema".to_owned()),
+        Problem::Undetermined(Undetermined { missing }) => {
+            let flags: Vec<String> = missing.iter().filter_map(flag).collect();
+            Some(format!(
+                "\ngive them with {}, or take --published, if the model was trained with the published settings",
+                flags.join(" ")
+            ))
+        }
+        _ => None,
+    }
+}
+
+fn device(error: &DeviceError) -> Option<String> {
+    match error {
+        DeviceError::Precision { .. } => {
+            Some("; leave --precision out, or use --device cuda".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn over_budget(_: &OverBudget) -> String {
+    "; give it more with --memory, or make train.batch smaller and train.accumulate larger"
+        .to_owned()
+}
+
+/// The flag that gives a fact, with its form.
+fn flag(fact: &Fact) -> Option<String> {
+    Some(match fact {
+        Fact::NormGroups { network, usual } => match network {
+            Network::Unet => format!("--norm-groups {usual}"),
+            Network::Autoencoder => format!("--vae-norm-groups {usual}"),
+        },
+        Fact::Strides { network, usual } => {
+            let list: Vec<String> = usual.iter().map(usize::to_string).collect();
+            match network {
+                Network::Unet => format!("--strides {}", list.join(",")),
+                Network::Autoencoder => format!("--vae-strides {}", list.join(",")),
+            }
+        }
+        Fact::Autoencoder => "--vae FILE".to_owned(),
+        Fact::Objective => "--objective x_T|x_0".to_owned(),
+        Fact::Schedule => "--schedule scaled_linear:0.002:0.02:1000".to_owned(),
+        Fact::SelfConditioning { .. } => "--self-conditioning true|false".to_owned(),
+        Fact::LearnedVariance { .. } => "--learned-variance true|false".to_owned(),
+    })
+}
+
+fn data(error: &DataError, in_training: bool) -> Option<String> {
+    match error {
+        DataError::Inconsistent { .. } if in_training => Some(
+            "; correct the data, or leave those samples out with --set data.on_mismatch=skip"
+                .to_owned(),
+        ),
+        DataError::Inconsistent { .. } => Some("; correct the data".to_owned()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remedy_is_found_however_deep_its_error_lies() {
+        let error = TrainError::Sample(SampleError::NoBatch);
+        assert_eq!(
+            message(&error),
+            "batch 0 makes no images; --batch takes at least 1"
+        );
+        let problems = Vec::new();
+        let inconsistent = || DataError::Inconsistent {
+            path: "cells".into(),
+            problems: problems.clone(),
+        };
+        assert!(message(&inconsistent()).ends_with("; correct the data"));
+        let error = TrainError::Classifier(ClassifierError::Data(inconsistent()));
+        assert!(message(&error).ends_with("--set data.on_mismatch=skip"));
+        let error = TrainError::Checkpoint(Problem::NoAverage.at("model.ckpt"));
+        assert_eq!(
+            message(&error),
+            "model.ckpt: the checkpoint holds no averaged weights (`ema_model.averaged_model.*`); leave out --weights ema"
+        );
+        assert_eq!(remedy(&SampleError::Interrupted), None);
+        let over = OverBudget {
+            needed_bytes: 2 << 20,
+            budget_bytes: 1 << 20,
+        };
+        assert!(message(&TrainError::OverBudget(over)).contains("--memory"));
+        let error = DeviceError::Precision {
+            device: crate::compile::DeviceKind::Cpu,
+            asked: crate::compile::Precision::F16,
+        };
+        assert_eq!(
+            message(&error),
+            "the CPU does not compute in f16; leave --precision out, or use --device cuda"
+        );
+    }
+
+    /// Every flag that a missing fact asks for is one that `sample`, `inspect` and `convert` take.
+    #[test]
+    fn each_missing_fact_has_its_flag() {
+        let network = Network::Unet;
+        let missing = vec![
+            Fact::NormGroups { network, usual: 32 },
+            Fact::Strides {
+                network,
+                usual: vec![1, 2, 2],
+            },
+            Fact::NormGroups {
+                network: Network::Autoencoder,
+                usual: 8,
+            },
+            Fact::Strides {
+                network: Network::Autoencoder,
+                usual: vec![1, 2],
+            },
+            Fact::Autoencoder,
+            Fact::Objective,
+            Fact::Schedule,
+            Fact::SelfConditioning { input_channels: 8 },
+            Fact::LearnedVariance { output_channels: 8 },
+        ];
+        use clap::CommandFactory;
+        let cli = crate::cli::Cli::command();
+        for command in ["sample", "inspect", "convert", "reconstruct"] {
+            let command = cli.find_subcommand(command).expect("a subcommand");
+            for fact in &missing {
+                let flag = flag(fact).expect("a flag");
+                let name = flag.split(' ').next().unwrap_or_default();
+                let known = command.get_arguments().any(|argument| {
+                    Some(name) == argument.get_long().map(|l| format!("--{l}")).as_deref()
+                });
+                assert!(known, "{name}");
+            }
+        }
+        let error = Problem::Undetermined(Undetermined { missing }).at("model.ckpt");
+        let text = message(&error);
+        assert!(
+            text.contains("--strides 1,2,2 --vae-norm-groups 8"),
+            "{text}"
+        );
+        assert!(text.contains("--published"), "{text}");
+    }
+}
