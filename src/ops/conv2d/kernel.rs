@@ -10,7 +10,7 @@ impl Conv2d {
         Forward::new(&self.windows().geometry(&inputs[0].shape, &inputs[1].shape))
     }
 
-    /// Floats of all channels of `x` together, where they are two inputs, up to a whole cache line.
+    /// Floats of a concatenated operand as one array, up to a whole cache line.
     fn concat_len(&self, inputs: &[TensorType]) -> usize {
         let both = |index: usize| inputs[0].len() + inputs[index].len();
         self.concat_input().map_or(0, both).next_multiple_of(16)
@@ -31,7 +31,7 @@ impl Conv2dWeightGrad {
 }
 
 impl CpuOperator for Conv2d {
-    /// The channels of two inputs come together in front; the statistics come after the convolution, in the same memory.
+    /// The concatenation comes first. The statistics follow the convolution and use the same memory.
     fn workspace_len(&self, inputs: &[TensorType], outputs: &[TensorType]) -> usize {
         let stats = self.stats.map(|s| s.workspace_len(outputs, &outputs[1..]));
         let behind = self.forward(inputs).workspace_len().max(stats.unwrap_or(0));

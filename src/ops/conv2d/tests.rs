@@ -123,7 +123,7 @@ fn statistics_are_a_second_result() {
     }
 }
 
-/// On the CPU and on plain kernels, where the channels are put together first.
+/// On the CPU and on plain kernels, which concatenate the channels first.
 #[test]
 fn the_last_channels_may_be_an_input_of_their_own() {
     for (x, channels, residual) in [

@@ -12,8 +12,8 @@ use crate::kernel::cpu::gemm::pack::{Panel, padded, panel, panel_count};
 use crate::kernel::cpu::threads::{Shared, parallel, width};
 use crate::ops::conv2d::geometry::{ConvGeometry, ConvPhase, ConvPhases, Direction, MAX_KERNEL};
 
-/// Most channels (over all taps of a pass) between a load and a store of the output tile: a panel of `B` is then
-/// 192 KiB and stays in L2 while the rows of a task pass over it.
+/// Most products, over channels and taps of a pass, between a load and a store of the output tile: a panel of `B` is then
+/// 192 KiB and stays in L2 while a task uses it for all of its rows.
 const K_BLOCK: usize = 1024;
 
 /// Output pixels per task. At full depth their rows are 256 KiB.
@@ -22,8 +22,8 @@ const M_BLOCK: usize = 64;
 /// Taps per pass; bounds the table of row pointers on the stack (16 KiB).
 const TAP_BLOCK: usize = 32;
 
-/// Tasks per thread that a product is cut into where it has the columns for it: a thread that loses its core for a
-/// while then holds the others up by an eighth at most.
+/// Tasks per thread that a product is cut into, if it has enough columns: a thread that loses its core for a while then
+/// delays the others by an eighth at most.
 const TASKS_PER_THREAD: usize = 8;
 
 /// A convolution prepared for this method.
@@ -69,7 +69,7 @@ impl Direct {
         let depth = self.direction.depth(&self.geometry);
         let columns = self.direction.columns(&self.geometry);
         let to = Shared::new(&mut packed[..self.packed_len()]);
-        // Enough depth per task to make up for clearing its 150 KiB of stack.
+        // Each task clears 150 KiB of stack, so it gets enough depth to make that cheap.
         let task_depth = 8 * DEPTH;
         let bands = depth.div_ceil(task_depth);
         parallel(
@@ -266,7 +266,7 @@ impl DirectPass<'_> {
             while k0 < depth {
                 let k = (depth - k0).min(K_BLOCK);
                 if k < depth {
-                    // The depth is cut up only where a pass has a single tap.
+                    // Only passes of a single tap are cut along the depth.
                     for first in segments.iter_mut().step_by(TAP_BLOCK) {
                         first.k = k;
                     }

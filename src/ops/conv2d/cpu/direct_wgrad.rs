@@ -1,11 +1,10 @@
 //! Weight gradient of any convolution as products over pixels: per tap, `dW[o][c] = Σ_pixels dy[pixel][o] · x[source][c]`.
 //!
 //! `x` and `dy` are first copied into panels of 48 channels, because a pixel's channels lie a power of two apart in
-//! NHWC and a column of them would fall into one set of L1. A task owns 48×48 channels, sums all taps over all pixels
-//! in image order in a buffer that stays in L2 (9 taps: 83 KiB), a band of rows after the other so that the taps share
-//! what a band brings into L2 (a fifth quicker at 256² than tap after tap), and then writes its part of the OIHW
-//! gradient. Taps are those of the forward phases: through an upsample 16 folded taps on the small map instead of 9 on
-//! the large one.
+//! NHWC and a column of them would fall into one set of L1. A task owns 48×48 channels. It sums all taps over all pixels in
+//! image order, in a buffer that stays in L2 (9 taps: 83 KiB), and then writes its part of the OIHW gradient. It goes over
+//! the rows band by band, so that all taps use a band while it is in L2 (a fifth quicker at 256² than tap after tap). Taps
+//! are those of the forward phases: through an upsample 16 folded taps on the small map instead of 9 on the large one.
 
 use crate::kernel::cpu::gemm::Isa;
 use crate::kernel::cpu::gemm::kernel::{Block, PANEL, ROWS, Segment, block};
@@ -21,7 +20,7 @@ const RUNS: usize = 64;
 /// Pixels per band, about: 512 of a panel of `x` and as many of `dy` are 192 KiB of L2.
 const K_BLOCK: usize = 512;
 
-/// Images are taken together until they have this many pixels, so that the passes over the gradient are few.
+/// A chunk has as many images as it takes to reach this many pixels, so that there are few passes over the gradient.
 const CHUNK_PIXELS: usize = 4096;
 
 /// Multiply-adds in the time that copying one float takes, a few bytes a cycle.
@@ -163,7 +162,7 @@ impl DirectWeightGrad {
             let count = pairs().count();
             let (taps_sums, rest) = sums.split_at_mut(count * PANEL * PANEL);
             sums = rest;
-            // Taps within a band of rows: its panels come from L3 once, and from L2 for the other taps.
+            // All taps of a band of rows: its panels are read from L3 for the first tap, and from L2 for the others.
             for first in (0..rows.max(1)).step_by(band) {
                 for ((ty, tx), sums) in pairs().zip(taps_sums.chunks_exact_mut(PANEL * PANEL)) {
                     (runs.count, runs.next) = (0, (usize::MAX, usize::MAX));

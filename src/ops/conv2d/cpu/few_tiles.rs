@@ -1,4 +1,4 @@
-//! Winograd's products for a handful of tiles: each piece of the filter is transformed in registers and multiplied at once.
+//! Winograd's products for few tiles: each part of the filter is transformed in registers and multiplied at once.
 //!
 //! With 4 tiles (an 8×8 map) the 36 points of a filter vector serve 144 multiply-adds, 72 cycles, and writing the points
 //! to scratch and reading them back takes three times that. Here one line of the square of points is made at a time, for
@@ -19,7 +19,7 @@ pub struct FewTiles {
     pub tile: WinogradTile,
     /// The panel's filter, `[depth][entry][width]`.
     pub filter: *const f32,
-    /// The filter that will be wanted next, brought into L2 meanwhile.
+    /// The filter that is needed next, prefetched into L2 meanwhile.
     pub next: *const f32,
     /// Steps of depth.
     pub depth: usize,
@@ -77,7 +77,7 @@ impl FewTiles {
             let mut sums: Sums<S::V> = [[S::zero(); TILES]; MAX_POINTS];
             let point = LINE * F::POINTS;
             let mut k = 0;
-            // Four steps of six points and what makes them fill 32 registers; half as many go with 16.
+            // Four steps of six points, and their operands, fill 32 registers; processors with 16 take one step at a time.
             if S::LANES == 16 {
                 while k + 4 <= self.depth {
                     self.steps::<S, F, LINE, 4>(column, k, &mut sums);

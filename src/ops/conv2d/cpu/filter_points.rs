@@ -1,4 +1,4 @@
-//! Winograd's transform of a filter, for packing it or on the way to a product.
+//! Winograd's transform of a filter, when it is packed or right before it is multiplied.
 
 use super::scheme::{F2, F4, MAX_POINTS, Scheme};
 use super::tiles::WinogradTile;
@@ -20,7 +20,7 @@ pub struct TransformFilter {
     pub width: usize,
     /// The upper or the lower half of the square of points, or all of it.
     pub half: Option<usize>,
-    /// Points, the first of those asked for at the start.
+    /// The points, from the first of the wanted ones on.
     pub to: *mut f32,
     /// From point to point.
     pub point_stride: usize,

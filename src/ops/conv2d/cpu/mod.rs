@@ -1,9 +1,9 @@
 //! Convolution on the CPU: f32, NHWC activations, OIHW filters.
 //!
-//! [`Forward`], [`InputGrad`] and [`WeightGrad`] are made once per geometry; each decides how it computes
-//! ([`Strategy`]) and says how much packed filter and workspace it needs, all of which the caller owns. Nothing is
-//! allocated when they run, outputs and workspace may hold anything beforehand, and every output is summed in an
-//! order that depends neither on the number of threads nor on the batch.
+//! [`Forward`], [`InputGrad`] and [`WeightGrad`] are made once per geometry. Each chooses how it computes ([`Strategy`]) and
+//! says how large its packed filter and its workspace are; the caller owns both. Running them allocates nothing, and outputs
+//! and workspace may hold anything before. Every output is summed in an order that depends neither on the number of threads
+//! nor on the batch.
 
 mod direct;
 mod direct_wgrad;
@@ -46,7 +46,7 @@ impl Strategy {
         }
     }
 
-    /// Whether it can compute `geometry`.
+    /// Whether the strategy can compute `geometry`.
     fn applies(self, geometry: &ConvGeometry) -> bool {
         self == Strategy::Direct || Winograd::applies(geometry)
     }
@@ -56,8 +56,8 @@ impl Strategy {
     /// A direct convolution costs its products, `direct` of them per image (fewer than the textbook's through an
     /// upsample). Winograd costs its points' products, a quarter more for the passes over activations, and
     /// [`FILTER_COST`] once for the filter, whatever the batch. The choice must not depend on the batch, or an image's
-    /// last bits would, so that one is spread over [`NOMINAL_BATCH`] images. Below [`FEWEST_CHANNELS`] on
-    /// either side the passes over activations outweigh what the products save.
+    /// last bits would; so the filter's cost is spread over [`NOMINAL_BATCH`] images. Below [`FEWEST_CHANNELS`] on
+    /// either side the passes over activations cost more than the products save.
     fn choose(geometry: &ConvGeometry, map: [usize; 2], direct: usize) -> Strategy {
         if !Winograd::applies(geometry)
             || geometry.in_channels.min(geometry.out_channels) < FEWEST_CHANNELS
@@ -82,7 +82,7 @@ impl Strategy {
     }
 }
 
-/// Images over which the work on a filter is spread: what a sampler with guidance runs at least is 2, training 8.
+/// Images over which the work on a filter is spread: a sampler with guidance runs at least 2, training 8.
 const NOMINAL_BATCH: usize = 4;
 
 /// Work on a filter in Winograd's passes, in multiply-adds per pair of channels: 170 cycles per vector of 16 pairs to
@@ -100,7 +100,7 @@ pub struct Forward(Filtered);
 #[derive(Clone, Copy, Debug)]
 pub struct InputGrad(Filtered);
 
-/// What forward and input gradient share: a filter packed once and a map from one activation to another.
+/// Shared by forward and input gradient: a filter that is packed once, and a map from one activation to another.
 #[derive(Clone, Copy, Debug)]
 struct Filtered {
     isa: Isa,
@@ -171,7 +171,7 @@ impl Filtered {
         }
     }
 
-    /// With room to start on a cache line.
+    /// Floats of workspace, with room to start on a cache line.
     fn workspace_len(&self) -> usize {
         LINE + match self.strategy.tile() {
             None => self.direct().workspace_len(),

@@ -127,7 +127,7 @@ impl Case {
             let mut dx = vec![f32::NAN; g.input_len()];
             grad.run(&packed, &self.dy, None, &mut dx, &mut workspace);
             assert_close("dx", &dx, &self.dx, bound, (g, strategy, isa));
-            // With x for what else the gradient is the sum of.
+            // With x as residual.
             let mut with = vec![f32::NAN; g.input_len()];
             workspace.fill(f32::NAN);
             grad.run(&packed, &self.dy, Some(&self.x), &mut with, &mut workspace);

@@ -4,12 +4,12 @@
 //! to outputs. There are two forms:
 //!
 //! - *Few tiles* (a latent's 4 to 64 per image) have large filters, and streaming those from memory is the limit: a
-//!   1024×1024 filter is 38 MB, its 36 points 151 MB, the memory gives 12 GB/s. So the filter stays as it is, nine
-//!   entries per pair of channels, and is transformed on the way: a task takes a panel of columns, a run of depth and
-//!   half of the points, transforms that piece into its scratch in L2, and multiplies all tiles with it; a handful of
-//!   tiles does without the scratch ([`few_tiles`]). Threads share each pass.
-//! - *Many tiles* (an image's hundreds) have small filters, used often: transformed once when packed. Each thread takes
-//!   whole blocks of tiles, so that what it transforms it also multiplies.
+//!   1024×1024 filter is 38 MB, its 36 points 151 MB, the memory gives 12 GB/s. So the filter is kept as nine entries per
+//!   pair of channels and transformed where it is used: a task takes a panel of columns, a run of depth and half of the
+//!   points, transforms that part into its scratch in L2, and multiplies all tiles with it. Very few tiles need no scratch
+//!   ([`few_tiles`]). Threads share each pass.
+//! - *Many tiles* (hundreds per image) have small filters that are used often, and so are transformed once when packed. Each
+//!   thread takes whole blocks of tiles, so that it multiplies what it transformed.
 //!
 //! Both add up the depth in the same runs, so that they agree to the last bit.
 //!
@@ -41,11 +41,11 @@ const FEW_BLOCK: usize = 64;
 /// (VAE decoder: 5 %).
 const MANY_BLOCK_BYTES: usize = 1 << 20;
 
-/// Fewest tiles of such a block, so that streaming the filter from L3 is spread over enough of them: 16 cost 15 % more
-/// with 256 channels.
+/// Fewest tiles of such a block, so that streaming the filter from L3 is spread over enough of them: blocks of 16 cost 15 %
+/// more with 256 channels.
 const MANY_BLOCK_LEAST: usize = 48;
 
-/// Most tiles of such a block, which few channels would make too long to share out.
+/// Most tiles of such a block: with few channels, longer blocks would be too few for the threads.
 const MANY_BLOCK_MOST: usize = 256;
 
 /// A convolution prepared for this method.

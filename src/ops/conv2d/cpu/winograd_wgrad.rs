@@ -15,13 +15,13 @@ use crate::kernel::cpu::gemm::simd::{Job, Simd};
 use crate::kernel::cpu::threads::{Shared, parallel, parallel_slots, width};
 use crate::ops::conv2d::geometry::ConvGeometry;
 
-/// Tiles per chunk: long enough a sum that transforming and adding its products costs little, few enough that a chunk's
-/// points stay near. With 512 instead, 64→64 at 256² takes 67 ms instead of 34 and 256→256 at 32² 41 instead of 35 (one
+/// Tiles per chunk: a sum long enough that transforming and adding its products costs little, and short enough that a
+/// chunk's points stay in the cache. With 512 instead, 64→64 at 256² takes 67 ms instead of 34 and 256→256 at 32² 41 instead of 35 (one
 /// thread), and the workspace is 57 MB instead of 14.
 const CHUNK_TILES: usize = 64;
 
-/// Panels of either side per task, where that leaves [`TASKS_PER_THREAD`]: the points come from L3, each as often as
-/// there are tasks on the other side.
+/// Panels of either side per task, if that leaves [`TASKS_PER_THREAD`]: points come from L3, each as often as there are
+/// tasks on the other side.
 const GROUP: usize = 2;
 
 /// Tasks per thread that keep threads from waiting for one another.

@@ -134,7 +134,7 @@ impl Gather {
                 columns: 64,
             },
         };
-        // How a result is split may depend on the image alone if its bits may.
+        // If a result's bits may depend on its image alone, so may split-K.
         let rows = match problem.target.deterministic {
             true => pixels(1),
             false => rows,
@@ -297,7 +297,7 @@ pub(super) struct SimtWeightGrad {
     phases: usize,
     /// Source pixels from one result of a phase to the next.
     source_step: usize,
-    /// Extents of a phase of results, as if all had the largest.
+    /// Extents of the largest phase.
     grid: [usize; 2],
     tile: SimtTile,
     /// Blocks that share a result's sum.

@@ -1,4 +1,4 @@
-//! What a convolution does beside its product.
+//! What a convolution does beside its product: statistics, and concatenated operands.
 
 use super::tile::{FORCED, TILES, Tile};
 use crate::compile::Precision;
@@ -174,7 +174,7 @@ fn statistics_are_those_of_what_is_stored() {
     FORCED.set(None);
 }
 
-/// Where a tile would hold two samples or parts of groups, the sum is split, or tensor cores do not take the convolution.
+/// If a tile has two samples or parts of several groups, if there is split-K, or if tensor cores do not take the convolution.
 #[test]
 fn other_statistics_are_a_pass_within_the_step() {
     let Some(gpu) = device(Precision::F16, false) else {
@@ -380,7 +380,7 @@ fn channels_of_two_arrays_are_read_where_they_are() {
         strided,
     ] {
         for tile in TILES {
-            // Splits begin in either array and between them.
+            // Splits of k begin in both arrays and between them.
             for splits in [1, 3] {
                 FORCED.set(Some((tile, splits)));
                 case.check(&device, false);
@@ -397,7 +397,7 @@ fn channels_of_two_arrays_are_read_where_they_are() {
     }
 }
 
-/// Counts that no 16-byte copy divides, windows of too many taps or in phases, and plain kernels.
+/// Channels that are not whole 16-byte copies, windows of too many taps, several phases, and plain kernels.
 #[test]
 fn other_arrays_are_concatenated_within_the_step() {
     let Some(gpu) = device(Precision::F16, false) else {
