@@ -16,7 +16,8 @@ use std::time::Instant;
 
 use layers::{DECODER, ENCODER, Layer, UNET};
 use medfusion::device::cpu::gemm::Isa;
-use medfusion::ops::conv2d::cpu::{ConvGeometry, Forward, InputGrad, Strategy, WeightGrad};
+use medfusion::ops::conv2d::ConvGeometry;
+use medfusion::ops::conv2d::cpu::{Forward, InputGrad, Strategy, WeightGrad};
 
 struct Options {
     nets: Vec<String>,

@@ -242,9 +242,9 @@ impl Conv {
         self.product(name, true)
     }
 
-    fn product(self, name: &'static str, joined: bool) -> Layer {
+    fn product(self, name: &'static str, concat: bool) -> Layer {
         let (mut layer, [x, w, _]) = (Layer::new(name, self.macs()), self.shapes());
-        let maps = if joined {
+        let maps = if concat {
             vec!["first", "last"]
         } else {
             vec!["x"]
@@ -262,7 +262,7 @@ impl Conv {
             upsample: self.upsample,
             bias: true,
             residual: false,
-            joined,
+            concat,
             stats: None,
         };
         let y = layer.apply(op, &[&[maps[0], w, b], &maps[1..]].concat(), 2);

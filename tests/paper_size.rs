@@ -39,8 +39,11 @@ fn sampling_takes_the_memory_that_the_plan_says() {
     {
         let config = ModelConfig::published(2);
         let model = StoredModel {
-            unet: hashed_parameters(&unet_parameters(config.unet.as_ref().unwrap()), 0.8),
-            vae: hashed_parameters(&vae_parameters(config.vae.as_ref().unwrap()), 0.8),
+            unet: hashed_parameters(
+                &unet_parameters(config.unet.as_ref().unwrap()).unwrap(),
+                0.8,
+            ),
+            vae: hashed_parameters(&vae_parameters(config.vae.as_ref().unwrap()).unwrap(), 0.8),
             config,
         };
         save_folder(&path, &model, None).unwrap();

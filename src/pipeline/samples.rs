@@ -33,6 +33,8 @@ pub(super) struct Planned {
     pub spec: SamplingSpec,
     pub table: SamplerTable,
     pub step: Compiled,
+    /// How to compute what the step looks up.
+    pub shifts: Option<Shifts>,
     pub decoder: Option<PlannedAutoencoder>,
     /// Memory of both plans.
     pub memory: MemoryReport,
@@ -48,13 +50,8 @@ pub(super) struct Planned {
 impl Planned {
     pub fn load(self, model: &Model, device: &Device) -> Result<Samples, SampleError> {
         let mut step = device.load(self.step, &model.unet)?;
-        if let Some(shifts) = Shifts::of(&model.config, &self.spec) {
-            let unet = model
-                .config
-                .unet
-                .as_ref()
-                .ok_or(SampleError::Incomplete("noise estimator"))?;
-            let table = shifts.compute(unet, &model.unet, device, &self.table.timesteps)?;
+        if let Some(shifts) = &self.shifts {
+            let table = shifts.compute(&model.unet, device, &self.table.timesteps)?;
             step.write(SHIFTS, &table)?;
             if !self.spec.labels {
                 let evaluated = self.spec.batch * (1 + usize::from(self.spec.guidance));

@@ -21,7 +21,6 @@ use thiserror::Error;
 use super::names;
 use crate::device::{Compiled, Device, DeviceError, Executable, MemoryReport, OverBudget};
 use crate::graph::{Graph, GraphError, Value};
-use crate::model::lpips;
 use crate::ops::LossScale;
 use crate::ops::optimizer::{AdamConfig, AdamOperands};
 use crate::tensor::{DType, Tensor, TensorMap};
@@ -47,9 +46,6 @@ pub struct EmaOptions {
     pub power: f64,
 }
 
-/// The label table: where a step drops every condition it has no gradient and is left as it is.
-const LABEL_TABLE: &str = "cond_embedder.embedding.weight";
-
 /// A loss with its gradients and updates, ready to be planned.
 #[derive(Clone, Debug)]
 pub struct TrainingGraph {
@@ -63,7 +59,7 @@ pub struct TrainingGraph {
 
 impl TrainingGraph {
     /// Completes a graph that computes the scalar `loss`. Every parameter that the loss depends on is trained, save
-    /// those of the perceptual network.
+    /// those that their network declares frozen.
     ///
     /// # Errors
     /// If an op on the way has no gradient.
@@ -71,7 +67,7 @@ impl TrainingGraph {
         let forward_nodes = g.nodes().len();
         let parameters: Vec<(String, Value)> = g
             .parameters()
-            .filter(|(name, _)| !name.starts_with(lpips::PATH))
+            .filter(|&(_, value)| g.facts(value).trained)
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
         let values: Vec<Value> = parameters.iter().map(|&(_, value)| value).collect();
@@ -140,15 +136,17 @@ impl TrainingGraph {
             let mut moment =
                 |prefix: &str| g.state(&format!("{prefix}{name}"), shape.clone(), DType::F32);
             let moments = [moment(names::ADAM_M)?, moment(names::ADAM_V)?];
-            let (step, own_gate) = match name == LABEL_TABLE {
-                true => {
+            let (step, own_gate) = match (g.facts(parameter).conditional, label_step) {
+                (true, Some(known)) => known,
+                (true, None) => {
+                    // Where a step drops every condition, it has no gradient and is left as it is.
                     let kept = g.input(names::LABELS_KEPT, [], DType::F32)?;
                     let own_gate = g.mul(gate, kept)?;
                     let counter = g.state(names::LABEL_STEP, [1], DType::I32)?;
                     label_step = Some((counter, own_gate));
                     (counter, own_gate)
                 }
-                false => (step, gate),
+                (false, _) => (step, gate),
             };
             let operands = AdamOperands {
                 parameter,

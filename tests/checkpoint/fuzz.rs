@@ -438,10 +438,14 @@ fn odd_shapes_never_confuse_the_inference() {
             }
         }
         let checked = [
-            infer_unet(&shapes, None, &published)
-                .map(|config| Mismatch::check("unet", &unet_parameters(&config), &shapes).is_ok()),
-            infer_vae(&shapes, None, &published)
-                .map(|config| Mismatch::check("vae", &vae_parameters(&config), &shapes).is_ok()),
+            infer_unet(&shapes, None, &published).map(|config| {
+                unet_parameters(&config)
+                    .is_ok_and(|needed| Mismatch::check("unet", &needed, &shapes).is_ok())
+            }),
+            infer_vae(&shapes, None, &published).map(|config| {
+                vae_parameters(&config)
+                    .is_ok_and(|needed| Mismatch::check("vae", &needed, &shapes).is_ok())
+            }),
         ];
         for result in checked {
             match result {

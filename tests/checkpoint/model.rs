@@ -53,8 +53,8 @@ fn small_model() -> StoredModel {
         backbone: backbone(&[8, 16]),
     };
     StoredModel {
-        unet: hashed_parameters(&unet_parameters(&unet), 0.8),
-        vae: hashed_parameters(&vae_parameters(&vae), 0.8),
+        unet: hashed_parameters(&unet_parameters(&unet).unwrap(), 0.8),
+        vae: hashed_parameters(&vae_parameters(&vae).unwrap(), 0.8),
         config: ModelConfig {
             format: 1,
             unet: Some(unet),

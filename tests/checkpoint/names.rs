@@ -178,7 +178,7 @@ fn unets_are_inferred_and_need_exactly_their_parameters() {
         if let Some(repeats) = kwargs["num_res_blocks"].as_u64() {
             assert_eq!(config.num_res_blocks as u64, repeats, "{case}");
         }
-        Mismatch::check("unet", &unet_parameters(&config), &shapes)
+        Mismatch::check("unet", &unet_parameters(&config).unwrap(), &shapes)
             .unwrap_or_else(|error| panic!("{case}: {error}"));
         println!("{case} → {} parameters, exact", shapes.len());
     }
@@ -207,7 +207,7 @@ fn vaes_are_inferred_and_need_exactly_their_parameters() {
             Some(config.out_channels as u64),
             kwargs["out_channels"].as_u64()
         );
-        Mismatch::check("vae", &vae_parameters(&config), &shapes)
+        Mismatch::check("vae", &vae_parameters(&config).unwrap(), &shapes)
             .unwrap_or_else(|error| panic!("{case}: {error}"));
         println!("{case} → {} parameters, exact", shapes.len());
     }

@@ -147,11 +147,7 @@ fn a_device_that_is_not_there_and_a_precision_that_is_none() {
         &[],
         &["--device", "cpu", "--precision", "f16"],
     );
-    refuses(
-        folder.path(),
-        &output,
-        &["the CPU does not compute in f16"],
-    );
+    refuses(folder.path(), &output, &["the CPU does not compute in f16"]);
     for arguments in [["--device", "gpu"], ["--precision", "f8"]] {
         let output = sample(folder.path(), &[], &arguments);
         // clap's exit code for a bad value.

@@ -227,16 +227,16 @@ fn steps_take_no_more_launches_than_known() {
 fn a_sampling_step_concatenates_nothing() {
     let Some(gpu) = f16_gpu() else { return };
     let config = ModelConfig::published(2);
-    for (graph, joined) in [
+    for (graph, concat) in [
         (crate::paper_plans::sampling(&config, 1, false), 18),
         (crate::paper_plans::sampling(&config, 8, true), 18),
         (crate::paper_plans::train_unet(&config, 1, true).graph, 0),
     ] {
         let launches = launches(&gpu, &graph);
         let reads_two = |l: &&PlannedLaunch| l.program().contains("CONCAT=1");
-        assert_eq!(launches.iter().filter(reads_two).count(), joined);
+        assert_eq!(launches.iter().filter(reads_two).count(), concat);
         let copies = counted(&launches).get("copy_16").copied().unwrap_or(0);
-        assert_eq!(copies == 0, joined > 0, "{copies} copies");
+        assert_eq!(copies == 0, concat > 0, "{copies} copies");
     }
 }
 

@@ -39,7 +39,10 @@ fn relative_error(got: &[f32], want: &[f32]) -> f64 {
 }
 
 fn weights(config: &ModelConfig) -> TensorMap {
-    hashed_parameters(&unet_parameters(config.unet.as_ref().expect("a UNet")), 0.8)
+    hashed_parameters(
+        &unet_parameters(config.unet.as_ref().expect("a UNet")).unwrap(),
+        0.8,
+    )
 }
 
 fn unet(config: &ModelConfig) -> Graph {

@@ -339,12 +339,7 @@ fn one_step(batch: usize, passes: usize, budget: Option<usize>) -> (Trainer, f32
     if let Some(budget) = budget {
         assert!(compiled.memory.total_bytes() <= budget);
     }
-    let parameters: Vec<(String, Vec<usize>)> = training
-        .gradients
-        .iter()
-        .map(|(name, grad)| (name.clone(), training.graph.shape(*grad).to_vec()))
-        .collect();
-    let weights = medfusion::train::init::initial_weights(&parameters, 5);
+    let weights = medfusion::train::init::initial_weights(training.graph.declared_parameters(), 5);
     let mut trainer = training.load(&device, compiled, &weights).unwrap();
     let mut images = vec![0.0; 4 * 32 * 32 * 3];
     fill_normal(stream_key(9, Purpose::Test), 0, 0, &mut images);

@@ -66,7 +66,7 @@ fn entries_are_cut_and_counters_clamped() {
     }
 }
 
-/// Parts that only a kernel in reduced precision reads, beside one that the host reads.
+/// Results that only a kernel in reduced precision reads, and one that the host reads.
 #[test]
 fn cuda_rounds_what_group_norms_add() {
     let mut g = graph();
