@@ -28,6 +28,7 @@ pub use device::{Device, DeviceChoice};
 pub use diffusion::Method;
 pub use metrics::Classifier;
 pub use pipeline::{Autoencoder, Image, Sampler, Samples};
+pub use train::Trainer;
 
 /// The README's Rust examples, compiled and run as tests.
 #[cfg(doctest)]

@@ -209,14 +209,14 @@ impl TrainingGraph {
         device: &Device,
         compiled: Compiled,
         weights: &TensorMap,
-    ) -> Result<Trainer, StepError> {
+    ) -> Result<LoadedStep, StepError> {
         let executable = device.load(compiled, weights)?;
         let parameters = self
             .gradients
             .iter()
             .map(|(name, grad)| (name.clone(), self.graph.shape(*grad).to_vec()))
             .collect();
-        let mut trainer = Trainer {
+        let mut trainer = LoadedStep {
             executable,
             parameters,
             options: self.options,
@@ -261,7 +261,7 @@ pub enum StepError {
 
 /// What a step did.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StepReport {
+pub struct StepOutcome {
     /// Norm of the whole gradient before clipping.
     pub grad_norm: f32,
     /// The first parameter whose gradient is not finite, if that is no overflow.
@@ -271,7 +271,7 @@ pub struct StepReport {
 }
 
 /// A training step with its memory: weights, moments, averages, counters.
-pub struct Trainer {
+pub struct LoadedStep {
     executable: Box<dyn Executable>,
     parameters: Vec<(String, Vec<usize>)>,
     options: StepOptions,
@@ -288,7 +288,7 @@ const PARTS: [(&str, &str); 4] = [
 /// Counters of the device.
 const COUNTERS: [&str; 3] = [names::STEP, names::LABEL_STEP, names::EMA_STEP];
 
-impl Trainer {
+impl LoadedStep {
     /// The plan with its memory, for inputs and outputs.
     pub fn executable(&mut self) -> &mut dyn Executable {
         &mut *self.executable
@@ -337,7 +337,7 @@ impl Trainer {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn report(&self) -> Result<StepReport, DeviceError> {
+    pub fn report(&self) -> Result<StepOutcome, DeviceError> {
         let grad_norm = self.executable.output(names::GRAD_NORM)?[0];
         let overflow =
             self.options.loss_scaling && self.executable.output(names::OVERFLOW)?[0] != 0.0;
@@ -348,7 +348,7 @@ impl Trainer {
             let position = each.iter().position(|norm| !norm.is_finite());
             position.map(|index| self.parameters[index].0.clone())
         };
-        Ok(StepReport {
+        Ok(StepOutcome {
             grad_norm,
             not_finite,
             overflow,
@@ -418,7 +418,7 @@ impl Trainer {
         Ok(counters)
     }
 
-    /// Puts back what [`Trainer::parts`] and [`Trainer::counters`] gave.
+    /// Puts back what [`LoadedStep::parts`] and [`LoadedStep::counters`] gave.
     ///
     /// # Errors
     /// If a tensor or counter is missing or of another shape.

@@ -12,7 +12,7 @@ use medfusion::tensor::TensorMap;
 use medfusion::tensor::philox::{Purpose, fill_normal, stream_key};
 use medfusion::train::run_file::{ClassifierRun, DiffusionRun, Override, Run, VaeRun, parse};
 use medfusion::train::state::newest;
-use medfusion::train::step::Trainer;
+use medfusion::train::step::LoadedStep;
 use medfusion::train::{Event, TrainError, Watch, classifier, diffusion, names, vae};
 use medfusion::{Device, DeviceChoice, Model, Sampler};
 use tempfile::TempDir;
@@ -320,7 +320,7 @@ fn numbers_that_are_none_stop_the_run() {
 }
 
 /// One step of an autoencoder on made-up images, `passes` of `batch`, under a memory budget.
-fn one_step(batch: usize, passes: usize, budget: Option<usize>) -> (Trainer, f32) {
+fn one_step(batch: usize, passes: usize, budget: Option<usize>) -> (LoadedStep, f32) {
     let fixture_text = format!(
         "[data]\npath = \"unused\"\nimage_size = [32, 32]\n{}",
         VAE.replace(
