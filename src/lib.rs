@@ -3,6 +3,7 @@
 //! A model is written once as code that builds a static [`graph`]; the graph is differentiated,
 //! fused and laid out in memory; a [`device`] then executes the finished plan.
 
+mod bytes;
 pub mod checkpoint;
 pub mod compile;
 pub mod data;

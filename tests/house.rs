@@ -15,7 +15,7 @@ use reader::{Files, arrows, circle};
 const ROOMS: &[(&str, &str)] = &[
     (
         "cli",
-        "checkpoint compile data device diffusion evaluate files generate graph image kernel metrics model ops perf \
+        "bytes checkpoint compile data device diffusion evaluate files generate graph image kernel metrics model ops perf \
          pipeline serve tensor train",
     ),
     ("serve", "pipeline checkpoint metrics perf image device"),
@@ -29,29 +29,30 @@ const ROOMS: &[(&str, &str)] = &[
     ),
     (
         "train",
-        "pipeline metrics checkpoint model diffusion data image files compile device graph ops tensor",
+        "pipeline metrics checkpoint model diffusion data image files bytes compile device graph ops tensor",
     ),
     (
         "pipeline",
-        "checkpoint model diffusion device compile graph ops tensor",
+        "checkpoint model diffusion device compile graph ops tensor bytes",
     ),
     (
         "metrics",
         "checkpoint model data image files device graph ops tensor",
     ),
-    ("checkpoint", "model diffusion graph files tensor"),
+    ("checkpoint", "model diffusion graph files tensor bytes"),
     ("model", "graph ops tensor"),
     ("diffusion", "graph ops tensor"),
     ("data", "image tensor"),
     ("perf", "device compile kernel graph ops tensor"),
-    ("device", "compile graph ops kernel tensor"),
-    ("compile", "graph ops kernel tensor"),
+    ("device", "compile graph ops kernel tensor bytes"),
+    ("compile", "graph ops kernel tensor bytes"),
     ("ops", "graph kernel tensor"),
     ("graph", "kernel tensor"),
     ("kernel", "tensor"),
     ("image", "files tensor"),
     ("tensor", ""),
     ("files", ""),
+    ("bytes", ""),
 ];
 
 /// Files of one room that name each other in a circle: from, to, and why.

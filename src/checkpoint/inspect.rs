@@ -14,6 +14,7 @@ use super::folder::{self, save_folder};
 use super::model::Model;
 use super::names::Shapes;
 use super::open::{ModelFormat, read_file};
+use crate::bytes::readable;
 use crate::tensor::{DType, TensorMap};
 
 /// A report on a file or folder. Displays as text; set `list_tensors` for a line per tensor.
@@ -157,7 +158,7 @@ impl fmt::Display for Inspection {
                 part.name,
                 part.tensors.len(),
                 grouped(part.parameters),
-                mebibytes(part.bytes),
+                readable(part.bytes),
                 dtypes.join(", ")
             )?;
         }
@@ -218,13 +219,6 @@ fn grouped(number: usize) -> String {
         text.push(digit);
     }
     text
-}
-
-fn mebibytes(bytes: usize) -> String {
-    match bytes {
-        0..=99_999 => format!("{:.1} KiB", bytes as f64 / 1024.0),
-        _ => format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0)),
-    }
 }
 
 /// What a conversion wrote.

@@ -1,6 +1,7 @@
 //! `medfusion doctor`: what this machine offers.
 
 use super::{CliError, print};
+use crate::bytes::gib;
 use crate::device::cpu::gemm::Isa;
 use crate::device::cuda::diagnose;
 use crate::device::{Device, available_memory_bytes};
@@ -18,10 +19,7 @@ pub(super) fn run(_: &Args) -> Result<(), CliError> {
         print(format!("{:<14} {mark}{}", finding.subject, finding.text))?;
     }
     match available_memory_bytes() {
-        Some(bytes) => print(format!(
-            "memory free    {:.1} GiB",
-            bytes as f64 / f64::from(1 << 30)
-        ))?,
+        Some(bytes) => print(format!("memory free    {:.1} GiB", gib(bytes)))?,
         None => print("memory free    unknown (/proc/meminfo cannot be read)")?,
     }
     match std::path::Path::new("weights").is_dir() {

@@ -1,6 +1,6 @@
 //! Flags that several subcommands share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -169,16 +169,37 @@ impl ModelOptions {
         }
     }
 
-    pub fn open(&self, path: &std::path::Path) -> Result<Model, CliError> {
+    pub fn open(&self, path: &Path) -> Result<Model, CliError> {
         if !path.exists() {
             return Err(CliError::new(format!(
                 "--model {}: no such file or folder; give a model folder or a checkpoint \
-                 (the model that ships is weights/cells64 in the project's checkout)",
+                 (the models that ship are weights/cells64 and weights/xray32 in the project's checkout)",
                 path.display()
             )));
         }
+        if path != Path::new(SHIPPED[0]) && path == shipped_model() {
+            tracing::info!(
+                "model: {}, because {} is not here",
+                path.display(),
+                SHIPPED[0]
+            );
+        }
         Ok(Model::open_with(path, &self.facts())?)
     }
+}
+
+/// The models that ship with the project, in the order of preference. The package on crates.io has only the second.
+const SHIPPED: [&str; 2] = ["weights/cells64", "weights/xray32"];
+
+/// The model where none is named: the first that is in the working directory, or where this program was built.
+pub(super) fn shipped_model() -> PathBuf {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = SHIPPED.map(PathBuf::from);
+    let there = SHIPPED.map(|model| built.join(model));
+    here.into_iter()
+        .chain(there)
+        .find(|model| model.is_dir())
+        .unwrap_or_else(|| SHIPPED[0].into())
 }
 
 /// `256` or `256x320` (height × width).

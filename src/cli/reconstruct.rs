@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::options::{DeviceOptions, ModelOptions, parse_size};
+use super::options::{DeviceOptions, ModelOptions, parse_size, shipped_model};
 use super::{CliError, choices, print};
 use crate::data::{Dataset, OpenOptions, Pixels, Split, Transform};
 use crate::image::grid::{GridOptions, compose};
@@ -20,7 +20,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "SPLIT", value_parser = choices::split(), default_value = "test")]
     split: Split,
     /// Model folder, safetensors file or PyTorch checkpoint
-    #[arg(long, value_name = "PATH", default_value = "weights/cells64")]
+    #[arg(long, value_name = "PATH", default_value_os_t = shipped_model())]
     model: PathBuf,
     /// Images at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=4096))]

@@ -10,8 +10,9 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::options::{DeviceOptions, ModelOptions, parse_size};
+use super::options::{DeviceOptions, ModelOptions, parse_size, shipped_model};
 use super::{CliError, interrupt_flag, print};
+use crate::bytes::mib;
 use crate::checkpoint::Model;
 use crate::device::Progress;
 use crate::diffusion::Method;
@@ -19,13 +20,10 @@ use crate::image::grid::{GridOptions, compose};
 use crate::image::png::{self, Image8};
 use crate::pipeline::{Image, SampleError, Sampler, Samples};
 
-/// The model that ships with the project.
-const SHIPPED: &str = "weights/cells64";
-
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Model folder, safetensors file or PyTorch checkpoint
-    #[arg(long, value_name = "PATH", default_value = SHIPPED)]
+    #[arg(long, value_name = "PATH", default_value_os_t = shipped_model())]
     model: PathBuf,
     /// Classes by index or name, separated by commas [default: every class the model knows]
     #[arg(
@@ -304,14 +302,13 @@ impl Output {
         if let Some(free) = free_bytes(there.unwrap_or(Path::new(".")))
             && bytes > free
         {
-            let mib = |bytes: u128| bytes as f64 / f64::from(1 << 20);
             return Err(CliError::new(format!(
                 "--out {}: {} images take about {:.1} MiB, the disk has {:.1} MiB free; \
                  make fewer with --count",
                 args.out.display(),
                 samples.total(),
-                mib(bytes),
-                mib(free)
+                mib(bytes as usize),
+                mib(free as usize)
             )));
         }
         fs::create_dir_all(&args.out).map_err(|error| {

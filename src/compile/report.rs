@@ -6,6 +6,7 @@ use std::fmt;
 use thiserror::Error;
 
 use super::plan::Plan;
+use crate::bytes::mib;
 use crate::graph::{Graph, live_nodes};
 
 /// What one pass did.
@@ -125,8 +126,8 @@ impl fmt::Display for Change {
         match self.unit {
             Unit::Count => write!(f, "{what} {} -> {}", self.before, self.after),
             Unit::Bytes => {
-                let mib = |bytes: f64| bytes / f64::from(1 << 20);
-                write!(f, "{what} {:.1} -> {:.1} MiB", mib(before), mib(after))
+                let (before, after) = (mib(self.before as usize), mib(self.after as usize));
+                write!(f, "{what} {before:.1} -> {after:.1} MiB")
             }
             Unit::Flops => write!(f, "{what} {:.3} -> {:.3} GFLOP", before / 1e9, after / 1e9),
         }
@@ -188,7 +189,6 @@ impl std::ops::Add for MemoryReport {
 
 impl fmt::Display for MemoryReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
         write!(
             f,
             "{:.1} MiB (weights {:.1}, activations {:.1}, inputs and state {:.1})",
@@ -214,8 +214,4 @@ pub struct OverBudget {
     pub needed_bytes: usize,
     /// What was allowed.
     pub budget_bytes: usize,
-}
-
-fn mib(bytes: usize) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
 }

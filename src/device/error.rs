@@ -37,7 +37,7 @@ pub enum DeviceError {
     },
     #[error(
         "the plan needs {needed}, the machine has {available:.1} MiB free",
-        available = *available_bytes as f64 / f64::from(1 << 20)
+        available = crate::bytes::mib(*available_bytes)
     )]
     OutOfMemory {
         needed: MemoryReport,

@@ -48,7 +48,7 @@ pub enum SampleError {
     /// Memory does not hold the plans for one batch.
     #[error(
         "batch {batch} needs {needed}, the machine has {:.1} MiB free; the largest batch that fits is {fits}",
-        *available_bytes as f64 / f64::from(1 << 20)
+        crate::bytes::mib(*available_bytes)
     )]
     Memory {
         /// Images at once that were asked for.

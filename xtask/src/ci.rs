@@ -69,23 +69,77 @@ fn clippy(what: &[&str]) -> Result<(), String> {
 /// Bytes that crates.io takes of one package.
 const LARGEST_PACKAGE: u64 = 10 * 1024 * 1024;
 
-/// Packs what would be published, builds it from the packed files alone, and holds it to the registry's size.
+/// Packs what would be published, holds it to the registry's size, and samples with the packed files alone.
 fn packages() -> Result<(), String> {
+    // Cargo would build every package in the dev profile, from scratch; the run below builds what matters in release.
     cargo(
-        &["publish", "--dry-run", "--workspace", "--allow-dirty"],
+        &[
+            "publish",
+            "--dry-run",
+            "--no-verify",
+            "--workspace",
+            "--allow-dirty",
+        ],
         &[],
     )?;
     let folder = test::target_folder().join("package");
-    let entries =
-        fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    for path in entries.flatten().map(|entry| entry.path()) {
+    let mut packages = Vec::new();
+    // Cargo leaves the packages of a dry run beside each other, or in a registry of its own, by version.
+    for folder in [folder.clone(), folder.join("tmp-registry")] {
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        packages.extend(entries.map(|entry| entry.path()).filter(|path| {
+            path.extension()
+                .is_some_and(|ending| ending.eq_ignore_ascii_case("crate"))
+        }));
+    }
+    for path in &packages {
         let bytes = path.metadata().map_or(0, |file| file.len());
-        if path.extension().is_some_and(|ending| ending == "crate") && bytes > LARGEST_PACKAGE {
-            return Err(format!(
-                "{} has {bytes} bytes, the registry takes {LARGEST_PACKAGE}",
-                path.display()
-            ));
+        println!("{} has {bytes} bytes", path.display());
+        if bytes > LARGEST_PACKAGE {
+            return Err(format!("the registry takes {LARGEST_PACKAGE} bytes"));
         }
     }
-    Ok(())
+    let name = concat!("medfusion-", env!("CARGO_PKG_VERSION"));
+    let packed = packages
+        .iter()
+        .find(|path| path.file_stem().is_some_and(|stem| stem == name))
+        .ok_or_else(|| format!("cargo left no {name} in {}", folder.display()))?;
+    samples_alone(packed, &folder.join("unpacked"), name)
+}
+
+/// Unpacks the engine and runs its program, which has to find the model that is packed with it.
+fn samples_alone(packed: &Path, folder: &Path, name: &str) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+    let _ = fs::remove_dir_all(folder);
+    fs::create_dir_all(folder).map_err(failed)?;
+    let unpacked = Command::new("tar")
+        .arg("xzf")
+        .arg(packed)
+        .arg("-C")
+        .arg(folder)
+        .status()
+        .map_err(|error| format!("cannot start tar: {error}"))?;
+    if !unpacked.success() {
+        return Err(format!("{} does not unpack", packed.display()));
+    }
+    let folder = folder.join(name);
+    // It lies below this workspace and is no part of it.
+    let manifest = folder.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest).map_err(failed)?;
+    fs::write(&manifest, text + "\n[workspace]\n").map_err(failed)?;
+    let toolkit = format!(
+        "patch.crates-io.medfusion-toolkit.path={:?}",
+        workspace().join("toolkit")
+    );
+    let sampled = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["run", "--release", "--config", &toolkit])
+        .args(["--", "sample", "--count", "1", "--steps", "3"])
+        .env("CARGO_TARGET_DIR", test::target_folder())
+        .current_dir(&folder)
+        .status()
+        .map_err(|error| format!("cannot start cargo: {error}"))?;
+    match sampled.success() && folder.join("samples.png").is_file() {
+        true => Ok(()),
+        false => Err("the packed program does not sample".to_owned()),
+    }
 }

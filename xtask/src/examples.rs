@@ -5,15 +5,19 @@ use std::fs;
 use crate::test::{cargo, target_folder};
 use crate::workspace;
 
-/// Name of an example and its arguments; `OUT` is replaced by an empty folder.
+/// Name of an example and its arguments, in an order in which later ones find what earlier ones made; `OUT` stands for a
+/// folder that is empty at first.
 const EXAMPLES: [(&str, &[&str]); 5] = [
-    ("sample_to_png", &["weights/xray32", "OUT/samples.png", "2"]),
+    (
+        "sample_to_png",
+        &["weights/xray32", "OUT/samples", "4", "3"],
+    ),
     (
         "reconstruct_folder",
-        &["weights/xray32", "tests/made_up/images", "OUT/pairs.png"],
+        &["weights/xray32", "OUT/samples", "OUT/pairs.png"],
     ),
-    ("train_on_folder", &["tests/made_up/images", "OUT/run", "2"]),
-    ("custom_graph", &[]),
+    ("train_on_folder", &["OUT/samples", "OUT/runs", "16", "2"]),
+    ("custom_graph", &["cpu"]),
     ("own_op", &[]),
 ];
 
@@ -35,9 +39,9 @@ pub fn run() -> Result<(), String> {
         }
     }
     let out = target_folder().join("examples-out");
+    let _ = fs::remove_dir_all(&out);
+    fs::create_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
     for (name, arguments) in EXAMPLES {
-        let _ = fs::remove_dir_all(&out);
-        fs::create_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
         let arguments: Vec<String> = arguments
             .iter()
             .map(|argument| argument.replace("OUT", &out.display().to_string()))

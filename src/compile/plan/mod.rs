@@ -13,6 +13,7 @@ pub use memory::verify_disjoint;
 
 use super::backend::Backend;
 use super::report::{MemoryReport, PassReport, Unit};
+use crate::bytes::mib;
 use crate::graph::{Graph, Op, Value};
 use crate::tensor::TensorType;
 use packing::PackingPlan;
@@ -246,7 +247,6 @@ impl fmt::Display for Plan {
                 step.bytes as f64 / 1024.0,
             )?;
         }
-        let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
         writeln!(
             f,
             "{} steps, {:.3} GFLOP, arena {:.1} MiB (peak, workspaces included), bindings {:.1} MiB",

@@ -11,6 +11,7 @@ use std::sync::Once;
 
 use super::error::CudaError;
 use super::nvrtc;
+use crate::bytes::mib;
 use crate::kernel::cuda::launch::{Program, sources};
 
 /// The cache's folder: `MEDFUSION_CACHE`, else `medfusion` under `XDG_CACHE_HOME` or `~/.cache`.
@@ -40,16 +41,16 @@ pub(super) fn state() -> Result<String, String> {
     };
     fs::create_dir_all(&folder).map_err(named)?;
     tempfile::tempfile_in(&folder).map_err(named)?;
-    let sizes: Vec<u64> = fs::read_dir(&folder)
+    let sizes: Vec<usize> = fs::read_dir(&folder)
         .map_err(named)?
         .filter_map(|entry| entry.ok()?.metadata().ok())
-        .map(|metadata| metadata.len())
+        .map(|metadata| metadata.len() as usize)
         .collect();
     Ok(format!(
         "{} ({} programs, {:.1} MiB)",
         folder.display(),
         sizes.len(),
-        sizes.iter().sum::<u64>() as f64 / f64::from(1 << 20)
+        mib(sizes.iter().sum())
     ))
 }
 

@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::driver::{Driver, emulator_library};
 use super::{cache, nvrtc};
+use crate::bytes::gib;
 
 /// One line of `medfusion doctor`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +47,6 @@ pub fn diagnose() -> Vec<Finding> {
 fn gpu() -> Result<String, String> {
     let context = Context::open(Driver::Nvidia, 0).map_err(|error| error.to_string())?;
     let (major, minor) = context.target().capability;
-    let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
     let (free, total) = context.memory_info().map_err(|error| error.to_string())?;
     Ok(format!(
         "{}, compute capability {major}.{minor}, {:.1} of {:.1} GiB free",

@@ -17,7 +17,6 @@
 //! assert!(error.to_string().contains("did you mean `optimizer.weight_decay`?"));
 //! ```
 
-mod bytes;
 mod images;
 mod load;
 pub mod sections;
@@ -29,7 +28,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use bytes::ByteSize;
+pub use crate::bytes::ByteSize;
 pub use images::Sets;
 pub use load::{Override, load, parse, to_toml};
 use sections::{

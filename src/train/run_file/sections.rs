@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::bytes::ByteSize;
+use crate::bytes::ByteSize;
 use crate::data::{DataFormat, OnCorrupt, OnMismatch, OpenOptions, Split, UnknownPolicy};
 use crate::diffusion::{BetaSchedule, NoiseConfig, Objective};
 use crate::model::config::{

@@ -1,4 +1,4 @@
-//! Amounts of memory as people write them: `6GiB`, `512MiB`, `800000`.
+//! Amounts of memory as people write and read them: `6GiB`, `512MiB`, `800000`; 1 MiB is 2^20 bytes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,6 +18,24 @@ const UNITS: [(&str, u64); 7] = [
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
+
+/// Mebibytes, for a message.
+pub fn mib(bytes: usize) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// Gibibytes, for a message.
+pub fn gib(bytes: usize) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
+}
+
+/// In the unit that is easiest to read, with one digit: `97.7 KiB`, `10.3 MiB`.
+pub fn readable(bytes: usize) -> String {
+    match bytes {
+        0..=99_999 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        _ => format!("{:.1} MiB", mib(bytes)),
+    }
+}
 
 impl FromStr for ByteSize {
     type Err = String;
