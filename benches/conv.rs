@@ -16,7 +16,8 @@ use std::time::Instant;
 
 use layers::{DECODER, ENCODER, Layer, UNET};
 use medfusion::device::cpu::gemm::Isa;
-use medfusion::ops::conv2d::cpu::{ConvGeometry, Forward, InputGrad, Strategy, WeightGrad};
+use medfusion::ops::conv2d::ConvGeometry;
+use medfusion::ops::conv2d::cpu::{Forward, InputGrad, Strategy, WeightGrad};
 
 struct Options {
     nets: Vec<String>,
@@ -250,12 +251,7 @@ impl Seconds {
 }
 
 fn cpu_seconds() -> f64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: the clock exists on every Linux and the pointer is a timespec.
-    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 

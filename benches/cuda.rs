@@ -253,7 +253,7 @@ fn convolution(layer: &Layer, batch: usize) -> [(&'static str, Graph); 3] {
                     bias: false,
                     residual: false,
                     stats: None,
-                    joined: false,
+                    concat: false,
                 }
                 .into(),
             ),
@@ -335,8 +335,18 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         println!("an emulated GPU has no times: they are left out");
     }
     let config = ModelConfig::published(2);
-    let unet = || hashed_parameters(&unet_parameters(config.unet.as_ref().expect("a UNet")), 0.8);
-    let vae = || hashed_parameters(&vae_parameters(config.vae.as_ref().expect("a VAE")), 0.8);
+    let unet = || {
+        hashed_parameters(
+            &unet_parameters(config.unet.as_ref().expect("a UNet")).unwrap(),
+            0.8,
+        )
+    };
+    let vae = || {
+        hashed_parameters(
+            &vae_parameters(config.vae.as_ref().expect("a VAE")).unwrap(),
+            0.8,
+        )
+    };
     for &precision in &arguments.precision {
         let gpu = gpu.with(CudaOptions {
             precision,

@@ -1,14 +1,18 @@
 //! Times the memory-bound and attention ops of the paper-size networks on the CPU, forward and backward.
 //!
 //! ```text
-//! cargo bench --bench ops -- [SUBSTRING] [--runs 10] [--threads 2]
+//! cargo bench --bench ops -- [FILTER] [--save-baseline NAME | --baseline NAME] [criterion's other options]
+//! BENCH_THREADS=1 cargo bench --bench ops                                          [default: one thread per core]
 //! ```
-//! Each line is one step of a plan: its least processor time over the runs, divided by the threads
-//! (what a busy machine distorts least; on an idle one it is the time), its least time, and the bytes
-//! that it has to move and the operations that it has to compute per second of processor time.
+//! Each group is a plan, each benchmark one of its steps: its processor time divided by the threads (what a busy machine
+//! distorts least; on an idle one it is the time), and the operations that it has to compute and the bytes that it has to
+//! move per second of that time. The whole plan runs for every sample, so that a step finds the caches as it does there.
 
 use std::error::Error;
+use std::hint::black_box;
+use std::time::Duration;
 
+use criterion::{Criterion, Throughput};
 use medfusion::compile::PlanOptions;
 use medfusion::device::cpu::CpuDevice;
 use medfusion::graph::{Graph, GraphError, Value};
@@ -131,85 +135,89 @@ fn attention(
 }
 
 /// Processor time that all threads of this process have used.
-fn processor_seconds() -> f64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `time` is a valid place for the result.
-    let failed = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) } != 0;
-    assert!(!failed, "every Linux has this clock");
-    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (mut filter, mut runs, mut threads) = (String::new(), 10, None);
-    let mut arguments = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench");
-    while let Some(argument) = arguments.next() {
-        let mut number = || {
-            arguments
-                .next()
-                .ok_or("a number is missing")?
-                .parse::<usize>()
-                .map_err(Box::<dyn Error>::from)
-        };
-        match argument.as_str() {
-            "--runs" => runs = number()?,
-            "--threads" => threads = Some(number()?),
-            _ => filter = argument,
-        }
-    }
+    let threads = match std::env::var("BENCH_THREADS") {
+        Ok(threads) => Some(threads.parse()?),
+        Err(_) => None,
+    };
     let device = CpuDevice::new(threads)?;
-    println!("{} threads, least of {runs} runs", device.threads());
-    for (name, build) in CASES.iter().filter(|(name, _)| name.contains(&filter)) {
-        let mut g = Graph::new();
-        let y = build(&mut g)?;
-        let shape = g.shape(y).to_vec();
-        let weights = input(&mut g, "loss weights", &shape)?;
-        let product = g.mul(y, weights)?;
-        let loss = g.sum_to(product, &[])?;
-        let leaves: Vec<Value> = g
-            .values()
-            .filter(|&v| g.info(v).name != "loss weights" && g.producer(v).is_none())
-            .collect();
-        let grads = g.gradients(loss, &leaves)?;
-        g.output("y", y);
-        for grad in grads.into_iter().flatten() {
-            g.output("grad", grad);
-        }
-        let mut executable =
-            device.load(device.plan(&g, PlanOptions::default()), &Default::default())?;
-        for &leaf in leaves.iter() {
-            let values: Vec<f32> = (0..g.ty(leaf).len())
-                .map(|i| (i % 977) as f32 / 488.5 - 1.0)
-                .collect();
-            executable.write(&g.info(leaf).name, &values)?;
-        }
-        let steps = executable.plan().steps.len();
-        let (mut least, mut least_cpu) = (vec![f64::INFINITY; steps], vec![f64::INFINITY; steps]);
-        for _ in 0..runs {
-            let mut before = processor_seconds();
-            executable.run_timed(|step, seconds| {
-                let now = processor_seconds();
-                least[step] = least[step].min(seconds);
-                least_cpu[step] = least_cpu[step].min(now - before);
-                before = now;
-            });
-        }
-        println!("{name}");
-        for (index, step) in executable.plan().steps.iter().enumerate() {
-            let seconds = least_cpu[index] / device.threads() as f64;
-            println!(
-                "  {:<44} {:>9.3} ms ({:>9.3}) {:>7.1} GB/s {:>7.1} GFLOP/s",
-                step.op.to_string(),
-                seconds * 1e3,
-                least[index] * 1e3,
-                step.bytes as f64 / seconds / 1e9,
-                step.flops as f64 / seconds / 1e9
-            );
-        }
+    // A step takes milliseconds and the processor's time varies little: ten samples tell changes of a few per cent.
+    let mut criterion = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_secs(1))
+        .configure_from_args();
+    for (name, build) in CASES {
+        bench(&mut criterion, &device, name, *build)?;
     }
+    criterion.final_summary();
+    Ok(())
+}
+
+/// One benchmark for each step of the plan of `build`'s op and its gradients.
+fn bench(
+    criterion: &mut Criterion,
+    device: &CpuDevice,
+    name: &str,
+    build: Build,
+) -> Result<(), Box<dyn Error>> {
+    let mut g = Graph::new();
+    let y = build(&mut g)?;
+    let shape = g.shape(y).to_vec();
+    let weights = input(&mut g, "loss weights", &shape)?;
+    let product = g.mul(y, weights)?;
+    let loss = g.sum_to(product, &[])?;
+    let leaves: Vec<Value> = g
+        .values()
+        .filter(|&v| g.info(v).name != "loss weights" && g.producer(v).is_none())
+        .collect();
+    let grads = g.gradients(loss, &leaves)?;
+    g.output("y", y);
+    for grad in grads.into_iter().flatten() {
+        g.output("grad", grad);
+    }
+    let mut executable =
+        device.load(device.plan(&g, PlanOptions::default()), &Default::default())?;
+    for &leaf in leaves.iter() {
+        let values: Vec<f32> = (0..g.ty(leaf).len())
+            .map(|i| (i % 977) as f32 / 488.5 - 1.0)
+            .collect();
+        executable.write(&g.info(leaf).name, &values)?;
+    }
+    let steps: Vec<(String, u64, u64)> = executable
+        .plan()
+        .steps
+        .iter()
+        .map(|step| (step.op.to_string(), step.flops, step.bytes))
+        .collect();
+    let mut group = criterion.benchmark_group(name);
+    for (index, (op, flops, bytes)) in steps.into_iter().enumerate() {
+        group.throughput(Throughput::ElementsAndBytes {
+            elements: flops,
+            bytes,
+        });
+        group.bench_function(format!("{index} {op}"), |bencher| {
+            bencher.iter_custom(|iterations| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..iterations {
+                    let mut before = processor_time();
+                    executable.run_timed(|step, _| {
+                        let now = processor_time();
+                        if step == index {
+                            spent += now - before;
+                        }
+                        before = now;
+                    });
+                }
+                black_box(spent / device.threads() as u32)
+            });
+        });
+    }
+    group.finish();
     Ok(())
 }

@@ -144,8 +144,8 @@ fn main() {
     let config = ModelConfig::published(2);
     for what in wanted {
         let parameters = match what {
-            "unet" => unet_parameters(config.unet.as_ref().expect("a UNet")),
-            _ => vae_parameters(config.vae.as_ref().expect("a VAE")),
+            "unet" => unet_parameters(config.unet.as_ref().expect("a UNet")).unwrap(),
+            _ => vae_parameters(config.vae.as_ref().expect("a VAE")).unwrap(),
         };
         let weights = hashed_parameters(&parameters, 0.8);
         for &batch in &batches {

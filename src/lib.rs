@@ -19,6 +19,7 @@ pub mod pipeline;
 pub mod tensor;
 pub mod train;
 
+#[cfg(feature = "cli")]
 pub mod cli;
 
 pub use checkpoint::{Class, Model};
@@ -26,6 +27,7 @@ pub use device::{Device, DeviceChoice};
 pub use diffusion::Method;
 pub use metrics::Classifier;
 pub use pipeline::{Autoencoder, Image, Sampler, Samples};
+pub use train::Trainer;
 
 /// The README's Rust examples, compiled and run as tests.
 #[cfg(doctest)]

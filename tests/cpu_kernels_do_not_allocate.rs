@@ -4,7 +4,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use medfusion::device::cpu::gemm::{Strided, StridedMut, gemm, gemm_workspace_len};
-use medfusion::ops::conv2d::cpu::{ConvGeometry, Forward, InputGrad, WeightGrad};
+use medfusion::ops::conv2d::ConvGeometry;
+use medfusion::ops::conv2d::cpu::{Forward, InputGrad, WeightGrad};
 use medfusion::ops::linear::cpu::{self as linear, LinearGeometry};
 
 struct Counting;

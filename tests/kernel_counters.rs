@@ -45,10 +45,8 @@ impl Emulator {
         let [name, value] = [name, value].map(|text| CString::new(text).expect("no zeros"));
         let set = self.call::<Set>("cuEmuSetOption");
         // SAFETY: two texts that outlive the call.
-        assert_eq!(
-            unsafe { set(name.as_ptr().cast(), value.as_ptr().cast()) },
-            0
-        );
+        let answer = unsafe { set(name.as_ptr().cast(), value.as_ptr().cast()) };
+        assert_eq!(answer, 0);
     }
 
     fn reset(&self) {
@@ -62,10 +60,8 @@ impl Emulator {
         let give = self.call::<Give>("cuEmuGetCounters");
         let (mut text, mut needed) = (vec![0u8; 32 << 20], 0);
         // SAFETY: a buffer of the length given.
-        assert_eq!(
-            unsafe { give(text.as_mut_ptr(), text.len(), &mut needed) },
-            0
-        );
+        let answer = unsafe { give(text.as_mut_ptr(), text.len(), &mut needed) };
+        assert_eq!(answer, 0);
         let end = text.iter().position(|&b| b == 0).expect("a text");
         serde_json::from_slice(&text[..end]).expect("JSON")
     }
@@ -246,9 +242,9 @@ impl Conv {
         self.product(name, true)
     }
 
-    fn product(self, name: &'static str, joined: bool) -> Layer {
+    fn product(self, name: &'static str, concat: bool) -> Layer {
         let (mut layer, [x, w, _]) = (Layer::new(name, self.macs()), self.shapes());
-        let maps = if joined {
+        let maps = if concat {
             vec!["first", "last"]
         } else {
             vec!["x"]
@@ -266,7 +262,7 @@ impl Conv {
             upsample: self.upsample,
             bias: true,
             residual: false,
-            joined,
+            concat,
             stats: None,
         };
         let y = layer.apply(op, &[&[maps[0], w, b], &maps[1..]].concat(), 2);

@@ -39,15 +39,22 @@ fn sampling_takes_the_memory_that_the_plan_says() {
     {
         let config = ModelConfig::published(2);
         let model = StoredModel {
-            unet: hashed_parameters(&unet_parameters(config.unet.as_ref().unwrap()), 0.8),
-            vae: hashed_parameters(&vae_parameters(config.vae.as_ref().unwrap()), 0.8),
+            unet: hashed_parameters(
+                &unet_parameters(config.unet.as_ref().unwrap()).unwrap(),
+                0.8,
+            ),
+            vae: hashed_parameters(&vae_parameters(config.vae.as_ref().unwrap()).unwrap(), 0.8),
             config,
         };
         save_folder(&path, &model, None).unwrap();
     }
     let before = resident();
     let model = Model::open(&path).unwrap();
-    let device = Device::open(DeviceChoice::Cpu, Some(2)).unwrap();
+    let device = Device::builder()
+        .choice(DeviceChoice::Cpu)
+        .threads(2)
+        .open()
+        .unwrap();
     let mut samples = Sampler::new(&model)
         .class(1)
         .count(1)

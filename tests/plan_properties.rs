@@ -204,8 +204,14 @@ fn norm(values: &[f32]) -> f64 {
         .sqrt()
 }
 
+/// Random cases of a property: as many as a change can wait for, or what `PROPTEST_CASES` says (`cargo xtask soak`).
+fn cases(usual: u32) -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    asked.and_then(|asked| asked.parse().ok()).unwrap_or(usual)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(48), ..ProptestConfig::default() })]
 
     #[test]
     fn fusion_and_memory_reuse_change_nothing(layers in prop::collection::vec(layer(), 1..9)) {

@@ -3,7 +3,7 @@
 // A column is V neighbouring channels, which one access loads. A block's threads cover `columns` columns at `lanes`
 // positions; each thread keeps its column and steps through the block's slab of positions. The grid is (tiles, slabs, N).
 // Tiles start `span` columns apart; a group that is wider than a block is cut into `parts` tiles of its span.
-// src/ops/channel_tiles.rs has the same arithmetic for the host.
+// src/ops/cuda/channel_tiles.rs has the same arithmetic for the host.
 #pragma once
 #include "common/types.cuh"
 

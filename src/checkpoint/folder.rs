@@ -58,9 +58,9 @@ impl StoredModel {
     /// The first problem found.
     pub fn validate(&self) -> Result<(), Problem> {
         self.config.validate()?;
-        let unet = self.config.unet.as_ref().map(unet_parameters);
+        let unet = self.config.unet.as_ref().map(unet_parameters).transpose()?;
         Mismatch::check("unet", &unet.unwrap_or_default(), &shapes_of(&self.unet))?;
-        let vae = self.config.vae.as_ref().map(vae_parameters);
+        let vae = self.config.vae.as_ref().map(vae_parameters).transpose()?;
         Mismatch::check("vae", &vae.unwrap_or_default(), &shapes_of(&self.vae))?;
         check_finite(&self.unet)?;
         check_finite(&self.vae)

@@ -4,7 +4,9 @@
 use std::error::Error;
 
 use crate::checkpoint::{CheckpointError, Fact, Network, Problem, Undetermined};
+use crate::compile::OverBudget;
 use crate::data::DataError;
+use crate::device::DeviceError;
 use crate::metrics::ClassifierError;
 use crate::pipeline::SampleError;
 use crate::train::TrainError;
@@ -29,6 +31,8 @@ pub(super) fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
             .or_else(|| error.downcast_ref().and_then(training))
             .or_else(|| error.downcast_ref().and_then(run_file))
             .or_else(|| error.downcast_ref().and_then(checkpoint))
+            .or_else(|| error.downcast_ref().and_then(device))
+            .or_else(|| error.downcast_ref().map(over_budget))
             .or_else(|| {
                 error
                     .downcast_ref()
@@ -51,6 +55,8 @@ fn inner<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'stati
             TrainError::Checkpoint(inner) => return Some(inner),
             TrainError::Sample(inner) => return Some(inner),
             TrainError::Classifier(inner) => return Some(inner),
+            TrainError::Device(inner) => return Some(inner),
+            TrainError::OverBudget(inner) => return Some(inner),
             _ => {}
         }
     }
@@ -120,6 +126,20 @@ fn checkpoint(problem: &Problem) -> Option<String> {
     }
 }
 
+fn device(error: &DeviceError) -> Option<String> {
+    match error {
+        DeviceError::Precision { .. } => {
+            Some("; leave --precision out, or use --device cuda".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn over_budget(_: &OverBudget) -> String {
+    "; give it more with --memory, or make train.batch smaller and train.accumulate larger"
+        .to_owned()
+}
+
 /// The flag that gives a fact, with its form.
 fn flag(fact: &Fact) -> Option<String> {
     Some(match fact {
@@ -178,6 +198,19 @@ mod tests {
             "model.ckpt: the checkpoint holds no averaged weights (`ema_model.averaged_model.*`); leave out --weights ema"
         );
         assert_eq!(remedy(&SampleError::Interrupted), None);
+        let over = OverBudget {
+            needed_bytes: 2 << 20,
+            budget_bytes: 1 << 20,
+        };
+        assert!(message(&TrainError::OverBudget(over)).contains("--memory"));
+        let error = DeviceError::Precision {
+            device: crate::compile::DeviceKind::Cpu,
+            asked: crate::compile::Precision::F16,
+        };
+        assert_eq!(
+            message(&error),
+            "the CPU does not compute in f16; leave --precision out, or use --device cuda"
+        );
     }
 
     /// Every flag that a missing fact asks for is one that `sample`, `inspect` and `convert` take.

@@ -3,14 +3,14 @@
 use super::{CliError, print};
 use crate::device::cpu::gemm::Isa;
 use crate::device::cuda::diagnose;
-use crate::device::{Device, DeviceChoice, available_memory_bytes};
+use crate::device::{Device, available_memory_bytes};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
 
 pub(super) fn run(_: &Args) -> Result<(), CliError> {
     print(format!("medfusion {}", env!("CARGO_PKG_VERSION")))?;
-    let device = Device::open(DeviceChoice::Auto, None)?;
+    let device = Device::open()?;
     print(format!("device auto    {device}"))?;
     print(format!("vectors        {}", vectors()))?;
     for finding in diagnose() {

@@ -9,6 +9,7 @@ mod doctor;
 mod inspect;
 mod nearest;
 mod options;
+mod progress;
 mod reconstruct;
 mod sample;
 mod train;

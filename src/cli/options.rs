@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::CliError;
+use super::progress::CompileBar;
 use crate::checkpoint::{Facts, Model, Weights};
-use crate::compile::Precision;
+use crate::compile::PrecisionChoice;
 use crate::device::{Device, DeviceChoice};
 use crate::diffusion::{BetaSchedule, NoiseConfig, Objective};
 use crate::tensor::DType;
@@ -18,9 +19,9 @@ pub(super) struct DeviceOptions {
     /// auto, cpu, cuda, cuda:N or emulated (an RTX 3090 in software, for tests)
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
-    /// Activations and products in f32, f16, bf16 or f16-fast [default: f16 on a GPU, f32 on the CPU]
-    #[arg(long)]
-    precision: Option<Precision>,
+    /// Activations and products in f32, f16, bf16 or f16-fast; auto is f16 on a GPU and f32 on the CPU
+    #[arg(long, default_value = "auto")]
+    precision: PrecisionChoice,
     /// Image k is the same in any batch to the last bit, on one device; a little slower on a GPU
     #[arg(long)]
     deterministic: bool,
@@ -31,12 +32,14 @@ pub(super) struct DeviceOptions {
 
 impl DeviceOptions {
     pub fn open(&self) -> Result<Device, CliError> {
-        let device = Device::open(self.device, self.threads.map(usize::from))?;
-        let precision = self.precision.unwrap_or(match device {
-            Device::Cpu(_) => Precision::F32,
-            Device::Cuda(_) => Precision::F16,
-        });
-        let device = device.with_precision(precision, self.deterministic)?;
+        let bar = CompileBar::default();
+        let device = Device::builder()
+            .choice(self.device)
+            .precision(self.precision)
+            .deterministic(self.deterministic)
+            .threads(self.threads.map(usize::from))
+            .observe(move |progress| bar.show(progress))
+            .open()?;
         tracing::info!("device: {device}");
         Ok(device)
     }

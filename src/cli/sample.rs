@@ -13,10 +13,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::options::{DeviceOptions, ModelOptions, parse_size};
 use super::{CliError, interrupt_flag, print};
 use crate::checkpoint::Model;
+use crate::device::Progress;
 use crate::diffusion::Method;
 use crate::image::grid::{GridOptions, compose};
 use crate::image::png::{self, Image8};
-use crate::pipeline::{Image, Progress, SampleError, Sampler, Samples};
+use crate::pipeline::{Image, SampleError, Sampler, Samples};
 
 /// The model that ships with the project.
 const SHIPPED: &str = "weights/cells64";
@@ -417,11 +418,6 @@ fn check_writable(folder: &Path, out: &Path) -> Result<(), CliError> {
 
 /// Bytes that this user may still write to the file system of `path`.
 fn free_bytes(path: &Path) -> Option<u128> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
-    // SAFETY: statvfs is plain data, for which zeros are a valid value.
-    let mut stats: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: `path` is NUL-terminated and `stats` is writable.
-    let status = unsafe { libc::statvfs(path.as_ptr(), &raw mut stats) };
-    (status == 0).then(|| u128::from(stats.f_bavail) * u128::from(stats.f_frsize))
+    let stats = rustix::fs::statvfs(path).ok()?;
+    Some(u128::from(stats.f_bavail) * u128::from(stats.f_frsize))
 }

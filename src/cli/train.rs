@@ -12,13 +12,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{CliError, interrupt_flag, print};
 use crate::checkpoint::Model;
-use crate::compile::Precision;
+use crate::compile::PrecisionChoice;
 use crate::device::DeviceChoice;
-use crate::files::write_bytes_atomically;
 use crate::train::run_file::{
-    ByteSize, ClassifierRun, DiffusionRun, Override, Run, Task, VaeRun, load, to_toml,
+    ByteSize, ClassifierRun, DiffusionRun, Override, Run, Task, VaeRun, load,
 };
-use crate::train::{Event, StepEvent, TrainError, Watch, classifier, diffusion, vae};
+use crate::train::{Event, RUN_FILE, StepReport, TrainError, Trainer};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -66,15 +65,13 @@ struct Common {
     /// Where to train (device.device): auto, cpu, cuda, cuda:N or emulated
     #[arg(long)]
     device: Option<DeviceChoice>,
-    /// Activations and products in f32, f16, bf16 or f16-fast (device.precision)
+    /// Activations and products in f32, f16, bf16 or f16-fast; auto is bf16 on a GPU and f32 on the CPU (device.precision)
     #[arg(long)]
-    precision: Option<Precision>,
+    precision: Option<PrecisionChoice>,
     /// Print the plan of a step and stop
     #[arg(long)]
     explain: bool,
 }
-
-const RUN_FILE: &str = "run.toml";
 
 impl Common {
     /// The run file with the command line's settings; flags of their own come before `--set`.
@@ -126,54 +123,14 @@ impl Common {
                 .any(|(name, _)| name.trim() == key)
     }
 
-    /// Writes the resolved run file beside the run; gives what undoes it.
-    fn keep<R: Run>(&self, run: &R) -> Result<Kept, CliError> {
-        let error = |error: std::io::Error| {
-            CliError::new(format!(
-                "--out {}: cannot write {RUN_FILE}: {error}",
-                self.out.display()
-            ))
-        };
-        if !self.resume && self.out.join(RUN_FILE).exists() {
-            let checkpoints = self.out.join("checkpoints");
-            let begun = std::fs::read_dir(&checkpoints).is_ok_and(|entries| {
-                entries
-                    .flatten()
-                    .any(|entry| entry.file_name().to_string_lossy().starts_with("step-"))
-            });
-            if begun {
-                return Err(TrainError::Exists(self.out.clone()).into());
-            }
-        }
-        let path = self.out.join(RUN_FILE);
-        let made = self.out.ancestors().take_while(|folder| !folder.exists());
-        let kept = Kept {
-            made: made.map(Path::to_owned).collect(),
-            before: std::fs::read(&path).ok(),
-            path,
-        };
-        std::fs::create_dir_all(&self.out).map_err(error)?;
-        write_bytes_atomically(&kept.path, to_toml(run).as_bytes()).map_err(error)?;
-        Ok(kept)
-    }
-
     /// Runs a task: plan only, or the loop with progress.
-    fn train<R: Run>(
-        &self,
-        run: &R,
-        explain: impl FnOnce(&R) -> Result<String, TrainError>,
-        train: impl FnOnce(&R, &Path, bool, Watch<'_>) -> Result<(), TrainError>,
-    ) -> Result<(), CliError> {
+    fn train(&self, task: Task, trainer: Trainer<'_>) -> Result<(), CliError> {
         if self.explain {
-            return print(explain(run)?);
+            return print(trainer.plan()?);
         }
-        let kept = self.keep(run)?;
-        let mut display = Display::new(R::TASK, interrupt_flag()?);
-        let mut begun = false;
-        let result = train(run, &self.out, self.resume, &mut |event| {
-            begun = true;
-            display.show(event)
-        });
+        let mut display = Display::new(task, interrupt_flag()?);
+        let trainer = trainer.resume(self.resume);
+        let result = trainer.on_event(|event| display.show(event)).run();
         display.bar.finish_and_clear();
         match result {
             Ok(()) => {
@@ -186,37 +143,7 @@ impl Common {
                 0 => "before the first step".to_owned(),
                 step => format!("saved at step {step}; the same command with --resume goes on"),
             })),
-            Err(error) => {
-                if !begun {
-                    kept.undo();
-                }
-                Err(error.into())
-            }
-        }
-    }
-}
-
-/// The run file as it was before a run that may be refused.
-struct Kept {
-    path: PathBuf,
-    before: Option<Vec<u8>>,
-    /// Folders that were made for it, the innermost first.
-    made: Vec<PathBuf>,
-}
-
-impl Kept {
-    /// Leaves the folder as it was found, as far as nothing else is in it. A failure here would hide the error that
-    /// refused the run, which is the one to tell.
-    fn undo(self) {
-        let _ = match &self.before {
-            Some(bytes) => write_bytes_atomically(&self.path, bytes),
-            None => std::fs::remove_file(&self.path),
-        };
-        if let Some(out) = self.path.parent() {
-            let _ = std::fs::remove_dir(out.join("checkpoints"));
-        }
-        for folder in &self.made {
-            let _ = std::fs::remove_dir(folder);
+            Err(error) => Err(error.into()),
         }
     }
 }
@@ -225,7 +152,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     match &args.task {
         TaskArgs::Vae(common) => {
             let run: VaeRun = common.load(Vec::new())?;
-            common.train(&run, |run| Ok(vae::plan(run)?.1.to_string()), vae::train)
+            common.train(Task::Vae, Trainer::vae(&run, &common.out))
         }
         TaskArgs::Diffusion { common, vae } => {
             let mut overrides = Vec::new();
@@ -236,19 +163,11 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
                 overrides.extend(settings_of_vae(common, path)?);
             }
             let run: DiffusionRun = common.load(overrides)?;
-            common.train(
-                &run,
-                |run| Ok(diffusion::plan(run)?.to_string()),
-                diffusion::train,
-            )
+            common.train(Task::Diffusion, Trainer::diffusion(&run, &common.out))
         }
         TaskArgs::Classifier(common) => {
             let run: ClassifierRun = common.load(Vec::new())?;
-            common.train(
-                &run,
-                |run| Ok(classifier::plan(run)?.to_string()),
-                classifier::train,
-            )
+            common.train(Task::Classifier, Trainer::classifier(&run, &common.out))
         }
     }
 }
@@ -365,7 +284,7 @@ impl Display {
         }
     }
 
-    fn step(&mut self, event: &StepEvent) {
+    fn step(&mut self, event: &StepReport) {
         let left = (event.steps - event.step) as f64 / event.steps_per_s.max(1e-9);
         let text = format!(
             "loss {:.5}  {:.2} steps/s  {:.1} images/s  {} left",

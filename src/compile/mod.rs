@@ -27,7 +27,9 @@ pub use cpu::CpuBackend;
 pub use cuda::CudaBackend;
 pub use passes::fuse::fuse;
 pub use passes::fuse_for_device::fuse_for_device;
-pub use passes::precision::{Precision, Purpose, UnknownPrecision, reduce};
+pub use passes::precision::{
+    DeviceKind, Precision, PrecisionChoice, Purpose, UnknownPrecision, reduce,
+};
 pub use plan::{
     Available, Binding, BindingKind, Location, Plan, PlanOptions, Step, verify_disjoint,
 };

@@ -17,7 +17,7 @@ use super::error::DataError;
 use super::order::{Entry, epoch_order};
 use super::pixels::Pixels;
 use super::transform::{Augment, Transform};
-use crate::tensor::philox::{Purpose, philox4x32_10, stream_counter, stream_key};
+use crate::tensor::philox::{Purpose, stream_key};
 
 /// What to do with an image that cannot be decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -381,8 +381,7 @@ impl Shared {
         let sample = visit.sample as usize;
         let pixels = self.prepared(sample)?;
         let key = stream_key(self.options.seed, Purpose::Augmentation);
-        let counter = stream_counter(sample as u64, epoch as u32, visit.occurrence);
-        let orientation = self.options.augment.draw(philox4x32_10(key, counter));
+        let orientation = self.options.augment.draw(&mut visit.stream(key, epoch));
         let mut values = vec![0.0; self.options.transform.len()];
         self.options
             .transform

@@ -1,6 +1,8 @@
 //! The order in which an epoch visits the samples: a function of seed and epoch only.
 
-use crate::tensor::philox::{Purpose, philox4x32_10, stream_counter, stream_key, uniform_below};
+use crate::tensor::philox::{
+    Philox, Purpose, philox4x32_10, stream_counter, stream_key, uniform_below,
+};
 
 /// One visit to a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +11,14 @@ pub struct Entry {
     pub sample: u32,
     /// How often the epoch has visited the sample before (balanced sampling repeats rare classes).
     pub occurrence: u32,
+}
+
+impl Entry {
+    /// Random words of this visit in an epoch; the first four are its own.
+    pub fn stream(&self, key: [u32; 2], epoch: u64) -> Philox {
+        let element = 4 * u64::from(self.occurrence);
+        Philox::at(key, self.sample.into(), epoch as u32, element)
+    }
 }
 
 /// The visits of one epoch, as many as there are samples. `classes[i]` is the class of sample `i`.
@@ -63,6 +73,7 @@ fn balanced_visits(classes: &[usize], seed: u64, epoch: u64) -> Vec<Entry> {
 /// Fisher–Yates with the random words of (seed, epoch, stream).
 fn permute<T>(items: &mut [T], seed: u64, epoch: u64, stream: u32) {
     let key = stream_key(seed, Purpose::Shuffle);
+    // Not `rand`'s shuffle: a run that goes on repeats these bits, whatever `rand` draws by then.
     for last in (1..items.len()).rev() {
         // One block serves two draws.
         let words = philox4x32_10(key, stream_counter(epoch, stream, last as u32 / 2));
@@ -74,7 +85,22 @@ fn permute<T>(items: &mut [T], seed: u64, epoch: u64, stream: u32) {
 
 #[cfg(test)]
 mod tests {
+    use rand::Rng;
+
     use super::*;
+
+    /// What a run that goes on has drawn before: the block whose number is the occurrence.
+    #[test]
+    fn a_visits_words_are_those_of_its_block() {
+        let key = stream_key(3, Purpose::Augmentation);
+        let visit = Entry {
+            sample: 5,
+            occurrence: 2,
+        };
+        let mut stream = visit.stream(key, 7);
+        let words = [(); 4].map(|()| stream.next_u32());
+        assert_eq!(words, philox4x32_10(key, stream_counter(5, 7, 2)));
+    }
 
     fn samples(order: &[Entry]) -> Vec<u32> {
         order.iter().map(|e| e.sample).collect()

@@ -1,5 +1,7 @@
 //! From decoded pixels to what a network reads: channels, size, orientation, range.
 
+use rand::{Rng, RngExt};
+
 use super::error::DataError;
 use super::pixels::{Pixels, Samples};
 
@@ -32,12 +34,13 @@ pub struct Orientation {
 }
 
 impl Augment {
-    /// The orientation that three random words choose.
-    pub fn draw(&self, words: [u32; 4]) -> Orientation {
+    /// A random orientation: three coins, whichever of them count.
+    pub fn draw(&self, rng: &mut impl Rng) -> Orientation {
+        let [horizontal, vertical, transpose] = rng.random();
         Orientation {
-            flip_horizontal: self.flip_horizontal && words[0] >> 31 == 1,
-            flip_vertical: self.flip_vertical && words[1] >> 31 == 1,
-            transpose: self.transpose && words[2] >> 31 == 1,
+            flip_horizontal: self.flip_horizontal && horizontal,
+            flip_vertical: self.flip_vertical && vertical,
+            transpose: self.transpose && transpose,
         }
     }
 }
@@ -261,6 +264,26 @@ fn taps(from: usize, to: usize, kept: usize) -> Vec<(usize, Vec<f32>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::philox::{Philox, Purpose, philox4x32_10, stream_counter, stream_key};
+
+    /// A run that goes on turns its images as before: by the topmost bits of the first three words.
+    #[test]
+    fn an_orientation_is_drawn_from_three_words() {
+        let key = stream_key(1, Purpose::Augmentation);
+        let all = Augment {
+            flip_horizontal: true,
+            flip_vertical: true,
+            transpose: true,
+        };
+        for sample in 0..32 {
+            let words = philox4x32_10(key, stream_counter(sample, 4, 0));
+            let drawn = all.draw(&mut Philox::new(key, sample, 4));
+            let coins = [drawn.flip_horizontal, drawn.flip_vertical, drawn.transpose];
+            assert_eq!(coins, [words[0], words[1], words[2]].map(|w| w >> 31 == 1));
+            let none = Augment::default().draw(&mut Philox::new(key, sample, 4));
+            assert_eq!(none, Orientation::default());
+        }
+    }
 
     fn grey(width: usize, height: usize, values: Vec<u8>) -> Pixels {
         Pixels {

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::compile::{MemoryReport, Precision};
+use crate::compile::{DeviceKind, MemoryReport, Precision};
 use crate::tensor::DType;
 
 /// What can go wrong when a plan is loaded or its buffers are accessed.
@@ -43,10 +43,16 @@ pub enum DeviceError {
         needed: MemoryReport,
         available_bytes: usize,
     },
-    #[error("unknown device '{0}': use auto, cuda, cuda:N, cpu or emulated")]
+    #[error("unknown device '{0}': the devices are auto, cuda, cuda:N, cpu and emulated")]
     UnknownDevice(String),
-    #[error("the CPU computes in f32, not in {0}: leave --precision out, or use --device cuda")]
-    CpuPrecision(Precision),
+    /// A device does not compute in a precision.
+    #[error("{device} does not compute in {asked}")]
+    Precision {
+        /// The kind of device.
+        device: DeviceKind,
+        /// What was asked of it.
+        asked: Precision,
+    },
     #[error(transparent)]
     Unsupported(#[from] crate::kernel::Unsupported),
     #[error(transparent)]

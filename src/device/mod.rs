@@ -5,6 +5,7 @@ pub mod cuda;
 mod error;
 mod executable;
 mod parameters;
+mod progress;
 pub mod reference;
 
 use std::fmt;
@@ -13,9 +14,10 @@ use std::str::FromStr;
 pub use cpu::memory::available_memory_bytes;
 pub use error::DeviceError;
 pub use executable::Executable;
+pub use progress::{Observer, Progress, Stage};
 
 pub use crate::compile::{Compiled, MemoryReport, OverBudget, PassReport};
-use crate::compile::{Precision, compile, compile_within};
+use crate::compile::{DeviceKind, Precision, PrecisionChoice, Purpose, compile, compile_within};
 use crate::graph::Graph;
 use crate::tensor::TensorMap;
 use cpu::CpuDevice;
@@ -68,51 +70,139 @@ impl fmt::Display for DeviceChoice {
 /// A device that runs plans.
 #[derive(Clone, Debug)]
 pub enum Device {
+    /// A processor.
     Cpu(CpuDevice),
+    /// A GPU, emulated or not.
     Cuda(CudaDevice),
 }
 
-impl Device {
-    /// Opens a device; `threads` is for the CPU, one per core if `None`.
+/// How a [`Device`] is opened; begun by [`Device::builder`].
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct DeviceBuilder {
+    choice: DeviceChoice,
+    precision: PrecisionChoice,
+    purpose: Purpose,
+    deterministic: bool,
+    threads: Option<usize>,
+    observer: Option<Observer>,
+}
+
+impl DeviceBuilder {
+    /// Which device; [`DeviceChoice::Auto`] unless said otherwise.
+    pub fn choice(mut self, choice: DeviceChoice) -> Self {
+        self.choice = choice;
+        self
+    }
+
+    /// Type of activations and of the operands of products; what [`Precision::default_for`] says unless named.
+    pub fn precision(mut self, precision: impl Into<PrecisionChoice>) -> Self {
+        self.precision = precision.into();
+        self
+    }
+
+    /// What the device is for, where no precision is named; [`Purpose::Inference`] unless said otherwise.
+    pub fn purpose(mut self, purpose: Purpose) -> Self {
+        self.purpose = purpose;
+        self
+    }
+
+    /// Whether the result of one sample is to be the same in any batch, to the bit.
+    pub fn deterministic(mut self, deterministic: bool) -> Self {
+        self.deterministic = deterministic;
+        self
+    }
+
+    /// Threads of the CPU; one per core unless said otherwise.
+    pub fn threads(mut self, threads: impl Into<Option<usize>>) -> Self {
+        self.threads = threads.into();
+        self
+    }
+
+    /// Who is told how far the compilation of kernels is.
+    pub fn observe(mut self, observe: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Observer::new(observe));
+        self
+    }
+
+    /// Opens the device.
     ///
     /// # Errors
-    /// If the device cannot be had.
-    pub fn open(choice: DeviceChoice, threads: Option<usize>) -> Result<Self, DeviceError> {
-        match choice {
-            DeviceChoice::Auto => match CudaDevice::open(0, CudaOptions::default()) {
-                Ok(device) => Ok(Self::Cuda(device)),
+    /// If the device cannot be had, or does not compute in the precision.
+    pub fn open(self) -> Result<Device, DeviceError> {
+        match self.choice {
+            DeviceChoice::Auto => match CudaDevice::open(0, self.cuda_options()) {
+                Ok(device) => Ok(self.cuda(device)),
                 Err(error) => {
                     tracing::debug!("auto takes the CPU: {error}");
-                    Ok(Self::Cpu(CpuDevice::new(threads)?))
+                    self.cpu()
                 }
             },
-            DeviceChoice::Cpu => Ok(Self::Cpu(CpuDevice::new(threads)?)),
-            DeviceChoice::Cuda(ordinal) => Ok(Self::Cuda(CudaDevice::open(
-                ordinal,
-                CudaOptions::default(),
-            )?)),
-            DeviceChoice::Emulated => Ok(Self::Cuda(CudaDevice::emulated(CudaOptions::default())?)),
+            DeviceChoice::Cpu => self.cpu(),
+            DeviceChoice::Cuda(ordinal) => {
+                let device = CudaDevice::open(ordinal, self.cuda_options())?;
+                Ok(self.cuda(device))
+            }
+            DeviceChoice::Emulated => {
+                let device = CudaDevice::emulated(self.cuda_options())?;
+                Ok(self.cuda(device))
+            }
         }
     }
 
-    /// The same device with activations in `precision`, and with results that do not depend on the batch, to the bit,
-    /// if `deterministic`.
+    fn cpu(&self) -> Result<Device, DeviceError> {
+        match self.precision.resolve(DeviceKind::Cpu, self.purpose) {
+            Precision::F32 => Ok(Device::Cpu(CpuDevice::new(self.threads)?)),
+            asked => Err(DeviceError::Precision {
+                device: DeviceKind::Cpu,
+                asked,
+            }),
+        }
+    }
+
+    fn cuda_options(&self) -> CudaOptions {
+        CudaOptions {
+            precision: self.precision.resolve(DeviceKind::Gpu, self.purpose),
+            deterministic: self.deterministic,
+            ..CudaOptions::default()
+        }
+    }
+
+    fn cuda(self, device: CudaDevice) -> Device {
+        Device::Cuda(match self.observer {
+            Some(observer) => device.observed_by(observer),
+            None => device,
+        })
+    }
+}
+
+impl Device {
+    /// A GPU where one answers, else the CPU, in the precision of [`Precision::default_for`] for inference.
     ///
     /// # Errors
-    /// If the device does not compute in `precision`.
-    pub fn with_precision(
-        self,
-        precision: Precision,
-        deterministic: bool,
-    ) -> Result<Self, DeviceError> {
+    /// If the device cannot be had.
+    pub fn open() -> Result<Self, DeviceError> {
+        Self::builder().open()
+    }
+
+    /// Begins to say which device is wanted, and how it computes.
+    pub fn builder() -> DeviceBuilder {
+        DeviceBuilder::default()
+    }
+
+    /// Which kind of device this is.
+    pub fn kind(&self) -> DeviceKind {
         match self {
-            Self::Cpu(device) if precision == Precision::F32 => Ok(Self::Cpu(device)),
-            Self::Cpu(_) => Err(DeviceError::CpuPrecision(precision)),
-            Self::Cuda(device) => Ok(Self::Cuda(device.with(CudaOptions {
-                precision,
-                deterministic,
-                ..device.options()
-            }))),
+            Self::Cpu(_) => DeviceKind::Cpu,
+            Self::Cuda(_) => DeviceKind::Gpu,
+        }
+    }
+
+    /// The precision that plans are compiled for.
+    pub fn precision(&self) -> Precision {
+        match self {
+            Self::Cpu(_) => Precision::F32,
+            Self::Cuda(device) => device.options().precision,
         }
     }
 
@@ -178,7 +268,7 @@ impl Device {
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Cpu(device) => write!(f, "cpu with {} threads", device.threads()),
+            Self::Cpu(device) => write!(f, "cpu with {} threads, f32", device.threads()),
             Self::Cuda(device) => write!(f, "{device}"),
         }
     }

@@ -85,6 +85,8 @@ pub struct StepInputs {
 /// What a sampling step adds to the graph.
 #[derive(Clone, Copy, Debug)]
 pub struct SamplingStep {
+    /// What the network was given.
+    pub inputs: StepInputs,
     /// The state; a walk's result after its last step.
     pub x_t: Value,
     /// The step's estimates of `x_0` and of the noise, `[N, …, C]`.
@@ -149,7 +151,11 @@ pub fn sampling_step(
         noise,
     };
     let estimates = g.sampler_step(step, x_t, prediction, table, counter, &noise_inputs)?;
-    Ok(SamplingStep { x_t, estimates })
+    Ok(SamplingStep {
+        inputs,
+        x_t,
+        estimates,
+    })
 }
 
 /// `x` behind itself along the batch axis.

@@ -7,15 +7,17 @@
 mod error;
 mod live;
 mod operator;
+mod parameter;
 mod rewrite;
 mod value;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 pub use error::{GraphError, Mismatch};
 pub use live::live_nodes;
 pub use operator::{Comparable, Gradient, Op, Operator, PrecisionRule};
+pub use parameter::{Declared, Init, Parameter};
 pub use rewrite::{Editor, Rebuild};
 pub use value::Value;
 
@@ -66,6 +68,11 @@ pub struct Graph {
     leaves: HashMap<String, Value>,
     labels: HashMap<String, Value>,
     scope: Vec<String>,
+    /// Parameters as they were declared, and their places by name.
+    declared: Vec<Declared>,
+    declared_index: HashMap<String, usize>,
+    /// Paths of blocks.
+    blocks: BTreeSet<String>,
 }
 
 impl Graph {
@@ -144,19 +151,6 @@ impl Graph {
             TensorType::new(shape, dtype),
             Source::Input,
         )
-    }
-
-    /// The weight `name` under the current module path; asking twice gives the same value.
-    ///
-    /// # Errors
-    /// If the name is taken by a leaf of another type.
-    pub fn parameter(
-        &mut self,
-        name: &str,
-        shape: impl Into<Vec<usize>>,
-    ) -> Result<Value, GraphError> {
-        let name = self.qualified(name);
-        self.leaf(name, TensorType::new(shape, DType::F32), Source::Parameter)
     }
 
     /// A buffer that survives from run to run. Names are global, not scoped.

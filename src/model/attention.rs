@@ -2,8 +2,11 @@
 
 use super::config::Attention;
 use super::embedders::Embedding;
-use super::layers::{NORM_EPS, channels, conv, group_norm, linear};
-use crate::graph::{Graph, GraphError, Value};
+use super::layers::{
+    Begin, NORM_EPS, channels, conv, group_norm, linear, norm_parameters, stored_weight_and_bias,
+    weight_and_bias, zero_conv,
+};
+use crate::graph::{Graph, GraphError, Init, Value};
 
 /// Heads of every attention layer of the reference.
 const HEADS: usize = 8;
@@ -16,28 +19,43 @@ pub(super) fn attend(
     x: Value,
     kind: Attention,
     groups: usize,
-    embedding: Option<Embedding<'_>>,
+    embedding: Option<Embedding>,
 ) -> Result<Value, GraphError> {
-    g.scope(name, |g| {
-        let y = g.scope("attention", |g| {
-            let y = match kind {
-                Attention::None => return Ok(x),
-                Attention::Linear => attention_layer(g, x, embedding, groups)?,
-                Attention::Spatial => transformer(g, x, embedding, groups)?,
-            };
-            g.label(y);
-            Ok(y)
-        })?;
+    g.scope(name, |g| attend_here(g, x, kind, groups, embedding))
+}
+
+/// [`attend`] under the current path.
+pub(super) fn attend_here(
+    g: &mut Graph,
+    x: Value,
+    kind: Attention,
+    groups: usize,
+    embedding: Option<Embedding>,
+) -> Result<Value, GraphError> {
+    let y = g.scope("attention", |g| {
+        let y = match kind {
+            Attention::None => return Ok(x),
+            Attention::Linear => attention_layer(g, x, embedding, groups)?,
+            Attention::Spatial => transformer(g, x, embedding, groups)?,
+        };
         g.label(y);
         Ok(y)
-    })
+    })?;
+    g.label(y);
+    Ok(y)
 }
 
 /// A 1-wide convolution over `[N, …, C]`: weight `[out, in, 1]`.
-fn project(g: &mut Graph, name: &str, x: Value, out: usize) -> Result<Value, GraphError> {
+fn project(
+    g: &mut Graph,
+    name: &str,
+    x: Value,
+    out: usize,
+    begin: Begin,
+) -> Result<Value, GraphError> {
     g.scope(name, |g| {
-        let weight = g.parameter("weight", [out, channels(g, x), 1])?;
-        let bias = g.parameter("bias", [out])?;
+        let shape = [out, channels(g, x), 1];
+        let (weight, bias) = weight_and_bias(g, &shape, begin)?;
         g.linear(x, weight, Some(bias))
     })
 }
@@ -54,35 +72,50 @@ fn inner_width(g: &Graph, x: Value) -> Result<usize, GraphError> {
     }
 }
 
+/// A norm that files hold and nothing reads.
+fn stored_norm(g: &mut Graph, name: &str, c: usize) -> Result<(), GraphError> {
+    g.scope(name, |g| {
+        g.stored_parameter("weight", [c], Init::Ones)?;
+        g.stored_parameter("bias", [c], Init::Zeros)
+    })
+}
+
 /// `x + to_out(attention(…))`.
 ///
 /// With an embedding the context is that single token: the softmax over one key is 1, so the
 /// layer is `x + to_out(to_v(embedding))` on every pixel, and `norm_x`, `to_q` and `to_k` do not
-/// matter. Without one the pixels attend to each other.
+/// matter: files hold them, nothing reads them. Without one the pixels attend to each other.
 fn attention_layer(
     g: &mut Graph,
     x: Value,
-    embedding: Option<Embedding<'_>>,
+    embedding: Option<Embedding>,
     groups: usize,
 ) -> Result<Value, GraphError> {
     let c = channels(g, x);
     let inner = inner_width(g, x)?;
     if let Some(embedding) = embedding {
-        let v = project(g, "to_v", embedding.raw, inner)?;
-        let shift = project(g, "to_out.0", v, c)?;
+        stored_norm(g, "norm_x", c)?;
+        let context = channels(g, embedding.raw);
+        for (name, inputs) in [("to_q", c), ("to_k", context)] {
+            g.scope(name, |g| {
+                stored_weight_and_bias(g, &[inner, inputs, 1], Begin::Uniform)
+            })?;
+        }
+        let v = project(g, "to_v", embedding.raw, inner, Begin::Uniform)?;
+        let shift = project(g, "to_out.0", v, c, Begin::Zeros)?;
         return g.add_channels(x, shift);
     }
     let shape = g.shape(x).to_vec();
     let tokens = [shape[0], shape[1..shape.len() - 1].iter().product(), c];
     let h = group_norm(g, "norm_x", x, groups)?;
     let h = g.reshape(h, tokens)?;
-    let q = project(g, "to_q", h, inner)?;
-    let k = project(g, "to_k", h, inner)?;
-    let v = project(g, "to_v", h, inner)?;
+    let q = project(g, "to_q", h, inner, Begin::Uniform)?;
+    let k = project(g, "to_k", h, inner, Begin::Uniform)?;
+    let v = project(g, "to_v", h, inner, Begin::Uniform)?;
     // The reference scales q and k by d^(-1/4) each.
     let scale = ((inner / HEADS) as f32).powf(-0.5);
     let h = g.attention(q, k, v, HEADS, scale)?;
-    let h = project(g, "to_out.0", h, c)?;
+    let h = project(g, "to_out.0", h, c, Begin::Zeros)?;
     let h = g.reshape(h, shape)?;
     g.add(x, h)
 }
@@ -91,7 +124,7 @@ fn attention_layer(
 fn transformer(
     g: &mut Graph,
     x: Value,
-    embedding: Option<Embedding<'_>>,
+    embedding: Option<Embedding>,
     groups: usize,
 ) -> Result<Value, GraphError> {
     let (c, inner) = (channels(g, x), inner_width(g, x)?);
@@ -107,8 +140,7 @@ fn transformer(
         };
         let gated = g.scope("proj_out.0", |g| {
             let normalised = g.scope("norm", |g| {
-                let gamma = g.parameter("weight", [inner])?;
-                let beta = g.parameter("bias", [inner])?;
+                let (gamma, beta) = norm_parameters(g, inner)?;
                 g.layer_norm(h, gamma, beta, NORM_EPS)
             })?;
             let both = linear(g, "proj", normalised, 8 * inner)?;
@@ -117,6 +149,6 @@ fn transformer(
         let h2 = conv(g, "proj_out.2", gated, inner, 1, 1)?;
         g.add(h, h2)
     })?;
-    let h = conv(g, "proj_out", h, c, 1, 1)?;
+    let h = zero_conv(g, "proj_out", h, c, 1)?;
     g.add(x, h)
 }

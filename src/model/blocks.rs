@@ -2,7 +2,7 @@
 
 use super::config::Backbone;
 use super::embedders::Embedding;
-use super::layers::{channels, conv, group_norm, linear};
+use super::layers::{Begin, channels, conv, conv_here, group_norm, linear_here};
 use crate::graph::{Graph, GraphError, Value};
 
 /// `swish(norm(conv(x)))`: keys `conv.*`, `norm.*` (the reference's `BasicBlock`).
@@ -12,10 +12,19 @@ fn basic_block(
     out_channels: usize,
     kernel: usize,
     groups: usize,
+    begin: Begin,
 ) -> Result<Value, GraphError> {
-    let h = conv(g, "conv", x, out_channels, kernel, 1)?;
+    let h = g.scope("conv", |g| conv_here(g, x, out_channels, kernel, 1, begin))?;
     let h = group_norm(g, "norm", h, groups)?;
     g.swish(h)
+}
+
+/// A part of a convolution block: recomputation's block of its own, unless the whole lies in one.
+fn part<T>(g: &mut Graph, name: &str, build: impl FnOnce(&mut Graph) -> T) -> T {
+    match g.block_of(&g.path()).is_empty() {
+        true => g.block(name, build),
+        false => g.scope(name, build),
+    }
 }
 
 /// Two basic blocks with the embedding between them: `UnetResBlock` (each with a skip, the
@@ -26,34 +35,25 @@ pub(super) fn conv_block(
     out_channels: usize,
     kernel: usize,
     backbone: &Backbone,
-    embedding: Option<Embedding<'_>>,
+    embedding: Option<Embedding>,
 ) -> Result<Value, GraphError> {
     let residual = backbone.residual_blocks;
-    let shift =
-        match embedding {
-            Some(Embedding {
-                shifts: Some(shifts),
-                ..
-            }) => {
-                let path = g.path();
-                let shift = shifts.get(&path).copied();
-                Some(shift.ok_or_else(|| {
-                    GraphError::Model(format!("nothing was tabulated for {path}"))
-                })?)
-            }
-            Some(embedding) => Some(g.scope("local_embedder", |g| {
-                let shift = linear(g, "1", embedding.activated, out_channels)?;
-                g.label(shift);
-                Ok(shift)
-            })?),
-            None => None,
-        };
+    let shift = match embedding {
+        Some(embedding) => Some(g.scope("local_embedder", |g| {
+            let shift = part(g, "1", |g| {
+                linear_here(g, embedding.activated, out_channels)
+            })?;
+            g.label(shift);
+            Ok(shift)
+        })?),
+        None => None,
+    };
     let mut h = x;
-    for index in 0..2 {
-        h = g.scope(&format!("block_seq.{index}"), |g| {
+    for (index, begin) in [Begin::Uniform, Begin::Zeros].into_iter().enumerate() {
+        h = part(g, &format!("block_seq.{index}"), |g| {
             let y = if residual {
                 let y = g.scope("basic_block", |g| {
-                    basic_block(g, h, out_channels, kernel, backbone.norm_groups)
+                    basic_block(g, h, out_channels, kernel, backbone.norm_groups, begin)
                 })?;
                 let skip = if channels(g, h) == out_channels {
                     h
@@ -62,7 +62,7 @@ pub(super) fn conv_block(
                 };
                 g.add(y, skip)?
             } else {
-                basic_block(g, h, out_channels, kernel, backbone.norm_groups)?
+                basic_block(g, h, out_channels, kernel, backbone.norm_groups, begin)?
             };
             g.label(y);
             Ok(y)

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::layers::{channels, conv, group_norm, linear};
+use super::layers::{Begin, channels, conv, conv_here, group_norm, group_norm_here, linear_here};
 use crate::graph::{Graph, GraphError, Value};
 
 /// Architecture of the classifier.
@@ -50,30 +50,33 @@ pub fn build_classifier(
         )));
     };
     let groups = config.norm_groups;
-    let mut h = conv(g, "stem", x, first, 3, 1)?;
+    let mut h = g.block("stem", |g| conv_here(g, x, first, 3, 1, Begin::Uniform))?;
     for (level, &out) in config.hidden_channels.iter().enumerate() {
         for block in 0..config.num_res_blocks {
             let stride = if block == 0 { 2 } else { 1 };
-            h = g.scope(&format!("levels.{level}.{block}"), |g| {
-                let y = activated(g, "norm1", h, groups)?;
-                let y = conv(g, "conv1", y, out, 3, stride)?;
-                let y = activated(g, "norm2", y, groups)?;
-                let y = conv(g, "conv2", y, out, 3, 1)?;
-                let skip = match stride == 1 && channels(g, h) == out {
-                    true => h,
-                    false => conv(g, "skip", h, out, 1, stride)?,
-                };
-                let y = g.add(y, skip)?;
-                g.label(y);
-                Ok::<_, GraphError>(y)
+            h = g.block(&format!("levels.{level}"), |g| {
+                g.scope(&block.to_string(), |g| {
+                    let y = activated(g, "norm1", h, groups)?;
+                    let y = conv(g, "conv1", y, out, 3, stride)?;
+                    let y = activated(g, "norm2", y, groups)?;
+                    let y = conv(g, "conv2", y, out, 3, 1)?;
+                    let skip = match stride == 1 && channels(g, h) == out {
+                        true => h,
+                        false => conv(g, "skip", h, out, 1, stride)?,
+                    };
+                    let y = g.add(y, skip)?;
+                    g.label(y);
+                    Ok::<_, GraphError>(y)
+                })
             })?;
         }
     }
-    let h = activated(g, "norm", h, groups)?;
+    let h = g.block("norm", |g| group_norm_here(g, h, groups))?;
+    let h = g.swish(h)?;
     let c = channels(g, h);
     let h = g.resize_area(h, 1, 1)?;
     let h = g.reshape(h, [batch, c])?;
-    linear(g, "head", h, config.classes)
+    g.block("head", |g| linear_here(g, h, config.classes))
 }
 
 fn activated(g: &mut Graph, name: &str, x: Value, groups: usize) -> Result<Value, GraphError> {

@@ -112,6 +112,20 @@ impl Backbone {
                 );
             }
         }
+        let scale = self.strides.iter().try_fold(1usize, |product, stride| {
+            product
+                .checked_mul(*stride)
+                .filter(|product| *product <= MAX_SCALE)
+        });
+        if scale.is_none() {
+            return fail(
+                "strides",
+                format!(
+                    "expected strides whose product is at most {MAX_SCALE}, found {:?}",
+                    self.strides
+                ),
+            );
+        }
         if self.attention.len() != depth {
             return fail(
                 "attention",
@@ -149,6 +163,9 @@ impl Backbone {
 
 /// Every level halves the image; nobody needs more.
 const MAX_LEVELS: usize = 16;
+
+/// Pixels of an image's side per pixel of the deepest map; no image is larger.
+const MAX_SCALE: usize = 1 << 14;
 
 /// Widths beyond this are a damaged file, not a network.
 const MAX_CHANNELS: usize = 1 << 16;

@@ -1,19 +1,14 @@
 //! Time and label embedding.
 
-use std::collections::HashMap;
-
 use super::config::UnetConfig;
-use super::layers::linear;
-use crate::graph::{Graph, GraphError, Value};
+use super::layers::linear_here;
+use crate::graph::{Graph, GraphError, Init, Parameter, Value};
 
 /// The embedding of a sample, `[N, E]`, raw (for cross-attention) and through Swish (for blocks).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Embedding<'a> {
+pub(super) struct Embedding {
     pub raw: Value,
     pub activated: Value,
-    /// What blocks add, by the path of the block, where it was tabulated before; `raw` and `activated` are then
-    /// placeholders that nothing reads.
-    pub shifts: Option<&'a HashMap<String, Value>>,
 }
 
 /// Time embedding plus label embedding. `t` and `labels` are `[N]` integers; a label of -1 adds
@@ -23,23 +18,27 @@ pub(super) fn embed(
     config: &UnetConfig,
     t: Value,
     labels: Option<Value>,
-) -> Result<Option<Embedding<'static>>, GraphError> {
+) -> Result<Option<Embedding>, GraphError> {
     let time = match config.time_embedding {
-        Some(time) => Some(g.scope("time_embedder", |g| {
+        Some(time) => Some(g.block("time_embedder", |g| {
             let sinusoid = g.sinusoid(t, time.sinusoid_dim)?;
             g.label_as(sinusoid, "time_embedder.pos_embedder");
-            let h = linear(g, "time_emb.1", sinusoid, time.dim)?;
+            let h = g.block("time_emb.1", |g| linear_here(g, sinusoid, time.dim))?;
             let h = g.swish(h)?;
-            let h = linear(g, "time_emb.3", h, time.dim)?;
+            let h = g.block("time_emb.3", |g| linear_here(g, h, time.dim))?;
             g.label(h);
             Ok(h)
         })?),
         None => None,
     };
     let label = match (config.num_classes, labels) {
-        (Some(classes), Some(labels)) => Some(g.scope("cond_embedder", |g| {
-            let dim = embedding_dim(config);
-            let table = g.parameter("embedding.weight", [classes, dim])?;
+        (Some(classes), Some(labels)) => Some(g.block("cond_embedder", |g| {
+            let facts = Parameter {
+                conditional: true,
+                ..Init::Normal.into()
+            };
+            let shape = [classes, embedding_dim(config)];
+            let table = g.parameter_with("embedding.weight", shape, facts)?;
             let h = g.embedding(table, labels)?;
             g.label(h);
             Ok(h)
@@ -57,11 +56,7 @@ pub(super) fn embed(
         (None, None) => return Ok(None),
     };
     let activated = g.swish(raw)?;
-    Ok(Some(Embedding {
-        raw,
-        activated,
-        shifts: None,
-    }))
+    Ok(Some(Embedding { raw, activated }))
 }
 
 /// Width `E` of the embedding.

@@ -4,7 +4,7 @@ use super::attention::attend;
 use super::blocks::{conv_block, down, up};
 use super::config::{Backbone, UnetConfig};
 use super::embedders::Embedding;
-use super::layers::conv;
+use super::layers::head;
 use crate::graph::{Graph, GraphError, Value};
 
 /// `encoders.{index}`: resample, attend, convolve. Shared with the VAE.
@@ -13,12 +13,12 @@ pub(super) fn encoder_block(
     index: usize,
     x: Value,
     backbone: &Backbone,
-    embedding: Option<Embedding<'_>>,
+    embedding: Option<Embedding>,
 ) -> Result<Value, GraphError> {
     let level = index + 1;
     let (kernel, stride) = (backbone.kernel_sizes[level], backbone.strides[level]);
     let width = backbone.hidden_channels[level];
-    g.scope(&format!("encoders.{index}"), |g| {
+    g.block(&format!("encoders.{index}"), |g| {
         let h = g.scope("down_op", |g| {
             let h = down(g, x, width, kernel, stride, backbone)?;
             g.label(h);
@@ -42,11 +42,11 @@ pub(super) fn decoder_block(
     x: Value,
     skip: Option<Value>,
     backbone: &Backbone,
-    embedding: Option<Embedding<'_>>,
+    embedding: Option<Embedding>,
 ) -> Result<Value, GraphError> {
     let level = index + 1;
     let width = backbone.hidden_channels[index];
-    g.scope(&format!("decoders.{index}"), |g| {
+    g.block(&format!("decoders.{index}"), |g| {
         let h = g.scope("up_op", |g| {
             let h = up(g, x, width, backbone.strides[level], backbone)?;
             g.label(h);
@@ -73,7 +73,7 @@ pub(super) fn build(
     g: &mut Graph,
     config: &UnetConfig,
     x: Value,
-    embedding: Option<Embedding<'_>>,
+    embedding: Option<Embedding>,
 ) -> Result<(Value, Vec<Value>), GraphError> {
     let backbone = &config.backbone;
     let depth = backbone.hidden_channels.len();
@@ -96,9 +96,15 @@ pub(super) fn build(
         )?;
     }
     let vertical = (0..backbone.deep_supervision)
-        .map(|head| {
-            let name = format!("outc_ver.{head}.conv.conv");
-            conv(g, &name, levels[head + 1], config.out_channels, 1, 1)
+        .map(|index| {
+            let block = format!("outc_ver.{index}");
+            head(
+                g,
+                &block,
+                "conv.conv",
+                levels[index + 1],
+                config.out_channels,
+            )
         })
         .collect::<Result<_, _>>()?;
     Ok((levels[0], vertical))

@@ -5,7 +5,7 @@
 //! Metric", CVPR 2018; Simonyan, Zisserman, "Very Deep Convolutional Networks", ICLR 2015,
 //! configuration D.
 
-use crate::graph::{Graph, GraphError, Value};
+use crate::graph::{Graph, GraphError, Parameter, Value};
 use crate::ops::{Binary, Unary};
 
 /// Path under which the reference's checkpoints hold the network's weights, beside a VAE's.
@@ -63,10 +63,14 @@ fn features(g: &mut Graph, x: Value) -> Result<Vec<Value>, GraphError> {
         }
         for &(index, outputs) in *layers {
             let path = format!("net.slice{}.{index}", slice + 1);
-            h = g.scope(&path, |g| {
+            h = g.block(&path, |g| {
                 let inputs = g.ty(h).channels();
-                let weight = g.parameter("weight", [outputs, inputs, 3, 3])?;
-                let bias = g.parameter("bias", [outputs])?;
+                let frozen = Parameter {
+                    trained: false,
+                    ..Parameter::default()
+                };
+                let weight = g.parameter_with("weight", [outputs, inputs, 3, 3], frozen)?;
+                let bias = g.parameter_with("bias", [outputs], frozen)?;
                 let y = g.conv2d(h, weight, Some(bias), 1, 1)?;
                 g.apply(Unary::Relu, &[y])
             })?;

@@ -11,11 +11,12 @@ mod embedders;
 mod layers;
 mod legacy_unet;
 pub mod lpips;
+mod parameters;
 mod unet;
 mod vae;
 
+pub use crate::graph::Declared;
 pub use classifier::{ClassifierConfig, build_classifier};
-pub use unet::{
-    NetworkInputs, Prediction, build_shifts, build_unet, build_unet_with_shifts, tabulated_blocks,
-};
+pub use parameters::{unet_parameters, vae_parameters};
+pub use unet::{NetworkInputs, Prediction, build_unet};
 pub use vae::{Decoded, Moments, build_decoder, build_encoder};

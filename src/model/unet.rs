@@ -1,15 +1,12 @@
 //! The noise estimator: the UNet class that the reference's package exports.
 
-use std::collections::HashMap;
-
-use super::attention::attend;
+use super::attention::{attend, attend_here};
 use super::blocks::{conv_block, down, up};
-use super::config::{Attention, UnetConfig, UnetVariant};
+use super::config::{UnetConfig, UnetVariant};
 use super::embedders::{Embedding, embed};
-use super::layers::{conv, linear};
+use super::layers::{conv, head};
 use super::legacy_unet;
 use crate::graph::{Graph, GraphError, Value};
-use crate::tensor::DType;
 
 /// What the network is given.
 #[derive(Clone, Copy, Debug)]
@@ -64,95 +61,18 @@ pub fn build_unet(
     network(g, config, x, embedding)
 }
 
-/// As [`build_unet`], with what the blocks add for time and label given, by the path of the block: see
-/// [`tabulated_blocks`].
-///
-/// # Errors
-/// As [`build_unet`], or if the shift of a block is missing.
-pub fn build_unet_with_shifts(
-    g: &mut Graph,
-    config: &UnetConfig,
-    x: Value,
-    shifts: &HashMap<String, Value>,
-) -> Result<Prediction, GraphError> {
-    check(g, config, x)?;
-    let embedding = Embedding {
-        raw: x,
-        activated: x,
-        shifts: Some(shifts),
-    };
-    network(g, config, x, Some(embedding))
-}
-
-/// The paths of the blocks that add a projection of the embedding, with their channels, if that is all that the network
-/// reads of time and label: so not with attention, which reads the embedding itself.
-pub fn tabulated_blocks(config: &UnetConfig) -> Option<Vec<(String, usize)>> {
-    let plain = config
-        .backbone
-        .attention
-        .iter()
-        .all(|kind| *kind == Attention::None);
-    let [h, w] = [config.downsampling(); 2];
-    let mut g = Graph::new();
-    let mut build = || -> Result<(), GraphError> {
-        let inputs = NetworkInputs {
-            x: g.input("x", [1, h, w, config.in_channels], DType::F32)?,
-            t: g.input("t", [1], DType::I32)?,
-            labels: None,
-            self_condition: None,
-        };
-        build_unet(&mut g, config, inputs).map(|_| ())
-    };
-    build().ok()?;
-    let blocks: Vec<(String, usize)> = g
-        .parameters()
-        .filter_map(|(name, value)| {
-            let block = name.strip_suffix(SHIFT_WEIGHT)?;
-            Some((block.to_owned(), g.shape(value)[0]))
-        })
-        .collect();
-    (plain && !config.self_conditioning && !blocks.is_empty()).then_some(blocks)
-}
-
-/// What a block's projection is called behind the block's path.
-const SHIFT_WEIGHT: &str = ".local_embedder.1.weight";
-
-/// What `blocks` add for time steps `t` and labels, both `[N]`: `[N, sum of channels]`, block behind block.
-///
-/// # Errors
-/// If the network has no embedding.
-pub fn build_shifts(
-    g: &mut Graph,
-    config: &UnetConfig,
-    blocks: &[(String, usize)],
-    t: Value,
-    labels: Option<Value>,
-) -> Result<Value, GraphError> {
-    let embedding = embed(g, config, t, labels)?.ok_or_else(|| {
-        GraphError::Model("the network has no time or label embedding".to_owned())
-    })?;
-    let mut shifts = Vec::with_capacity(blocks.len());
-    for (path, channels) in blocks {
-        let shift = g.scope(path, |g| {
-            linear(g, "local_embedder.1", embedding.activated, *channels)
-        })?;
-        shifts.push(shift);
-    }
-    g.concat(&shifts)
-}
-
 fn network(
     g: &mut Graph,
     config: &UnetConfig,
     x: Value,
-    embedding: Option<Embedding<'_>>,
+    embedding: Option<Embedding>,
 ) -> Result<Prediction, GraphError> {
     let (h, vertical) = match config.variant {
         UnetVariant::Unet => exported(g, config, x, embedding)?,
         UnetVariant::Legacy => legacy_unet::build(g, config, x, embedding)?,
     };
     let width = config.out_channels * (1 + usize::from(config.learned_variance));
-    let out = conv(g, "outc.conv.conv", h, width, 1, 1)?;
+    let out = head(g, "outc", "conv.conv", h, width)?;
     let (y, variance) = if config.learned_variance {
         let y = g.slice(out, 0, config.out_channels)?;
         (
@@ -212,7 +132,7 @@ fn exported(
     g: &mut Graph,
     config: &UnetConfig,
     x: Value,
-    embedding: Option<Embedding<'_>>,
+    embedding: Option<Embedding>,
 ) -> Result<(Value, Vec<Value>), GraphError> {
     let backbone = &config.backbone;
     let hidden = &backbone.hidden_channels;
@@ -220,7 +140,7 @@ fn exported(
     let groups = backbone.norm_groups;
     let blocks = config.num_res_blocks;
 
-    let h = g.scope("in_conv", |g| {
+    let h = g.block("in_conv", |g| {
         let h = conv(
             g,
             "conv",
@@ -237,7 +157,7 @@ fn exported(
     for level in 1..depth {
         for _ in 0..blocks {
             let input = stack[stack.len() - 1];
-            let h = g.scope(&format!("in_blocks.{index}"), |g| {
+            let h = g.block(&format!("in_blocks.{index}"), |g| {
                 let h = g.scope("0", |g| {
                     let kernel = backbone.kernel_sizes[level];
                     conv_block(g, input, hidden[level], kernel, backbone, embedding)
@@ -251,7 +171,7 @@ fn exported(
         }
         if level < depth - 1 {
             let input = stack[stack.len() - 1];
-            let h = g.scope(&format!("in_blocks.{index}"), |g| {
+            let h = g.block(&format!("in_blocks.{index}"), |g| {
                 let (kernel, stride) = (backbone.kernel_sizes[level], backbone.strides[level]);
                 let h = down(g, input, hidden[level], kernel, stride, backbone)?;
                 g.label(h);
@@ -265,12 +185,14 @@ fn exported(
     let kernel = backbone.kernel_sizes[depth - 1];
     let deepest = hidden[depth - 1];
     let h = stack[stack.len() - 1];
-    let h = g.scope("middle_block.0", |g| {
+    let h = g.block("middle_block.0", |g| {
         conv_block(g, h, deepest, kernel, backbone, embedding)
     })?;
     let attention = backbone.attention[depth - 1];
-    let h = attend(g, "middle_block.1", h, attention, groups, embedding)?;
-    let mut h = g.scope("middle_block.2", |g| {
+    let h = g.block("middle_block.1", |g| {
+        attend_here(g, h, attention, groups, embedding)
+    })?;
+    let mut h = g.block("middle_block.2", |g| {
         conv_block(g, h, deepest, kernel, backbone, embedding)
     })?;
 
@@ -280,8 +202,8 @@ fn exported(
             let skip = stack.pop().expect("one skip per decoder block");
             h = g.concat(&[h, skip])?;
             if k == 0 && level >= 2 && level - 2 < backbone.deep_supervision {
-                let name = format!("outc_ver.{}.conv.conv", level - 2);
-                vertical.push(conv(g, &name, h, config.out_channels, 1, 1)?);
+                let block = format!("outc_ver.{}", level - 2);
+                vertical.push(head(g, &block, "conv.conv", h, config.out_channels)?);
             }
             let width = if k == 0 {
                 hidden[level - 1]
@@ -289,7 +211,7 @@ fn exported(
                 hidden[level]
             };
             let index = (level - 1) * (blocks + 1) + k;
-            h = g.scope(&format!("out_blocks.{index}"), |g| {
+            h = g.block(&format!("out_blocks.{index}"), |g| {
                 let kernel = backbone.kernel_sizes[level];
                 let y = g.scope("0", |g| {
                     conv_block(g, h, width, kernel, backbone, embedding)

@@ -2,7 +2,7 @@
 
 use super::blocks::conv_block;
 use super::config::VaeConfig;
-use super::layers::{channels, conv};
+use super::layers::{channels, conv, head};
 use super::legacy_unet::{decoder_block, encoder_block};
 use crate::graph::{Graph, GraphError, Value};
 use crate::ops::Unary;
@@ -70,9 +70,9 @@ pub fn build_encoder(g: &mut Graph, config: &VaeConfig, x: Value) -> Result<Mome
     }
     let width = 2 * config.latent_channels;
     let moments = g.scope("out_enc", |g| {
-        let h = conv(g, "0.conv", h, width, 3, 1)?;
+        let h = g.block("0", |g| conv(g, "conv", h, width, 3, 1))?;
         g.label_as(h, "out_enc.0");
-        let moments = conv(g, "1.conv", h, width, 1, 1)?;
+        let moments = g.block("1", |g| conv(g, "conv", h, width, 1, 1))?;
         g.label(moments);
         Ok(moments)
     })?;
@@ -87,6 +87,9 @@ pub fn build_encoder(g: &mut Graph, config: &VaeConfig, x: Value) -> Result<Mome
     )?;
     Ok(Moments { mean, logvar })
 }
+
+/// Kernel of the decoder's first block, whatever that of the deepest level is.
+const DECODER_STEM: usize = 3;
 
 /// Adds the decoder: latent `[N, h, w, latent_channels]` to an image.
 ///
@@ -104,21 +107,18 @@ pub fn build_decoder(g: &mut Graph, config: &VaeConfig, z: Value) -> Result<Deco
     let backbone = &config.backbone;
     let depth = backbone.hidden_channels.len();
     let mut h = g.scope("inc_dec", |g| {
-        let (width, kernel) = (
-            backbone.hidden_channels[depth - 1],
-            backbone.kernel_sizes[depth - 1],
-        );
-        conv_block(g, z, width, kernel, backbone, None)
+        let width = backbone.hidden_channels[depth - 1];
+        conv_block(g, z, width, DECODER_STEM, backbone, None)
     })?;
     let mut vertical = Vec::new();
     for index in (0..depth - 1).rev() {
         if index < backbone.deep_supervision {
-            let name = format!("outc_ver.{index}.conv");
-            vertical.push(conv(g, &name, h, config.out_channels, 1, 1)?);
+            let block = format!("outc_ver.{index}");
+            vertical.push(head(g, &block, "conv", h, config.out_channels)?);
         }
         h = decoder_block(g, index, h, None, backbone, None)?;
     }
     vertical.reverse();
-    let y = conv(g, "outc.conv", h, config.out_channels, 1, 1)?;
+    let y = head(g, "outc", "conv", h, config.out_channels)?;
     Ok(Decoded { y, vertical })
 }

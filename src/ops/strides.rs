@@ -21,8 +21,8 @@ pub(crate) fn broadcast_strides(shape: &[usize], full: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// The axes of `shape`, innermost first, with axes of extent 1 left out and those merged that all arrays pass through
-/// in one stride. At least one axis.
+/// The axes of `shape`, innermost first, without axes of extent 1. Neighbouring axes are merged where one stride covers both
+/// in all arrays. At least one axis.
 pub(crate) fn merged_axes<const N: usize>(
     shape: &[usize],
     strides: [&[usize]; N],

@@ -1,11 +1,11 @@
 //! Images made: a [`Sampler`] that makes images with a model, and an [`Autoencoder`] that encodes and decodes them.
 //!
 //! ```
-//! use medfusion::{Device, DeviceChoice, Model, Sampler};
+//! use medfusion::{Device, Model, Sampler};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let model = Model::open("weights/cells64")?;
-//! let device = Device::open(DeviceChoice::Auto, None)?;
+//! let device = Device::open()?;
 //! let images = Sampler::new(&model).class("wbc").count(2).steps(3).seed(7).prepare(&device)?;
 //! for image in images {
 //!     let image = image?;
@@ -25,5 +25,5 @@ mod step;
 pub use autoencoder::{Autoencoder, AutoencoderError, Reconstruction, psnr_db};
 pub use error::SampleError;
 pub use sampler::Sampler;
-pub use samples::{Image, Progress, Samples};
+pub use samples::{Image, Samples};
 pub use step::{sampler_graph, sampling_graph};

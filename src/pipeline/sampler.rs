@@ -3,7 +3,8 @@
 use super::autoencoder::{Autoencoder, Direction, PlannedAutoencoder};
 use super::error::SampleError;
 use super::samples::{Planned, Samples};
-use super::step::sampler_graph;
+use super::shifts::Shifts;
+use super::step::{SamplerGraph, sampler_step};
 use crate::checkpoint::{Class, Model};
 use crate::device::{Compiled, Device, MemoryReport};
 use crate::diffusion::{Method, NoiseSchedule, NoiseSource, SamplerTable, SamplingSpec};
@@ -235,9 +236,14 @@ impl<'m> Sampler<'m> {
                 NoiseSource::None
             },
         };
-        type Plans = (Compiled, Option<PlannedAutoencoder>);
+        type Plans = (Compiled, Option<PlannedAutoencoder>, Option<Shifts>);
         let plan = |batch: usize| -> Result<Plans, SampleError> {
-            let step = device.compile(&sampler_graph(config, &spec(batch))?);
+            let step = sampler_step(config, &spec(batch))?;
+            let compiled = device.compile(step.graph());
+            let shifts = match step {
+                SamplerGraph::Tabulated(shifts) => Some(shifts),
+                SamplerGraph::Plain(_) => None,
+            };
             let decoder = match &config.vae {
                 Some(_) => Some(Autoencoder::plan(
                     Direction::Decode {
@@ -250,9 +256,9 @@ impl<'m> Sampler<'m> {
                 )?),
                 None => None,
             };
-            Ok((step, decoder))
+            Ok((compiled, decoder, shifts))
         };
-        let memory = |(step, decoder): &Plans| {
+        let memory = |(step, decoder, _): &Plans| {
             let none = MemoryReport::default();
             step.memory + decoder.as_ref().map_or(none, PlannedAutoencoder::memory)
         };
@@ -283,6 +289,7 @@ impl<'m> Sampler<'m> {
             memory: memory(&plans),
             step: plans.0,
             decoder: plans.1,
+            shifts: plans.2,
             total,
             classes: classes
                 .into_iter()

@@ -8,17 +8,8 @@ use super::autoencoder::{Autoencoder, PlannedAutoencoder};
 use super::error::SampleError;
 use super::shifts::{SHIFTS, Shifts};
 use crate::checkpoint::Model;
-use crate::device::{Compiled, Device, Executable, MemoryReport};
+use crate::device::{Compiled, Device, Executable, MemoryReport, Progress, Stage};
 use crate::diffusion::{HostValues, RunInputs, SamplerTable, SamplingSpec, initial_noise, names};
-
-/// How far a run is, reported after each sampling step of each batch.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// Image-steps done, of all batches.
-    pub done: u64,
-    /// Image-steps in all.
-    pub total: u64,
-}
 
 /// One image.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +33,8 @@ pub(super) struct Planned {
     pub spec: SamplingSpec,
     pub table: SamplerTable,
     pub step: Compiled,
+    /// How to compute what the step looks up.
+    pub shifts: Option<Shifts>,
     pub decoder: Option<PlannedAutoencoder>,
     /// Memory of both plans.
     pub memory: MemoryReport,
@@ -57,13 +50,8 @@ pub(super) struct Planned {
 impl Planned {
     pub fn load(self, model: &Model, device: &Device) -> Result<Samples, SampleError> {
         let mut step = device.load(self.step, &model.unet)?;
-        if let Some(shifts) = Shifts::of(&model.config, &self.spec) {
-            let unet = model
-                .config
-                .unet
-                .as_ref()
-                .ok_or(SampleError::Incomplete("noise estimator"))?;
-            let table = shifts.compute(unet, &model.unet, device, &self.table.timesteps)?;
+        if let Some(shifts) = &self.shifts {
+            let table = shifts.compute(&model.unet, device, &self.table.timesteps)?;
             step.write(SHIFTS, &table)?;
             if !self.spec.labels {
                 let evaluated = self.spec.batch * (1 + usize::from(self.spec.guidance));
@@ -194,6 +182,7 @@ impl Samples {
         for step in 1..=steps {
             self.step.run()?;
             let progress = Progress {
+                what: Stage::ImageSteps,
                 done: self.next * steps + step * wanted,
                 total: self.total * steps,
             };
@@ -237,12 +226,14 @@ impl Iterator for Samples {
     type Item = Result<Image, SampleError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ready.is_empty() && self.next < self.total && !self.failed {
-            if let Err(error) = self.make_batch() {
-                self.failed = true;
-                self.ready.clear();
-                return Some(Err(error));
-            }
+        if self.ready.is_empty()
+            && self.next < self.total
+            && !self.failed
+            && let Err(error) = self.make_batch()
+        {
+            self.failed = true;
+            self.ready.clear();
+            return Some(Err(error));
         }
         self.ready.pop_front().map(Ok)
     }

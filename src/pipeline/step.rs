@@ -6,16 +6,45 @@ use crate::diffusion::{SamplingSpec, SamplingStep, sampling_step};
 use crate::graph::{Graph, GraphError};
 use crate::model::{NetworkInputs, build_unet};
 
-/// The step that a [`Sampler`] repeats: with what the network adds for step and label looked up where that can be
-/// tabulated, else [`sampling_graph`].
+/// The step that a [`Sampler`](super::Sampler) repeats: with what the network computes from step and label alone looked up
+/// where that can be tabulated, else [`sampling_graph`].
 ///
 /// # Errors
 /// As [`sampling_graph`].
 pub fn sampler_graph(config: &ModelConfig, spec: &SamplingSpec) -> Result<Graph, GraphError> {
-    match (Shifts::of(config, spec), &config.unet) {
-        (Some(shifts), Some(unet)) => shifts.step(unet, spec),
-        _ => Ok(sampling_graph(config, spec)?.0),
+    Ok(match sampler_step(config, spec)? {
+        SamplerGraph::Tabulated(shifts) => shifts.step,
+        SamplerGraph::Plain(graph) => graph,
+    })
+}
+
+/// The graph of a sampler's step.
+pub(super) enum SamplerGraph {
+    /// It looks up what depends on step and label alone.
+    Tabulated(Shifts),
+    /// It computes everything at each step.
+    Plain(Graph),
+}
+
+impl SamplerGraph {
+    pub fn graph(&self) -> &Graph {
+        match self {
+            Self::Tabulated(shifts) => &shifts.step,
+            Self::Plain(graph) => graph,
+        }
     }
+}
+
+pub(super) fn sampler_step(
+    config: &ModelConfig,
+    spec: &SamplingSpec,
+) -> Result<SamplerGraph, GraphError> {
+    let (graph, step) = sampling_graph(config, spec)?;
+    let classes = config.unet.as_ref().and_then(|unet| unet.num_classes);
+    Ok(match Shifts::of(&graph, &step, spec, classes)? {
+        Some(shifts) => SamplerGraph::Tabulated(shifts),
+        None => SamplerGraph::Plain(graph),
+    })
 }
 
 /// One sampling step of `config`'s noise estimator as a graph.

@@ -13,7 +13,17 @@
 //! and in the order written here, and no fused multiply-add. A kernel that spells them with `__fadd_rn`, `__fmul_rn`,
 //! `__fdiv_rn` and `__fsqrt_rn` therefore gives the same bits as this file.
 //!
+//! On the host a stream is a generator for `rand` too: [`Philox`] gives its words in order, and `rand`'s `random::<f32>()` and
+//! `random::<bool>()` take one word each by the formulas here. Distributions that draw until a value fits (`random_range`,
+//! `rand_distr`'s normals) give other bits than the kernels and take an unknown number of words, so no element has an
+//! address of its own; what a resumed run repeats stays with [`uniform_below`] and [`BoxMuller`].
+//!
 //! Source: Salmon, Moraes, Dror, Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011.
+
+use std::convert::Infallible;
+
+use rand::distr::Distribution;
+use rand::{Rng, TryRng};
 
 /// What a stream of random numbers is used for. Each purpose has its own key, so streams never overlap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,6 +139,83 @@ pub fn normals(words: [u32; 4]) -> [f32; 4] {
     [n0, n1, n2, n3]
 }
 
+/// Two standard normals from the next two words: [`normal_pair`] as a distribution of `rand`. Over a whole stream they are
+/// the numbers of [`fill_normal`].
+#[derive(Clone, Copy, Debug)]
+pub struct BoxMuller;
+
+impl Distribution<[f32; 2]> for BoxMuller {
+    fn sample<R: Rng + ?Sized>(&self, rng: &mut R) -> [f32; 2] {
+        let (a, b) = (rng.next_u32(), rng.next_u32());
+        normal_pair(a, b)
+    }
+}
+
+/// One stream as a generator: word `n` belongs to element `n` of an image at a step. It has 2^34 words and then begins
+/// again.
+///
+/// It is made from what names a stream, so there is no `SeedableRng`: a bare seed would leave out what keeps streams apart.
+#[derive(Clone, Debug)]
+pub struct Philox {
+    key: [u32; 2],
+    image: u64,
+    step: u32,
+    /// The word that comes next.
+    word: u64,
+    /// The block that it is in, unless it begins one.
+    block: [u32; 4],
+}
+
+impl Philox {
+    /// The words of image `image` at step `step` under a key of [`stream_key`].
+    pub const fn new(key: [u32; 2], image: u64, step: u32) -> Self {
+        Self::at(key, image, step, 0)
+    }
+
+    /// As [`Philox::new`], from element `element` on.
+    pub const fn at(key: [u32; 2], image: u64, step: u32, element: u64) -> Self {
+        Self {
+            key,
+            image,
+            step,
+            word: element,
+            block: philox4x32_10(key, stream_counter(image, step, (element / 4) as u32)),
+        }
+    }
+
+    fn next(&mut self) -> u32 {
+        let place = (self.word % 4) as usize;
+        if place == 0 {
+            let counter = stream_counter(self.image, self.step, (self.word / 4) as u32);
+            self.block = philox4x32_10(self.key, counter);
+        }
+        self.word = self.word.wrapping_add(1);
+        self.block[place]
+    }
+}
+
+impl TryRng for Philox {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(self.next())
+    }
+
+    /// The first word is the upper half, as for [`uniform_below`].
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        let high = self.next();
+        Ok(u64::from(high) << 32 | u64::from(self.next()))
+    }
+
+    /// Words in little-endian order; what is left of the last one is thrown away.
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        for chunk in bytes.chunks_mut(4) {
+            chunk.copy_from_slice(&self.next().to_le_bytes()[..chunk.len()]);
+        }
+        Ok(())
+    }
+}
+
 /// Fills `out` with the standard normals of image `image` at step `step`; `out[e]` is element `e`.
 pub fn fill_normal(key: [u32; 2], image: u64, step: u32, out: &mut [f32]) {
     fill_normal_from(key, image, step, 0, out);
@@ -192,6 +279,8 @@ fn sin_cos_turn(b: u32) -> [f32; 2] {
 
 #[cfg(test)]
 mod tests {
+    use rand::RngExt;
+
     use super::*;
 
     /// The known-answer tests published with Random123 (`kat_vectors`, philox 4x32, 10 rounds).
@@ -246,6 +335,73 @@ mod tests {
             );
         }
         assert_eq!(ln_unit(1.0), 0.0);
+    }
+
+    #[test]
+    fn a_generator_gives_the_words_of_its_stream() {
+        let key = stream_key(0x0123_4567_89ab_cdef, Purpose::Test);
+        let words: Vec<u32> = (0..5)
+            .flat_map(|block| philox4x32_10(key, stream_counter(9, 2, block)))
+            .collect();
+        let mut stream = Philox::new(key, 9, 2);
+        let drawn: Vec<u32> = (0..20).map(|_| stream.next_u32()).collect();
+        assert_eq!(drawn, words);
+        for element in 0..20 {
+            let mut stream = Philox::at(key, 9, 2, element);
+            assert_eq!(stream.next_u32(), words[element as usize], "{element}");
+        }
+        let mut stream = Philox::at(key, 9, 2, 3);
+        assert_eq!(
+            stream.next_u64(),
+            u64::from(words[3]) << 32 | u64::from(words[4])
+        );
+        let mut bytes = [0; 7];
+        stream.fill_bytes(&mut bytes);
+        assert_eq!(bytes[..4], words[5].to_le_bytes());
+        assert_eq!(bytes[4..], words[6].to_le_bytes()[..3]);
+    }
+
+    /// Host-side draws through `rand` are the draws of this file to the bit: uniforms, coins, normals.
+    #[test]
+    fn rand_draws_by_the_formulas_of_this_file() {
+        let key = stream_key(5, Purpose::Test);
+        let (mut uniforms, mut normals) = ([0.0; 1000], [0.0; 1000]);
+        fill_uniform(key, 3, 1, &mut uniforms);
+        fill_normal(key, 3, 1, &mut normals);
+        let stream = || Philox::new(key, 3, 1);
+        let drawn: Vec<f32> = stream().random_iter().take(1000).collect();
+        assert_eq!(drawn, uniforms);
+        let coins: Vec<bool> = stream().random_iter().take(1000).collect();
+        assert!(coins.iter().zip(&uniforms).all(|(&c, &u)| c == (u >= 0.5)));
+        let drawn: Vec<f32> = stream()
+            .sample_iter(BoxMuller)
+            .take(500)
+            .flatten()
+            .collect();
+        assert_eq!(drawn, normals);
+    }
+
+    /// Kolmogorov–Smirnov between two generators of normals on streams of their own, ours and `rand_distr`'s ziggurat:
+    /// 20000 each, 0.1 % critical value 1.95 sqrt(2 / n).
+    #[test]
+    fn normals_are_distributed_as_those_of_rand_distr() {
+        const N: usize = 20_000;
+        let key = stream_key(5, Purpose::Test);
+        let mut ours = vec![0.0; N];
+        fill_normal(key, 0, 0, &mut ours);
+        let mut theirs: Vec<f32> = Philox::new(key, 1, 0)
+            .sample_iter(rand_distr::StandardNormal)
+            .take(N)
+            .collect();
+        ours.sort_unstable_by(f32::total_cmp);
+        theirs.sort_unstable_by(f32::total_cmp);
+        let largest = ours
+            .iter()
+            .enumerate()
+            .map(|(i, value)| theirs.partition_point(|t| t <= value).abs_diff(i + 1))
+            .max();
+        let statistic = largest.unwrap_or(0) as f64 / N as f64;
+        assert!(statistic < 1.95 * (2.0 / N as f64).sqrt(), "{statistic}");
     }
 
     #[test]

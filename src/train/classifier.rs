@@ -85,12 +85,7 @@ pub fn train(
         ),
     ]);
     let mut session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
-    let parameters: Vec<(String, Vec<usize>)> = training
-        .gradients
-        .iter()
-        .map(|(name, grad)| (name.clone(), training.graph.shape(*grad).to_vec()))
-        .collect();
-    let initial = initial_weights(&parameters, run.train.seed);
+    let initial = initial_weights(training.graph.declared_parameters(), run.train.seed);
     let options = run.data.training_loader(run.train.batch, run.train.seed)?;
     let mut task = ClassifierTask {
         loader: Loader::new(sets.train.clone(), options, session.start())?,

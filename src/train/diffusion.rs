@@ -17,7 +17,7 @@ use super::tasks::{
 };
 use super::vae::terms;
 use crate::checkpoint::{MODEL_FORMAT, ModelConfig};
-use crate::checkpoint::{Model, StoredModel, save_folder, unet_parameters};
+use crate::checkpoint::{Model, StoredModel, save_folder};
 use crate::data::{Dataset, Loader, Position};
 use crate::device::{Compiled, Device, Executable};
 use crate::diffusion::NoiseSchedule;
@@ -230,7 +230,7 @@ pub fn train(
             encoder,
         },
     };
-    let initial = initial_weights(&unet_parameters(&unet), run.train.seed);
+    let initial = initial_weights(training.graph.declared_parameters(), run.train.seed);
     let config = ModelConfig {
         format: MODEL_FORMAT,
         unet: Some(unet.clone()),

@@ -1,56 +1,30 @@
-//! Weights before the first step.
-//!
-//! As the reference initialises them: kernels, matrices and their biases uniform within `1 / sqrt(fan_in)`, norms 1
-//! and 0, label tables standard normal, and zeros in what ends a residual branch (the second convolution of every
-//! block, output heads, the output projections of attention), so that blocks begin as their skips.
+//! Weights before the first step, as the networks declare them ([`Init`]).
 
 use crate::checkpoint::name_hash;
+use crate::graph::{Declared, Init};
 use crate::tensor::philox::{Purpose, fill_normal, fill_uniform, stream_key};
 use crate::tensor::{Tensor, TensorMap};
 
-/// Modules that begin with zeros, by their path without `.weight` or `.bias`.
-fn is_zero(module: &str) -> bool {
-    const ENDS: [&str; 4] = [
-        "block_seq.1.basic_block.conv",
-        "block_seq.1.conv",
-        "to_out.0",
-        "proj_out",
-    ];
-    let head = module.starts_with("outc.") || module.starts_with("outc_ver.");
-    head || ENDS.iter().any(|end| {
-        module
-            .strip_suffix(end)
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    })
-}
-
-/// Values for `parameters` (name and shape), a function of the seed and the names alone.
-pub fn initial_weights(parameters: &[(String, Vec<usize>)], seed: u64) -> TensorMap {
+/// Values for those of `parameters` that are trained, a function of the seed, their names and how they begin alone.
+pub fn initial_weights(parameters: &[Declared], seed: u64) -> TensorMap {
     let key = stream_key(seed, Purpose::Weights);
-    // A bias has the range of its kernel.
-    let fan_in = |module: &str| -> Option<usize> {
-        let weight = format!("{module}.weight");
-        let (_, shape) = parameters.iter().find(|(name, _)| *name == weight)?;
-        (shape.len() >= 2).then(|| shape[1..].iter().product())
-    };
     parameters
         .iter()
-        .map(|(name, shape)| {
-            let (module, kind) = name.rsplit_once('.').unwrap_or((name, ""));
+        .filter(|parameter| parameter.facts.trained)
+        .map(|Declared { name, shape, facts }| {
             let mut values = vec![0.0; shape.iter().product()];
             let stream = name_hash(name);
-            match fan_in(module) {
-                _ if is_zero(module) => {}
-                _ if module.ends_with("embedding") => fill_normal(key, stream, 0, &mut values),
-                Some(fan_in) => {
+            match facts.init {
+                Init::Zeros => {}
+                Init::Ones => values.fill(1.0),
+                Init::Normal => fill_normal(key, stream, 0, &mut values),
+                Init::Uniform { fan_in } => {
                     fill_uniform(key, stream, 0, &mut values);
                     let bound = 1.0 / (fan_in.max(1) as f32).sqrt();
                     values
                         .iter_mut()
                         .for_each(|v| *v = (2.0 * *v - 1.0) * bound);
                 }
-                None if kind == "weight" => values.fill(1.0),
-                None => {}
             }
             (name.clone(), Tensor::from_f32(shape.clone(), &values))
         })
@@ -60,7 +34,7 @@ pub fn initial_weights(parameters: &[(String, Vec<usize>)], seed: u64) -> Tensor
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::{unet_parameters, vae_parameters};
+    use crate::model::{unet_parameters, vae_parameters};
     use crate::train::run_file::sections::{Diffusion, UnetModel, VaeModel};
 
     #[test]
@@ -71,7 +45,7 @@ mod tests {
             embedding_dim: 32,
             ..UnetModel::default()
         };
-        let parameters = unet_parameters(&unet.config(4, 3, &Diffusion::default()));
+        let parameters = unet_parameters(&unet.config(4, 3, &Diffusion::default())).unwrap();
         let weights = initial_weights(&parameters, 7);
         assert_eq!(weights.len(), parameters.len());
         let get = |name: &str| weights[name].to_f32().unwrap().into_owned();
@@ -101,7 +75,7 @@ mod tests {
         assert_eq!(weights, initial_weights(&parameters, 7));
         assert_ne!(weights, initial_weights(&parameters, 8));
         // An autoencoder's names fall into the same kinds.
-        let vae = vae_parameters(&VaeModel::default().config(1));
+        let vae = vae_parameters(&VaeModel::default().config(1)).unwrap();
         let weights = initial_weights(&vae, 7);
         assert!(
             weights["outc.conv.weight"]

@@ -19,7 +19,7 @@ use crate::data::{
 use crate::files::write_atomically;
 use crate::pipeline::Autoencoder;
 use crate::tensor::Tensor;
-use crate::tensor::philox::{Purpose, philox4x32_10, stream_counter, stream_key};
+use crate::tensor::philox::{Purpose, stream_key};
 
 /// Images encoded at once.
 pub(super) const BATCH: usize = 8;
@@ -335,8 +335,7 @@ impl LatentLoader {
             };
             let key = stream_key(self.seed, Purpose::Augmentation);
             let sample = visit.sample as usize;
-            let counter = stream_counter(sample as u64, epoch as u32, visit.occurrence);
-            let orientation = self.augment.draw(philox4x32_10(key, counter));
+            let orientation = self.augment.draw(&mut visit.stream(key, epoch));
             if let Some((mean, logvar)) = self.cache.get(sample, orientation) {
                 result.mean.extend_from_slice(mean);
                 result.logvar.extend_from_slice(logvar);

@@ -145,7 +145,7 @@ fn output_terms(
     let perceptual = match options.perceptual {
         true => {
             let (prediction, target) = (rgb(g, prediction)?, rgb(g, target)?);
-            let each = g.scope(lpips::PATH, |g| lpips::lpips(g, prediction, target))?;
+            let each = g.block(lpips::PATH, |g| lpips::lpips(g, prediction, target))?;
             let total = g.sum_to(each, &[])?;
             Some([g.scale(total, per_sample)?, each])
         }

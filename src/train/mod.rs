@@ -1,6 +1,6 @@
 //! Training: run files, losses, steps as plans, the loop, resumable state, TensorBoard events.
 //!
-//! [`vae::train`], [`diffusion::train`] and [`classifier::train`] run a resolved run file in a folder:
+//! A [`Trainer`] runs a resolved run file in a folder:
 //!
 //! ```text
 //! out/
@@ -25,7 +25,9 @@ pub mod state;
 pub mod step;
 mod tasks;
 pub mod tensorboard;
+mod trainer;
 pub mod vae;
 
 pub use error::TrainError;
-pub use session::{Event, StepEvent, Watch};
+pub use session::{Event, StepReport, Watch};
+pub use trainer::{RUN_FILE, Trainer};

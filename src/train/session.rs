@@ -11,7 +11,7 @@ use super::error::TrainError;
 use super::names;
 use super::run_file::sections::{Optimizer, Train};
 use super::state::{CheckpointFolder, Progress, StateError, TrainState};
-use super::step::{Trainer, TrainingGraph};
+use super::step::{LoadedStep, TrainingGraph};
 use super::tensorboard::EventWriter;
 use crate::data::Position;
 use crate::device::{Compiled, Device, Executable};
@@ -83,7 +83,7 @@ pub enum Event {
         memory: String,
     },
     /// A step is done.
-    Step(StepEvent),
+    Step(StepReport),
     /// Something was measured on held-out images.
     Measured {
         step: u64,
@@ -98,7 +98,7 @@ pub enum Event {
 
 /// A step that is done.
 #[derive(Clone, Copy, Debug)]
-pub struct StepEvent {
+pub struct StepReport {
     /// Its number; the first is 1.
     pub step: u64,
     pub steps: u64,
@@ -131,7 +131,7 @@ struct Fed {
 }
 
 impl Fed {
-    fn new(task: &mut dyn Task, trainer: &mut Trainer, pass: Pass) -> Result<Self, TrainError> {
+    fn new(task: &mut dyn Task, trainer: &mut LoadedStep, pass: Pass) -> Result<Self, TrainError> {
         let labels_kept = task.feed(trainer.executable(), pass)?;
         Ok(Self {
             labels_kept,
@@ -248,7 +248,7 @@ impl<'a> Session<'a> {
             let elapsed = began.elapsed().as_secs_f64();
             progress.elapsed_s = began_elapsed + elapsed;
             let steps_per_s = (progress.step - began_at) as f64 / elapsed.max(1e-9);
-            let event = StepEvent {
+            let event = StepReport {
                 step: progress.step,
                 steps,
                 loss,
@@ -314,7 +314,7 @@ impl<'a> Session<'a> {
     fn step(
         &self,
         task: &mut dyn Task,
-        trainer: &mut Trainer,
+        trainer: &mut LoadedStep,
         fed: &mut Option<Fed>,
         step: u64,
         learning_rate: f64,
@@ -368,9 +368,9 @@ impl<'a> Session<'a> {
     fn log_step(
         &self,
         task: &dyn Task,
-        trainer: &mut Trainer,
+        trainer: &mut LoadedStep,
         log: &mut EventWriter,
-        event: StepEvent,
+        event: StepReport,
         learning_rate: f64,
     ) -> std::io::Result<()> {
         let step = event.step;
@@ -391,7 +391,7 @@ impl<'a> Session<'a> {
 
     fn save(
         &self,
-        trainer: &Trainer,
+        trainer: &LoadedStep,
         progress: &Progress,
         is_best: bool,
         watch: Watch<'_>,

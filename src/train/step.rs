@@ -21,7 +21,6 @@ use thiserror::Error;
 use super::names;
 use crate::device::{Compiled, Device, DeviceError, Executable, MemoryReport, OverBudget};
 use crate::graph::{Graph, GraphError, Value};
-use crate::model::lpips;
 use crate::ops::LossScale;
 use crate::ops::optimizer::{AdamConfig, AdamOperands};
 use crate::tensor::{DType, Tensor, TensorMap};
@@ -47,9 +46,6 @@ pub struct EmaOptions {
     pub power: f64,
 }
 
-/// The label table: where a step drops every condition it has no gradient and is left as it is.
-const LABEL_TABLE: &str = "cond_embedder.embedding.weight";
-
 /// A loss with its gradients and updates, ready to be planned.
 #[derive(Clone, Debug)]
 pub struct TrainingGraph {
@@ -63,7 +59,7 @@ pub struct TrainingGraph {
 
 impl TrainingGraph {
     /// Completes a graph that computes the scalar `loss`. Every parameter that the loss depends on is trained, save
-    /// those of the perceptual network.
+    /// those that their network declares frozen.
     ///
     /// # Errors
     /// If an op on the way has no gradient.
@@ -71,7 +67,7 @@ impl TrainingGraph {
         let forward_nodes = g.nodes().len();
         let parameters: Vec<(String, Value)> = g
             .parameters()
-            .filter(|(name, _)| !name.starts_with(lpips::PATH))
+            .filter(|&(_, value)| g.facts(value).trained)
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
         let values: Vec<Value> = parameters.iter().map(|&(_, value)| value).collect();
@@ -140,15 +136,17 @@ impl TrainingGraph {
             let mut moment =
                 |prefix: &str| g.state(&format!("{prefix}{name}"), shape.clone(), DType::F32);
             let moments = [moment(names::ADAM_M)?, moment(names::ADAM_V)?];
-            let (step, own_gate) = match name == LABEL_TABLE {
-                true => {
+            let (step, own_gate) = match (g.facts(parameter).conditional, label_step) {
+                (true, Some(known)) => known,
+                (true, None) => {
+                    // Where a step drops every condition, it has no gradient and is left as it is.
                     let kept = g.input(names::LABELS_KEPT, [], DType::F32)?;
                     let own_gate = g.mul(gate, kept)?;
                     let counter = g.state(names::LABEL_STEP, [1], DType::I32)?;
                     label_step = Some((counter, own_gate));
                     (counter, own_gate)
                 }
-                false => (step, gate),
+                (false, _) => (step, gate),
             };
             let operands = AdamOperands {
                 parameter,
@@ -211,14 +209,14 @@ impl TrainingGraph {
         device: &Device,
         compiled: Compiled,
         weights: &TensorMap,
-    ) -> Result<Trainer, StepError> {
+    ) -> Result<LoadedStep, StepError> {
         let executable = device.load(compiled, weights)?;
         let parameters = self
             .gradients
             .iter()
             .map(|(name, grad)| (name.clone(), self.graph.shape(*grad).to_vec()))
             .collect();
-        let mut trainer = Trainer {
+        let mut trainer = LoadedStep {
             executable,
             parameters,
             options: self.options,
@@ -263,7 +261,7 @@ pub enum StepError {
 
 /// What a step did.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StepReport {
+pub struct StepOutcome {
     /// Norm of the whole gradient before clipping.
     pub grad_norm: f32,
     /// The first parameter whose gradient is not finite, if that is no overflow.
@@ -273,7 +271,7 @@ pub struct StepReport {
 }
 
 /// A training step with its memory: weights, moments, averages, counters.
-pub struct Trainer {
+pub struct LoadedStep {
     executable: Box<dyn Executable>,
     parameters: Vec<(String, Vec<usize>)>,
     options: StepOptions,
@@ -290,7 +288,7 @@ const PARTS: [(&str, &str); 4] = [
 /// Counters of the device.
 const COUNTERS: [&str; 3] = [names::STEP, names::LABEL_STEP, names::EMA_STEP];
 
-impl Trainer {
+impl LoadedStep {
     /// The plan with its memory, for inputs and outputs.
     pub fn executable(&mut self) -> &mut dyn Executable {
         &mut *self.executable
@@ -339,7 +337,7 @@ impl Trainer {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn report(&self) -> Result<StepReport, DeviceError> {
+    pub fn report(&self) -> Result<StepOutcome, DeviceError> {
         let grad_norm = self.executable.output(names::GRAD_NORM)?[0];
         let overflow =
             self.options.loss_scaling && self.executable.output(names::OVERFLOW)?[0] != 0.0;
@@ -350,7 +348,7 @@ impl Trainer {
             let position = each.iter().position(|norm| !norm.is_finite());
             position.map(|index| self.parameters[index].0.clone())
         };
-        Ok(StepReport {
+        Ok(StepOutcome {
             grad_norm,
             not_finite,
             overflow,
@@ -420,7 +418,7 @@ impl Trainer {
         Ok(counters)
     }
 
-    /// Puts back what [`Trainer::parts`] and [`Trainer::counters`] gave.
+    /// Puts back what [`LoadedStep::parts`] and [`LoadedStep::counters`] gave.
     ///
     /// # Errors
     /// If a tensor or counter is missing or of another shape.

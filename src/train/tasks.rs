@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use rand::RngExt;
+
 use super::error::TrainError;
 use super::run_file::sections::{self, DropoutUnit, OptimizerKind, PixelLoss};
 use super::step::{EmaOptions, StepOptions, TrainingGraph};
 use crate::checkpoint::Model;
-use crate::compile::Precision;
+use crate::compile::{self, Precision, PrecisionChoice};
 use crate::data::{Dataset, Loader};
 use crate::device::{Device, DeviceChoice};
 use crate::image::grid::{GridOptions, compose};
@@ -16,14 +18,19 @@ use crate::ops::optimizer::AdamConfig;
 use crate::ops::pixel_loss::Distance;
 use crate::tensor::TensorMap;
 use crate::tensor::philox::{
-    Purpose, philox4x32_10, stream_counter, stream_key, uniform_below, uniform_half_open,
+    Philox, Purpose, philox4x32_10, stream_counter, stream_key, uniform_below,
 };
 
 /// Opens the device of a run file.
 pub(super) fn open_device(device: &sections::Device) -> Result<Device, TrainError> {
     let choice: DeviceChoice = device.device.parse()?;
-    let precision: Precision = device.precision.parse()?;
-    Ok(Device::open(choice, device.threads)?.with_precision(precision, false)?)
+    let precision: PrecisionChoice = device.precision.parse()?;
+    Ok(Device::builder()
+        .choice(choice)
+        .precision(precision)
+        .purpose(compile::Purpose::Training)
+        .threads(device.threads)
+        .open()?)
 }
 
 /// The memory budget in bytes.
@@ -40,7 +47,7 @@ pub(super) fn step_options(
     train: &sections::Train,
     device: &sections::Device,
 ) -> StepOptions {
-    let precision = device.precision.parse();
+    let precision = device.precision.parse::<Precision>();
     StepOptions {
         adam: AdamConfig {
             beta1: optimizer.betas[0],
@@ -185,7 +192,7 @@ impl Draws {
             DropoutUnit::Sample => sample,
             DropoutUnit::Batch => 0,
         };
-        let words = philox4x32_10(self.dropout, stream_counter(sample as u64, step as u32, 0));
-        f64::from(uniform_half_open(words[0])) < probability
+        let draw: f32 = Philox::new(self.dropout, sample as u64, step as u32).random();
+        f64::from(draw) < probability
     }
 }

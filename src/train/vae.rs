@@ -15,7 +15,7 @@ use super::tasks::{
     step_options, untrained,
 };
 use crate::checkpoint::{MODEL_FORMAT, ModelConfig};
-use crate::checkpoint::{Model, StoredModel, read_safetensors, save_folder, vae_parameters};
+use crate::checkpoint::{Model, StoredModel, read_safetensors, save_folder};
 use crate::data::{Dataset, Loader, Position, Transform};
 use crate::device::{Compiled, Device, Executable};
 use crate::graph::Graph;
@@ -100,7 +100,7 @@ pub fn train(run: &VaeRun, out: &Path, resume: bool, watch: Watch<'_>) -> Result
     ]);
     let mut session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
     let config = run.model.config(run.data.channels);
-    let initial = initial_weights(&vae_parameters(&config), run.train.seed);
+    let initial = initial_weights(training.graph.declared_parameters(), run.train.seed);
     let kept = untrained(&initial, &training);
     let mut weights = initial;
     match &run.loss.lpips_weights {

@@ -416,7 +416,10 @@ fn against_oracle(
 /// The device of the case that runs on this thread.
 pub fn device() -> Result<Device, Failed> {
     let mode = MODE.get();
-    Ok(Device::open(mode.device, None)?.with_precision(mode.precision, false)?)
+    Ok(Device::builder()
+        .choice(mode.device)
+        .precision(mode.precision)
+        .open()?)
 }
 
 /// Fuses, plans and loads `graph`.

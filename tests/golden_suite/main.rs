@@ -62,7 +62,7 @@ const MODES: &[(Mode, &[&str])] = &[
 ];
 
 /// Of each kind of noise estimator one, because each is also evaluated in `f64`, twice. The autoencoder's gradients of an
-/// L1 loss are signs, which rounding flips; its training in reduced precision is compared in `cuda_training`.
+/// L1 loss are signs, which rounding flips; its training in reduced precision is compared in `tests/cuda/training.rs`.
 const REDUCED: &[&str] = &["unet_small_g8", "unet_attn_linear", "unet_legacy_small"];
 
 /// Whether a case of the full size, minutes on an emulated GPU, runs there: only where it is asked for.

@@ -15,7 +15,7 @@ use medfusion::train::loss::{
     DiffusionInputs, DiffusionLossOptions, Distance, diffusion_loss, vae_loss,
 };
 use medfusion::train::names;
-use medfusion::train::step::{EmaOptions, StepOptions, Trainer, TrainingGraph};
+use medfusion::train::step::{EmaOptions, LoadedStep, StepOptions, TrainingGraph};
 use serde_json::Value as Json;
 
 use crate::harness::{
@@ -270,7 +270,7 @@ fn diffusion_steps(case: &Case, report: &mut Report) -> Result<(), Failed> {
     let weights = case.under("weights.");
     let (shape, _) = case.nhwc("in.x_0.1")?;
     let device = device()?;
-    let new_trainer = |gradients: bool| -> Result<Trainer, Failed> {
+    let new_trainer = |gradients: bool| -> Result<LoadedStep, Failed> {
         let (graph, loss) = diffusion_graph(&unet, &schedule, &options, shape, true)?;
         let options = StepOptions {
             adam,
@@ -291,7 +291,7 @@ fn diffusion_steps(case: &Case, report: &mut Report) -> Result<(), Failed> {
         let compiled = training.compile(&device, None)?;
         Ok(training.load(&device, compiled, &weights)?)
     };
-    let step_inputs = |trainer: &mut Trainer, step: usize| -> Result<bool, Failed> {
+    let step_inputs = |trainer: &mut LoadedStep, step: usize| -> Result<bool, Failed> {
         let drop = dropped(case, f64::from(case.scalar(&format!("in.u.{step}"))?));
         let mut labels = case.ints(&format!("in.cond.{step}"))?;
         if drop {

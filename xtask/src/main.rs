@@ -1,10 +1,13 @@
 //! Dispatches the workspace's chores: `cargo xtask <command>`. One file per command.
 
 mod ci;
+mod examples;
 mod mutations;
 mod setup;
+mod soak;
 mod test;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -25,8 +28,17 @@ enum Command {
     Test(test::Args),
     /// Break the kernels one line at a time and check that the tests notice
     Mutations(mutations::Args),
-    /// Format check, lints, all tests, documentation: what has to pass before a change lands
+    /// Format check, lints, all tests, examples, packages, documentation: what has to pass before a change lands
     Ci,
+    /// What takes longer: networks of the paper's size, whole trajectories, long fuzzing; records each output
+    Soak(soak::Args),
+}
+
+/// The root of this workspace.
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
 fn main() -> ExitCode {
@@ -35,6 +47,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Mutations(args) => mutations::run(&args),
         Command::Ci => ci::run(),
+        Command::Soak(args) => soak::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

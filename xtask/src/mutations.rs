@@ -11,6 +11,8 @@ use std::process::Command;
 
 use serde::Deserialize;
 
+use crate::workspace;
+
 /// Options of `cargo xtask mutations`.
 #[derive(clap::Args, Default)]
 pub struct Args {
@@ -109,12 +111,6 @@ pub fn run(args: &Args) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("not noticed: {}", survived.join(", "))),
     }
-}
-
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
 /// Builds the engine's unit tests, or those of a file in `tests/`, and says where they are.

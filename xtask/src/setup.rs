@@ -8,6 +8,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::test::target_folder;
+
 /// Exact versions: PTX text and register counts change between releases, and tests compare them.
 /// The two disassemblers exist on PyPI only from CUDA 13 on; they read sm_86 code of either release.
 const PACKAGES: [(&str, &str); 6] = [
@@ -88,14 +90,8 @@ pub fn run(args: &Args) -> Result<(), String> {
 }
 
 /// `$CARGO_TARGET_DIR/nvrtc`, else `target/nvrtc` of this workspace.
-pub fn default_dir() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .map_or_else(|| PathBuf::from("."), Path::to_path_buf);
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(dir) if !dir.is_empty() => workspace.join(dir).join("nvrtc"),
-        _ => workspace.join("target").join("nvrtc"),
-    }
+fn default_dir() -> PathBuf {
+    target_folder().join("nvrtc")
 }
 
 fn stamp_text() -> String {

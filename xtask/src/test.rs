@@ -1,8 +1,9 @@
 //! `cargo xtask test`: sets up what the tests need, then runs every test of the workspace.
 
+use std::path::PathBuf;
 use std::process::Command;
 
-use crate::setup;
+use crate::{setup, workspace};
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args, Default)]
@@ -23,10 +24,18 @@ pub fn run(args: &Args) -> Result<(), String> {
 }
 
 /// Where the kernels that tests compile are kept: not among the user's own.
-fn kernel_cache() -> std::path::PathBuf {
+pub fn kernel_cache() -> PathBuf {
     match std::env::var_os("MEDFUSION_CACHE") {
         Some(folder) if !folder.is_empty() => folder.into(),
-        _ => setup::default_dir().with_file_name("kernel-cache"),
+        _ => target_folder().join("kernel-cache"),
+    }
+}
+
+/// `$CARGO_TARGET_DIR`, else `target` of this workspace.
+pub fn target_folder() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) if !folder.is_empty() => workspace().join(folder),
+        _ => workspace().join("target"),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../tests/common/exercise.rs"]
+#[path = "../../tests/driver/common/exercise.rs"]
 mod exercise;
 
 fuzz_target!(|data: &[u8]| {

@@ -145,8 +145,14 @@ fn addresses_in_initialisers_are_relocated() {
     assert_eq!(lab.get::<u64>(address("bytes"), 1)[0], address("x"));
 }
 
+/// Random cases of a property: as many as a change can wait for, or what `PROPTEST_CASES` says (`cargo xtask soak`).
+fn cases(usual: u32) -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    asked.and_then(|asked| asked.parse().ok()).unwrap_or(usual)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(300), ..ProptestConfig::default() })]
 
     /// Damaged PTX is refused or accepted, never a panic.
     #[test]

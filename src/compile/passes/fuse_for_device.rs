@@ -36,19 +36,19 @@ fn concatenations<B: Backend>(graph: &Graph, backend: &B, report: &mut PassRepor
         let (true, &[first, last]) = (node.op == Concat { axis: 3 }, &node.inputs[..]) else {
             continue;
         };
-        let joined = node.outputs[0];
-        let Some(readers) = users.get(&joined) else {
+        let concat = node.outputs[0];
+        let Some(readers) = users.get(&concat) else {
             continue;
         };
         let join = |&index: &usize| -> Option<(usize, Node)> {
             let reader = &graph.nodes()[index];
-            let conv = reader.op.get::<Conv2d>().filter(|conv| !conv.joined)?;
+            let conv = reader.op.get::<Conv2d>().filter(|conv| !conv.concat)?;
             let conv = Conv2d {
-                joined: true,
+                concat: true,
                 ..*conv
             };
             let mut inputs = reader.inputs.clone();
-            if inputs[0] != joined || inputs[1..].contains(&joined) {
+            if inputs[0] != concat || inputs[1..].contains(&concat) {
                 return None;
             }
             inputs[0] = first;
@@ -63,7 +63,7 @@ fn concatenations<B: Backend>(graph: &Graph, backend: &B, report: &mut PassRepor
                 .prefers(&reader.op, &types)
                 .then_some((index, reader))
         };
-        let is_output = graph.outputs().iter().any(|&(_, value)| value == joined);
+        let is_output = graph.outputs().iter().any(|&(_, value)| value == concat);
         let readers: Option<Vec<(usize, Node)>> = readers.iter().map(join).collect();
         if let Some(readers) = readers.filter(|_| !is_output) {
             report.count("concat + conv2d", readers.len());
@@ -213,7 +213,7 @@ mod tests {
         graph.nodes().iter().map(|n| n.op.to_string()).collect()
     }
 
-    /// Two arrays, joined and convolved twice.
+    /// Two arrays, concatenated and convolved twice.
     fn decoder() -> (Graph, Value) {
         let mut g = Graph::new();
         let a = g.parameter("a", [1, 4, 4, 8]).unwrap();
@@ -231,8 +231,8 @@ mod tests {
     fn a_concatenation_is_read_by_its_convolutions() {
         let (graph, _) = decoder();
         let fused = fuse_for_device(&graph, &Able).0;
-        let joined = |padding| format!("conv2d stride 1 padding {padding} +joined");
-        assert_eq!(ops(&fused), ["concat axis 3".into(), joined(1), joined(0)]);
+        let concat = |padding| format!("conv2d stride 1 padding {padding} +concat");
+        assert_eq!(ops(&fused), ["concat axis 3".into(), concat(1), concat(0)]);
         assert_eq!(fused.nodes()[1].inputs.len(), 3);
     }
 

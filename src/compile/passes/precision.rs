@@ -16,10 +16,9 @@ use crate::tensor::DType;
 
 /// Element type of activations and of the operands of products. Statistics, losses, master weights and optimizer state
 /// are f32 in all of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Precision {
     /// The exact reference, on plain kernels.
-    #[default]
     F32,
     /// f16 with f32 accumulation on tensor cores.
     F16,
@@ -42,7 +41,7 @@ impl Precision {
 
 /// A text that names no precision.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("unknown precision '{0}': use f32, f16, bf16 or f16-fast")]
+#[error("unknown precision '{0}': the precisions are auto, f32, f16, bf16 and f16-fast")]
 pub struct UnknownPrecision(pub String);
 
 /// What a plan is for, which decides the precision where nobody names one.
@@ -53,6 +52,95 @@ pub enum Purpose {
     Inference,
     /// Losses, gradients and updates.
     Training,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inference => "inference",
+            Self::Training => "training",
+        })
+    }
+}
+
+/// The kinds of device that differ in what they compute in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// A processor.
+    Cpu,
+    /// A GPU with tensor cores, emulated or not.
+    Gpu,
+}
+
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "the CPU",
+            Self::Gpu => "a GPU",
+        })
+    }
+}
+
+impl Precision {
+    /// The precision where nobody names one: the only such choice of the engine.
+    ///
+    /// - The CPU computes in f32.
+    /// - A GPU samples in f16: an image of the shipped cells model is 84.8 dB from that of f32, one in bf16 66.9 dB.
+    /// - A GPU trains in bf16: it runs at the rate of f16 on Ampere's tensor cores (f32 sums), and with the exponents of
+    ///   f32 its gradients neither overflow nor vanish, so no step is skipped in search of a loss scale.
+    pub fn default_for(kind: DeviceKind, purpose: Purpose) -> Self {
+        match (kind, purpose) {
+            (DeviceKind::Cpu, _) => Self::F32,
+            (DeviceKind::Gpu, Purpose::Inference) => Self::F16,
+            (DeviceKind::Gpu, Purpose::Training) => Self::BF16,
+        }
+    }
+}
+
+/// A precision, or the [default](Precision::default_for) of the device and purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PrecisionChoice {
+    /// What [`Precision::default_for`] says.
+    #[default]
+    Auto,
+    /// This one.
+    Named(Precision),
+}
+
+impl PrecisionChoice {
+    /// The precision on a device of this kind.
+    pub fn resolve(self, kind: DeviceKind, purpose: Purpose) -> Precision {
+        match self {
+            Self::Auto => Precision::default_for(kind, purpose),
+            Self::Named(precision) => precision,
+        }
+    }
+}
+
+impl From<Precision> for PrecisionChoice {
+    fn from(precision: Precision) -> Self {
+        Self::Named(precision)
+    }
+}
+
+impl FromStr for PrecisionChoice {
+    type Err = UnknownPrecision;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPrecision> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            other => other.parse().map(Self::Named),
+        }
+    }
+}
+
+impl fmt::Display for PrecisionChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Named(precision) => precision.fmt(f),
+        }
+    }
 }
 
 impl FromStr for Precision {

@@ -1,6 +1,6 @@
 //! Trading time for memory: activations that the backward pass reads are computed again there instead of being kept.
 //!
-//! The forward pass falls into blocks (the nodes of one module such as `in_blocks.3`). Of a block only what other
+//! The forward pass falls into blocks, which the networks declare ([`Graph::block`]); nodes between two blocks form one too. Of a block only what other
 //! blocks read is kept; the rest is dropped after its last forward use and computed again, by copies of the same
 //! nodes, just before the first backward node that reads it. Values are bit for bit those of the original plan.
 //!
@@ -106,18 +106,6 @@ struct Choices {
     steps: Vec<Step>,
 }
 
-/// The module whose nodes form a block: the path up to its first number, or its first segment.
-fn module(path: &str) -> &str {
-    let mut end = 0;
-    for segment in path.split('.') {
-        end += segment.len() + usize::from(end > 0);
-        if segment.parse::<usize>().is_ok() {
-            return &path[..end];
-        }
-    }
-    path.split('.').next().unwrap_or(path)
-}
-
 fn is_expensive(op: &Op) -> bool {
     op.is::<Conv2d>() || op.is::<Linear>() || op.is::<Attention>()
 }
@@ -128,7 +116,7 @@ impl Choices {
         let mut block = Vec::with_capacity(forward);
         let mut current = None;
         for node in &graph.nodes()[..forward] {
-            let name = module(&node.path);
+            let name = graph.block_of(&node.path);
             if current != Some(name) {
                 current = Some(name);
                 block.push(block.last().map_or(0, |b| b + 1));

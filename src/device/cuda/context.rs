@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::mem::size_of_val;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::{result, sys};
@@ -11,6 +12,7 @@ use rayon::prelude::*;
 use super::driver::{Driver, check};
 use super::error::CudaError;
 use super::{cache, nvrtc};
+use crate::device::progress::{Observer, Progress, Stage};
 use crate::kernel::cuda::launch::{DevicePtr, Kernel, Launch, Program};
 use crate::kernel::cuda::target::Target;
 
@@ -207,8 +209,12 @@ impl Context {
         })
     }
 
-    /// Compiles and loads all programs of `launches` that are not loaded yet, in parallel.
-    pub fn prepare(&self, launches: &[Launch]) -> Result<(), CudaError> {
+    /// Compiles and loads all programs of `launches` that are not loaded yet, in parallel; tells `observer` how far it is.
+    pub fn prepare(
+        &self,
+        launches: &[Launch],
+        observer: Option<&Observer>,
+    ) -> Result<(), CudaError> {
         let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
         let mut wanted: Vec<&Program> = launches.iter().map(|l| &l.kernel.program).collect();
         wanted.sort();
@@ -218,20 +224,27 @@ impl Context {
             return Ok(());
         }
         nvrtc::nvrtc()?;
-        let progress = indicatif::ProgressBar::new(wanted.len() as u64).with_style(
-            indicatif::ProgressStyle::with_template("compiling kernels {wide_bar} {pos}/{len}")
-                .expect("a fixed template"),
-        );
+        let total = wanted.len() as u64;
+        let done = AtomicU64::new(0);
+        let tell = |done| {
+            if let Some(observer) = observer {
+                observer.tell(Progress {
+                    what: Stage::Kernels,
+                    done,
+                    total,
+                });
+            }
+        };
+        tell(0);
         let capability = self.target.capability;
         let compiled: Result<Vec<String>, CudaError> = wanted
             .par_iter()
             .map(|program| {
                 let text = cache::ptx(program, capability);
-                progress.inc(1);
+                tell(done.fetch_add(1, Ordering::Relaxed) + 1);
                 text
             })
             .collect();
-        progress.finish_and_clear();
         self.bind()?;
         for (program, ptx) in wanted.into_iter().zip(compiled?) {
             let ptx = CString::new(ptx).expect("the text was read up to its NUL");

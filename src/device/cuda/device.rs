@@ -7,6 +7,7 @@ use super::context::Context;
 use super::driver::Driver;
 use super::error::CudaError;
 use crate::compile::{CudaBackend, Plan, PlanOptions, Precision, rewrite_for};
+use crate::device::progress::Observer;
 use crate::graph::Graph;
 #[cfg(test)]
 use crate::graph::{Op, TensorType};
@@ -44,6 +45,7 @@ pub struct CudaDevice {
     pub(super) context: Arc<Context>,
     options: CudaOptions,
     pub(super) target: Target,
+    pub(super) observer: Option<Observer>,
 }
 
 impl CudaDevice {
@@ -69,6 +71,7 @@ impl CudaDevice {
             context: Arc::new(context),
             options,
             target,
+            observer: None,
         }
         .with(options)
     }
@@ -84,7 +87,14 @@ impl CudaDevice {
             context: self.context.clone(),
             options,
             target,
+            observer: self.observer.clone(),
         }
+    }
+
+    /// The same GPU; `observer` is told how far the compilation of kernels is.
+    pub fn observed_by(mut self, observer: Observer) -> Self {
+        self.observer = Some(observer);
+        self
     }
 
     /// Waits until all work is done.

@@ -102,8 +102,8 @@ impl CudaDevice {
             break (lowering.once, lowering.each, lowering.owners);
         };
 
-        context.prepare(&once)?;
-        context.prepare(&each)?;
+        context.prepare(&once, self.observer.as_ref())?;
+        context.prepare(&each, self.observer.as_ref())?;
         let bind = |(launch, step): (Launch, Option<usize>)| -> Result<BoundLaunch, CudaError> {
             let function = context.function(&launch.kernel, launch.shared_bytes)?;
             Ok(BoundLaunch {

@@ -6,7 +6,7 @@ use crate::kernel::cuda::{CudaCall, CudaOperand, CudaOperator, Kernel, params::A
 use crate::ops::optimizer::cuda::table;
 
 const THREADS: usize = 256;
-/// Sum and addend.
+/// Arrays of a step: sum and addend.
 const ARRAYS: usize = 2;
 
 impl CudaOperator for Accumulate {

@@ -1,4 +1,4 @@
-//! Sums that live on the device from run to run: gradients of several passes before one update.
+//! Sums that stay on the device from run to run: gradients of several passes before one update.
 
 mod cuda;
 #[cfg(test)]
@@ -11,11 +11,12 @@ use crate::kernel::cpu::simd::vectorised;
 use crate::kernel::cpu::{CpuCall, CpuOperator};
 use crate::kernel::reference::{Array, ReferenceOperator};
 
-/// `sum = sum + factor x` where the scalar `keep` is not 0, else `sum = factor x`, whatever `sum` held.
+/// `sum = sum + factor x` if the scalar `keep` is not 0, else `sum = factor x`, whatever `sum` held.
 ///
 /// Inputs: sum (updated), x, of one `f32` type; keep, a scalar.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Accumulate {
+    /// Factor of what is added.
     pub factor: f32,
 }
 
@@ -62,7 +63,7 @@ impl Operator for Accumulate {
 }
 
 impl Graph {
-    /// Adds `factor x` to the state `sum`, or replaces it where the scalar `keep` is 0. Values that are added to the
+    /// Adds `factor x` to the state `sum`, or replaces the sum if the scalar `keep` is 0. Values that are added to the
     /// graph later read the new sum.
     ///
     /// # Errors

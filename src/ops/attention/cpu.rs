@@ -12,8 +12,8 @@ use crate::kernel::cpu::{CpuCall, CpuOperator, Shared};
 
 /// Queries per block.
 const QUERIES: usize = 64;
-/// Keys per block, and what packed keys are padded to: with 64 channels a block of keys, one of
-/// values and the scores take 32 KiB each.
+/// Keys per block; packed keys are padded to a multiple of it. With 64 channels a block of keys, one
+/// of values and the scores take 32 KiB each.
 const KEYS: usize = 128;
 
 /// Extents of a call, per head.
@@ -68,7 +68,7 @@ impl HeadExtents {
         (n * rows + t) * self.channels + h * self.d
     }
 
-    /// Copies `count` rows from `first` on to rows of `padded_d`, times `scale`, zeros behind.
+    /// Copies `count` rows from `first` on to rows of `padded_d`, times `scale`; zeros follow each row.
     fn pack_rows(
         &self,
         x: &[f32],
@@ -91,7 +91,7 @@ impl HeadExtents {
         }
     }
 
-    /// Transposes the keys or values of a pair to `[block][d][KEYS]`, zeros behind.
+    /// Transposes the keys or values of a pair to `[block][d][KEYS]`; zeros stand for missing keys.
     fn pack_transposed(&self, x: &[f32], pair: usize, to: &mut [f32]) {
         for (block, to) in to.chunks_exact_mut(self.panel_len()).enumerate() {
             let first = block * KEYS;
@@ -106,7 +106,7 @@ impl HeadExtents {
         }
     }
 
-    /// Length of one block of transposed keys, and of as many rows.
+    /// Length of one block of keys, transposed or by rows.
     fn panel_len(&self) -> usize {
         self.padded_d * KEYS
     }
@@ -147,17 +147,17 @@ impl HeadExtents {
     }
 }
 
-/// Piece `index` of `scratch`, which is cut into one per thread.
+/// Slot `index` of `scratch`, which has one slot per thread.
 ///
 /// # Safety
-/// No other task uses the piece meanwhile.
+/// No other task uses the slot at the same time.
 unsafe fn slot<'a>(scratch: Shared, index: usize) -> &'a mut [f32] {
     let len = scratch.len / width();
     // SAFETY: the caller's promise.
     unsafe { scratch.slice_mut(index * len..(index + 1) * len) }
 }
 
-/// Cuts pieces off the front of a slice.
+/// Cuts buffers off the front of a slice.
 struct Cutter<'a>(&'a mut [f32]);
 
 impl<'a> Cutter<'a> {
@@ -228,7 +228,7 @@ impl CpuOperator for Attention {
                         for (t, (scores, result)) in rows.enumerate().take(count) {
                             let scores = &mut scores[..product.n];
                             scores[valid..].fill(f32::NEG_INFINITY);
-                            // NaN is passed over here and shows in the sum.
+                            // The maximum ignores NaN; the sum does not.
                             let larger = maxima[t].max(largest(scores));
                             for score in scores.iter_mut() {
                                 *score = exp(*score - larger);
@@ -298,7 +298,7 @@ impl CpuOperator for AttentionGrad {
             e.pack_transposed(v, pair, value_columns);
             key_grads.fill(0.0);
             value_grads.fill(0.0);
-            // The softmax over a single key is constant: exactly 0, not what rounding leaves.
+            // The softmax over a single key is constant, so its gradient is exactly 0, without rounding errors.
             let slope = if e.keys == 1 { 0.0 } else { 1.0 };
             for first in (0..e.queries).step_by(QUERIES) {
                 let count = QUERIES.min(e.queries - first);
@@ -336,7 +336,7 @@ impl CpuOperator for AttentionGrad {
                     );
                     let by_query = e.weighted(count, valid, false);
                     by_query.run(ds, &keys[panel.clone()], query_grads);
-                    // The queries carry the scale already.
+                    // The queries are scaled already.
                     let by_key = e.weighted(valid, count, true);
                     by_key.run(ds, queries, &mut key_grads[panel.clone()]);
                     by_key.run(p, dys, &mut value_grads[panel]);

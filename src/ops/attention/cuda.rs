@@ -1,5 +1,5 @@
-//! Launches `kernels/attention.cu`, or, for f16 and bf16 where heads suit them, `attention_tensor.cu` and
-//! `attention_tensor_grad.cu`.
+//! Launches `kernels/attention.cu`, or `attention_tensor.cu` and `attention_tensor_grad.cu` for f16 and bf16 where the
+//! heads' extents suit them.
 
 use super::{Attention, AttentionGrad};
 use crate::graph::TensorType;
@@ -63,7 +63,7 @@ impl TiledExtents {
             .with("D", self.padded)
     }
 
-    /// Whether rows of a head are whole 16-byte pieces of a type that tensor cores multiply.
+    /// Whether tensor cores multiply the type, and a head's rows are whole chunks of 16 bytes.
     fn for_tensor_cores(&self, q: &TensorType) -> bool {
         q.dtype != DType::F32 && self.d.is_multiple_of(8) && self.d <= TENSOR_WIDEST_HEAD
     }
@@ -93,7 +93,7 @@ impl TiledExtents {
         self.side().min(32)
     }
 
-    /// Bytes of `tiles` tiles of rows and `squares` of scores, all of `side` rows.
+    /// Bytes of `tiles` tiles of rows and `squares` tiles of scores, all of `side` rows.
     fn shared_bytes(&self, side: usize, tiles: usize, squares: usize) -> usize {
         size_of::<f32>() * side * (tiles * (self.padded + 4) + squares * (side + 4))
     }

@@ -16,7 +16,9 @@ use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 /// Results: `y` like `q`, and `log sum_j exp(scale q_i · k_j)` `[N,heads,Tq]` for the gradient.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
+    /// Heads, into which the channels divide.
     pub heads: usize,
+    /// Factor of the scores `q · k`.
     pub scale: f32,
 }
 
@@ -24,7 +26,9 @@ pub struct Attention {
 /// Probabilities are recomputed from the log-sum-exp (Dao et al., FlashAttention, algorithm 4).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionGrad {
+    /// Heads, into which the channels divide.
     pub heads: usize,
+    /// Factor of the scores `q · k`.
     pub scale: f32,
 }
 

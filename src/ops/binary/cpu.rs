@@ -14,8 +14,8 @@ impl CpuOperator for Binary {
     }
 }
 
-/// Iterates the result in runs of its innermost axis: within one, each operand either advances
-/// or stands still.
+/// Iterates over the result in runs of its innermost axis. Within a run each operand either advances
+/// or repeats one element.
 fn apply(call: &CpuCall<'_>, f: impl Fn(f32, f32) -> f32 + Sync) {
     let (a_ty, b_ty, y_ty) = (call.in_type(0), call.in_type(1), call.out_type(0));
     if a_ty.shape == y_ty.shape && b_ty.shape == y_ty.shape {

@@ -1,4 +1,4 @@
-//! Conversion between the float types of activations; added by [`lower`](crate::graph::lower), not by model code.
+//! Conversion between the float types of activations; added by `compile/passes/precision.rs`, not by model code.
 
 mod cuda;
 #[cfg(test)]
@@ -15,6 +15,7 @@ use crate::tensor::DType;
 /// The input rounded to another float type, to nearest even.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cast {
+    /// Type of the result.
     pub to: DType,
 }
 

@@ -1,4 +1,4 @@
-//! Launches `kernels/copy.cu`: four operands at a time.
+//! Launches `kernels/copy.cu`, which takes four operands at a time.
 
 use super::Concat;
 use crate::kernel::Unsupported;

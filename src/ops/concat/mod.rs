@@ -1,4 +1,4 @@
-//! Joins arrays along one axis.
+//! Concatenation of arrays along one axis.
 
 mod cpu;
 mod cuda;
@@ -12,6 +12,7 @@ use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 /// Any number of arrays that agree in all axes but `axis`, one after another along `axis`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Concat {
+    /// The axis along which the arrays follow each other.
     pub axis: usize,
 }
 
@@ -72,10 +73,10 @@ impl Operator for Concat {
 }
 
 impl Graph {
-    /// Joins arrays along the innermost axis: the channels of activations.
+    /// Concatenates arrays along the innermost axis: the channels of activations.
     ///
     /// # Errors
-    /// If there is none or they differ in another axis.
+    /// If there is no array or they differ in another axis.
     pub fn concat(&mut self, values: &[Value]) -> Result<Value, GraphError> {
         let axis = values
             .first()
@@ -83,10 +84,10 @@ impl Graph {
         self.apply(Concat { axis }, values)
     }
 
-    /// Joins arrays along `axis`, 0 being the batch.
+    /// Concatenates arrays along `axis`; axis 0 is the batch.
     ///
     /// # Errors
-    /// If there is none or they differ in another axis.
+    /// If there is no array or they differ in another axis.
     pub fn concat_along(&mut self, axis: usize, values: &[Value]) -> Result<Value, GraphError> {
         self.apply(Concat { axis }, values)
     }

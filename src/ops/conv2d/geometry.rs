@@ -22,9 +22,11 @@ const MAX_TAPS: usize = MAX_KERNEL + 1;
 /// What a convolution and its two gradients have in common: where windows lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ConvWindows {
+    /// Distance of neighbouring windows along both axes.
     pub stride: usize,
     /// Zeros around the (upsampled) input: above and below, left and right.
     pub padding: [usize; 2],
+    /// Whether the input is first enlarged to twice its side by nearest neighbour.
     pub upsample: bool,
 }
 

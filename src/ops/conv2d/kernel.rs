@@ -11,9 +11,9 @@ impl Conv2d {
     }
 
     /// Floats of all channels of `x` together, where they are two inputs, up to a whole cache line.
-    fn joined_len(&self, inputs: &[TensorType]) -> usize {
+    fn concat_len(&self, inputs: &[TensorType]) -> usize {
         let both = |index: usize| inputs[0].len() + inputs[index].len();
-        self.joined_input().map_or(0, both).next_multiple_of(16)
+        self.concat_input().map_or(0, both).next_multiple_of(16)
     }
 }
 
@@ -35,7 +35,7 @@ impl CpuOperator for Conv2d {
     fn workspace_len(&self, inputs: &[TensorType], outputs: &[TensorType]) -> usize {
         let stats = self.stats.map(|s| s.workspace_len(outputs, &outputs[1..]));
         let behind = self.forward(inputs).workspace_len().max(stats.unwrap_or(0));
-        self.joined_len(inputs) + behind
+        self.concat_len(inputs) + behind
     }
 
     fn packed_operand(&self, inputs: &[TensorType]) -> Option<PackedOperand> {
@@ -57,18 +57,18 @@ impl CpuOperator for Conv2d {
             .windows()
             .geometry(&call.in_type(0).shape, &call.in_type(1).shape);
         let mut workspace = call.workspace();
-        if let Some(index) = self.joined_input() {
+        if let Some(index) = self.concat_input() {
             let types = [0, index].map(|input| call.in_type(input));
             let len = types[0].len() + types[1].len();
-            let (joined, rest) = workspace.split_at_mut(len.next_multiple_of(16));
-            let joined = &mut joined[..len];
+            let (concat, rest) = workspace.split_at_mut(len.next_multiple_of(16));
+            let concat = &mut concat[..len];
             let rows = x.chunks_exact(types[0].channels());
             let rows = rows.zip(call.f32(index).chunks_exact(types[1].channels()));
-            for (row, (first, last)) in joined.chunks_exact_mut(geometry.in_channels).zip(rows) {
+            for (row, (first, last)) in concat.chunks_exact_mut(geometry.in_channels).zip(rows) {
                 row[..first.len()].copy_from_slice(first);
                 row[first.len()..].copy_from_slice(last);
             }
-            (x, workspace) = (joined, rest);
+            (x, workspace) = (concat, rest);
         }
         Forward::new(&geometry).run(packed, x, bias, residual, y, workspace);
         if let Some(stats) = self.stats {

@@ -20,10 +20,10 @@ use geometry::ConvWindows;
 /// Inputs: `x` `[N,H,W,I]`, `w` `[O,I,kH,kW]`, then `bias` `[O]` and `residual` of the result's
 /// shape where their flags are set. With `upsample` every pixel of `x` first becomes 2×2 pixels.
 ///
-/// With `joined` the input is a concatenated operand: `x` has the first of the `I` channels, and a last input `[N,H,W,J]`
+/// With `concat` the input is a concatenated operand: `x` has the first of the `I` channels, and a last input `[N,H,W,J]`
 /// has the last `J`. With `stats` a second result holds the statistics of `y` as it is stored. Model code uses ops of their
 /// own for both. For a device whose convolutions do their work without a further pass, producer fusion moves them here
-/// after autodiff, so there is no gradient then: see [`absorb`](crate::graph::absorb).
+/// after autodiff, so there is no gradient then: see `compile/passes/fuse_for_device.rs`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conv2d {
     /// Distance of neighbouring windows along both axes, 1 to [`MAX_STRIDE`].
@@ -37,7 +37,7 @@ pub struct Conv2d {
     /// Whether an input behind the bias is added to the result.
     pub residual: bool,
     /// Whether the last input has the last channels of `x`.
-    pub joined: bool,
+    pub concat: bool,
     /// The statistics that are a second result.
     pub stats: Option<GroupNormStats>,
 }
@@ -99,9 +99,9 @@ impl Conv2d {
     }
 
     /// Position of the concatenated operand's last channels among the inputs, if there are any.
-    fn joined_input(&self) -> Option<usize> {
+    fn concat_input(&self) -> Option<usize> {
         let before = 2 + usize::from(self.bias) + usize::from(self.residual);
-        self.joined.then_some(before)
+        self.concat.then_some(before)
     }
 }
 
@@ -138,7 +138,7 @@ impl Operator for Conv2d {
         for (flag, name) in [
             (self.bias, " +bias"),
             (self.residual, " +residual"),
-            (self.joined, " +joined"),
+            (self.concat, " +concat"),
             (self.stats.is_some(), " +stats"),
         ] {
             if flag {
@@ -152,7 +152,7 @@ impl Operator for Conv2d {
     fn precision_rule(&self) -> PrecisionRule {
         let bit = |input: Option<usize>| input.map_or(0, |index| 1 << index);
         PrecisionRule::Reduced {
-            inputs: 1 | bit(self.residual_input()) | bit(self.joined_input()),
+            inputs: 1 | bit(self.residual_input()) | bit(self.concat_input()),
             results: 1,
         }
     }
@@ -166,17 +166,17 @@ impl Operator for Conv2d {
             let [oh, ow] = self.windows().output([h, width], [kh, kw])?;
             let y = TensorType::new([n, oh, ow, o], x.dtype);
             let bias = TensorType::new([o], w.dtype);
-            let missing = wi.checked_sub(i)?;
-            let joined = TensorType::new([n, h, width, missing], x.dtype);
+            let others = wi.checked_sub(i)?;
+            let missing = TensorType::new([n, h, width, others], x.dtype);
             let expected = [
                 (self.bias, &bias),
                 (self.residual, &y),
-                (self.joined, &joined),
+                (self.concat, &missing),
             ];
             let expected = expected
                 .into_iter()
                 .filter_map(|(flag, ty)| flag.then_some(ty));
-            if (missing > 0) != self.joined || !rest.iter().eq(expected) {
+            if (others > 0) != self.concat || !rest.iter().eq(expected) {
                 return None;
             }
             let stats = match self.stats {
@@ -194,7 +194,7 @@ impl Operator for Conv2d {
             for (flag, name) in [
                 (self.bias, ", bias [O]"),
                 (self.residual, ", residual like the result"),
-                (self.joined, ", the other channels of x"),
+                (self.concat, ", the other channels of x"),
                 (self.stats.is_some(), ", O divisible by the groups"),
             ] {
                 if flag {
@@ -211,7 +211,7 @@ impl Operator for Conv2d {
     }
 
     fn backward(&self, cx: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
-        if self.joined || self.stats.is_some() {
+        if self.concat || self.stats.is_some() {
             return Ok(None);
         }
         let Conv2d {
@@ -390,7 +390,7 @@ impl Graph {
             upsample: false,
             bias: bias.is_some(),
             residual: false,
-            joined: false,
+            concat: false,
             stats: None,
         };
         let inputs: Vec<Value> = [x, w].into_iter().chain(bias).collect();

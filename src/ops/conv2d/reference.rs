@@ -44,9 +44,9 @@ fn products(
 impl ReferenceOperator for Conv2d {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let (mut x, w) = (inputs[0].clone(), inputs[1]);
-        if let Some(joined) = self.joined_input() {
+        if let Some(index) = self.concat_input() {
             let ty = TensorType::f32([x.dim(0), x.dim(1), x.dim(2), w.dim(1)]);
-            let parts = [inputs[0], inputs[joined]];
+            let parts = [inputs[0], inputs[index]];
             x = Concat { axis: 3 }.reference(&parts, &[ty]).remove(0);
         }
         let mut y = Array::zeros(outputs[0].shape.clone());

@@ -30,7 +30,7 @@ fn convolution(
         upsample,
         bias,
         residual,
-        joined: false,
+        concat: false,
         stats: None,
     };
     let x = g.parameter("x", case.x)?;
@@ -151,7 +151,7 @@ fn the_last_channels_may_be_an_input_of_their_own() {
             upsample: false,
             bias: true,
             residual,
-            joined: true,
+            concat: true,
             stats: None,
         };
         let y = g.apply(op, &inputs).unwrap();

@@ -1,4 +1,4 @@
-//! Counters that live on the device: steps of a sampler, of an optimizer, of a moving average.
+//! Counters on the device: steps of a sampler, of an optimizer, of a moving average.
 
 mod cuda;
 #[cfg(test)]
@@ -10,7 +10,7 @@ use crate::kernel::cpu::{CpuCall, CpuOperator};
 use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::tensor::DType;
 
-/// Adds 1 to a counter `i32[1]`; if `gated`, only where the second input, a scalar, is not zero.
+/// Adds 1 to a counter `i32[1]`; if `gated`, only if the second input, a scalar, is not zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Increment {
     /// Whether a gate follows the counter.
@@ -58,8 +58,8 @@ impl Operator for Increment {
 }
 
 impl Graph {
-    /// Adds 1 to the state `counter` `i32[1]` each time the plan gets here. Add it after every
-    /// op that reads the counter.
+    /// Adds 1 to the state `counter` `i32[1]` in each run. Add it after every op that reads the
+    /// counter.
     ///
     /// # Errors
     /// If `counter` is not `i32[1]`.
@@ -68,7 +68,7 @@ impl Graph {
         Ok(())
     }
 
-    /// As [`Graph::increment`], but only where the scalar `gate` is not zero.
+    /// As [`Graph::increment`], but only if the scalar `gate` is not zero.
     ///
     /// # Errors
     /// If `counter` is not `i32[1]` or `gate` is no scalar.

@@ -1,9 +1,9 @@
-//! CPU kernels: one thread, the arrays are a few thousand numbers.
+//! CPU kernels on one thread, because the arrays are a few thousand numbers.
 
 use super::{CrossEntropy, CrossEntropyGrad};
 use crate::kernel::cpu::{CpuCall, CpuOperator};
 
-/// Largest score and the sum of exponentials relative to it; NaN spreads.
+/// Largest score and the sum of exponentials relative to it; NaN makes the sum NaN.
 fn softmax_parts(row: &[f32]) -> (f64, f64) {
     let largest = row
         .iter()
@@ -41,7 +41,7 @@ impl CpuOperator for CrossEntropyGrad {
         let rows = logits.chunks_exact(classes).zip(labels);
         for (dz, (row, &label)) in call.out(0).chunks_exact_mut(classes).zip(rows) {
             let (largest, sum) = softmax_parts(row);
-            // A wrong label makes its row NaN, as it does the loss.
+            // A label outside the classes makes its row NaN, as it makes the loss NaN.
             let valid = 0.0 * picked(row, label);
             for (k, (dz, &z)) in dz.iter_mut().zip(row).enumerate() {
                 let share = (f64::from(z) - largest).exp() / sum;

@@ -11,7 +11,7 @@ use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 use crate::tensor::DType;
 
 /// `mean_n(ln sum_k exp(z_nk) - z_n,label(n))`: logits `[N, K]`, labels `i32[N]`, scalar result in
-/// nats. A label that is not in `0..K` gives NaN; the host checks them.
+/// nats. A label outside `0..K` gives NaN; the host checks labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CrossEntropy;
 

@@ -7,10 +7,10 @@ use crate::graph::TensorType;
 const THREADS: usize = 256;
 /// The widest access of a thread, in bytes.
 const ACCESS_BYTES: usize = 16;
-/// What memory moves at once.
+/// Bytes of a sector, the unit of memory accesses.
 pub(in crate::ops) const SECTOR_BYTES: usize = 32;
-/// A thread of a reduction takes at most this many positions before the positions are cut into slabs, each a block of
-/// its own. A 32×32 map stays whole, so that one launch does.
+/// Most positions of a thread of a reduction; with more, the positions are cut into slabs, one block each. A 32×32 map is
+/// not cut, so that one launch suffices.
 const MOST_POSITIONS: usize = 16;
 /// Positions per thread of a slab.
 const SLAB_POSITIONS: usize = 8;
@@ -63,7 +63,7 @@ impl ChannelTiles {
         Self::new(x, vector, columns, columns, 1)
     }
 
-    /// Tiles of one sector of memory, whose columns are a power of two, at most 16, though there be fewer; one slab.
+    /// Tiles of one sector of memory; their columns are a power of two of at most 16, even if x has fewer. One slab.
     pub fn of_sectors(x: &TensorType) -> Self {
         let vector = vector(x, x.channels());
         let columns = SECTOR_BYTES / (vector * x.dtype.size_bytes());
@@ -96,8 +96,8 @@ impl ChannelTiles {
         self.with_slab(SLAB_POSITIONS * self.lanes)
     }
 
-    /// Slabs for an elementwise pass: short enough to keep `multiprocessors` busy, long enough that what is read once
-    /// per thread counts little.
+    /// Slabs for an elementwise pass: short enough to keep `multiprocessors` busy, long enough that reads once per thread
+    /// cost little.
     pub fn for_each_element(self, multiprocessors: u32) -> Self {
         const BLOCKS_PER_MULTIPROCESSOR: usize = 4;
         let steps = self.samples * self.tiles * self.positions.div_ceil(self.lanes);

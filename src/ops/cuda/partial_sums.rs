@@ -1,4 +1,4 @@
-//! Launches `kernels/partial_sums.cu`, the second half of sums whose first half many blocks compute.
+//! Launches `kernels/partial_sums.cu`, which adds the partial sums of many blocks.
 
 use crate::kernel::cuda::params::PartialSumsParams;
 use crate::kernel::cuda::{CudaCall, DevicePtr, Kernel};

@@ -1,4 +1,4 @@
-//! CPU kernels: a handful of rows, not worth a thread.
+//! CPU kernels on one thread, because the rows are few.
 
 use super::{Embedding, EmbeddingGrad};
 use crate::kernel::cpu::{CpuCall, CpuOperator};

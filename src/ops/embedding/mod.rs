@@ -1,4 +1,4 @@
-//! Rows of a table and the gradient of the table.
+//! Lookup of rows in a table, and the gradient of the table.
 
 mod cpu;
 mod cuda;
@@ -11,8 +11,8 @@ use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 use crate::tensor::DType;
 
 /// `y[n] = table[index[n]]`. Inputs: `table` `[K,E]`, `index` `[N]` of `i32`. An index of -1 gives
-/// zeros: the condition is absent. Other indices outside the table are the host's to refuse; here
-/// they give NaN.
+/// zeros: the condition is absent. The host refuses other indices outside the table; here they give
+/// NaN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Embedding;
 
@@ -20,6 +20,7 @@ pub struct Embedding;
 /// result `[rows,E]`, zero where no index points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EmbeddingGrad {
+    /// Rows of the table.
     pub rows: usize,
 }
 
@@ -51,7 +52,7 @@ impl Operator for Embedding {
         0
     }
 
-    /// The rows asked for are read and written; the rest of the table is not touched.
+    /// Only the rows that are looked up are read and written.
     fn bytes(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
         (2 * outputs[0].bytes() + inputs[1].bytes()) as u64
     }
@@ -98,7 +99,7 @@ impl Graph {
     /// Rows `index` `[N]` (`i32`) of `table` `[K,E]`: `[N,E]`. Index -1 gives a row of zeros.
     ///
     /// # Errors
-    /// If the types are others.
+    /// If the inputs have other types.
     pub fn embedding(&mut self, table: Value, index: Value) -> Result<Value, GraphError> {
         self.apply(Embedding, &[table, index])
     }

@@ -1,4 +1,4 @@
-//! CPU kernels: pixel by pixel, in fixed pieces of each sample.
+//! CPU kernels: pixel by pixel, in a fixed number of chunks of each sample.
 
 use rayon::prelude::*;
 
@@ -63,11 +63,11 @@ impl CpuOperator for FeatureDistanceGrad {
             );
             let scale = 2.0 * dy[i / pixels] / pixels as f32;
             let ((r, ra), (_, rb)) = (norm(a), norm(b));
-            // The part along a that its normalisation takes out.
+            // The component along a, which the normalisation of a takes out.
             let along = sum_pairs(a, b, |x, y| (x * ra as f32 - y * rb as f32) * x);
             let along = match r > 0.0 {
                 true => (along * ra / r) as f32,
-                // 0, or NaN if it is NaN.
+                // A pixel without features has 0 here, or NaN.
                 false => along as f32,
             };
             let (ra, rb) = (ra as f32, rb as f32);

@@ -10,7 +10,7 @@ use crate::kernel::cuda::{
 use crate::ops::cuda::sums;
 
 const FILE: &str = "feature_distance.cu";
-/// Pixels of a block that leaves a partial sum.
+/// Pixels of a block of the distance, which stores one partial sum.
 const PIXELS: usize = 64;
 /// Pixels of a block of the gradient: one per warp.
 const GRAD_PIXELS: usize = 8;

@@ -1,4 +1,4 @@
-//! The distance of two feature maps under LPIPS: squared difference of the features normalised
+//! The distance of two feature maps in LPIPS: squared difference of the features normalised
 //! at every pixel.
 //!
 //! Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual
@@ -16,7 +16,7 @@ use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 /// Added to the norm before dividing by it.
 pub(crate) const EPSILON: f64 = 1e-10;
 
-/// `mean_hw sum_c (a_c / (|a| + 1e-10) - b_c / (|b| + 1e-10))²`, `|a|` being the norm of a pixel's
+/// `mean_hw sum_c (a_c / (|a| + 1e-10) - b_c / (|b| + 1e-10))²`, where `|a|` is the norm of a pixel's
 /// features. Inputs `[N, H, W, C]`, result `[N]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeatureDistance;

@@ -20,7 +20,7 @@ fn distances_and_gradients() {
     }
 }
 
-/// After a ReLU whole pixels are zero: the value is right and the gradient finite.
+/// A ReLU may make whole pixels zero: the value is right and the gradient finite.
 #[test]
 fn pixels_without_features_are_finite() {
     let shape = [2, 3, 3, 5];

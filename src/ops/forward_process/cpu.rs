@@ -83,7 +83,7 @@ impl Row {
         let logvar = self.logvar(variance);
         let difference = estimate - x_0;
         if self.first {
-            // ln max(exp(l), m) = max(l, ln m), with NaN kept.
+            // ln max(exp(l), m) = max(l, ln m); NaN stays NaN.
             let least = MIN_VARIANCE.ln() as f32;
             let log = if logvar < least { least } else { logvar };
             return 0.5 * (log + difference * difference * exp(-log));

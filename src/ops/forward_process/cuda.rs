@@ -12,7 +12,7 @@ use crate::ops::cuda::sums;
 const FILE: &str = "forward_process.cu";
 const NOISE_ELEMENTS: usize = 1024;
 
-/// Samples and elements of each.
+/// Number of samples, and elements of each.
 fn samples(ty: &TensorType) -> (usize, usize) {
     (ty.shape[0], ty.len() / ty.shape[0])
 }

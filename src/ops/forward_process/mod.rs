@@ -1,4 +1,4 @@
-//! The noising of training samples, and the loss of a learned variance.
+//! Noise added to training samples, and the loss of a learned variance.
 //!
 //! Source: Ho, Jain, Abbeel, NeurIPS 2020, eq. 4; Nichol, Dhariwal, "Improved Denoising Diffusion
 //! Probabilistic Models", ICML 2021, eq. 15 and 16.
@@ -29,18 +29,18 @@ pub struct AddNoise;
 /// t = 0:  (ln s + (x_0' - x_0)² / s) / 2,  s = max(exp(logvar), 1e-6)
 /// ```
 ///
-/// (the means of posterior and prediction differ by `coef1 (x_0 - x_0')`, `x_t` cancels).
+/// (the means of posterior and prediction differ by `coef1 (x_0 - x_0')`, because `x_t` cancels).
 ///
 /// Inputs: variance output, `x_0`, its estimate `x_0'`, all `[N, …]`; table `[T, 3]` of
 /// log_posterior, log_beta and coef1; `t` `i32[N]` in `0..T` (NaN otherwise). As in the reference
-/// the means of the divergence carry no gradient, the estimate does in the `t = 0` branch, and
-/// the maximum lets the gradient through. Only the branch that is taken is computed, so the other
-/// one cannot overflow into the gradient.
+/// the means of the divergence have no gradient, the estimate has one in the `t = 0` branch, and the
+/// maximum lets the gradient through. Only the branch that applies is computed, so the other one
+/// cannot overflow into the gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VarianceLoss;
 
-/// Gradients of [`VarianceLoss`] with respect to the variance output and the estimate: inputs
-/// those of the loss and a scalar dy.
+/// Gradients of [`VarianceLoss`] with respect to the variance output and the estimate. Inputs: those
+/// of the loss and a scalar dy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VarianceLossGrad;
 

@@ -5,7 +5,7 @@ use crate::ops::testing::{check_updates, check_with};
 use crate::tensor::DType;
 
 fn leaves(t: Vec<f64>, table: Vec<f64>, columns: usize) -> HashMap<String, Array> {
-    // Values that f32 holds.
+    // Values that f32 represents exactly.
     let table: Vec<f64> = table.iter().map(|&v| f64::from(v as f32)).collect();
     HashMap::from([
         ("t".to_owned(), Array::new([t.len()], t)),

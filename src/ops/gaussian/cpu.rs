@@ -43,7 +43,7 @@ impl CpuOperator for GaussianKl {
         let (mean, logvar) = (call.f32(0), call.f32(1));
         let sum = sum_blocks(call.workspace(), mean.len(), |range| {
             sum_pairs(&mean[range.clone()], &logvar[range], |m, l| {
-                // e^l - 1 - l cancels for small l, where its series does not.
+                // e^l - 1 - l cancels for small l; its series does not.
                 let rest = match l.abs() < 0.03 {
                     true => l * l * (0.5 + l * (1.0 / 6.0 + l * (1.0 / 24.0))),
                     false => exp(l) - 1.0 - l,

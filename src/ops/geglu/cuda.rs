@@ -10,7 +10,7 @@ use crate::ops::strides::narrow;
 
 const THREADS: usize = 256;
 
-/// Launches the first of `entries` where vectors divide the channels, else the second.
+/// Launches the first of `entries` if the channels are whole vectors, else the second.
 fn launch(
     call: &mut CudaCall<'_>,
     entries: [&'static str; 2],

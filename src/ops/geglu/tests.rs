@@ -3,7 +3,7 @@ use crate::ops::testing::{check, check_nan_shows};
 
 #[test]
 fn values_and_gradients() {
-    // Halves that vectors of 16 bytes divide in all types, in f32 alone, and in none; more rows than one block takes.
+    // Halves that are whole vectors of 16 bytes in all types, in f32 alone, and in no type; more rows than one block takes.
     for shape in [
         vec![2, 3, 16],
         vec![2, 3, 8],

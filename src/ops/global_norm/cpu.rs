@@ -1,4 +1,4 @@
-//! CPU kernel: array after array, each in fixed blocks over threads.
+//! CPU kernel: array after array; threads share the fixed blocks of each.
 
 use super::{EPSILON, GlobalNorm};
 use crate::graph::TensorType;
@@ -6,7 +6,7 @@ use crate::kernel::cpu::parallel::{sum_blocks, sum_blocks_len};
 use crate::kernel::cpu::simd::vectorised;
 use crate::kernel::cpu::{CpuCall, CpuOperator};
 
-/// Sum of squares in eight lanes. Squared in `f64`: gradients of 1e-25 and 1e25 count as well.
+/// Sum of squares in eight lanes. Numbers are squared in `f64`, so that gradients of 1e-25 and 1e25 count too.
 fn squares(x: &[f32]) -> f64 {
     vectorised(|| {
         let (chunks, rest) = x.as_chunks::<8>();

@@ -1,4 +1,4 @@
-//! Launches `kernels/global_norm.cu`: one pass over all arrays, and one block that finishes.
+//! Launches `kernels/global_norm.cu`: one pass over all arrays, and one block that adds the partial sums.
 
 use super::GlobalNorm;
 use crate::graph::TensorType;

@@ -1,4 +1,4 @@
-//! Norm of all gradients together: clipping, and the check that they are finite.
+//! Norm of all gradients together, for clipping and for the check that they are finite.
 
 mod cpu;
 mod cuda;
@@ -11,17 +11,17 @@ use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 
 /// Euclidean norms of any number of arrays. Results:
 /// 0. the norm of all together, a scalar,
-/// 1. the factor that clips it, `min(1, max_norm / (norm + 1e-6))`, a scalar,
+/// 1. the factor that clips the norm, `min(1, max_norm / (norm + 1e-6))`, a scalar,
 /// 2. 1 if the norm is finite, else 0, a scalar: a gate for updates,
-/// 3. the norm of each, `[K]`: it tells which array is not finite.
+/// 3. the norm of each array, `[K]`, which tells which array is not finite.
 ///
-/// If `scaled`, the last input is a scalar by which the arrays are too large: norms are divided by it, and so is the
-/// factor, which then both clips and takes the scale off.
+/// If `scaled`, the last input is a scalar, the scale by which the arrays are multiplied. Norms are divided by it, and so
+/// is the factor, which then both clips and removes the scale.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GlobalNorm {
-    /// Infinity for no clipping.
+    /// The norm that clipping allows; infinity for no clipping.
     pub max_norm: f32,
-    /// The scale of the arrays follows them.
+    /// Whether the scale of the arrays is a last input.
     pub scaled: bool,
 }
 
@@ -30,9 +30,9 @@ pub struct GlobalNorm {
 pub struct Norms {
     /// Norm of all together, a scalar.
     pub total: Value,
-    /// Factor that clips it, a scalar.
+    /// Factor that clips the norm, a scalar.
     pub clip_factor: Value,
-    /// 1 if it is finite, else 0, a scalar.
+    /// 1 if the norm is finite, else 0, a scalar.
     pub finite: Value,
     /// Norm of each array, `[K]`.
     pub each: Value,
@@ -86,16 +86,16 @@ impl Graph {
     /// each.
     ///
     /// # Errors
-    /// If there is none.
+    /// If there is no array.
     pub fn global_norm(&mut self, arrays: &[Value], max_norm: f32) -> Result<Norms, GraphError> {
         self.norms(arrays.to_vec(), None, max_norm)
     }
 
-    /// As [`Graph::global_norm`] for `arrays` that are too large by the scalar `scale`: the norms are those without it,
-    /// and the factor takes it off.
+    /// As [`Graph::global_norm`] for `arrays` that are multiplied by the scalar `scale`: the norms are those without the
+    /// scale, and the factor removes it.
     ///
     /// # Errors
-    /// If there is none, or the scale is no scalar.
+    /// If there is no array, or the scale is no scalar.
     pub fn scaled_global_norm(
         &mut self,
         arrays: &[Value],

@@ -28,7 +28,7 @@ fn norms_and_factors() {
     check_updates(|g| build(g, 1.0), &tiny, 1e-6);
 }
 
-/// A scale is taken off norms and gradients alike.
+/// A scale is removed from norms and gradients alike.
 #[test]
 fn a_scale_is_taken_off() {
     let scale = HashMap::from([("scale".to_owned(), Array::scalar(1024.0))]);

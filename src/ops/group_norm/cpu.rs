@@ -8,7 +8,7 @@ use crate::graph::TensorType;
 use crate::kernel::cpu::simd::{swish, swish_derivative, vectorised};
 use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
 
-/// Narrow images are seen as fewer, wider rows of up to this many elements.
+/// Narrow images are treated as fewer, wider rows of up to this many elements.
 const WIDE_ROW: usize = 512;
 /// Elements that are summed in `f32` before the sums move to `f64`: half of a first-level cache.
 const BLOCK: usize = 6 * 1024;
@@ -17,8 +17,8 @@ const PIECE: usize = 32 * 1024;
 /// Largest number of tasks per sample.
 const MAX_PIECES: usize = 16;
 
-/// `x` `[N,…,C]` as `[samples, rows, width]`, where `width` is a multiple of `C`. Depends on the
-/// shape only, and not on the batch, so that no sum does.
+/// `x` `[N,…,C]` as `[samples, rows, width]`, where `width` is a multiple of `C`. Rows and width do
+/// not depend on the batch, so that no sum does.
 struct SampleLayout {
     samples: usize,
     rows: usize,
@@ -49,7 +49,7 @@ impl SampleLayout {
         self.rows * self.width
     }
 
-    /// Parts of a sample that are summed apart.
+    /// Parts of a sample that are summed separately.
     fn pieces(&self) -> usize {
         (self.per_sample() / PIECE)
             .clamp(1, MAX_PIECES)

@@ -22,13 +22,13 @@ fn kernel(file: &'static str, entry: &'static str, x: &TensorType, tiles: &Chann
         .with("V", tiles.vector)
 }
 
-/// Tiles that hold whole groups, or parts of one, for sums over groups.
+/// Tiles of whole groups, or of parts of one group, for sums over groups.
 fn group_tiles(x: &TensorType, groups: usize) -> ChannelTiles {
     ChannelTiles::of_granules(x, x.channels() / groups, SECTOR_BYTES).for_reduction()
 }
 
 impl GroupNormStats {
-    /// Whether the statistics of `x` are a pass over it of their own, because no block of [`GroupNorm`] sees a whole group.
+    /// Whether the statistics need a pass of their own over `x`, because no block of [`GroupNorm`] has a whole group.
     pub(in crate::ops) fn is_a_pass(&self, x: &TensorType) -> bool {
         let tiles = group_tiles(x, self.groups);
         tiles.slabs * tiles.parts > 1
@@ -39,7 +39,7 @@ impl GroupNormStats {
         x.shape[0] * self.groups * parts * MOMENTS_BYTES
     }
 
-    /// Launches the merge of `parts` moments of each group of `x`, which lie at `moments`.
+    /// Launches the merge of `parts` moments of each group of `x`, which are at `moments`.
     pub(in crate::ops) fn merge(
         &self,
         call: &mut CudaCall<'_>,
@@ -100,7 +100,7 @@ impl CudaOperator for GroupNormStats {
 }
 
 impl CudaOperator for GroupNorm {
-    /// Where a block sees whole groups, it takes their statistics without another pass.
+    /// A block that has whole groups computes their statistics without another pass.
     fn prefers_fused(&self, inputs: &[TensorType], _: &Target) -> bool {
         self.stats.is_some_and(|stats| !stats.is_a_pass(&inputs[0]))
     }

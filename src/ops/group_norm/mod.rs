@@ -14,7 +14,9 @@ use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 /// result `[N,groups,2]` of the mean and `1 / sqrt(variance + eps)` with the biased variance.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GroupNormStats {
+    /// Groups of neighbouring channels.
     pub groups: usize,
+    /// Added to the variance.
     pub eps: f32,
 }
 
@@ -22,8 +24,8 @@ pub struct GroupNormStats {
 ///
 /// Inputs: `x` `[N,…,C]`, statistics `[N,groups,2]`, `gamma` `[C]`, `beta` `[C]`; then, where
 /// their flags are set, `residual` like `x` and `embed` `[N,C]`, which repeats over all positions.
-/// The gradient with respect to `x` includes the way through the statistics. With `stats` it takes the statistics of `x`
-/// itself: they are its second result, not an input.
+/// The gradient with respect to `x` includes the path through the statistics. With `stats` the op computes the statistics of
+/// `x` itself: they are its second result, not an input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GroupNorm {
     /// Groups of neighbouring channels, which share mean and variance.
@@ -34,8 +36,8 @@ pub struct GroupNorm {
     pub residual: bool,
     /// Whether there is an `embed`.
     pub embed: bool,
-    /// The statistics that it takes itself. Only [`fuse_for_device`](crate::compile::fuse_for_device) sets this, behind
-    /// autodiff.
+    /// The statistics that the op computes itself. Only [`fuse_for_device`](crate::compile::fuse_for_device) sets this,
+    /// after autodiff.
     pub stats: Option<GroupNormStats>,
 }
 
@@ -44,7 +46,9 @@ pub struct GroupNorm {
 /// `d = act'(gamma x̂ + beta) dy`. Summed over `N` they are the gradients of beta and gamma.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupNormGradSums {
+    /// Groups of neighbouring channels.
     pub groups: usize,
+    /// Whether `act` is Swish; else it is the identity.
     pub swish: bool,
 }
 
@@ -53,7 +57,9 @@ pub struct GroupNormGradSums {
 /// `dx = rstd (gamma d - sum_group(gamma d) / m - x̂ sum_group(gamma d x̂) / m)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupNormInputGrad {
+    /// Groups of neighbouring channels.
     pub groups: usize,
+    /// Whether `act` is Swish; else it is the identity.
     pub swish: bool,
 }
 

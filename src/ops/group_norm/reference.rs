@@ -8,7 +8,7 @@ fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// Where the elements of `x` `[N,…,C]` belong.
+/// Which channel and which group the elements of `x` `[N,…,C]` belong to.
 struct GroupIndex {
     channels: usize,
     per_sample: usize,

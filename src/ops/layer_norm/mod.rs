@@ -13,6 +13,7 @@ use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 /// axis. Inputs: `x` `[…,C]`, `gamma` `[C]`, `beta` `[C]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerNorm {
+    /// Added to the variance.
     pub eps: f32,
 }
 
@@ -21,6 +22,7 @@ pub struct LayerNorm {
 /// Inputs: `x`, `gamma`, `dy`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerNormInputGrad {
+    /// Added to the variance.
     pub eps: f32,
 }
 
@@ -28,6 +30,7 @@ pub struct LayerNormInputGrad {
 /// result `[C]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerNormParamGrad {
+    /// Added to the variance.
     pub eps: f32,
 }
 

@@ -1,8 +1,8 @@
 //! Linear layers on the CPU: `y = x·Wᵀ + b` for `[rows, in]` activations and an `[out, in]` matrix, and both gradients.
 //!
-//! Forward reads the matrix as it is stored, once: lanes run along `in`, so nothing is packed and a few rows (the time
-//! embedding at batch 1 to 8) take as long as the matrix takes to stream from memory. An output's order of summation
-//! depends on `in` only. The gradients are plain products.
+//! Forward reads the matrix as it is stored, once: lanes run along `in`, so nothing is packed. A few rows (the time
+//! embedding at batch 1 to 8) take as long as streaming the matrix from memory. An output's order of summation depends on
+//! `in` only. The gradients are plain matrix products.
 
 use crate::kernel::cpu::gemm::simd::{Job, Simd};
 use crate::kernel::cpu::gemm::{Isa, Strided, StridedMut, gemm_on, gemm_workspace_len};
@@ -11,7 +11,8 @@ use crate::kernel::cpu::threads::{Shared, parallel};
 /// Outputs per register tile.
 const TILE_OUT: usize = 4;
 
-/// Outputs per task: of 1024 inputs 128 KiB, so that they stay in L2 while the rows pass, and long streams for one.
+/// Outputs per task. With 1024 inputs they are 128 KiB of the matrix, which stay in L2 while the rows pass, and long
+/// enough to stream for a single row.
 const TASK_OUT: usize = 32;
 
 /// Rows per task.

@@ -7,11 +7,11 @@ use crate::kernel::cuda::{
     CudaCall, CudaOperator, CudaPackedOperand, DevicePtr, Kernel, Target, element,
     params::LinearRowsParams,
 };
-use crate::ops::conv2d::cpu::ConvGeometry;
+use crate::ops::conv2d::ConvGeometry;
 use crate::ops::conv2d::cuda::{Algorithm, Problem, forward, input_grad, weight_grad};
 use crate::tensor::DType;
 
-/// Rows up to which reading the matrix, not multiplying with it, takes the time.
+/// Rows up to which reading the matrix takes longer than multiplying with it.
 const FEW_ROWS: usize = 32;
 /// Rows that share one reading of the matrix, `ROWS` in `linear.cu`.
 const ROWS: usize = 8;
@@ -45,7 +45,7 @@ impl LinearExtents {
         }
     }
 
-    /// The two ways to compute it add in different orders, so the choice may depend on one sample alone if its bits may.
+    /// The two algorithms add in different orders. Where a sample's bits may not depend on the batch, neither may the choice.
     fn has_few_rows(&self, target: &Target) -> bool {
         let samples = if target.deterministic {
             1
@@ -116,7 +116,7 @@ fn workspace_bytes(algorithm: Option<Box<dyn Algorithm>>) -> usize {
 }
 
 impl Linear {
-    /// The convolution that computes it, unless rows are few.
+    /// The convolution that computes the map, unless rows are few.
     fn convolution(
         &self,
         x: &TensorType,
@@ -175,7 +175,7 @@ impl CudaOperator for Linear {
 }
 
 impl LinearInputGrad {
-    /// The convolution's gradient that computes it, unless rows are few.
+    /// The input gradient of a convolution that computes the gradient, unless rows are few.
     fn convolution(
         &self,
         dy: &TensorType,

@@ -16,7 +16,9 @@ use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 /// then `bias` `[O]` and `residual` of the result's shape where their flags are set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Linear {
+    /// Whether input 2 is a bias.
     pub bias: bool,
+    /// Whether the last input is added to the result.
     pub residual: bool,
 }
 
@@ -24,6 +26,7 @@ pub struct Linear {
 /// of the result's shape if its flag is set; result `[…,I]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinearInputGrad {
+    /// Whether the last input is added to the result.
     pub residual: bool,
 }
 
@@ -35,7 +38,7 @@ pub struct LinearWeightGrad {
     pub ones: usize,
 }
 
-/// Rows of which the gradient is kept in memory for a while without a second thought.
+/// Most rows of a gradient that is kept in memory until it is summed with those of other layers.
 const FEW_ROWS: usize = 32;
 
 /// Extents `[O, I]` of a matrix.
@@ -124,7 +127,7 @@ impl Operator for Linear {
         }
         if self.bias && cx.wanted[2] {
             let shape = g.shape(cx.inputs[2]).to_vec();
-            // Few rows can wait to be added up with those of other layers.
+            // A gradient of few rows can wait to be summed in one launch with those of other layers.
             let few = g.ty(dy).rows() <= FEW_ROWS;
             grads[2] = Some(if few { dy } else { g.sum_to(dy, &shape)? });
         }

@@ -1,4 +1,4 @@
-//! The scale of a loss whose gradients are f16: as large as they bear, found while training.
+//! The scale of a loss whose gradients are f16: as large as f16 can represent, found while training.
 //!
 //! Source: Micikevicius et al., "Mixed Precision Training", ICLR 2018, section 3.2, with the scale adapted to overflows.
 
@@ -12,24 +12,24 @@ use crate::kernel::cpu::{CpuCall, CpuOperator};
 use crate::kernel::reference::{Array, ReferenceOperator};
 use crate::tensor::DType;
 
-/// Adapts the scale after a step. Where the gradient was not finite, the scale is halved, not below 1, and the count of
-/// good steps starts again; after `interval` good steps in a row it is doubled, not beyond [`LossScale::LARGEST`].
+/// Adapts the scale after a step. If the gradient was not finite, the scale is halved, not below 1, and the count of good
+/// steps starts again. After `interval` good steps in a row the scale is doubled, not beyond [`LossScale::LARGEST`].
 ///
 /// Inputs: scale, a scalar, and the number of good steps `i32[1]` (both updated); a scalar that is 0 if the gradient was
-/// not finite; if `gated`, a scalar that is 0 where nothing is to change. Scalar result: 1 if the gradient was not finite
-/// and the scale can still be lowered, so that this is an overflow and no fault; else 0.
+/// not finite; if `gated`, a scalar; 0 changes nothing. Scalar result: 1 if the gradient was not finite and the
+/// scale can still be lowered, which makes this an overflow and not a fault; else 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LossScale {
     /// Good steps before the scale grows.
     pub interval: i32,
-    /// A gate is the last input.
+    /// Whether a gate is the last input.
     pub gated: bool,
 }
 
 impl LossScale {
-    /// Scale of the first step; powers of two, so that nothing is rounded.
+    /// Scale of the first step. Scales are powers of two, so that they round nothing.
     pub const FIRST: f32 = 65536.0;
-    /// Beyond it f16 has no use for more, and the scale stays an exact integer in f32.
+    /// Largest scale: f16 gains nothing from a larger one, and the scale stays an exact integer in f32.
     pub const LARGEST: f32 = 16_777_216.0;
     /// Good steps before the scale grows, as PyTorch has it.
     pub const INTERVAL: i32 = 2000;
@@ -86,8 +86,8 @@ impl Operator for LossScale {
 }
 
 impl Graph {
-    /// Adapts the states `scale` and `good` to whether the gradient was `finite`, where the scalar `gate` is not 0; the
-    /// result tells whether the step was an overflow. See [`LossScale`]. Add it after everything that reads the scale.
+    /// Adapts the states `scale` and `good` to whether the gradient was `finite`, if the scalar `gate` is not 0. The result
+    /// tells whether the step was an overflow. See [`LossScale`]. Add it after everything that reads the scale.
     ///
     /// # Errors
     /// If a type does not fit.

@@ -55,7 +55,7 @@ fn steps_follow_the_rule() {
     assert_eq!(op.next(8.0, 0, true, true), (8.0, 1, false));
     assert_eq!(op.next(8.0, 2, true, true), (16.0, 0, false));
     assert_eq!(op.next(8.0, 2, false, true), (4.0, 0, true));
-    // At 1 there is nothing left to lower: a fault, no overflow.
+    // A scale of 1 cannot be lowered: a fault, no overflow.
     assert_eq!(op.next(1.0, 2, false, true), (1.0, 0, false));
     assert_eq!(op.next(8.0, 2, false, false), (8.0, 2, true));
     assert_eq!(

@@ -52,7 +52,7 @@ impl CpuOperator for Ema {
             let p = &p[range];
             vectorised(|| {
                 for (ema, p) in ema.iter_mut().zip(p) {
-                    // Without an old average its memory need not be a number.
+                    // The first average may find anything in its memory, even NaN.
                     *ema = if decay == 0.0 {
                         *p
                     } else {

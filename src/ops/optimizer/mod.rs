@@ -25,19 +25,19 @@ use crate::tensor::DType;
 ///
 /// Inputs: p, grad, m, v of one shape (p, m and v are updated); learning rate, a scalar; step
 /// `i32[1]`, the number of steps done; a scalar `clip` factor, if `clipped`; a scalar gate, if
-/// `gated`: where it is 0, nothing changes. The step is not advanced here, see
+/// `gated`: if it is 0, nothing changes. The op does not advance the step; see
 /// [`Graph::increment`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adam {
     /// Constants.
     pub config: AdamConfig,
-    /// A factor on the gradient follows the step.
+    /// Whether a factor on the gradient follows the step.
     pub clipped: bool,
-    /// A gate is the last input.
+    /// Whether a gate is the last input.
     pub gated: bool,
 }
 
-/// Constants of [`Adam`]; the bias corrections and `1 - beta` are taken in `f64`.
+/// Constants of [`Adam`]; the bias corrections and `1 - beta` are computed in `f64`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamConfig {
     /// Share of the old first moment.
@@ -48,8 +48,7 @@ pub struct AdamConfig {
     pub eps: f64,
     /// Pull towards 0, per unit of learning rate.
     pub weight_decay: f64,
-    /// AdamW: the decay shrinks the weights beside the gradient step instead of joining the
-    /// gradient.
+    /// AdamW: the decay shrinks the weights directly instead of being added to the gradient.
     pub decoupled: bool,
 }
 
@@ -74,14 +73,14 @@ impl AdamConfig {
 /// `s = max(0, n - 1)` and `decay = 0` if `s = 0`, else `clamp(1 - (1 + s)^(-power), 0, max_decay)`.
 ///
 /// Inputs: ema (updated), p, step `i32[1]`: the number `n` of averages done; a scalar gate, if
-/// `gated`: where it is 0, nothing changes. The step is not advanced here.
+/// `gated`: if it is 0, nothing changes. The op does not advance the step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ema {
     /// Largest weight of the old average.
     pub max_decay: f64,
     /// Warm-up: after `s` averages the old one weighs `1 - (1 + s)^-power`.
     pub power: f64,
-    /// A gate is the last input.
+    /// Whether a gate is the last input.
     pub gated: bool,
 }
 

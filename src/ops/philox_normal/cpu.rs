@@ -1,4 +1,4 @@
-//! CPU kernel: blocks of four numbers over threads.
+//! CPU kernel: threads share blocks of four numbers.
 
 use super::{PhiloxNormal, seed_of};
 use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_ranges};

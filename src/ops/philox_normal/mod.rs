@@ -19,7 +19,7 @@ use crate::tensor::philox::Purpose;
 /// `i32[1]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PhiloxNormal {
-    /// The stream.
+    /// Purpose of the stream.
     pub purpose: Purpose,
     /// Shape of one sample.
     pub shape: Vec<usize>,

@@ -15,25 +15,34 @@ use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 /// every side. The divisor is `kernel²` with `count_padding`, else the pixels inside the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AvgPool {
+    /// Rows and columns of a window.
     pub kernel: usize,
+    /// Distance of neighbouring windows along both axes.
     pub stride: usize,
+    /// Pixels outside the image on every side that windows may cover; smaller than the window.
     pub padding: usize,
+    /// Whether the divisor counts the padding.
     pub count_padding: bool,
 }
 
 /// Gradient of [`AvgPool`] over `height`×`width` pixels. Input: `dy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AvgPoolGrad {
+    /// The pooling.
     pub pool: AvgPool,
+    /// Rows of the pooled image.
     pub height: usize,
+    /// Columns of the pooled image.
     pub width: usize,
 }
 
 /// Mean over `height`×`width` regions that cover `x` `[N,H,W,C]`: rows `floor(iH/height)` to
-/// `ceil((i+1)H/height)` and columns alike, as interpolation by area does.
+/// `ceil((i+1)H/height)`, and columns likewise. This is interpolation by area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdaptiveAvgPool {
+    /// Rows of the result.
     pub height: usize,
+    /// Columns of the result.
     pub width: usize,
 }
 
@@ -50,8 +59,11 @@ pub struct AdaptiveAvgPoolGrad {
 /// never wins. NaN wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxPool {
+    /// Rows and columns of a window.
     pub kernel: usize,
+    /// Distance of neighbouring windows along both axes.
     pub stride: usize,
+    /// Pixels outside the image on every side that windows may cover; smaller than the window.
     pub padding: usize,
 }
 
@@ -59,6 +71,7 @@ pub struct MaxPool {
 /// order. Inputs: `x`, `dy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxPoolGrad {
+    /// The pooling.
     pub pool: MaxPool,
 }
 

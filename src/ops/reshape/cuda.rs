@@ -1,4 +1,4 @@
-//! No launch: a view is no step.
+//! No launch: a view is not a step of the plan.
 
 use super::Reshape;
 use crate::kernel::Unsupported;

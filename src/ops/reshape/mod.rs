@@ -10,6 +10,7 @@ use crate::kernel::reference::{Array, ReferenceOperator};
 /// A view: row-major elements of the operand as `shape`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reshape {
+    /// Shape of the result.
     pub shape: Vec<usize>,
 }
 

@@ -12,12 +12,14 @@ use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 /// Every pixel of `x` `[N,H,W,C]` becomes `factor`×`factor` pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Upsample {
+    /// Pixels of the result per pixel of the image, along both axes.
     pub factor: usize,
 }
 
 /// Gradient of [`Upsample`]: sums of `factor`×`factor` pixels. Input: `dy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpsampleGrad {
+    /// Pixels of the result per pixel of the image, along both axes.
     pub factor: usize,
 }
 
@@ -25,7 +27,9 @@ pub struct UpsampleGrad {
 /// `floor((j + 1/2) W / width)` of `x` `[N,H,W,C]`: interpolation "nearest-exact".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResizeNearest {
+    /// Rows of the result.
     pub height: usize,
+    /// Columns of the result.
     pub width: usize,
 }
 

@@ -4,7 +4,7 @@ use super::{ResizeNearest, ResizeNearestGrad, Upsample, UpsampleGrad};
 use crate::graph::TensorType;
 use crate::kernel::reference::{Array, ReferenceOperator};
 
-/// Index in an image of shape `from` of the element that stands at `at` in one of shape `to`.
+/// Index, in an image of shape `from`, of the element that is copied to index `at` of an image of shape `to`.
 fn source(from: &[usize], to: &[usize], at: usize) -> usize {
     let (channel, pixel) = (at % to[3], at / to[3]);
     let (x, y, n) = (pixel % to[2], pixel / to[2] % to[1], pixel / to[2] / to[1]);

@@ -1,4 +1,4 @@
-//! CPU kernel: one pass over the sample, which makes its noise as it goes.
+//! CPU kernel: one pass over the sample, which draws the noise where it is needed.
 
 use super::{COEFFICIENTS, Coefficient, FreshNoise, Prediction, SamplerStep};
 use crate::kernel::cpu::simd::{exp, vectorised};
@@ -6,7 +6,7 @@ use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_ranges};
 use crate::ops::philox_normal::seed_of;
 use crate::tensor::philox::{fill_normal_from, stream_key};
 
-/// Fresh normals that are made at a time.
+/// Fresh normals that are drawn at a time.
 const PIECE: usize = 256;
 
 impl CpuOperator for SamplerStep {

@@ -26,7 +26,7 @@ impl CudaOperator for SamplerStep {
         };
         let length = x.shape[1..].iter().product::<usize>();
         let null = DevicePtr::NULL;
-        // Four neighbours are one block of the generator where samples divide by four.
+        // If 4 divides a sample's length, four neighbours are one block of the generator.
         let (z, seed, images, purpose, noise_extent) = match self.noise {
             FreshNoise::None => (null, null, null, 0, 0),
             FreshNoise::Given => (call.input(4), null, null, 0, 0),
@@ -65,7 +65,7 @@ impl CudaOperator for SamplerStep {
             guidance: i32::from(self.guidance),
             learned_variance: i32::from(self.learned_variance),
         };
-        // An empty sample is counted as well.
+        // A step of an empty sample is counted too.
         let blocks = count.div_ceil(THREADS * per_thread).max(1);
         call.launch(kernel, [blocks, 1, 1], [THREADS, 1, 1], 0, &params);
         Ok(())

@@ -60,10 +60,10 @@ pub enum Coefficient {
 /// Number of [`Coefficient`]s.
 pub const COEFFICIENTS: usize = 10;
 
-/// Where the fresh noise of a step comes from, and the inputs that it adds.
+/// Where the fresh noise of a step comes from, and the inputs that it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FreshNoise {
-    /// Nowhere; no inputs.
+    /// There is none; no inputs.
     None,
     /// Normals of the shape of `x_t`.
     Given,
@@ -72,24 +72,24 @@ pub enum FreshNoise {
     Philox(Purpose),
 }
 
-/// Replaces `x_t` by the next sample of the walk and adds 1 to the counter.
+/// Replaces `x_t` by the next sample of the trajectory and adds 1 to the counter.
 ///
 /// Inputs: `x_t` `[N, …, C]` (updated), prediction, table `[rows, COEFFICIENTS]`, counter
-/// `i32[1]` (updated; row `clamp(counter, 0, rows - 1)`), and those of `noise`. The prediction is `[N, …, C]`; twice as many samples under `guidance`, with condition
-/// first; twice as many channels with `learned_variance`, the variance behind the prediction
-/// (under guidance that of the conditional half is used).
+/// `i32[1]` (updated; it selects row `clamp(counter, 0, rows - 1)`), and those of `noise`. The prediction is `[N, …, C]`.
+/// Under `guidance` it has twice as many samples, the conditional ones first. With `learned_variance` it has twice as many
+/// channels, the variance behind the prediction; under guidance the variance of the conditional half is used.
 ///
 /// Results, of the shape of `x_t`: the estimates of `x_0` (clipped, if `clip`) and of the noise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SamplerStep {
     /// What the prediction stands for.
     pub prediction: Prediction,
-    /// Clamp the estimate of `x_0` to [-1, 1]. A predicted noise is used as it is all the same;
-    /// an estimated one follows from the clamped `x_0`.
+    /// Whether the estimate of `x_0` is clamped to [-1, 1]. A predicted noise is used as it is; an estimated noise follows
+    /// from the clamped `x_0`.
     pub clip: bool,
-    /// The prediction holds a conditional and an unconditional half of the batch.
+    /// Whether the prediction has a conditional and an unconditional half of the batch.
     pub guidance: bool,
-    /// The prediction holds a variance behind its channels.
+    /// Whether the prediction has a variance behind its channels.
     pub learned_variance: bool,
     /// Where fresh noise comes from.
     pub noise: FreshNoise,
@@ -177,7 +177,7 @@ impl Operator for SamplerStep {
     }
 
     fn bytes(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
-        // x_t is read and written, the table's row is nothing.
+        // x_t is read and written; the table's row is too small to count.
         let x = inputs[0].bytes();
         let noise: usize = inputs[4..].iter().map(TensorType::bytes).sum();
         (2 * x + inputs[1].bytes() + noise + 2 * outputs[0].bytes()) as u64
@@ -191,7 +191,7 @@ impl Operator for SamplerStep {
         &[0, 3]
     }
 
-    /// The prediction may be an activation of the network; the walk itself is `f32`.
+    /// The prediction may be an activation of the network in reduced precision; the trajectory itself is `f32`.
     fn precision_rule(&self) -> PrecisionRule {
         PrecisionRule::Follows {
             inputs: 1 << 1,
@@ -210,8 +210,8 @@ pub struct Estimates {
 }
 
 impl Graph {
-    /// Adds a [`SamplerStep`] that replaces the state `x_t` and counts the state `counter`; see there for shapes. Add it
-    /// after every op that reads the counter.
+    /// Adds a [`SamplerStep`] that replaces the state `x_t` and adds 1 to the state `counter`; [`SamplerStep`] gives the
+    /// shapes. Add it after every op that reads the counter.
     ///
     /// # Errors
     /// If a shape does not fit `x_t`.

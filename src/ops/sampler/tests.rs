@@ -19,7 +19,7 @@ fn coefficients() -> Vec<f32> {
     values.iter().map(|v| (0.75 + 0.5 * v) as f32).collect()
 }
 
-/// Every combination of flags, each with noise from nowhere, from a value and from the generator.
+/// Every combination of flags, each without noise, with noise from a value and with noise from the generator.
 fn every_op() -> impl Iterator<Item = SamplerStep> {
     let noises = [FreshNoise::None, FreshNoise::Given, PHILOX];
     noises.into_iter().flat_map(|noise| {
@@ -40,7 +40,7 @@ fn every_op() -> impl Iterator<Item = SamplerStep> {
     })
 }
 
-/// A step of samples of `shape`; with `apart`, numbers of the generator come from an op of their own.
+/// A step of samples of `shape`; with `apart`, an op of its own draws the generator's numbers.
 fn step(g: &mut Graph, op: SamplerStep, shape: &[usize], apart: bool) -> Result<(), GraphError> {
     let mut wide = shape.to_vec();
     wide[0] *= 1 + usize::from(op.guidance);
@@ -94,7 +94,7 @@ fn steps_match_the_formula_in_f64() {
     }
 }
 
-/// Three steps of a walk on `exe`: the sample after each, and the counter at the end.
+/// Three steps of a trajectory on `exe`: the sample after each, and the counter at the end.
 fn walk<E: Executable + ?Sized>(exe: &mut E, op: SamplerStep, shape: &[usize]) -> (Vec<u32>, i32) {
     let len: usize = shape.iter().product();
     let values = |name: &str, len: usize| -> Vec<f32> {
@@ -119,7 +119,11 @@ fn walk<E: Executable + ?Sized>(exe: &mut E, op: SamplerStep, shape: &[usize]) -
 
 #[test]
 fn noise_made_in_the_step_has_the_bits_of_noise_made_apart() {
-    let cpu = Device::open(DeviceChoice::Cpu, Some(2)).unwrap();
+    let cpu = Device::builder()
+        .choice(DeviceChoice::Cpu)
+        .threads(2)
+        .open()
+        .unwrap();
     let ops: Vec<SamplerStep> = every_op().filter(|op| op.noise == PHILOX).collect();
     for shape in SHAPES {
         for &op in &ops {

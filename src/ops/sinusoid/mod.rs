@@ -53,7 +53,7 @@ impl Operator for Sinusoid {
         2 * outputs[0].len() as u64
     }
 
-    /// Never asked: the only input is of integers.
+    /// Not used: the only input is of integers.
     fn backward(&self, _: &mut Gradient<'_>) -> Result<Option<Vec<Option<Value>>>, GraphError> {
         Ok(None)
     }

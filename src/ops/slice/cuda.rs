@@ -42,7 +42,7 @@ pub(crate) fn copy_parts(
         width: units(width),
         y_stride: units(stride),
         y_offset: units(offset),
-        // Beyond the row: parts that are not there.
+        // Parts that do not exist begin beyond the row.
         ends: [units(width); 4],
         x_strides: [0; 4],
         x_offsets: [0; 4],

@@ -14,16 +14,22 @@ use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 /// Elements `start..start + len` along `axis`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {
+    /// The axis along which it cuts or pads.
     pub axis: usize,
+    /// First index along the axis.
     pub start: usize,
+    /// Extent of the result along the axis.
     pub len: usize,
 }
 
 /// The array with `before` zeros in front and `after` zeros behind along `axis`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pad {
+    /// The axis along which it cuts or pads.
     pub axis: usize,
+    /// Zeros in front of the operand.
     pub before: usize,
+    /// Zeros behind the operand.
     pub after: usize,
 }
 

@@ -22,7 +22,7 @@ impl CpuOperator for Softmax {
                 vectorised(
                     #[inline(always)]
                     || {
-                        // NaN is passed over here and shows in the sum.
+                        // The maximum ignores NaN; the sum does not.
                         let most = largest(y);
                         for y in y.iter_mut() {
                             *y = exp(*y - most);

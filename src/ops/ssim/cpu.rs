@@ -8,7 +8,7 @@ use crate::graph::TensorType;
 use crate::kernel::cpu::simd::vectorised;
 use crate::kernel::cpu::{CpuCall, CpuOperator};
 
-/// Blocks of rows per sample that are worked on apart, whatever the number of threads.
+/// Blocks of rows per sample that are tasks of their own, whatever the number of threads.
 const BLOCKS: usize = 16;
 /// Means of a, b, a², b² and ab.
 const MOMENTS: usize = 5;
@@ -254,7 +254,7 @@ impl CpuOperator for SsimGrad {
                     let (a, b) = (&a[at..][..geometry.row], &b[at..][..geometry.row]);
                     for c in 0..geometry.channels {
                         let mean = channel_mean(geometry, sums, c);
-                        // A channel that the loss cuts at 0 has no gradient; NaN stays.
+                        // A channel that the loss cuts at 0 has no gradient; NaN stays NaN.
                         let cut = !self.of.metric && mean <= 0.0;
                         let share = geometry.channels as f64 * geometry.windows();
                         let scale = if cut {
@@ -271,7 +271,7 @@ impl CpuOperator for SsimGrad {
 }
 
 impl SampleGeometry {
-    /// Image row `y` of the derivative maps spread back over the windows that saw it, into the
+    /// Sums, for image row `y`, the derivative maps over the windows that hold its pixels, into the
     /// last part of `scratch`.
     fn back_through_windows<'s>(
         &self,

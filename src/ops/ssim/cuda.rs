@@ -120,7 +120,7 @@ impl CudaOperator for SsimGrad {
             dx: call.output(0),
             ..geometry.params(self.of, call)
         };
-        // The loss cuts channels, so their means are needed first.
+        // The loss cuts channels by their means, so these are computed first.
         if !self.of.metric {
             geometry.launch_partials(call, &params);
         }

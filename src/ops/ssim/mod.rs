@@ -23,7 +23,7 @@ use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 /// `metric` does neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ssim {
-    /// Without any clamping, as it is logged.
+    /// Whether nothing is clamped, as in the logged metric.
     pub metric: bool,
 }
 
@@ -144,8 +144,8 @@ impl Operator for SsimGrad {
 }
 
 impl Graph {
-    /// Structural similarity `[N]` of `prediction` and `target` `[N, H, W, C]` in [-1, 1], as the
-    /// VAE's loss takes it; differentiable with respect to the prediction. See [`Ssim`].
+    /// Structural similarity `[N]` of `prediction` and `target` `[N, H, W, C]` in [-1, 1], as in the
+    /// VAE's loss; differentiable with respect to the prediction. See [`Ssim`].
     ///
     /// # Errors
     /// If the shapes differ or an extent is 0.

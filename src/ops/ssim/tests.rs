@@ -92,7 +92,7 @@ fn nan_shows() {
         let a = g.parameter("a", [1, 13, 12, 2])?;
         let b = g.parameter("b", [1, 13, 12, 2])?;
         let similarity = g.ssim(a, b)?;
-        // Only the gradient's NaN can show here.
+        // Of the gradient only NaN can be checked here.
         let loss = g.sum_to(similarity, &[])?;
         let grad = g.gradients(loss, &[a])?[0];
         Ok(grad.expect("the loss depends on a"))

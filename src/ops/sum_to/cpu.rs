@@ -1,4 +1,4 @@
-//! CPU kernel: rows of the innermost run of kept or summed axes, in a fixed number of pieces.
+//! CPU kernel: rows of the innermost run of kept or summed axes, in a fixed number of chunks.
 
 use rayon::prelude::*;
 
@@ -8,11 +8,11 @@ use crate::kernel::cpu::simd::vectorised;
 use crate::kernel::cpu::{CpuCall, CpuOperator};
 use crate::ops::binary::broadcast_index;
 
-/// Chunks that are summed apart and then added in order, whatever the number of threads.
+/// Chunks that are summed separately and then added in order, whatever the number of threads.
 const PIECES: usize = 8;
 
 impl SumTo {
-    /// Partial results are worth their memory where many elements meet in few.
+    /// Partial results are worth their memory where many elements are summed to few.
     fn pieces(&self, x: &TensorType) -> usize {
         let results: usize = self.shape.iter().product();
         if results * PIECES * 16 <= x.len() {
@@ -22,7 +22,7 @@ impl SumTo {
         }
     }
 
-    /// Length of the innermost run of axes that are all kept or all summed, and which it is.
+    /// Length of the innermost run of axes that are all kept or all summed, and which of the two it is.
     fn inner_run(&self, x: &[usize]) -> (usize, bool) {
         let outer = x.len() - self.shape.len();
         let kept = |axis: usize| axis >= outer && self.shape[axis - outer] == x[axis];

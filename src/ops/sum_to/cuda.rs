@@ -12,9 +12,9 @@ use crate::ops::strides::{StridedAxis, broadcast_strides, merged_axes, narrow};
 use crate::tensor::DType;
 
 const THREADS: usize = 256;
-/// A thread adds up at least this many accesses before its sum is split further.
+/// Fewest accesses of a thread of a split sum.
 const PER_THREAD: usize = 8;
-/// Partial sums of one result.
+/// Most partial sums of one result.
 const MAX_SPLITS: usize = 128;
 
 /// Rows of one kind: how many, how many along the inner axis, and strides in elements.
@@ -48,7 +48,7 @@ impl Rows {
 
 /// A sum as the kernels see it.
 struct Walk {
-    /// Neighbouring elements, and whether they are kept apart.
+    /// Neighbouring elements of a row, and whether they are kept apart or summed.
     inner: usize,
     keeps_inner: bool,
     outer: Rows,
@@ -61,7 +61,7 @@ impl Walk {
         let dense = broadcast_strides(x, x);
         let mut axes = merged_axes(x, [&dense, &broadcast_strides(y, x)]);
         let inner = axes.remove(0);
-        // An only element is kept.
+        // A single element counts as kept.
         let keeps_inner = inner.strides[1] != 0 || inner.extent == 1;
         let (kept, summed): (Vec<_>, Vec<_>) = axes.iter().partition(|axis| axis.strides[1] != 0);
         Some(Self {
@@ -124,11 +124,11 @@ struct SumLaunch {
     splits: usize,
 }
 
-/// Rows up to which a thread adds up a column alone.
+/// Rows up to which one thread sums a column.
 const FEW_ROWS: usize = 32;
 
 impl SumTo {
-    /// Rows and columns, if all that is summed are a few rows.
+    /// Rows and columns, if the sum is over a few rows.
     fn few_rows(&self, x: &TensorType) -> Option<[usize; 2]> {
         let columns: usize = self.shape.iter().product();
         let kept = self.shape.iter().rev().zip(x.shape.iter().rev());

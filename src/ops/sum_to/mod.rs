@@ -9,10 +9,11 @@ mod tests;
 use super::{Binary, Operator, PrecisionRule};
 use crate::graph::{Gradient, GraphError, Mismatch, TensorType, Value};
 
-/// Sums the operand over every axis in which `shape` has extent 1, or which `shape` lacks on the
-/// outside. The order of the sum is fixed.
+/// Sums the operand over every axis in which `shape` has extent 1, and over outer axes that `shape`
+/// lacks. The order of the sum is fixed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SumTo {
+    /// Shape of the result.
     pub shape: Vec<usize>,
 }
 

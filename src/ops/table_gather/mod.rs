@@ -1,5 +1,5 @@
-//! Lookup of one entry per sample in a table over steps and labels, cut into several arrays: what a sampler's blocks add
-//! for the time and the class, without computing it anew at each step.
+//! Lookup in a conditioning table: one entry per sample for step and label, cut into several arrays. The entries are what
+//! the network's blocks add for time and class; the table saves computing them at each step.
 
 mod cuda;
 #[cfg(test)]
@@ -14,9 +14,10 @@ use crate::tensor::DType;
 /// `y_i[n] = table[clamp(counter, 0, rows - 1), label[n] + 1, columns of i]`; the results' columns follow each other.
 ///
 /// Inputs: table `[rows, labels + 1, sum of widths]` of `f32`, counter `i32[1]`, label `i32[N]`, where -1 stands for no
-/// label; a label outside the table is the host's to refuse, here it gives NaN. Results: one `[N, width]` for each width.
+/// label; the host refuses a label outside the table; here it gives NaN. Results: one `[N, width]` for each width.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableGather {
+    /// Columns of each result.
     pub widths: Vec<usize>,
 }
 
@@ -78,7 +79,7 @@ impl Graph {
     /// See [`TableGather`].
     ///
     /// # Errors
-    /// If the types are others.
+    /// If the inputs have other types.
     pub fn table_gather(
         &mut self,
         table: Value,

@@ -48,8 +48,11 @@ fn entries_are_cut_and_counters_clamped() {
         let arrays = arrays(counter);
         let oracle = Evaluation::run(&g, &arrays);
         check_cuda(&g, &arrays, &TensorMap::new(), &oracle, 0.0);
-        let device =
-            crate::device::Device::open(crate::device::DeviceChoice::Cpu, Some(1)).unwrap();
+        let device = crate::device::Device::builder()
+            .choice(crate::device::DeviceChoice::Cpu)
+            .threads(1)
+            .open()
+            .unwrap();
         let mut executable = device.load(device.compile(&g), &TensorMap::new()).unwrap();
         let table: Vec<f32> = arrays["table"].data.iter().map(|&v| v as f32).collect();
         executable.write("table", &table).unwrap();
@@ -63,7 +66,7 @@ fn entries_are_cut_and_counters_clamped() {
     }
 }
 
-/// Parts that only a kernel in reduced precision reads, beside one that the host reads.
+/// Results that only a kernel in reduced precision reads, and one that the host reads.
 #[test]
 fn cuda_rounds_what_group_norms_add() {
     let mut g = graph();

@@ -9,7 +9,7 @@ impl CpuOperator for Unary {
         match *self {
             Unary::Swish => call.unary(0, 0, swish),
             Unary::Gelu => call.unary(0, 0, gelu),
-            // Comparisons rather than `max`, so that NaN stays NaN.
+            // A comparison keeps NaN, which `max` would replace.
             Unary::Relu => call.unary(
                 0,
                 0,

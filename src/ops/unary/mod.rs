@@ -43,6 +43,7 @@ impl Unary {
 /// `f'(x) * dy`: the gradient of [`Unary`]. Inputs `x`, `dy` of one shape.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct UnaryGrad {
+    /// The function.
     pub of: Unary,
 }
 

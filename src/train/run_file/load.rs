@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::str::FromStr;
 
+use strsim::levenshtein;
 use toml::{Table, Value};
 
 use super::sections::KeyDoc;
@@ -171,7 +172,7 @@ fn known_section<R: Run>(section: &str) -> Result<(), RunFileError> {
     let nearest = R::sections()
         .iter()
         .map(|(name, ..)| *name)
-        .min_by_key(|name| distance(name, section))
+        .min_by_key(|name| levenshtein(name, section))
         .unwrap_or_default();
     Err(RunFileError::UnknownKey {
         key: format!("[{section}]"),
@@ -186,27 +187,11 @@ fn unknown<R: Run>(path: &str) -> RunFileError {
     let nearest = R::sections()
         .iter()
         .flat_map(|(name, _, keys)| keys.iter().map(move |k| (*name, k.name)))
-        .min_by_key(|(s, k)| (distance(k, key), distance(s, section)))
+        .min_by_key(|(s, k)| (levenshtein(k, key), levenshtein(s, section)))
         .map(|(s, k)| format!("{s}.{k}"))
         .unwrap_or_default();
     RunFileError::UnknownKey {
         key: path.to_owned(),
         nearest,
     }
-}
-
-/// Edits (insert, delete, replace) that turn one word into another.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -470,8 +470,9 @@ section! {
     Device {
         /// auto, cpu, cuda, cuda:N or emulated.
         device: String = "auto".to_owned(),
-        /// Precision of activations and products: f32, f16, bf16 or f16-fast (master weights are f32).
-        precision: String = "f32".to_owned(),
+        /// Precision of activations and products: f32, f16, bf16 or f16-fast (master weights are f32); auto is bf16 on a
+        /// GPU and f32 on the CPU.
+        precision: String = "auto".to_owned(),
         /// Memory that the step may use; activations are recomputed to fit. Not set: what the device has.
         memory: Option<ByteSize> = None,
         /// CPU threads. Not set: all.

@@ -357,13 +357,13 @@ impl Device {
             &self.device,
             "auto, cpu, cuda, cuda:N or emulated",
         );
-        let known = ["f32", "f16", "bf16", "f16-fast"].contains(&self.precision.as_str());
+        let known = ["auto", "f32", "f16", "bf16", "f16-fast"].contains(&self.precision.as_str());
         expect(
             problems,
             known,
             "device.precision",
             &self.precision,
-            "f32, f16, bf16 or f16-fast",
+            "auto, f32, f16, bf16 or f16-fast",
         );
         if let Some(threads) = self.threads {
             expect(

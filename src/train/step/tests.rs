@@ -40,7 +40,7 @@ fn values(name: &str) -> Vec<f32> {
     hashed(name, LEN).iter().map(|&v| v as f32).collect()
 }
 
-fn trainer(device: &Device, options: StepOptions) -> Result<Trainer, StepError> {
+fn trainer(device: &Device, options: StepOptions) -> Result<LoadedStep, StepError> {
     let training = training(options);
     let weights = ["a", "b"].map(|name| {
         let tensor = Tensor::from_f32([LEN], &values(name));
@@ -55,10 +55,14 @@ fn trainer(device: &Device, options: StepOptions) -> Result<Trainer, StepError> 
 }
 
 fn cpu() -> Device {
-    Device::open(DeviceChoice::Cpu, Some(1)).unwrap()
+    Device::builder()
+        .choice(DeviceChoice::Cpu)
+        .threads(1)
+        .open()
+        .unwrap()
 }
 
-fn step(trainer: &mut Trainer) -> StepReport {
+fn step(trainer: &mut LoadedStep) -> StepOutcome {
     for pass in 0..trainer.options.accumulate {
         trainer.run_pass(pass, 0.01, true).unwrap();
     }
@@ -66,7 +70,7 @@ fn step(trainer: &mut Trainer) -> StepReport {
 }
 
 /// Everything that the next step depends on.
-fn state(trainer: &Trainer) -> (BTreeMap<String, TensorMap>, Vec<(String, i64)>) {
+fn state(trainer: &LoadedStep) -> (BTreeMap<String, TensorMap>, Vec<(String, i64)>) {
     let owned = |part: Result<(&'static str, TensorMap), DeviceError>| {
         let (part, tensors) = part.unwrap();
         (part.to_owned(), tensors)
@@ -77,7 +81,7 @@ fn state(trainer: &Trainer) -> (BTreeMap<String, TensorMap>, Vec<(String, i64)>)
     )
 }
 
-fn scale(trainer: &Trainer) -> f32 {
+fn scale(trainer: &LoadedStep) -> f32 {
     trainer.executable.read(names::LOSS_SCALE).unwrap()[0]
 }
 

@@ -218,6 +218,10 @@ pub(super) mod x86 {
     }
 
     // SAFETY (all methods): the trait's contract is the intrinsics' own: instruction set present, pointers valid.
+    #[expect(
+        clippy::undocumented_unsafe_blocks,
+        reason = "one comment covers all methods"
+    )]
     impl Simd for Avx512 {
         type V = __m512;
         const LANES: usize = 16;
@@ -279,6 +283,10 @@ pub(super) mod x86 {
     }
 
     // SAFETY (all methods): as for Avx512.
+    #[expect(
+        clippy::undocumented_unsafe_blocks,
+        reason = "one comment covers all methods"
+    )]
     impl Simd for Avx2 {
         type V = __m256;
         const LANES: usize = 8;

@@ -17,9 +17,7 @@ mod tiles;
 mod winograd;
 mod winograd_wgrad;
 
-pub use super::geometry::ConvGeometry;
-
-use super::geometry::Direction;
+use super::geometry::{ConvGeometry, Direction};
 use crate::kernel::cpu::gemm::Isa;
 use direct::Direct;
 use direct_wgrad::DirectWeightGrad;

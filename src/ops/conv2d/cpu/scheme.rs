@@ -39,6 +39,10 @@ pub trait Scheme: Copy + 'static {
 #[derive(Clone, Copy)]
 pub struct F2;
 
+#[expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "the first method's comment covers all of them"
+)]
 impl Scheme for F2 {
     const TILE: usize = 2;
     const POINTS: usize = 4;
@@ -132,6 +136,10 @@ impl F4 {
     const WQ: f32 = 1.0 / (2.0 * Self::QQ * (Self::QQ - Self::PP));
 }
 
+#[expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "the first method's comment covers all of them"
+)]
 impl Scheme for F4 {
     const TILE: usize = 4;
     const POINTS: usize = 6;

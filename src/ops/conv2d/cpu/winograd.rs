@@ -325,10 +325,11 @@ impl Winograd {
             let part = |task: usize| {
                 tiles.start + task * some..tiles.end.min(tiles.start + (task + 1) * some)
             };
-            // SAFETY (all three): tasks take disjoint tiles, or disjoint points and panels of the buffers, and each
+            // Tasks take disjoint tiles, or disjoint points and panels of the buffers, and each
             // pass ends before the next begins.
-            parallel(self.work(), count.div_ceil(some), |task| unsafe {
-                pass.gather(&buffers, task * some, part(task))
+            parallel(self.work(), count.div_ceil(some), |task| {
+                // SAFETY: tiles of this task alone.
+                unsafe { pass.gather(&buffers, task * some, part(task)) }
             });
             // Whole panels, so that each is read from memory once; the last ones in halves, to finish together.
             let whole = panels.saturating_sub(width());
@@ -342,11 +343,13 @@ impl Winograd {
                         None => (task, 0..HALVES),
                         Some(rest) => (whole + rest / HALVES, rest % HALVES..rest % HALVES + 1),
                     };
+                    // SAFETY: points and panels of this task alone.
                     unsafe { pass.multiply_plain(&buffers, count, halves, p, scratch) }
                 },
             );
-            parallel(self.work(), count.div_ceil(some), |task| unsafe {
-                pass.scatter(&buffers, task * some, part(task))
+            parallel(self.work(), count.div_ceil(some), |task| {
+                // SAFETY: tiles of this task alone, behind all products.
+                unsafe { pass.scatter(&buffers, task * some, part(task)) }
             });
         }
     }

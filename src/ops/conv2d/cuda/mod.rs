@@ -3,6 +3,7 @@
 //! [`tensor`] and [`tensor_weight_grad`] take the f16 and bf16 problems that tensor cores are quick at, [`simt`] takes every
 //! problem.
 
+mod problem;
 mod simt;
 mod tensor;
 mod tensor_weight_grad;
@@ -10,7 +11,7 @@ mod tensor_weight_grad;
 mod tests;
 mod tile;
 
-use super::geometry::{ConvGeometry, Direction};
+use super::geometry::Direction;
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use crate::graph::TensorType;
 use crate::kernel::Unsupported;
@@ -18,51 +19,10 @@ use crate::kernel::cuda::{
     CudaCall, CudaOperand, CudaOperator, CudaPackedOperand, Target, WORKSPACE_ALIGNMENT,
 };
 use crate::ops::{Concat, GroupNormStats, Operator};
-use crate::tensor::DType;
+pub(crate) use problem::{Algorithm, Problem};
 use simt::{Gather, SimtWeightGrad};
 use tensor::Gemm;
 use tensor_weight_grad::TensorWeightGrad;
-
-/// A convolution `y = w * x (+ bias) (+ residual)`, or the gradient of one. A linear map is the convolution of one row
-/// of pixels with a kernel of one.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Problem {
-    pub geometry: ConvGeometry,
-    /// Type of `x`, `y`, the residual and their gradients; filters, their gradients and the bias are f32.
-    pub dtype: DType,
-    /// Input 2 of the forward op is the bias.
-    pub bias: bool,
-    /// The last input of the forward op, or of the input's gradient, is the residual.
-    pub residual: bool,
-    /// Channels of the forward op's concatenated operand: the last ones of `x`, an input behind all others. 0 for none.
-    pub concat_channels: usize,
-    /// Statistics of the forward op's result, its second result.
-    pub stats: Option<GroupNormStats>,
-    pub target: Target,
-}
-
-/// A chosen way to compute a problem, with tile and split-K decided.
-///
-/// Operands of the call: forward `x`, `w` (read packed), bias, residual → `y`; input gradient `dy`, `w` (read packed),
-/// residual → `dx`; weight gradient `x`, `dy` → `dw`.
-pub(crate) trait Algorithm {
-    /// Scratch memory.
-    fn workspace_bytes(&self) -> usize;
-
-    /// Size of the packed filter; 0 for the weight gradient, which reads none.
-    fn packed_bytes(&self) -> usize;
-
-    /// Adds the job that packs the filter, input 1, into `call.packed()`.
-    fn pack(&self, call: &mut CudaCall<'_>);
-
-    /// Launches the kernels that compute the result.
-    fn launch(&self, call: &mut CudaCall<'_>);
-
-    /// Whether `launch` computes the statistics as well.
-    fn leaves_statistics(&self) -> bool {
-        false
-    }
-}
 
 /// The algorithm for the convolution itself, of one `x`.
 pub(crate) fn forward(problem: &Problem) -> Box<dyn Algorithm> {
@@ -128,7 +88,7 @@ impl Conv2d {
                     geometry.width,
                     geometry.in_channels,
                 ];
-                let x = self.joined.then(|| TensorType::new(x, problem.dtype));
+                let x = self.concat.then(|| TensorType::new(x, problem.dtype));
                 problem.concat_channels = 0;
                 (forward(&problem), x)
             }
@@ -142,8 +102,8 @@ impl Conv2d {
     }
 
     /// Whether both arrays of a concatenated operand are read where they are, without a copy.
-    fn reads_joined(&self, inputs: &[TensorType], target: &Target) -> bool {
-        self.joined && self.choose(inputs, target).x.is_none()
+    fn reads_concat(&self, inputs: &[TensorType], target: &Target) -> bool {
+        self.concat && self.choose(inputs, target).x.is_none()
     }
 
     /// Whether computing the statistics in this convolution's epilogue saves a pass over the result.
@@ -196,7 +156,7 @@ impl CudaOperator for Conv2d {
     fn prefers_fused(&self, inputs: &[TensorType], target: &Target) -> bool {
         match self.stats {
             Some(_) => self.leaves_statistics(inputs, target),
-            None => self.reads_joined(inputs, target),
+            None => self.reads_concat(inputs, target),
         }
     }
 
@@ -233,8 +193,8 @@ impl CudaOperator for Conv2d {
         let (mut inputs, outputs) = (call.inputs().to_vec(), call.outputs().to_vec());
         let front = call.workspace();
         let behind = front.add(chosen.x_bytes());
-        if let (Some(ty), Some(joined)) = (&chosen.x, self.joined_input()) {
-            let parts = [inputs[0].clone(), inputs[joined].clone()];
+        if let (Some(ty), Some(index)) = (&chosen.x, self.concat_input()) {
+            let parts = [inputs[0].clone(), inputs[index].clone()];
             let ty = ty.clone();
             inputs[0] = CudaOperand { at: front, ty };
             call.within(&parts, &inputs[..1], front, |call| {

@@ -1,6 +1,6 @@
 //! Convolutions on ordinary lanes, for every geometry and type: `kernels/conv2d*.cu`.
 
-use super::{Algorithm, Problem};
+use super::problem::{Algorithm, Problem};
 use crate::kernel::cuda::{
     CudaCall, DevicePtr, Kernel, element,
     params::{Conv2dGatherParams, Conv2dPackParams, Conv2dWeightGradParams},
@@ -102,6 +102,7 @@ pub(super) struct Gather {
 }
 
 impl Gather {
+    /// The tile and split-K for `problem`.
     pub fn new(problem: &Problem, direction: Direction) -> Self {
         let phases = problem.geometry.phases(direction);
         let source = problem.geometry.source_extents(direction);
@@ -304,6 +305,7 @@ pub(super) struct SimtWeightGrad {
 }
 
 impl SimtWeightGrad {
+    /// The tile and split-K for `problem`.
     pub fn new(problem: &Problem) -> Self {
         let g = problem.geometry;
         let phases = g.phases(Direction::Forward);

@@ -6,10 +6,10 @@
 //! sample and of whole groups, or of a part of one. A concatenated operand is read where its two arrays are if both counts
 //! of channels are multiples of 8, for windows of at most 16 taps.
 
+use super::problem::{Algorithm, Problem};
 use super::tile::{
     GemmExtents, LARGE, LINE_BYTES, MAX_WINDOW_TAPS, SPLIT_UNIT, TILES, Tile, choose, takes,
 };
-use super::{Algorithm, Problem};
 use crate::graph::TensorType;
 use crate::kernel::cuda::params::{Conv2dTensorPackParams, Conv2dTensorParams};
 use crate::kernel::cuda::{CudaCall, DevicePtr, Kernel, element};

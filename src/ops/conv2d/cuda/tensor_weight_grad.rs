@@ -2,10 +2,10 @@
 //!
 //! f16 and bf16 whose channels of input and output are multiples of 8 (16-byte copies).
 
+use super::problem::{Algorithm, Problem};
 use super::tile::{
     GRADIENT_TILES, GRADIENT_TILES_3X3, GemmExtents, LINE_BYTES, Tile, choose, takes,
 };
-use super::{Algorithm, Problem};
 use crate::kernel::cuda::params::Conv2dTensorWgradParams;
 use crate::kernel::cuda::{CudaCall, DevicePtr, Target};
 
@@ -19,6 +19,7 @@ pub(super) struct TensorWeightGrad {
 }
 
 impl TensorWeightGrad {
+    /// The tile and split-K for `problem`, where tensor cores take it.
     pub fn new(problem: &Problem) -> Option<Self> {
         let g = &problem.geometry;
         if !takes(problem) || !g.in_channels.is_multiple_of(8) || !g.out_channels.is_multiple_of(8)

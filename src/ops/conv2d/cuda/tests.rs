@@ -57,7 +57,7 @@ impl Layer {
             upsample: false,
             bias: true,
             residual: self.residual,
-            joined: false,
+            concat: false,
             stats: Some(GroupNormStats {
                 groups: self.groups,
                 eps: EPS,
@@ -265,7 +265,7 @@ fn nan_shows_in_the_statistics_of_its_group_alone() {
 
 /// A convolution of the channels of two arrays.
 #[derive(Clone, Copy, Debug)]
-struct Joined {
+struct Concatenated {
     map: [usize; 3],
     channels: [usize; 2],
     outputs: usize,
@@ -274,8 +274,8 @@ struct Joined {
     upsample: bool,
 }
 
-fn joined(map: [usize; 3], channels: [usize; 2], outputs: usize, kernel: usize) -> Joined {
-    Joined {
+fn concat(map: [usize; 3], channels: [usize; 2], outputs: usize, kernel: usize) -> Concatenated {
+    Concatenated {
         map,
         channels,
         outputs,
@@ -285,9 +285,9 @@ fn joined(map: [usize; 3], channels: [usize; 2], outputs: usize, kernel: usize) 
     }
 }
 
-impl Joined {
+impl Concatenated {
     /// The convolution reads the two arrays, or what a concatenation makes of them.
-    fn graph(&self, joined: bool) -> Graph {
+    fn graph(&self, concat: bool) -> Graph {
         let mut g = Graph::new();
         let ([n, h, w], kernel) = (self.map, self.kernel);
         let [first, last] = self.channels.map(|channels| [n, h, w, channels]);
@@ -301,10 +301,10 @@ impl Joined {
             upsample: self.upsample,
             bias: false,
             residual: false,
-            joined,
+            concat,
             stats: None,
         };
-        let y = if joined {
+        let y = if concat {
             g.apply(op, &[a, filter, b])
         } else {
             let x = g.concat(&[a, b]).unwrap();
@@ -314,10 +314,10 @@ impl Joined {
         g
     }
 
-    /// Compares the two ways; `copies` says whether the joined one has to put the channels together first.
+    /// Compares the two ways; `copies` says whether the one that reads two has to copy them first.
     fn check(&self, device: &CudaDevice, copies: bool) {
-        let run = |joined: bool| -> (Vec<f64>, bool) {
-            let graph = self.graph(joined);
+        let run = |concat: bool| -> (Vec<f64>, bool) {
+            let graph = self.graph(concat);
             let weights = graph.parameters().map(|(name, value)| {
                 let ty = graph.ty(value);
                 let values: Vec<f32> = hashed(name, ty.len()).iter().map(|&v| v as f32).collect();
@@ -367,16 +367,16 @@ fn channels_of_two_arrays_are_read_where_they_are() {
     let Some(device) = device(Precision::F16, false) else {
         return;
     };
-    let strided = Joined {
+    let strided = Concatenated {
         stride: 2,
-        ..joined([2, 9, 7], [24, 8], 40, 3)
+        ..concat([2, 9, 7], [24, 8], 40, 3)
     };
     for case in [
-        joined([1, 1, 1], [8, 8], 8, 1),
-        joined([3, 5, 7], [8, 120], 24, 3),
-        joined([1, 6, 9], [136, 16], 72, 3),
-        joined([1, 9, 8], [64, 64], 136, 1),
-        joined([3, 4, 4], [40, 8], 16, 1),
+        concat([1, 1, 1], [8, 8], 8, 1),
+        concat([3, 5, 7], [8, 120], 24, 3),
+        concat([1, 6, 9], [136, 16], 72, 3),
+        concat([1, 9, 8], [64, 64], 136, 1),
+        concat([3, 4, 4], [40, 8], 16, 1),
         strided,
     ] {
         for tile in TILES {
@@ -393,37 +393,37 @@ fn channels_of_two_arrays_are_read_where_they_are() {
             precision,
             ..device.options()
         });
-        joined([1, 7, 9], [72, 24], 40, 3).check(&device, false);
+        concat([1, 7, 9], [72, 24], 40, 3).check(&device, false);
     }
 }
 
 /// Counts that no 16-byte copy divides, windows of too many taps or in phases, and plain kernels.
 #[test]
-fn other_arrays_are_joined_within_the_step() {
+fn other_arrays_are_concatenated_within_the_step() {
     let Some(gpu) = device(Precision::F16, false) else {
         return;
     };
-    let upsample = Joined {
+    let upsample = Concatenated {
         upsample: true,
-        ..joined([1, 5, 6], [8, 16], 24, 3)
+        ..concat([1, 5, 6], [8, 16], 24, 3)
     };
     for case in [
-        joined([2, 5, 3], [12, 20], 16, 3),
-        joined([1, 7, 6], [8, 8], 8, 5),
+        concat([2, 5, 3], [12, 20], 16, 3),
+        concat([1, 7, 6], [8, 8], 8, 5),
         upsample,
     ] {
         case.check(&gpu, true);
     }
     let gpu = gpu.with(CudaOptions::default());
-    joined([3, 5, 7], [8, 16], 24, 3).check(&gpu, true);
+    concat([3, 5, 7], [8, 16], 24, 3).check(&gpu, true);
 }
 
 #[test]
-fn a_joined_convolution_leaves_statistics_too() {
+fn a_convolution_of_two_arrays_leaves_statistics_too() {
     let Some(device) = device(Precision::F16, false) else {
         return;
     };
-    let case = joined([2, 16, 16], [16, 24], 64, 3);
+    let case = concat([2, 16, 16], [16, 24], 64, 3);
     let stats = GroupNormStats {
         groups: 8,
         eps: EPS,

@@ -2,7 +2,7 @@
 //!
 //! The choice is the least of an estimate in clocks ([`clocks`]), made from the extents of the matrix products alone.
 
-use super::Problem;
+use super::problem::Problem;
 use crate::kernel::cuda::{Kernel, Target, element};
 use crate::tensor::DType;
 
@@ -112,14 +112,17 @@ const SPLIT_CLOCKS: usize = 1500;
 const MAX_SPLIT_K: usize = 32;
 
 impl Tile {
+    /// Threads of a block.
     pub fn threads(&self) -> usize {
         32 * self.warps[0] * self.warps[1]
     }
 
+    /// Dynamic shared memory of a block: the pipeline's buffers.
     pub fn shared_bytes(&self) -> usize {
         self.stages * (self.m + self.n) * self.k * 2
     }
 
+    /// The entry of `file`, compiled for this tile.
     pub fn kernel(&self, file: &'static str, entry: &'static str, dtype: DType) -> Kernel {
         Kernel::new(file, entry)
             .with("T", element(dtype))

@@ -165,7 +165,7 @@ fn check(case: &Case, precision: Precision) {
         upsample,
         bias: true,
         residual: true,
-        joined: false,
+        concat: false,
         stats: None,
     };
     let y = op.windows().output([x[1], x[2]], kernel).unwrap();

@@ -1,0 +1,480 @@
+//! Damaged and hostile files end in one error: no panic, no endless loop, and no wrong tensor from a checked format.
+
+use std::io::{Cursor, Write};
+
+use crate::support::{name, torch_files};
+use medfusion::checkpoint::pickle::Pickle;
+use medfusion::checkpoint::{
+    Problem, TorchFile, hashed_parameters, read_safetensors, write_safetensors,
+};
+use medfusion::tensor::TensorMap;
+
+/// SplitMix64: the same places on every run.
+struct Places(u64);
+
+impl Places {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % bound as u64) as usize
+    }
+}
+
+fn read(bytes: Vec<u8>) -> Result<TensorMap, Problem> {
+    let file = TorchFile::from_bytes(bytes)?;
+    // What `inspect` would show has to survive as well.
+    let _ = file.hyper_parameters();
+    let _ = file.top_level_keys();
+    file.state_dict()
+}
+
+#[test]
+fn truncated_files_are_errors() {
+    for path in torch_files() {
+        let whole = std::fs::read(&path).unwrap();
+        let mut places = Places(1);
+        let step = (whole.len() / 40).max(1);
+        let ends = (0..whole.len())
+            .step_by(step)
+            .chain(whole.len() - 40..whole.len());
+        for end in ends.chain(
+            (0..20)
+                .map(|_| places.below(whole.len()))
+                .collect::<Vec<_>>(),
+        ) {
+            let error = match read(whole[..end].to_vec()) {
+                Err(error) => error.to_string(),
+                Ok(_) => panic!("{} cut at {end} of {} was read", name(&path), whole.len()),
+            };
+            assert!(!error.is_empty());
+        }
+    }
+}
+
+#[test]
+fn flipped_bits_are_noticed_or_harmless() {
+    for path in torch_files() {
+        let whole = std::fs::read(&path).unwrap();
+        let good = read(whole.clone()).unwrap();
+        let is_zip = whole.starts_with(b"PK");
+        let flips = if whole.len() < 100_000 { 4000 } else { 150 };
+        let mut places = Places(2);
+        let (mut errors, mut harmless) = (0, 0);
+        for _ in 0..flips {
+            let (at, bit) = (places.below(whole.len()), places.below(8));
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << bit;
+            match read(bytes) {
+                Err(error) => {
+                    assert!(!error.to_string().is_empty());
+                    errors += 1;
+                }
+                Ok(found) => {
+                    // The stream format has no checksum: a flip in its raw data cannot be seen.
+                    assert!(
+                        !is_zip || found == good,
+                        "{}: bit {bit} of {at}",
+                        name(&path)
+                    );
+                    harmless += 1;
+                }
+            }
+        }
+        println!("{}: {errors} noticed, {harmless} read", name(&path));
+    }
+}
+
+#[test]
+fn several_flips_at_once_are_survived() {
+    for path in torch_files() {
+        let whole = std::fs::read(&path).unwrap();
+        let rounds = if whole.len() < 100_000 { 3000 } else { 40 };
+        let mut places = Places(3);
+        for _ in 0..rounds {
+            let mut bytes = whole.clone();
+            for _ in 0..1 + places.below(20) {
+                let at = places.below(bytes.len());
+                bytes[at] = places.below(256) as u8;
+            }
+            let _ = read(bytes);
+        }
+    }
+}
+
+#[test]
+fn random_pickles_are_survived() {
+    let opcodes = b".(012NIJKMFGSVTUXBC)t]lae}dsughjpqrcRiobPQ\x80\x81\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96";
+    let mut places = Places(4);
+    let mut finished = 0;
+    for _ in 0..200_000 {
+        let bytes: Vec<u8> = (0..1 + places.below(40))
+            .map(|_| match places.below(4) {
+                0 => places.below(256) as u8,
+                1 => places.below(4) as u8,
+                _ => opcodes[places.below(opcodes.len())],
+            })
+            .chain([b'.'])
+            .collect();
+        if let Ok((pickle, length)) = Pickle::parse(&bytes) {
+            assert!(length <= bytes.len());
+            let _ = pickle.repr(pickle.root());
+            let _ = pickle.json(pickle.root());
+            finished += 1;
+        }
+    }
+    assert!(finished > 500, "only {finished} streams were whole");
+}
+
+#[test]
+fn damaged_safetensors_are_survived() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    let parameters: Vec<_> = (0..20)
+        .map(|i| (format!("block.{i}.weight"), vec![4, i + 1]))
+        .collect();
+    write_safetensors(
+        &path,
+        &hashed_parameters(&parameters, 1.0),
+        &Default::default(),
+    )
+    .unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let damaged = dir.path().join("damaged");
+    for end in (0..whole.len()).step_by(7) {
+        std::fs::write(&damaged, &whole[..end]).unwrap();
+        assert!(read_safetensors(&damaged).is_err(), "cut at {end}");
+    }
+    let mut places = Places(5);
+    for _ in 0..800 {
+        let mut bytes = whole.clone();
+        for _ in 0..1 + places.below(3) {
+            let at = places.below(bytes.len().min(1800));
+            bytes[at] ^= 1 << places.below(8);
+        }
+        std::fs::write(&damaged, &bytes).unwrap();
+        let _ = read_safetensors(&damaged);
+    }
+}
+
+/// A zip checkpoint around a pickle and storages.
+fn archive(pickle: &[u8], storages: &[(&str, &[u8])], packed: bool) -> Vec<u8> {
+    use zip::write::SimpleFileOptions;
+    let method = match packed {
+        true => zip::CompressionMethod::Deflated,
+        false => zip::CompressionMethod::Stored,
+    };
+    let options = SimpleFileOptions::default().compression_method(method);
+    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    writer.start_file("archive/data.pkl", options).unwrap();
+    writer.write_all(pickle).unwrap();
+    for (name, bytes) in storages {
+        writer
+            .start_file(format!("archive/{name}"), options)
+            .unwrap();
+        writer.write_all(bytes).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+/// A text in protocol 2.
+fn text(value: &str) -> Vec<u8> {
+    let mut bytes = vec![b'X'];
+    bytes.extend((value.len() as u32).to_le_bytes());
+    bytes.extend(value.bytes());
+    bytes
+}
+
+fn tuple(numbers: &[i64]) -> Vec<u8> {
+    let mut bytes = vec![b'('];
+    for number in numbers {
+        bytes.extend(b"\x8a\x08");
+        bytes.extend(number.to_le_bytes());
+    }
+    bytes.push(b't');
+    bytes
+}
+
+/// `{name: _rebuild_tensor_v2(storage '0' of `class` with `count` elements, offset, size, stride, False, {})}`
+fn tensor_pickle(class: &str, count: i64, offset: i64, size: &[i64], stride: &[i64]) -> Vec<u8> {
+    let mut bytes = b"\x80\x02}".to_vec();
+    bytes.extend(text("weight"));
+    bytes.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
+    bytes.extend(text("storage"));
+    bytes.extend(format!("ctorch\n{class}\n").bytes());
+    bytes.extend(text("0"));
+    bytes.extend(text("cuda:0"));
+    bytes.extend(b"\x8a\x08");
+    bytes.extend(count.to_le_bytes());
+    bytes.extend(b"tQ\x8a\x08");
+    bytes.extend(offset.to_le_bytes());
+    bytes.extend(tuple(size));
+    bytes.extend(tuple(stride));
+    bytes.extend(b"\x89}tRs.");
+    bytes
+}
+
+#[test]
+fn views_stay_inside_their_storage() {
+    let data: Vec<u8> = (0..6u8).flat_map(|v| f32::from(v).to_le_bytes()).collect();
+    let tensor = |offset, size: &[i64], stride: &[i64]| {
+        let pickle = tensor_pickle("FloatStorage", 6, offset, size, stride);
+        read(archive(&pickle, &[("data/0", &data)], false)).map(|map| map["weight"].clone())
+    };
+    let values = |offset, size: &[i64], stride: &[i64]| {
+        tensor(offset, size, stride)
+            .unwrap()
+            .to_f32()
+            .unwrap()
+            .into_owned()
+    };
+    assert_eq!(values(0, &[2, 3], &[3, 1]), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+    assert_eq!(values(0, &[3, 2], &[1, 3]), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+    assert_eq!(values(1, &[2, 2], &[3, 1]), [1.0, 2.0, 4.0, 5.0]);
+    assert_eq!(values(5, &[1, 3], &[7, 0]), [5.0, 5.0, 5.0]);
+    assert_eq!(values(2, &[], &[]), [2.0]);
+    assert_eq!(values(100, &[0, 9], &[9, 1]), [0.0; 0]);
+    for (offset, size, stride) in [
+        (1, &[2, 3][..], &[3, 1][..]),
+        (0, &[2, 3], &[4, 1]),
+        (6, &[1], &[1]),
+        (-1, &[1], &[1]),
+        (0, &[-1], &[1]),
+        (0, &[2], &[-1]),
+        (0, &[2, 2], &[1]),
+        (0, &[i64::MAX, i64::MAX], &[i64::MAX, 1]),
+        (i64::MAX, &[2], &[i64::MAX]),
+        // A few bytes that claim to be a terabyte, or more than any machine has.
+        (0, &[1 << 20, 1 << 20], &[0, 0]),
+        (0, &[i64::MAX, 4], &[0, 0]),
+    ] {
+        let error = tensor(offset, size, stride).unwrap_err().to_string();
+        assert!(error.starts_with("tensor `weight`: "), "{error}");
+    }
+}
+
+#[test]
+fn packed_archives_are_read_and_lies_about_them_noticed() {
+    let data: Vec<u8> = (0..64u8).flat_map(|v| f32::from(v).to_le_bytes()).collect();
+    let pickle = tensor_pickle("FloatStorage", 64, 0, &[64], &[1]);
+    let packed = archive(&pickle, &[("data/0", &data)], true);
+    let stored = archive(&pickle, &[("data/0", &data)], false);
+    assert_eq!(read(packed).unwrap(), read(stored).unwrap());
+    let missing = read(archive(&pickle, &[], false)).unwrap_err().to_string();
+    assert!(missing.contains("`archive/data/0` is missing"), "{missing}");
+    let short = read(archive(&pickle, &[("data/0", &data[..100])], false));
+    let short = short.unwrap_err().to_string();
+    assert!(short.contains("holds 100 bytes"), "{short}");
+    let big = read(archive(
+        &pickle,
+        &[("data/0", &data), ("byteorder", b"big")],
+        false,
+    ));
+    let big = big.unwrap_err().to_string();
+    assert!(big.contains("big-endian"), "{big}");
+    let script = read(archive(&pickle, &[("constants.pkl", b"")], false)).unwrap_err();
+    assert!(script.to_string().contains("TorchScript"), "{script}");
+}
+
+#[test]
+fn unusual_tensors_are_named() {
+    let complex = tensor_pickle("ComplexFloatStorage", 1, 0, &[1], &[1]);
+    let error = read(archive(&complex, &[("data/0", &[0; 8])], false)).unwrap_err();
+    assert!(
+        error.to_string().contains("`torch.ComplexFloatStorage`"),
+        "{error}"
+    );
+    for (call, expected) in [
+        ("ctorch._utils\n_rebuild_sparse_tensor\n)R", ".to_dense()"),
+        ("ctorch._utils\n_rebuild_qtensor\n)R", ".dequantize()"),
+        ("cevil.module\nmake_tensor\n)R", "`evil.module.make_tensor`"),
+        ("ctorch._utils\n_rebuild_tensor_v2\n)R", "arguments"),
+        ("ctorch._utils\n_rebuild_parameter\n)R", "without a tensor"),
+    ] {
+        let mut pickle = b"\x80\x02}".to_vec();
+        pickle.extend(text("state_dict"));
+        pickle.push(b'}');
+        pickle.extend(text("layer.weight"));
+        pickle.extend(call.bytes());
+        pickle.extend(b"ss.");
+        let error = read(archive(&pickle, &[], false)).unwrap_err().to_string();
+        assert!(
+            error.contains("`layer.weight`") && error.contains(expected),
+            "{error}"
+        );
+    }
+    // A whole pickled module.
+    let module = read(archive(b"cmy.model\nNet\n)R.", &[], false)).unwrap_err();
+    assert!(
+        module.to_string().contains("class `my.model.Net`"),
+        "{module}"
+    );
+}
+
+#[test]
+fn hostile_pickles_are_refused_by_name() {
+    let shell = b"\x80\x02cposix\nsystem\nX\x02\0\0\0id\x85R.";
+    let error = read(archive(shell, &[], false)).unwrap_err().to_string();
+    assert!(error.contains("`posix.system`"), "{error}");
+    // As a bare pickle file, which torch.load of old would have run.
+    let error = read(shell.to_vec()).unwrap_err().to_string();
+    assert!(error.contains("`posix.system`"), "{error}");
+    // Hidden among hyper-parameters, behind a good state dict.
+    let mut hidden = b"\x80\x02}(".to_vec();
+    hidden.extend(text("state_dict"));
+    hidden.push(b'}');
+    hidden.extend(text("hyper_parameters"));
+    hidden.extend(b"cbuiltins\neval\n");
+    hidden.extend(text("1"));
+    hidden.extend(b"\x85Ru.");
+    let error = read(archive(&hidden, &[], false)).unwrap_err().to_string();
+    assert!(error.contains("`builtins.eval`"), "{error}");
+}
+
+/// One pickle of the stream format: protocol 2 around `body`.
+fn pickled(body: &[u8]) -> Vec<u8> {
+    [b"\x80\x02", body, b"."].concat()
+}
+
+/// A stream checkpoint with one storage, `key` "7", of six floats 0 to 5, around a value.
+fn stream(value: &[u8]) -> Vec<u8> {
+    let mut bytes = pickled(b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19");
+    bytes.extend(pickled(b"M\xe9\x03"));
+    bytes.extend(pickled(b"}"));
+    bytes.extend(pickled(value));
+    bytes.extend(pickled(&[b"]".to_vec(), text("7"), b"a".to_vec()].concat()));
+    bytes.extend(6i64.to_le_bytes());
+    bytes.extend((0..6u8).flat_map(|v| f32::from(v).to_le_bytes()));
+    bytes
+}
+
+/// `_rebuild_tensor(storage '7' seen through a view of 3 elements from `first`, offset 1, (2,), (1,))`
+fn view_of_storage(first: i64) -> Vec<u8> {
+    let mut value = b"ctorch._utils\n_rebuild_tensor\n((".to_vec();
+    value.extend(text("storage"));
+    value.extend(b"ctorch\nFloatStorage\n");
+    value.extend(text("7"));
+    value.extend(text("cpu"));
+    value.extend(b"K\x06(");
+    value.extend(text("8"));
+    value.extend(b"\x8a\x08");
+    value.extend(first.to_le_bytes());
+    value.extend(b"K\x03ttQK\x01K\x02\x85K\x01\x85tR");
+    value
+}
+
+#[test]
+fn views_of_storages_in_the_stream_format() {
+    let tensor = read(stream(&view_of_storage(2))).unwrap();
+    assert_eq!(*tensor["tensor"].to_f32().unwrap(), [3.0, 4.0]);
+    for first in [4, -1, i64::MAX] {
+        assert!(read(stream(&view_of_storage(first))).is_err(), "{first}");
+    }
+    let mut longer = stream(&view_of_storage(2));
+    longer.push(0);
+    let error = read(longer).unwrap_err().to_string();
+    assert!(error.contains("1 bytes follow"), "{error}");
+}
+
+#[test]
+fn odd_shapes_never_confuse_the_inference() {
+    use medfusion::checkpoint::{Facts, Mismatch, Shapes, infer_unet, infer_vae};
+    use medfusion::checkpoint::{unet_parameters, vae_parameters};
+    let published = Facts {
+        published: true,
+        norm_groups: Some(1),
+        vae_norm_groups: Some(1),
+        ..Facts::default()
+    };
+    let mut bases: Vec<Shapes> = Vec::new();
+    for path in crate::support::cases(|name| {
+        (name.starts_with("unet_") || name.starts_with("vae_")) && name.ends_with(".safetensors")
+    }) {
+        let tensors = read_safetensors(&path).unwrap().tensors;
+        let shapes: Shapes = tensors
+            .iter()
+            .filter_map(|(name, tensor)| {
+                Some((
+                    name.strip_prefix("weights.")?.to_owned(),
+                    tensor.shape().to_vec(),
+                ))
+            })
+            .collect();
+        if !shapes.is_empty() {
+            bases.push(shapes);
+        }
+    }
+    if bases.is_empty() {
+        let vae = crate::support::golden().join("checkpoint_vae_expected.safetensors");
+        let tensors = read_safetensors(vae).unwrap().tensors;
+        bases.push(medfusion::checkpoint::shapes_of(&tensors));
+    }
+    let mut places = Places(6);
+    let (mut inferred, mut refused) = (0, 0);
+    for round in 0..6000 {
+        let mut shapes = bases[round % bases.len()].clone();
+        for _ in 0..1 + places.below(4) {
+            let index = places.below(shapes.len());
+            let name = shapes.keys().nth(index).unwrap().clone();
+            let mut shape = shapes.remove(&name).unwrap();
+            match places.below(5) {
+                0 => {}
+                1 => {
+                    shapes.insert(name, Vec::new());
+                }
+                2 => {
+                    shapes.insert(name.replace(['0', '1'], "4095"), shape);
+                }
+                3 => {
+                    shapes.insert(name.replace('0', "99999999999999999999"), shape);
+                }
+                _ => {
+                    if let Some(extent) = shape.first_mut() {
+                        *extent = [0, 1, 7, usize::MAX][places.below(4)];
+                    }
+                    shapes.insert(name, shape);
+                }
+            }
+        }
+        let checked = [
+            infer_unet(&shapes, None, &published).map(|config| {
+                unet_parameters(&config)
+                    .is_ok_and(|needed| Mismatch::check("unet", &needed, &shapes).is_ok())
+            }),
+            infer_vae(&shapes, None, &published).map(|config| {
+                vae_parameters(&config)
+                    .is_ok_and(|needed| Mismatch::check("vae", &needed, &shapes).is_ok())
+            }),
+        ];
+        for result in checked {
+            match result {
+                Ok(_) => inferred += 1,
+                Err(error) => {
+                    assert!(!error.to_string().is_empty());
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(inferred > 100 && refused > 100, "{inferred} {refused}");
+}
+
+#[test]
+fn a_damaged_model_json_is_survived() {
+    use medfusion::checkpoint::{MODEL_JSON, load_folder};
+    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/cells64");
+    let text = std::fs::read(shipped.join(MODEL_JSON)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut places = Places(7);
+    for _ in 0..500 {
+        let mut bytes = text.clone();
+        for _ in 0..1 + places.below(3) {
+            let at = places.below(bytes.len());
+            bytes[at] = b"0123456789-{}[]\",:.eE nt"[places.below(24)];
+        }
+        std::fs::write(dir.path().join(MODEL_JSON), &bytes).unwrap();
+        // There are no tensors, so nothing can load; what matters is that it ends in an error.
+        assert!(load_folder(dir.path()).is_err());
+    }
+}

@@ -1,0 +1,5 @@
+//! Images from disk to batches, and back to PNGs.
+
+mod loader;
+mod png;
+mod readers;
