@@ -17,7 +17,7 @@
 //! | [`report`] | counters as JSON, with what ptxas allots |
 //!
 //! A program is compiled once ([`ir::Module::compile`]), placed in a device's memory ([`exec::Instance::new`]) and
-//! launched any number of times ([`exec::launch`]). Which room imports which is in the README and in `tests/house.rs`.
+//! launched any number of times ([`exec::launch`]). Which room imports which is in the README and in `tests/house/`.
 
 #![warn(missing_docs)]
 

@@ -6,7 +6,7 @@
 //! | `launch_state`, `block_state`, `warp`, `local` | what blocks share, what warps share, what lanes have |
 //! | `trouble` | a fault where it happens |
 //! | `running` | a warp while it runs, with its block and its launch |
-//! | `access`, `atomic`, `matrix`, `collective`, `barrier`, `call`, `builtin`, `special` | instructions by class |
+//! | `access`, `copy`, `atomic`, `matrix`, `collective`, `barrier`, `call`, `builtin`, `special` | instructions by class |
 //! | `interpreter`, `block`, `launch` | schedules: the groups of a warp, the warps of a block, the blocks of a launch |
 
 mod access;
@@ -18,6 +18,7 @@ mod builtin;
 mod call;
 mod collective;
 mod config;
+mod copy;
 mod instance;
 mod interpreter;
 mod launch;
