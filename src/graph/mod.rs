@@ -3,6 +3,41 @@
 //! Model code calls the builder methods that every op adds to [`Graph`] (`graph.conv2d(…)`,
 //! `graph.group_norm(…)`); [`Graph::gradients`] appends the backward ops for a scalar loss,
 //! and [`compile`](crate::compile()) makes a plan of the whole, for a device that is not known here.
+//!
+//! Coming from candle or PyTorch: a [`Value`] is a handle and not an eager tensor, because fusion, reduced precision and
+//! memory are decided over the whole graph before the first kernel runs; nothing is allocated during a run.
+//!
+//! A graph, its gradient, and both on the CPU:
+//!
+//! ```
+//! use medfusion::graph::Graph;
+//! use medfusion::ops::pixel_loss::Distance;
+//! use medfusion::tensor::{DType, Tensor, TensorMap};
+//! use medfusion::{Device, DeviceChoice};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // loss = sum((x wᵀ - target)²), for three rows of two channels.
+//! let mut graph = Graph::new();
+//! let x = graph.input("x", [3, 2], DType::F32)?;
+//! let target = graph.input("target", [3, 1], DType::F32)?;
+//! let w = graph.parameter("w", [1, 2])?;
+//! let y = graph.linear(x, w, None)?;
+//! let loss = graph.pixel_loss(Distance::L2, y, target, 1.0)?;
+//! let dw = graph.gradients(loss, &[w])?[0].expect("the loss depends on w");
+//! graph.output("loss", loss);
+//! graph.output("dw", dw);
+//!
+//! let device = Device::builder().choice(DeviceChoice::Cpu).open()?;
+//! let weights = TensorMap::from([("w".to_owned(), Tensor::from_f32([1, 2], &[1.0, -1.0]))]);
+//! let mut run = device.load(device.compile(&graph), &weights)?;
+//! run.write("x", &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0])?;
+//! run.write("target", &[0.0; 3])?;
+//! run.run()?;
+//! assert_eq!(run.output("loss")?, [2.0]);
+//! assert_eq!(run.output("dw")?, [2.0, -2.0]);
+//! # Ok(())
+//! # }
+//! ```
 
 mod error;
 mod live;
@@ -37,13 +72,20 @@ pub enum Source {
     /// Known when the graph is built.
     Constant(Arc<[f32]>),
     /// Result `index` of node `node`.
-    Node { node: usize, index: usize },
+    Node {
+        /// Position among [`Graph::nodes`].
+        node: usize,
+        /// Position among the node's results.
+        index: usize,
+    },
 }
 
 /// What the graph knows of one value.
 #[derive(Clone, Debug)]
 pub struct ValueInfo {
+    /// Shape and element type.
     pub ty: TensorType,
+    /// Where it comes from.
     pub source: Source,
     /// Name of a leaf, or the module path given with [`Graph::label`]; empty if none.
     pub name: String,
@@ -52,8 +94,11 @@ pub struct ValueInfo {
 /// One operation.
 #[derive(Clone, Debug)]
 pub struct Node {
+    /// What is computed.
     pub op: Op,
+    /// What the op reads or updates, in the op's order.
     pub inputs: Vec<Value>,
+    /// Its results.
     pub outputs: Vec<Value>,
     /// Path of the module that emitted it, such as `in_blocks.3.0`.
     pub path: String,

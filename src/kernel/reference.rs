@@ -5,7 +5,9 @@ use crate::tensor::TensorType;
 /// A dense row-major array; integers are held exactly.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
+    /// Extents, outermost first; empty for a scalar.
     pub shape: Vec<usize>,
+    /// Elements, the last axis fastest.
     pub data: Vec<f64>,
 }
 

@@ -9,15 +9,25 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DType {
+    /// 64-bit float.
     F64,
+    /// 32-bit float, in which the engine computes unless told otherwise.
     F32,
+    /// 16-bit float of IEEE 754: 5 bits of exponent, 10 of mantissa.
     F16,
+    /// 16-bit bfloat: 8 bits of exponent, 7 of mantissa.
     BF16,
+    /// 64-bit signed integer.
     I64,
+    /// 32-bit signed integer.
     I32,
+    /// 16-bit signed integer.
     I16,
+    /// 8-bit signed integer.
     I8,
+    /// 8-bit unsigned integer.
     U8,
+    /// Boolean in one byte, 0 or 1.
     Bool,
 }
 

@@ -16,18 +16,30 @@ pub type TensorMap = BTreeMap<String, Tensor>;
 /// What can be wrong with a host tensor.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum TensorError {
+    /// The bytes are not as many as type and shape take.
     #[error("a {dtype} tensor of shape {shape:?} takes {expected} bytes, found {found}")]
     ByteCount {
+        /// Element type.
         dtype: DType,
+        /// Extents, outermost first.
         shape: Vec<usize>,
+        /// Bytes of a tensor of this type and shape.
         expected: usize,
+        /// Bytes at hand.
         found: usize,
     },
+    /// The number of bytes of this shape does not fit a `usize`.
     #[error("the element count of shape {shape:?} overflows")]
-    TooLarge { shape: Vec<usize> },
+    TooLarge {
+        /// Extents, outermost first.
+        shape: Vec<usize>,
+    },
+    /// A tensor is read as an element type that it does not have.
     #[error("expected {expected}, found a tensor of dtype {found}")]
     WrongDType {
+        /// What the reader takes.
         expected: &'static str,
+        /// Element type of the tensor.
         found: DType,
     },
 }

@@ -7,7 +7,9 @@ use super::dtype::DType;
 /// Shape and element type. Activations are `[N, H, W, C]` or `[N, T, C]`, scalars `[]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TensorType {
+    /// Extents, outermost first; empty for a scalar.
     pub shape: Vec<usize>,
+    /// Element type.
     pub dtype: DType,
 }
 

@@ -74,8 +74,11 @@ pub enum BindingKind {
 /// A buffer outside the arena.
 #[derive(Clone, Debug)]
 pub struct Binding {
+    /// Name of the leaf.
     pub name: String,
+    /// Its shape and element type.
     pub ty: TensorType,
+    /// Who fills it, and when.
     pub kind: BindingKind,
     /// True if some step writes it.
     pub updated: bool,
@@ -84,7 +87,9 @@ pub struct Binding {
 /// A value of the plan, at the index of its [`Value`].
 #[derive(Clone, Debug)]
 pub struct PlannedValue {
+    /// Shape and element type, after all passes.
     pub ty: TensorType,
+    /// Where the value lies.
     pub location: Location,
     /// The value whose memory this one renames, for views.
     pub view_of: Option<Value>,
@@ -93,8 +98,11 @@ pub struct PlannedValue {
 /// One operation with its operands.
 #[derive(Clone, Debug)]
 pub struct Step {
+    /// What is computed.
     pub op: Op,
+    /// What it reads, and what it updates.
     pub inputs: Vec<Value>,
+    /// Its results.
     pub outputs: Vec<Value>,
     /// One per input: from when on it holds what this step reads.
     pub available: Vec<Available>,
@@ -111,9 +119,13 @@ pub struct Step {
 /// Steps in order, with every address decided.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// All values, by [`Value::index`].
     pub values: Vec<PlannedValue>,
+    /// Steps in order of execution.
     pub steps: Vec<Step>,
+    /// Buffers outside the arena.
     pub bindings: Vec<Binding>,
+    /// Values that the host can read after a run, by name.
     pub outputs: Vec<(String, Value)>,
     /// Size of the arena, workspaces included.
     pub arena_bytes: usize,

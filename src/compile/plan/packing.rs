@@ -30,6 +30,7 @@ pub struct PackedStep {
     pub index: usize,
     /// Bytes of the packed form.
     pub bytes: usize,
+    /// Where the packed form lies.
     pub place: PackedPlace,
 }
 

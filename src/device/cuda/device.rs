@@ -16,6 +16,7 @@ use crate::kernel::cuda::Target;
 /// How plans run on a device.
 #[derive(Clone, Copy, Debug)]
 pub struct CudaOptions {
+    /// Type of activations and of the operands of products.
     pub precision: Precision,
     /// The result of one sample does not depend on how many are in the batch, to the bit.
     pub deterministic: bool,

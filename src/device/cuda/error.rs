@@ -7,62 +7,112 @@ use thiserror::Error;
 /// What can go wrong when a CUDA device is opened, programs are compiled or a plan runs on it.
 #[derive(Debug, Error)]
 pub enum CudaError {
+    /// NVIDIA's driver is not installed.
     #[error(
         "no CUDA driver here: libcuda.so.1 cannot be loaded; install NVIDIA's driver, or use --device cpu or emulated"
     )]
     NoDriver,
+    /// The driver loads but does not initialise.
     #[error(
         "the CUDA driver is there but answers {code}; `nvidia-smi` says more; or use --device cpu"
     )]
-    DriverSilent { code: String },
+    DriverSilent {
+        /// The driver's code and its name.
+        code: String,
+    },
+    /// The driver works but sees no GPU.
     #[error(
         "the CUDA driver sees no GPU; check `nvidia-smi` and CUDA_VISIBLE_DEVICES, or use --device cpu"
     )]
     NoDevice,
+    /// No GPU has this number.
     #[error("there is no cuda:{ordinal}: the driver sees {count} GPU(s), counted from 0")]
-    NoSuchDevice { ordinal: usize, count: usize },
+    NoSuchDevice {
+        /// The number that was asked for, from 0.
+        ordinal: usize,
+        /// How many GPUs the driver sees.
+        count: usize,
+    },
+    /// The GPU is older than the kernels allow.
     #[error(
         "{name} has compute capability {capability}; the kernels need 8.0 (Ampere) or later: use --device cpu"
     )]
-    OldDevice { name: String, capability: String },
+    OldDevice {
+        /// Name of the GPU.
+        name: String,
+        /// Its compute capability, such as `7.5`.
+        capability: String,
+    },
+    /// A process loads one driver: this one is loaded, the other was asked for.
     #[error("this process already uses {0}; start another for the other driver")]
     OtherDriver(&'static str),
+    /// The library of the emulated GPU was not found.
     #[error(
         "the emulated GPU's library libcuda_emulator.so was not found beside the program or in {}; build it with \
          `cargo build --release -p cuda-emulator`, or name it in MEDFUSION_EMULATOR",
         looked.display()
     )]
-    NoEmulator { looked: PathBuf },
+    NoEmulator {
+        /// The path that MEDFUSION_EMULATOR names, else the folder of the program.
+        looked: PathBuf,
+    },
+    /// A library is there but cannot be loaded.
     #[error("{} cannot be loaded: {source}", path.display())]
     Library {
+        /// Path of the library.
         path: PathBuf,
+        /// The loader's reason.
         source: libloading::Error,
     },
+    /// NVRTC was not found.
     #[error(
         "NVRTC, which compiles the kernels, was not found ({tried}); run `cargo xtask setup`, or \
          `pip install nvidia-cuda-nvrtc-cu12` and name its libnvrtc.so.12 in MEDFUSION_NVRTC"
     )]
-    NoNvrtc { tried: String },
+    NoNvrtc {
+        /// Names and paths that were tried.
+        tried: String,
+    },
+    /// NVRTC does not know the GPU.
     #[error(
         "NVRTC {major}.{minor} at {} is too old for compute capability {capability}; 12.0 or later is needed: \
          run `cargo xtask setup`, or name a newer one in MEDFUSION_NVRTC",
         path.display()
     )]
     OldNvrtc {
+        /// Major version.
         major: i32,
+        /// Minor version.
         minor: i32,
+        /// Path of its library.
         path: PathBuf,
+        /// Compute capability that it should compile for.
         capability: String,
     },
+    /// NVRTC rejects a program.
     #[error("kernel program {program} does not compile:\n{log}")]
-    Compile { program: String, log: String },
+    Compile {
+        /// Name of the program.
+        program: String,
+        /// NVRTC's log.
+        log: String,
+    },
+    /// A call of the driver failed.
     #[error("{what}: the CUDA driver answers {code}{report}")]
     Driver {
+        /// What was being done.
         what: String,
+        /// The driver's code and its name.
         code: String,
         /// The emulator's report behind a line break, or empty.
         report: String,
     },
+    /// An allocation failed.
     #[error("{what}: the device has no room for {bytes} bytes more")]
-    NoRoom { what: String, bytes: usize },
+    NoRoom {
+        /// What it was for.
+        what: String,
+        /// Its size in bytes.
+        bytes: usize,
+    },
 }

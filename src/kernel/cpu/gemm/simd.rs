@@ -104,16 +104,23 @@ pub trait Simd: Copy + 'static {
     const MR: usize;
     /// Vectors per row of the register tile.
     const NV: usize;
+    /// All lanes zero.
     unsafe fn zero() -> Self::V;
+    /// All lanes `x`.
     unsafe fn splat(x: f32) -> Self::V;
+    /// [`Simd::LANES`] floats from memory; any alignment.
     unsafe fn load(p: *const f32) -> Self::V;
     /// The first `count` lanes from memory, zeros in the others.
     unsafe fn load_head(p: *const f32, count: usize) -> Self::V;
+    /// Stores all lanes; any alignment.
     unsafe fn store(p: *mut f32, v: Self::V);
     /// Stores the first `count` lanes.
     unsafe fn store_head(p: *mut f32, v: Self::V, count: usize);
+    /// `a + b`.
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`.
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`.
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
