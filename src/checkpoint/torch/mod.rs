@@ -1,6 +1,7 @@
 //! PyTorch checkpoints (`.ckpt`, `.pt`, `.pth`): the zip archive and the older stream, read as data.
 
 mod legacy;
+mod storages;
 mod tensors;
 mod zip;
 
@@ -9,6 +10,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use self::storages::Storages;
 use self::tensors::Reader;
 use super::map::{SharedBytes, map_file};
 use super::pickle::{Id, Node, Pickle};
@@ -40,20 +42,6 @@ pub struct TorchFile {
     pickle: Pickle,
     storages: Box<dyn Storages>,
     file_len: usize,
-}
-
-/// Where the raw elements of tensors are.
-trait Storages: Send + Sync {
-    /// The bytes of storage `key`, verified where the format has a checksum.
-    fn storage(&self, key: &str) -> Result<Window, Problem>;
-}
-
-/// A range of shared bytes.
-#[derive(Clone)]
-struct Window {
-    bytes: SharedBytes,
-    start: usize,
-    len: usize,
 }
 
 impl TorchFile {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Storages, Window};
+use super::storages::{Storages, Window};
 use crate::checkpoint::pickle::{Id, Node, Pickle};
 use crate::tensor::{DType, Tensor};
 

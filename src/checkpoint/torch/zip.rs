@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use zip::{CompressionMethod, ZipArchive};
 
-use super::{Problem, SharedBytes, Storages, Window};
+use super::storages::{Storages, Window};
+use super::{Problem, SharedBytes};
 use crate::checkpoint::pickle::Pickle;
 
 /// Deflate cannot expand more than this.
