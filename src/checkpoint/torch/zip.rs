@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::storages::{Storages, Window};
-use super::{Problem, SharedBytes};
+use crate::checkpoint::Problem;
+use crate::checkpoint::map::SharedBytes;
 use crate::checkpoint::pickle::Pickle;
 
 /// Deflate cannot expand more than this.
