@@ -5,9 +5,9 @@ use crate::device::Executable;
 use crate::device::cpu::CpuDevice;
 use crate::graph::Graph;
 use crate::kernel::reference::Array;
-use crate::ops::testing::{check_updates, emulated_gpu};
 use crate::tensor::philox::{Purpose, fill_normal, seed_words, stream_key};
 use crate::tensor::{DType, TensorMap};
+use crate::testing::{check_updates, emulated_gpu};
 
 const SEED: u64 = 0xfedc_ba98_7654_3210;
 
