@@ -17,7 +17,7 @@ use super::error::DataError;
 use super::order::{Entry, epoch_order};
 use super::pixels::Pixels;
 use super::transform::{Augment, Transform};
-use crate::tensor::philox::{Purpose, stream_key};
+use crate::tensor::philox::{RandomStream, stream_key};
 
 /// What to do with an image that cannot be decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -380,7 +380,7 @@ impl Shared {
     fn decode(&self, visit: Entry, epoch: u64) -> Result<Image, DataError> {
         let sample = visit.sample as usize;
         let pixels = self.prepared(sample)?;
-        let key = stream_key(self.options.seed, Purpose::Augmentation);
+        let key = stream_key(self.options.seed, RandomStream::Augmentation);
         let orientation = self.options.augment.draw(&mut visit.stream(key, epoch));
         let mut values = vec![0.0; self.options.transform.len()];
         self.options

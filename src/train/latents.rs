@@ -19,7 +19,7 @@ use crate::data::{
 use crate::files::write_atomically;
 use crate::pipeline::Autoencoder;
 use crate::tensor::Tensor;
-use crate::tensor::philox::{Purpose, stream_key};
+use crate::tensor::philox::{RandomStream, stream_key};
 
 /// Images encoded at once.
 pub(super) const BATCH: usize = 8;
@@ -333,7 +333,7 @@ impl LatentLoader {
                     offset: offset + 1,
                 },
             };
-            let key = stream_key(self.seed, Purpose::Augmentation);
+            let key = stream_key(self.seed, RandomStream::Augmentation);
             let sample = visit.sample as usize;
             let orientation = self.augment.draw(&mut visit.stream(key, epoch));
             if let Some((mean, logvar)) = self.cache.get(sample, orientation) {

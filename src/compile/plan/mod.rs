@@ -34,7 +34,7 @@ pub enum Available {
 pub struct PlanOptions {
     /// Values that are not alive at the same time share memory.
     pub reuse: bool,
-    /// Results take over the memory of an input that dies.
+    /// A result may be written in the memory of an input that no later step reads.
     pub in_place: bool,
 }
 
@@ -129,9 +129,9 @@ pub struct Plan {
     pub outputs: Vec<(String, Value)>,
     /// Size of the arena, workspaces included.
     pub arena_bytes: usize,
-    /// What is read packed, and where it is kept.
+    /// Which operands are read packed, and where the packed forms lie.
     pub packing: PackingPlan,
-    /// Steps by launch, in order of launching: those of a group are launched together where the device does that.
+    /// Horizontal fusion: steps by launch, in order of launching. A device may run the steps of a group in one launch.
     pub groups: Vec<Vec<usize>>,
 }
 

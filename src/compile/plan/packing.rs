@@ -1,9 +1,9 @@
-//! Which operands of a plan are kept in the packed form that kernels read, and which bindings need no plain form.
+//! Which operands of a plan are prepacked, and which bindings need no plain form.
 
 use super::{Available, BindingKind, Location, Plan};
 use crate::compile::backend::{Backend, Packed};
 
-/// A weight that a device keeps packed.
+/// A weight that a device keeps in the layout its kernels read.
 #[derive(Clone, Copy, Debug)]
 pub struct Prepacked {
     /// The first step that reads it, whose op packs it.
@@ -17,7 +17,7 @@ pub struct Prepacked {
 /// Where the packed operand of a step lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PackedPlace {
-    /// In the kept weight of this index.
+    /// In the prepacked weight of this index.
     Prepacked(usize),
     /// Behind the step's own workspace.
     Workspace,
@@ -39,7 +39,7 @@ pub struct PackedStep {
 pub struct PackingPlan {
     /// One per step.
     pub steps: Vec<Option<PackedStep>>,
-    /// The packed weights that are kept.
+    /// Prepacked weights, in order of their first reader.
     pub prepacked: Vec<Prepacked>,
     /// One per binding: whether some step or the host reads its plain form.
     pub plain: Vec<bool>,

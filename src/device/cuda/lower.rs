@@ -47,7 +47,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Packs what is kept: when the plan is loaded, or first thing in each run.
+    /// Packs the prepacked weights: when the plan is loaded, or at the start of each run.
     fn prepack(&mut self) {
         let (mut at_load, mut at_start) = (Vec::new(), Vec::new());
         for prepacked in &self.plan.packing.prepacked {
