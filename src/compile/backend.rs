@@ -1,6 +1,6 @@
 //! What the compiler asks of the kernels that a plan will run on.
 
-use crate::compile::plan::{Available, Binding};
+use crate::compile::plan::binding::{Available, Binding};
 use crate::graph::Op;
 use crate::tensor::{DType, TensorType};
 

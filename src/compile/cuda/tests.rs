@@ -1,4 +1,4 @@
-use crate::compile::plan::packing::PackedPlace;
+use crate::compile::plan::packed::PackedPlace;
 use crate::compile::{Available, Plan, PlanOptions, Precision, fuse};
 use crate::device::Executable;
 use crate::device::cuda::{CudaDevice, CudaExecutable, CudaOptions, PlannedLaunch};

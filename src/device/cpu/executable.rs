@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::buffer::Buffer;
-use crate::compile::plan::packing::PackedPlace;
+use crate::compile::plan::packed::PackedPlace;
 use crate::compile::{
     Binding, BindingKind, Compiled, CpuBackend, Location, MemoryReport, OverBudget, Plan,
     PlanOptions, compile, compile_within,

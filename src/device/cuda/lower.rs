@@ -1,7 +1,7 @@
 //! Plan to launches, nothing else: every step answers with its launches once its operands have addresses.
 
 use super::addresses::Addresses;
-use crate::compile::plan::packing::{PackedPlace, PackedStep};
+use crate::compile::plan::packed::{PackedPlace, PackedStep};
 use crate::compile::{Available, Plan};
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::jobs::{self, Job};
