@@ -28,8 +28,11 @@ pub struct Augment {
 /// One orientation: transposed first, then flipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Orientation {
+    /// Left and right exchanged.
     pub flip_horizontal: bool,
+    /// Top and bottom exchanged.
     pub flip_vertical: bool,
+    /// Rows and columns exchanged, before the flips.
     pub transpose: bool,
 }
 

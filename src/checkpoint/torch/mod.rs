@@ -11,7 +11,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use self::storages::Storages;
-use self::tensors::Reader;
+use self::tensors::TensorReader;
 use super::map::{SharedBytes, map_file};
 use super::pickle::{Id, Node, Pickle};
 use super::{CheckpointError, Problem};
@@ -130,7 +130,7 @@ impl TorchFile {
             .iter()
             .filter_map(|key| self.pickle.get(root, key))
             .find(|&id| self.pickle.items(id).is_some());
-        let mut reader = Reader::new(&self.pickle, self.storages.as_ref(), self.file_len);
+        let mut reader = TensorReader::new(&self.pickle, self.storages.as_ref(), self.file_len);
         let tensors = self.flatten(named.unwrap_or(root), named.is_some(), &mut reader)?;
         if tensors.is_empty() {
             return Err(Problem::unsupported(self.describe_root()));
@@ -143,7 +143,7 @@ impl TorchFile {
     /// # Errors
     /// If the value is no tensor, or one that cannot be read.
     pub fn tensor(&self, id: Id) -> Result<Tensor, Problem> {
-        Reader::new(&self.pickle, self.storages.as_ref(), self.file_len)
+        TensorReader::new(&self.pickle, self.storages.as_ref(), self.file_len)
             .tensor(id)
             .map_err(|problem| Problem::tensor("", problem))
     }
@@ -154,7 +154,7 @@ impl TorchFile {
         &self,
         root: Id,
         strict: bool,
-        reader: &mut Reader<'_>,
+        reader: &mut TensorReader<'_>,
     ) -> Result<TensorMap, Problem> {
         /// Nested containers visited at most; a shared container counts each time it is reached.
         const MAX_VISITS: usize = 1_000_000;

@@ -135,7 +135,7 @@ pub(super) fn root(values: &[PlannedValue], mut value: Value) -> Value {
 }
 
 impl fmt::Display for Plan {
-    /// The table behind `--explain`: steps with shapes, offsets, work, and the peak.
+    /// The explanation of the plan as a table: steps with shapes, offsets, work, and the peak.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
