@@ -8,8 +8,8 @@
 use std::error::Error;
 
 use medfusion::graph::{Graph, GraphError, Value};
+use medfusion::tensor::DType;
 use medfusion::tensor::philox::{Philox, RandomStream, stream_key};
-use medfusion::tensor::{DType, Tensor, TensorMap};
 use medfusion::{Device, DeviceChoice};
 use rand::RngExt;
 
@@ -17,22 +17,22 @@ use rand::RngExt;
 const BATCH: usize = 8;
 const SIDE: usize = 8;
 const HIDDEN: usize = 4;
-/// Names and shapes of the weights.
+/// Names and shapes of the weights. They are inputs, because the host changes them; a `parameter` is loaded once and packed.
 const WEIGHTS: [(&str, &[usize]); 2] = [
-    ("conv.weight", &[HIDDEN, 3, 3, 1]),
+    ("conv.weight", &[HIDDEN, 1, 3, 3]),
     ("head.weight", &[2, HIDDEN]),
 ];
 
 /// Scores `[N, 2]` of images `[N, SIDE, SIDE, 1]`.
 fn network(g: &mut Graph, x: Value) -> Result<Value, GraphError> {
     let [conv, head] = WEIGHTS;
-    let w = g.parameter(conv.0, conv.1)?;
+    let w = g.input(conv.0, conv.1, DType::F32)?;
     let map = g.conv2d(x, w, None, 1, 1)?;
     let map = g.swish(map)?;
     let sums = g.sum_to(map, &[BATCH, 1, 1, HIDDEN])?;
     let means = g.scale(sums, 1.0 / (SIDE * SIDE) as f32)?;
     let means = g.reshape(means, [BATCH, HIDDEN])?;
-    let w = g.parameter(head.0, head.1)?;
+    let w = g.input(head.0, head.1, DType::F32)?;
     g.linear(means, w, None)
 }
 
@@ -66,20 +66,13 @@ fn main() -> Result<(), Box<dyn Error>> {
                 .collect()
         })
         .collect();
-    let stored: TensorMap = WEIGHTS
-        .iter()
-        .zip(&weights)
-        .map(|((name, shape), values)| {
-            ((*name).to_owned(), Tensor::from_f32(shape.to_vec(), values))
-        })
-        .collect();
     let compiled = device.compile(&g);
     println!(
         "{} steps on {device}; {}",
         compiled.plan.steps.len(),
         compiled.memory
     );
-    let mut executable = device.load(compiled, &stored)?;
+    let mut executable = device.load(compiled, &Default::default())?;
 
     let mut losses = Vec::new();
     for step in 0..40 {
@@ -89,6 +82,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             .flat_map(|&label| [label as f32 - 0.5; SIDE * SIDE])
             .map(|level| level + random.random::<f32>() - 0.5)
             .collect();
+        for ((name, _), values) in WEIGHTS.iter().zip(&weights) {
+            executable.write(name, values)?;
+        }
         executable.write("x", &images)?;
         executable.write_i32("labels", &labels)?;
         executable.run()?;
@@ -100,7 +96,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             for (value, gradient) in values.iter_mut().zip(executable.output(name)?) {
                 *value -= 0.5 * gradient;
             }
-            executable.write(name, values)?;
         }
     }
     println!("loss {:.4} → {:.4}", losses[0], losses[losses.len() - 1]);

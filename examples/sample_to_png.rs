@@ -20,8 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = Device::open()?;
     println!("{} on {device}", model.classes().join(", "));
 
-    // Without a class the sampler makes images of every class that the model knows.
     let images = Sampler::new(&model)
+        .classes(model.classes().iter().map(String::as_str))
         .count(count.parse()?)
         .steps(steps.parse()?)
         .seed(7)

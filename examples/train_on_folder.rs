@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     train("autoencoder", Trainer::vae(&run, &vae_folder))?;
 
     // The second phase takes image size and channels from the autoencoder.
-    let vae = vae_folder.display().to_string();
+    let vae = vae_folder.join("model").display().to_string();
     overrides.push(Override::new("latents.vae", vae));
     let run: DiffusionRun = parse(DIFFUSION, &overrides)?;
     train("noise estimator", Trainer::diffusion(&run, &unet_folder))?;
