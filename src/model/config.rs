@@ -28,7 +28,7 @@ impl ConfigError {
 /// Attention after the convolution block of one level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Attention {
+pub enum AttentionKind {
     #[default]
     None,
     /// One multi-head softmax attention layer (the reference calls it `linear`).
@@ -64,7 +64,7 @@ pub struct Backbone {
     /// `learnable_interpolation`: convolutions resample, or pooling and pixel repetition.
     pub learnable_resampling: bool,
     /// `use_attention`: one per level.
-    pub attention: Vec<Attention>,
+    pub attention: Vec<AttentionKind>,
     /// `deep_supervision`: number of vertical output heads.
     pub deep_supervision: usize,
 }
@@ -264,7 +264,7 @@ impl UnetConfig {
                     .backbone
                     .attention
                     .iter()
-                    .any(|&a| a != Attention::None)
+                    .any(|&a| a != AttentionKind::None)
                 {
                     return Err(ConfigError::new(
                         "unet.attention",
@@ -336,7 +336,7 @@ mod tests {
                 norm_groups: 1,
                 residual_blocks: true,
                 learnable_resampling: true,
-                attention: vec![Attention::None; depth],
+                attention: vec![AttentionKind::None; depth],
                 deep_supervision: 0,
             }
         };

@@ -44,7 +44,7 @@ pub(super) struct Measured {
 }
 
 /// What differs between the training tasks.
-pub(super) trait Task {
+pub(super) trait TrainingTask {
     /// Writes the inputs of a pass; true if a sample has its condition.
     fn feed(&mut self, executable: &mut dyn Executable, pass: Pass) -> Result<bool, TrainError>;
 
@@ -131,7 +131,11 @@ struct Fed {
 }
 
 impl Fed {
-    fn new(task: &mut dyn Task, trainer: &mut LoadedStep, pass: Pass) -> Result<Self, TrainError> {
+    fn new(
+        task: &mut dyn TrainingTask,
+        trainer: &mut LoadedStep,
+        pass: Pass,
+    ) -> Result<Self, TrainError> {
         let labels_kept = task.feed(trainer.executable(), pass)?;
         Ok(Self {
             labels_kept,
@@ -195,7 +199,7 @@ impl<'a> Session<'a> {
     /// Also [`TrainError::Interrupted`], after saving, if the watcher breaks.
     pub fn run(
         &mut self,
-        task: &mut dyn Task,
+        task: &mut dyn TrainingTask,
         training: &TrainingGraph,
         compiled: Compiled,
         device: &Device,
@@ -313,7 +317,7 @@ impl<'a> Session<'a> {
     /// call. Checkpoints hold the position of the step that is done, so a resumed run feeds it again.
     fn step(
         &self,
-        task: &mut dyn Task,
+        task: &mut dyn TrainingTask,
         trainer: &mut LoadedStep,
         fed: &mut Option<Fed>,
         step: u64,
@@ -367,7 +371,7 @@ impl<'a> Session<'a> {
 
     fn log_step(
         &self,
-        task: &dyn Task,
+        task: &dyn TrainingTask,
         trainer: &mut LoadedStep,
         log: &mut EventWriter,
         event: StepReport,
@@ -419,7 +423,7 @@ impl<'a> Session<'a> {
 
     fn export(
         &self,
-        task: &dyn Task,
+        task: &dyn TrainingTask,
         weights: &TensorMap,
         name: &str,
         watch: Watch<'_>,
