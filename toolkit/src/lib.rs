@@ -24,6 +24,8 @@
 //! # }
 //! ```
 
+#![warn(missing_docs)]
+
 mod error;
 pub mod find;
 pub mod nvrtc;
