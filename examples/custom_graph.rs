@@ -8,7 +8,7 @@
 use std::error::Error;
 
 use medfusion::graph::{Graph, GraphError, Value};
-use medfusion::tensor::philox::{Philox, Purpose, stream_key};
+use medfusion::tensor::philox::{Philox, RandomStream, stream_key};
 use medfusion::tensor::{DType, Tensor, TensorMap};
 use medfusion::{Device, DeviceChoice};
 use rand::RngExt;
@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     // One stream of random numbers for everything that is made up here.
-    let mut random = Philox::new(stream_key(7, Purpose::Test), 0, 0);
+    let mut random = Philox::new(stream_key(7, RandomStream::Test), 0, 0);
     let mut weights: Vec<Vec<f32>> = WEIGHTS
         .iter()
         .map(|(_, shape)| {

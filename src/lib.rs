@@ -18,6 +18,8 @@ pub mod model;
 pub mod ops;
 pub mod pipeline;
 pub mod tensor;
+#[cfg(test)]
+mod testing;
 pub mod train;
 
 #[cfg(feature = "cli")]

@@ -9,7 +9,7 @@ mod reader;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use reader::{Files, arrows, circle};
+use reader::{Files, arrows, circle, homonyms};
 
 /// Rooms from the top down, each with the rooms it may import.
 const ROOMS: &[(&str, &str)] = &[
@@ -164,4 +164,20 @@ fn only_the_device_side_names_cuda() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Type names that mean one thing in each of several files, and why.
+const HOMONYMS: &[(&str, &str)] = &[("Args", "the flags of a subcommand, one type each")];
+
+/// A type's name means one thing in the whole crate.
+#[test]
+fn no_two_types_have_one_name() {
+    let mut homonyms = homonyms(&files());
+    for (name, _) in HOMONYMS {
+        assert!(
+            homonyms.remove(*name).is_some(),
+            "`{name}` is declared once"
+        );
+    }
+    assert!(homonyms.is_empty(), "{homonyms:#?}");
 }

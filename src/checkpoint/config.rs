@@ -36,8 +36,10 @@ pub struct ModelConfig {
     /// The image autoencoder; without one the UNet works on pixels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vae: Option<VaeConfig>,
+    /// The noise schedule; a model folder with a VAE alone has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<NoiseConfig>,
+    /// What the noise estimator predicts.
     #[serde(default)]
     pub objective: Objective,
     /// Clamp estimates of `x_0` to [-1, 1] while sampling (`clip_x0`).

@@ -12,8 +12,9 @@ use super::config::ModelConfig;
 use super::facts::Facts;
 use super::folder::{self, save_folder};
 use super::model::Model;
+use super::model::ModelFormat;
 use super::names::Shapes;
-use super::open::{ModelFormat, read_file};
+use super::open::read_file;
 use crate::bytes::readable;
 use crate::tensor::{DType, TensorMap};
 

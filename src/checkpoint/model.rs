@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::config::ModelConfig;
 use super::folder::StoredModel;
-use super::open::ModelFormat;
+use super::torch::TorchFormat;
 use crate::tensor::TensorMap;
 
 /// A model, ready to be built: its tensors are exactly those its configuration needs, all finite.
@@ -25,6 +25,27 @@ pub struct Model {
     /// The model's identity: 16 hex digits over configuration and tensors.
     pub hash: String,
     classes: Vec<String>,
+}
+
+/// What kind of thing holds a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelFormat {
+    /// The project's own folder.
+    Folder,
+    /// One safetensors file.
+    Safetensors,
+    /// A PyTorch checkpoint.
+    Torch(TorchFormat),
+}
+
+impl fmt::Display for ModelFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ModelFormat::Folder => f.write_str("model folder"),
+            ModelFormat::Safetensors => f.write_str("safetensors file"),
+            ModelFormat::Torch(format) => format.fmt(f),
+        }
+    }
 }
 
 /// Where a model came from.

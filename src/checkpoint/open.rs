@@ -1,6 +1,5 @@
 //! Opening a model from whatever holds it: model folder, safetensors file, PyTorch checkpoint. The content decides.
 
-use std::fmt;
 use std::path::Path;
 
 use serde_json::Value;
@@ -10,34 +9,13 @@ use super::facts::{Facts, Parts};
 use super::folder::{self, MODEL_JSON, StoredModel};
 use super::infer::{infer_model, split};
 use super::map::{SharedBytes, map_file};
-use super::model::{Model, ModelSource};
+use super::model::{Model, ModelFormat, ModelSource};
 use super::names::Mismatch;
 use super::safetensors::{looks_like_safetensors, parse};
-use super::torch::{TorchFile, TorchFormat};
+use super::torch::TorchFile;
 use super::{CheckpointError, Problem, names};
 use crate::model::config::VaeConfig;
 use crate::tensor::TensorMap;
-
-/// What kind of thing holds a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ModelFormat {
-    /// The project's own folder.
-    Folder,
-    /// One safetensors file.
-    Safetensors,
-    /// A PyTorch checkpoint.
-    Torch(TorchFormat),
-}
-
-impl fmt::Display for ModelFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ModelFormat::Folder => f.write_str("model folder"),
-            ModelFormat::Safetensors => f.write_str("safetensors file"),
-            ModelFormat::Torch(format) => format.fmt(f),
-        }
-    }
-}
 
 /// The tensors of a file and what else it says, before any interpretation.
 pub(super) struct RawFile {

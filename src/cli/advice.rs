@@ -7,6 +7,7 @@ use crate::checkpoint::{CheckpointError, Fact, Network, Problem, Undetermined};
 use crate::compile::OverBudget;
 use crate::data::DataError;
 use crate::device::DeviceError;
+use crate::device::cuda::CudaError;
 use crate::metrics::ClassifierError;
 use crate::pipeline::SampleError;
 use crate::train::TrainError;
@@ -32,6 +33,7 @@ pub(super) fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
             .or_else(|| error.downcast_ref().and_then(run_file))
             .or_else(|| error.downcast_ref().and_then(checkpoint))
             .or_else(|| error.downcast_ref().and_then(device))
+            .or_else(|| error.downcast_ref().and_then(cuda))
             .or_else(|| error.downcast_ref().map(over_budget))
             .or_else(|| {
                 error
@@ -64,8 +66,12 @@ fn inner<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'stati
         match error {
             ClassifierError::Checkpoint(inner) => return Some(inner),
             ClassifierError::Data(inner) => return Some(inner),
+            ClassifierError::Device(inner) => return Some(inner),
             _ => {}
         }
+    }
+    if let Some(SampleError::Device(inner)) = error.downcast_ref() {
+        return Some(inner);
     }
     if let Some(CheckpointError { problem, .. }) = error.downcast_ref() {
         return Some(&**problem);
@@ -131,8 +137,25 @@ fn device(error: &DeviceError) -> Option<String> {
         DeviceError::Precision { .. } => {
             Some("; leave --precision out, or use --device cuda".to_owned())
         }
+        DeviceError::Cuda(error) => cuda(error),
         _ => None,
     }
+}
+
+fn cuda(error: &CudaError) -> Option<String> {
+    Some(match error {
+        CudaError::NoDriver => {
+            "; install NVIDIA's driver, or use --device cpu or emulated".to_owned()
+        }
+        CudaError::DriverSilent { .. } => {
+            "; `nvidia-smi` says more; or use --device cpu".to_owned()
+        }
+        CudaError::NoDevice => {
+            "; check `nvidia-smi` and CUDA_VISIBLE_DEVICES, or use --device cpu".to_owned()
+        }
+        CudaError::OldDevice { .. } => "; use --device cpu".to_owned(),
+        _ => return None,
+    })
 }
 
 fn over_budget(_: &OverBudget) -> String {
@@ -221,6 +244,26 @@ mod tests {
             message(&error),
             "the CPU does not compute in f16; leave --precision out, or use --device cuda"
         );
+    }
+
+    /// A library's errors about a missing GPU name no flag; the command line adds the other device, through every wrapper.
+    #[test]
+    fn a_missing_gpu_is_answered_with_another_device() {
+        let expected = "no CUDA driver here: libcuda.so.1 cannot be loaded; install NVIDIA's driver, or use \
+                        --device cpu or emulated";
+        let device = || DeviceError::Cuda(CudaError::NoDriver);
+        assert_eq!(message(&CudaError::NoDriver), expected);
+        assert_eq!(message(&device()), expected);
+        assert_eq!(message(&TrainError::Device(device())), expected);
+        assert_eq!(message(&SampleError::Device(device())), expected);
+        let old = CudaError::OldDevice {
+            name: "GTX 1080".to_owned(),
+            capability: "6.1".to_owned(),
+        };
+        for error in [CudaError::NoDevice, old] {
+            assert!(!error.to_string().contains("--"), "{error}");
+            assert!(message(&error).ends_with("use --device cpu"), "{error}");
+        }
     }
 
     /// Every flag that a missing fact asks for is one that `sample`, `inspect` and `convert` take.

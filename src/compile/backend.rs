@@ -1,13 +1,13 @@
 //! What the compiler asks of the kernels that a plan will run on.
 
-use crate::compile::plan::{Available, Binding};
+use crate::compile::plan::binding::{Available, Binding};
 use crate::graph::Op;
 use crate::tensor::{DType, TensorType};
 
 /// A kind of device as the compiler sees it. All answers follow from types and from what the plan is compiled for: no
 /// device is open and nothing executes.
 pub trait Backend {
-    /// What tells whether two steps read a weight packed alike.
+    /// Describes a packed form: two steps can read one prepacked weight if their forms are equal.
     type Form: PartialEq;
 
     /// Type that activations are stored in.
@@ -32,17 +32,17 @@ pub trait Backend {
         available: &[Available],
     ) -> Option<Packed<Self::Form>>;
 
-    /// Whether `fused`, which does the work of another op beside its own, is better here than the two one by one.
+    /// Producer fusion: whether one `fused` op is faster here than the two ops that it stands for.
     fn prefers(&self, fused: &Op, inputs: &[TensorType]) -> bool;
 
-    /// With which other steps a step of `op` may be launched.
+    /// Horizontal fusion: which other steps may share a launch with a step of `op`.
     fn sharing(&self, op: &Op, inputs: &[TensorType]) -> Sharing;
 
     /// Bytes that a binding takes in plain form.
     fn binding_bytes(&self, binding: &Binding) -> usize;
 }
 
-/// An operand that a device reads packed.
+/// An operand that a device reads in a layout of its own.
 #[derive(Debug)]
 pub struct Packed<F> {
     /// Position among the inputs.
@@ -56,7 +56,7 @@ pub struct Packed<F> {
     pub prepacked: bool,
 }
 
-/// Horizontal fusion: with which other steps a step may be launched.
+/// Horizontal fusion: which other steps may share a launch with a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sharing {
     /// With none.

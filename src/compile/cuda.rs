@@ -19,11 +19,11 @@ pub struct CudaBackend {
     pub target: Target,
     /// Type of activations and of the operands of products.
     pub precision: Precision,
-    /// Launch the packing and the updates of many weights together.
+    /// Horizontal fusion: pack many weights in one launch, and update many by multi-tensor apply.
     pub group: bool,
 }
 
-/// What packs an operand, with null for all addresses: packed forms are equal if it is.
+/// The launches and jobs that pack an operand, with null for all addresses. Equal launches write equal forms.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PackingLaunches {
     jobs: Vec<Job>,

@@ -5,13 +5,13 @@
 //! | pass | does |
 //! |---|---|
 //! | `fuse` | chains of ops become one op, on every device alike |
-//! | `recompute` | only within a budget: activations are computed a second time instead of being kept |
+//! | `recompute` | only within a budget: activations are computed a second time instead of being stored |
 //! | `precision` | activations become f16 or bf16 where ops accept that |
-//! | `fuse_for_device` | an op does the work of the op that makes its operand, where the device [prefers](Backend::prefers) it |
+//! | `fuse_for_device` | producer fusion: an op does the work of the op that makes its operand, where the device [prefers](Backend::prefers) it |
 //! | `schedule` | what no output needs is dropped; operands are bound |
 //! | `memory` | every value gets its place in one arena |
 //! | `packing` | weights that kernels read in another layout are prepacked |
-//! | `multi_tensor` | independent steps share a launch |
+//! | `multi_tensor` | horizontal fusion: independent steps share a launch |
 //!
 //! Each pass says what it did in a [`PassReport`]; [`Compiled`] prints all of them.
 
@@ -45,8 +45,8 @@ pub fn compile<B: Backend>(graph: &Graph, backend: &B) -> Compiled {
     finish(&graph, backend, vec![fused])
 }
 
-/// As [`compile()`], within `budget_bytes` of memory: activations of the first `forward_nodes` nodes are computed again
-/// for the backward pass where they do not fit.
+/// As [`compile()`], within `budget_bytes` of memory. The backward pass computes activations of the first
+/// `forward_nodes` nodes again where storing them does not fit.
 ///
 /// # Errors
 /// If the budget is too small for any plan that was found; the error says by how much.

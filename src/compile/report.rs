@@ -146,7 +146,7 @@ pub struct Compiled {
 }
 
 impl fmt::Display for Compiled {
-    /// The table behind `--explain`.
+    /// The explanation of the plan as a table.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.plan)?;
         for report in &self.passes {

@@ -51,6 +51,7 @@ pub enum UnknownPolicy {
     /// As in the Medfusion paper.
     #[default]
     Negative,
+    /// The class of the finding.
     Positive,
     /// The image is left out.
     Skip,
@@ -70,11 +71,13 @@ pub enum OnMismatch {
 /// How [`Dataset::open`] reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenOptions {
+    /// Layout to read the set as.
     pub format: DataFormat,
     /// CheXpert: the column that becomes the class.
     pub finding: String,
     /// CheXpert: what uncertain and empty findings count as.
     pub unknown: UnknownPolicy,
+    /// What to do when labels and images disagree.
     pub on_mismatch: OnMismatch,
 }
 
@@ -96,7 +99,9 @@ pub enum PixelSource {
     File(PathBuf),
     /// Image `index` of an array in memory.
     Array {
+        /// The images of one split.
         array: Arc<ImageArray>,
+        /// Index of this image in `array`.
         index: usize,
     },
 }
@@ -106,6 +111,7 @@ pub enum PixelSource {
 pub struct Sample {
     /// Unique within the set: the path below the root without its extension, or `split/number`.
     pub id: String,
+    /// Where its pixels are.
     pub source: PixelSource,
     /// Index into [`Dataset::classes`].
     pub class: usize,
@@ -239,7 +245,7 @@ impl Dataset {
                     }
                 }
                 PixelSource::Array { array, .. } => {
-                    // PixelValues of one array follow each other, so each array is hashed about once.
+                    // Samples of one array follow each other, so each array is hashed about once.
                     if last_array != Some(Arc::as_ptr(array)) {
                         last_array = Some(Arc::as_ptr(array));
                         array.hash(&mut hasher);

@@ -14,8 +14,11 @@ pub enum DataError {
     /// The operating system refused.
     #[error("cannot {action} `{}`: {source}", path.display())]
     Io {
+        /// What was tried, as in "cannot read".
         action: &'static str,
+        /// The file or folder.
         path: PathBuf,
+        /// The system's answer.
         source: io::Error,
     },
     /// The path holds nothing that any reader knows.
@@ -24,26 +27,46 @@ pub enum DataError {
          CheXpert's train.csv; found {found}",
         path.display()
     )]
-    Unrecognised { path: PathBuf, found: String },
+    Unrecognised {
+        /// What was opened.
+        path: PathBuf,
+        /// What is there instead, in words.
+        found: String,
+    },
     /// A label file or array does not have the form its format asks for.
     #[error("`{}`{}: {message}", path.display(), line.map(|l| format!(", line {l}")).unwrap_or_default())]
     Malformed {
+        /// The label file or array file.
         path: PathBuf,
+        /// Line of a label file, from 1; `None` for arrays.
         line: Option<u64>,
+        /// What was expected and what was found.
         message: String,
     },
     /// The labels and the images disagree.
     #[error("`{}`: {}", path.display(), summary(problems))]
     Inconsistent {
+        /// The data set.
         path: PathBuf,
+        /// Every disagreement found; at least one.
         problems: Vec<DataProblem>,
     },
     /// An image cannot be decoded.
     #[error("cannot read the image `{id}`: {reason}")]
-    Corrupt { id: String, reason: String },
+    Corrupt {
+        /// Id of the sample, or the path of its file.
+        id: String,
+        /// The decoder's reason, in words.
+        reason: String,
+    },
     /// There is nothing to load.
     #[error("`{}` holds no {what}", path.display())]
-    Empty { path: PathBuf, what: String },
+    Empty {
+        /// The data set.
+        path: PathBuf,
+        /// What it lacks, behind "holds no".
+        what: String,
+    },
     /// Options that contradict each other or the data.
     #[error("{0}")]
     Options(String),
@@ -73,20 +96,42 @@ impl DataError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DataProblem {
     /// A class without a single image, in the named split or in the whole set.
-    EmptyClass { class: String, split: Option<Split> },
+    EmptyClass {
+        /// Name of the class.
+        class: String,
+        /// The split without images; `None` for the whole set.
+        split: Option<Split>,
+    },
     /// A label whose image does not exist.
-    MissingImage { id: String, line: u64 },
+    MissingImage {
+        /// Id as written in the label file.
+        id: String,
+        /// Line of the label file, from 1.
+        line: u64,
+    },
     /// An image that no label or class folder covers.
-    Unlabelled { path: PathBuf },
+    Unlabelled {
+        /// The image file.
+        path: PathBuf,
+    },
     /// A label that is none of the known classes.
     UnknownClass {
+        /// Id as written in the label file.
         id: String,
+        /// The label found.
         class: String,
+        /// Line of the label file, from 1.
         line: u64,
+        /// The known classes, in words.
         known: String,
     },
     /// An identifier that occurs twice.
-    DuplicateId { id: String, places: String },
+    DuplicateId {
+        /// The identifier.
+        id: String,
+        /// Where it occurs: lines of the label file or paths, in words.
+        places: String,
+    },
 }
 
 impl fmt::Display for DataProblem {

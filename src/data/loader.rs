@@ -1,6 +1,6 @@
 //! Batches of transformed images, decoded ahead on threads, resumable to the sample.
 //!
-//! The loader walks one endless sequence: epoch 0's order, then epoch 1's, and so on. A batch may span two epochs, so
+//! The loader visits one endless sequence: epoch 0's order, then epoch 1's, and so on. A batch may span two epochs, so
 //! every sample is used, none is dropped, and a set smaller than a batch repeats within it (with a warning). What a
 //! batch holds depends only on the options and the position, never on threads or on what was loaded before.
 
@@ -17,7 +17,7 @@ use super::error::DataError;
 use super::order::{Entry, epoch_order};
 use super::pixels::Pixels;
 use super::transform::{Augment, Transform};
-use crate::tensor::philox::{Purpose, stream_key};
+use crate::tensor::philox::{RandomStream, stream_key};
 
 /// What to do with an image that cannot be decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,7 @@ pub enum OnCorrupt {
 /// Where in the endless sequence a loader stands: the next visit it has not yet handed out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Position {
+    /// The epoch, from 0.
     pub epoch: u64,
     /// Visits of the epoch that are done, below the number of samples.
     pub offset: u64,
@@ -43,18 +44,23 @@ pub struct Position {
 pub struct LoaderOptions {
     /// Images per batch.
     pub batch: usize,
+    /// Size and channels of the images.
     pub transform: Transform,
+    /// Random orientations; the default draws none.
     pub augment: Augment,
+    /// Visit the samples of each epoch in random order.
     pub shuffle: bool,
     /// Equal shares for all classes, see [`epoch_order`].
     pub balanced: bool,
     /// Endless; otherwise one epoch, whose last batch may be short.
     pub repeat: bool,
+    /// Seed of order and augmentation.
     pub seed: u64,
     /// Decoding threads, at least 1.
     pub threads: usize,
     /// Memory for prepared images; what does not fit is decoded again each time.
     pub cache_bytes: usize,
+    /// What to do with an image that cannot be decoded.
     pub on_corrupt: OnCorrupt,
 }
 
@@ -113,14 +119,14 @@ impl Batch {
 
 /// An iterator of batches with decoding threads behind it; dropping it ends them.
 pub struct Loader {
-    shared: Arc<Shared>,
+    shared: Arc<Prefetch>,
     threads: Vec<JoinHandle<()>>,
     position: u64,
     waited: Duration,
     failed: bool,
 }
 
-struct Shared {
+struct Prefetch {
     dataset: Arc<Dataset>,
     options: LoaderOptions,
     classes: Vec<usize>,
@@ -142,12 +148,12 @@ struct Queue {
     /// Sequence number of the next visit to decode.
     claim: u64,
     /// Results in sequence order; `None` while decoding.
-    slots: VecDeque<Option<Result<Image, DataError>>>,
+    slots: VecDeque<Option<Result<Decoded, DataError>>>,
     orders: BTreeMap<u64, Arc<Vec<Entry>>>,
     stop: bool,
 }
 
-struct Image {
+struct Decoded {
     values: Vec<f32>,
     sample: usize,
 }
@@ -194,7 +200,7 @@ impl Loader {
             );
         }
         let position = start.epoch * len + start.offset;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Prefetch {
             classes: dataset.samples().iter().map(|s| s.class).collect(),
             cache: (0..dataset.len()).map(|_| OnceLock::new()).collect(),
             // One batch in the making and one ahead.
@@ -284,7 +290,7 @@ impl Loader {
         Ok((!batch.is_empty()).then_some(batch))
     }
 
-    fn take(&mut self) -> Result<Image, DataError> {
+    fn take(&mut self) -> Result<Decoded, DataError> {
         let mut queue = lock(&self.shared.queue);
         let mut began = None;
         loop {
@@ -331,7 +337,7 @@ impl Drop for Loader {
     }
 }
 
-impl Shared {
+impl Prefetch {
     fn place(&self, position: u64) -> Position {
         let len = self.dataset.len() as u64;
         Position {
@@ -377,16 +383,16 @@ impl Shared {
         }
     }
 
-    fn decode(&self, visit: Entry, epoch: u64) -> Result<Image, DataError> {
+    fn decode(&self, visit: Entry, epoch: u64) -> Result<Decoded, DataError> {
         let sample = visit.sample as usize;
         let pixels = self.prepared(sample)?;
-        let key = stream_key(self.options.seed, Purpose::Augmentation);
+        let key = stream_key(self.options.seed, RandomStream::Augmentation);
         let orientation = self.options.augment.draw(&mut visit.stream(key, epoch));
         let mut values = vec![0.0; self.options.transform.len()];
         self.options
             .transform
             .finish(&pixels, orientation, &mut values);
-        Ok(Image { values, sample })
+        Ok(Decoded { values, sample })
     }
 
     /// The sample at its final size, from the cache or from its source.

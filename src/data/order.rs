@@ -1,7 +1,7 @@
 //! The order in which an epoch visits the samples: a function of seed and epoch only.
 
 use crate::tensor::philox::{
-    Philox, Purpose, philox4x32_10, stream_counter, stream_key, uniform_below,
+    Philox, RandomStream, philox4x32_10, stream_counter, stream_key, uniform_below,
 };
 
 /// One visit to a sample.
@@ -72,7 +72,7 @@ fn balanced_visits(classes: &[usize], seed: u64, epoch: u64) -> Vec<Entry> {
 
 /// Fisher–Yates with the random words of (seed, epoch, stream).
 fn permute<T>(items: &mut [T], seed: u64, epoch: u64, stream: u32) {
-    let key = stream_key(seed, Purpose::Shuffle);
+    let key = stream_key(seed, RandomStream::Shuffle);
     // Not `rand`'s shuffle: a run that goes on repeats these bits, whatever `rand` draws by then.
     for last in (1..items.len()).rev() {
         // One block serves two draws.
@@ -92,7 +92,7 @@ mod tests {
     /// What a run that goes on has drawn before: the block whose number is the occurrence.
     #[test]
     fn a_visits_words_are_those_of_its_block() {
-        let key = stream_key(3, Purpose::Augmentation);
+        let key = stream_key(3, RandomStream::Augmentation);
         let visit = Entry {
             sample: 5,
             occurrence: 2,

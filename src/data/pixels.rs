@@ -11,17 +11,22 @@ use super::error::DataError;
 /// Channel values of an image, `[height, width, channels]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PixelValues {
+    /// 8 bits per channel, 0 to 255.
     U8(Vec<u8>),
+    /// 16 bits per channel, 0 to 65535.
     U16(Vec<u16>),
 }
 
 /// A decoded image with 1 (grey) or 3 (RGB) channels. Alpha is dropped, palettes are expanded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pixels {
+    /// Columns.
     pub width: usize,
+    /// Rows.
     pub height: usize,
     /// 1 or 3.
     pub channels: usize,
+    /// `[height, width, channels]`.
     pub samples: PixelValues,
 }
 
@@ -108,10 +113,13 @@ impl Pixels {
 /// Many images of one size in memory, `[images, height, width, channels]`.
 #[derive(Clone, Debug)]
 pub struct ImageArray {
+    /// Rows of each image.
     pub height: usize,
+    /// Columns of each image.
     pub width: usize,
     /// 1 or 3.
     pub channels: usize,
+    /// `[images, height, width, channels]`.
     pub samples: PixelValues,
 }
 

@@ -17,9 +17,11 @@ use crate::image::png::Image8;
 /// The findings of a full pass over a data set: every image decoded.
 #[derive(Clone, Debug)]
 pub struct DatasetReport {
+    /// Where the set was opened.
     pub root: PathBuf,
     /// Name of the layout.
     pub format: &'static str,
+    /// Class names by index.
     pub classes: Vec<String>,
     /// Images per split (`None`: not split), then per class, unreadable ones included.
     pub counts: Vec<(Option<Split>, Vec<usize>)>,
@@ -33,7 +35,9 @@ pub struct DatasetReport {
     pub repeated: Vec<Vec<String>>,
     /// Groups among `repeated` that span two splits: test images that were trained on.
     pub leaked: usize,
+    /// Disagreements between labels and images.
     pub problems: Vec<DataProblem>,
+    /// What the reader left out on purpose, in words.
     pub notes: Vec<String>,
 }
 

@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
+    /// To train on.
     Train,
+    /// To choose settings and the best checkpoint with.
     Val,
+    /// To measure the final model on.
     Test,
 }
 

@@ -28,8 +28,11 @@ pub struct Augment {
 /// One orientation: transposed first, then flipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Orientation {
+    /// Left and right exchanged.
     pub flip_horizontal: bool,
+    /// Top and bottom exchanged.
     pub flip_vertical: bool,
+    /// Rows and columns exchanged, before the flips.
     pub transpose: bool,
 }
 
@@ -264,12 +267,12 @@ fn taps(from: usize, to: usize, kept: usize) -> Vec<(usize, Vec<f32>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::philox::{Philox, Purpose, philox4x32_10, stream_counter, stream_key};
+    use crate::tensor::philox::{Philox, RandomStream, philox4x32_10, stream_counter, stream_key};
 
     /// A run that goes on turns its images as before: by the topmost bits of the first three words.
     #[test]
     fn an_orientation_is_drawn_from_three_words() {
-        let key = stream_key(1, Purpose::Augmentation);
+        let key = stream_key(1, RandomStream::Augmentation);
         let all = Augment {
             flip_horizontal: true,
             flip_vertical: true,

@@ -23,7 +23,7 @@ use crate::tensor::TensorMap;
 use cpu::CpuDevice;
 use cuda::{CudaDevice, CudaOptions};
 
-/// What a user asks for with `--device`.
+/// The device that a user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// A CUDA device where one answers, else the CPU.

@@ -10,7 +10,7 @@ use super::{DiffusionError, SamplerTable};
 use crate::graph::{Graph, GraphError, Value};
 use crate::ops::sampler::{COEFFICIENTS, Estimates, FreshNoise, Prediction, SamplerStep};
 use crate::tensor::DType;
-use crate::tensor::philox::{Purpose, fill_normal, seed_words, stream_key};
+use crate::tensor::philox::{RandomStream, fill_normal, seed_words, stream_key};
 
 /// Names of the bindings that a sampling step adds to a graph.
 pub mod names {
@@ -39,7 +39,7 @@ pub mod names {
 pub enum NoiseSource {
     /// Nowhere: a deterministic sampler.
     None,
-    /// The stream (seed, [`Purpose::SamplerNoise`]) of each image, at the step counter.
+    /// The stream (seed, [`RandomStream::SamplerNoise`]) of each image, at the step counter.
     Philox,
     /// [`names::NOISE`].
     Recorded,
@@ -131,7 +131,7 @@ pub fn sampling_step(
         NoiseSource::Philox => {
             let seed = g.input(names::SEED, [2], DType::I32)?;
             let images = g.input(names::IMAGES, [n], DType::I32)?;
-            let noise = FreshNoise::Philox(Purpose::SamplerNoise);
+            let noise = FreshNoise::Philox(RandomStream::SamplerNoise);
             (noise, vec![seed, images])
         }
         NoiseSource::Recorded => {
@@ -272,9 +272,9 @@ impl SamplingSpec {
 }
 
 /// The noise `[N, len]` that the images `images` of `seed` start from: the stream
-/// [`Purpose::InitialNoise`] at step 0.
+/// [`RandomStream::InitialNoise`] at step 0.
 pub fn initial_noise(seed: u64, images: &[u32], len: usize) -> Vec<f32> {
-    let key = stream_key(seed, Purpose::InitialNoise);
+    let key = stream_key(seed, RandomStream::InitialNoise);
     let mut noise = vec![0.0; images.len() * len];
     for (&image, sample) in images.iter().zip(noise.chunks_exact_mut(len.max(1))) {
         fill_normal(key, u64::from(image), 0, sample);

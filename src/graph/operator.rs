@@ -40,8 +40,8 @@ pub trait Operator:
     }
 
     /// Adds the backward ops; one gradient per input, of the input's type or still to be summed to it over axes that
-    /// the input is repeated along. The sums over leaves' gradients come last, so that devices can do them together;
-    /// until then they take memory. `None` for the whole if the op has no gradient.
+    /// the input is repeated along. The sums over leaves' gradients come last, so that devices can do them in one
+    /// launch; until then the summands take memory. `None` for the whole if the op has no gradient.
     ///
     /// # Errors
     /// If a backward op refuses its inputs.

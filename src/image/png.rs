@@ -10,10 +10,13 @@ use crate::files::write_bytes_atomically;
 /// An 8-bit grey or RGB image, `[height, width, channels]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image8 {
+    /// Columns.
     pub width: usize,
+    /// Rows.
     pub height: usize,
     /// 1 or 3.
     pub channels: usize,
+    /// `[height, width, channels]`, row-major.
     pub values: Vec<u8>,
 }
 

@@ -1,12 +1,8 @@
 //! The vocabulary of the engine: one folder per op with its shape rule, cost and gradient
 //! (`mod.rs`), its naive `f64` definition (`reference.rs`), its CPU kernel (`cpu.rs`) and tests.
 
-#[cfg(test)]
-mod awkward;
 mod cuda;
 mod strides;
-#[cfg(test)]
-pub(crate) mod testing;
 
 pub mod accumulate;
 pub mod attention;

@@ -28,7 +28,7 @@ use rand::{Rng, TryRng};
 /// What a stream of random numbers is used for. Each purpose has its own key, so streams never overlap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
-pub enum Purpose {
+pub enum RandomStream {
     /// `x_T` that a sampler starts from.
     InitialNoise = 1,
     /// Fresh noise that a sampler adds at each step (`eta` > 0, DDPM).
@@ -78,7 +78,7 @@ pub const fn philox4x32_10(key: [u32; 2], counter: [u32; 4]) -> [u32; 4] {
 }
 
 /// The key of one purpose under a user's seed.
-pub const fn stream_key(seed: u64, purpose: Purpose) -> [u32; 2] {
+pub const fn stream_key(seed: u64, purpose: RandomStream) -> [u32; 2] {
     let [k0, k1, ..] = philox4x32_10(
         [seed as u32, (seed >> 32) as u32],
         [purpose as u32, 0, 0, KEY_TAG],
@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_generator_gives_the_words_of_its_stream() {
-        let key = stream_key(0x0123_4567_89ab_cdef, Purpose::Test);
+        let key = stream_key(0x0123_4567_89ab_cdef, RandomStream::Test);
         let words: Vec<u32> = (0..5)
             .flat_map(|block| philox4x32_10(key, stream_counter(9, 2, block)))
             .collect();
@@ -364,7 +364,7 @@ mod tests {
     /// Host-side draws through `rand` are the draws of this file to the bit: uniforms, coins, normals.
     #[test]
     fn rand_draws_by_the_formulas_of_this_file() {
-        let key = stream_key(5, Purpose::Test);
+        let key = stream_key(5, RandomStream::Test);
         let (mut uniforms, mut normals) = ([0.0; 1000], [0.0; 1000]);
         fill_uniform(key, 3, 1, &mut uniforms);
         fill_normal(key, 3, 1, &mut normals);
@@ -386,7 +386,7 @@ mod tests {
     #[test]
     fn normals_are_distributed_as_those_of_rand_distr() {
         const N: usize = 20_000;
-        let key = stream_key(5, Purpose::Test);
+        let key = stream_key(5, RandomStream::Test);
         let mut ours = vec![0.0; N];
         fill_normal(key, 0, 0, &mut ours);
         let mut theirs: Vec<f32> = Philox::new(key, 1, 0)
@@ -408,7 +408,7 @@ mod tests {
     fn normals_have_normal_moments() {
         let n = 400_000;
         let mut values = vec![0.0; n];
-        fill_normal(stream_key(5, Purpose::Test), 3, 0, &mut values);
+        fill_normal(stream_key(5, RandomStream::Test), 3, 0, &mut values);
         let moment = |k: i32| values.iter().map(|&v| f64::from(v).powi(k)).sum::<f64>() / n as f64;
         // Four standard errors of each moment: sqrt(var(x^k) / n).
         assert!(moment(1).abs() < 4.0 * (1.0 / n as f64).sqrt());
@@ -421,7 +421,7 @@ mod tests {
     /// Pins the bits of the stream: a kernel is compared with this, and published samples depend on it.
     #[test]
     fn elements_do_not_depend_on_the_request() {
-        let key = stream_key(0x0123_4567_89ab_cdef, Purpose::InitialNoise);
+        let key = stream_key(0x0123_4567_89ab_cdef, RandomStream::InitialNoise);
         let (mut long, mut short) = ([0.0; 11], [0.0; 6]);
         fill_normal(key, 9, 2, &mut long);
         fill_normal(key, 9, 2, &mut short);
@@ -430,7 +430,7 @@ mod tests {
         fill_normal(key, 9, 3, &mut other);
         assert_ne!(other, short);
         fill_normal(
-            stream_key(0x0123_4567_89ab_cdef, Purpose::SamplerNoise),
+            stream_key(0x0123_4567_89ab_cdef, RandomStream::SamplerNoise),
             9,
             2,
             &mut other,

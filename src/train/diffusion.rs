@@ -25,7 +25,7 @@ use crate::graph::Graph;
 use crate::image::png::Image8;
 use crate::model::config::UnetConfig;
 use crate::pipeline::{Autoencoder, Sampler};
-use crate::tensor::philox::{Purpose, seed_words};
+use crate::tensor::philox::{RandomStream, seed_words};
 use crate::tensor::{DType, TensorMap};
 
 /// Held-out images that a measurement uses at most.
@@ -80,12 +80,19 @@ fn loss_graph(
         true => {
             let mean = g.input(names::MEAN, shape, DType::F32)?;
             let logvar = g.input(names::LOGVAR, shape, DType::F32)?;
-            let noise = g.philox_normal(Purpose::LatentNoise, seed, samples, step, space.shape)?;
+            let noise =
+                g.philox_normal(RandomStream::LatentNoise, seed, samples, step, space.shape)?;
             g.reparameterize(mean, logvar, noise)?
         }
         false => g.input(names::IMAGES, shape, DType::F32)?,
     };
-    let noise = g.philox_normal(Purpose::TrainingNoise, seed, samples, step, space.shape)?;
+    let noise = g.philox_normal(
+        RandomStream::TrainingNoise,
+        seed,
+        samples,
+        step,
+        space.shape,
+    )?;
     let inputs = DiffusionInputs {
         x_0,
         noise,

@@ -57,45 +57,70 @@ pub enum TrainError {
         /// Channels that the run's images have.
         images: usize,
     },
+    /// The folder to resume from has no run in it.
     #[error("`{}` holds no run to resume: {why}", path.display())]
-    NothingToResume { path: PathBuf, why: String },
+    NothingToResume {
+        /// The run's folder.
+        path: PathBuf,
+        /// What is missing in it.
+        why: String,
+    },
+    /// The saved state belongs to a run with other data or settings.
     #[error("the run cannot go on: {0}")]
     OtherRun(String),
+    /// A setting of the run file that the run cannot have; the sentence names it.
     #[error("{0}")]
     Setting(String),
+    /// The operating system refused.
     #[error("cannot {action} `{}`: {source}", path.display())]
     Io {
+        /// What was tried, as in "cannot read".
         action: &'static str,
+        /// The file or folder.
         path: PathBuf,
+        /// The system's answer.
         source: io::Error,
     },
+    /// The run file is wrong.
     #[error(transparent)]
     Run(#[from] RunFileError),
+    /// A checkpoint of the run cannot be read or written.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The training step cannot be built.
     #[error(transparent)]
     Step(#[from] StepError),
+    /// The images cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The shapes of network and loss do not fit.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// The device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The step does not fit the memory budget.
     #[error(transparent)]
     OverBudget(#[from] OverBudget),
     /// The run file's precision is none.
     #[error(transparent)]
     Precision(#[from] crate::compile::UnknownPrecision),
+    /// The architecture describes no network.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The noise schedule or the sampling settings are wrong.
     #[error(transparent)]
     Diffusion(#[from] DiffusionError),
+    /// A model file cannot be read or written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The classifier cannot be measured or exported.
     #[error(transparent)]
     Classifier(#[from] ClassifierError),
+    /// The preview images cannot be sampled.
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// The autoencoder cannot encode or decode.
     #[error(transparent)]
     Autoencoder(#[from] AutoencoderError),
 }

@@ -2,12 +2,12 @@
 
 use crate::checkpoint::name_hash;
 use crate::graph::{Declared, Init};
-use crate::tensor::philox::{Purpose, fill_normal, fill_uniform, stream_key};
+use crate::tensor::philox::{RandomStream, fill_normal, fill_uniform, stream_key};
 use crate::tensor::{Tensor, TensorMap};
 
 /// Values for those of `parameters` that are trained, a function of the seed, their names and how they begin alone.
 pub fn initial_weights(parameters: &[Declared], seed: u64) -> TensorMap {
-    let key = stream_key(seed, Purpose::Weights);
+    let key = stream_key(seed, RandomStream::Weights);
     parameters
         .iter()
         .filter(|parameter| parameter.facts.trained)

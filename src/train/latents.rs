@@ -19,7 +19,7 @@ use crate::data::{
 use crate::files::write_atomically;
 use crate::pipeline::Autoencoder;
 use crate::tensor::Tensor;
-use crate::tensor::philox::{Purpose, stream_key};
+use crate::tensor::philox::{RandomStream, stream_key};
 
 /// Images encoded at once.
 pub(super) const BATCH: usize = 8;
@@ -29,7 +29,7 @@ pub(super) fn latent_len(encoder: &Autoencoder) -> usize {
     encoder.latent_shape().iter().product()
 }
 
-/// The orientations that `augment` draws from, and their index.
+/// The orientations that `augment` draws from; a position in the list is the index in the cache.
 fn orientations(augment: &Augment) -> Vec<Orientation> {
     let both = |wanted: bool| {
         if wanted {
@@ -168,7 +168,7 @@ impl LatentCache {
         let mut header = header.to_string().into_bytes();
         header.resize(header.len().next_multiple_of(8), b' ');
 
-        // The closure speaks io::Error; what else goes wrong is carried out beside it.
+        // The closure returns io::Error, so other errors leave it through `failure`.
         let mut failure = None;
         let written = write_atomically(path, |out| {
             out.write_all(&(header.len() as u64).to_le_bytes())?;
@@ -267,7 +267,7 @@ pub(super) struct LatentBatch {
     pub next: Position,
 }
 
-/// Walks the cache in the order in which [`crate::data::Loader`] walks the images, with the same orientations.
+/// Batches of the cache, in the order and with the orientations of [`crate::data::Loader`].
 pub(super) struct LatentLoader {
     cache: LatentCache,
     classes: Vec<usize>,
@@ -333,7 +333,7 @@ impl LatentLoader {
                     offset: offset + 1,
                 },
             };
-            let key = stream_key(self.seed, Purpose::Augmentation);
+            let key = stream_key(self.seed, RandomStream::Augmentation);
             let sample = visit.sample as usize;
             let orientation = self.augment.draw(&mut visit.stream(key, epoch));
             if let Some((mean, logvar)) = self.cache.get(sample, orientation) {

@@ -169,6 +169,7 @@ fn rgb(g: &mut Graph, x: Value) -> Result<Value, GraphError> {
 /// How the diffusion loss is put together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DiffusionLossOptions {
+    /// What the network predicts.
     pub objective: Objective,
     /// Distance of prediction and target, averaged over all elements.
     pub distance: Distance,

@@ -18,7 +18,7 @@ use crate::ops::optimizer::AdamConfig;
 use crate::ops::pixel_loss::Distance;
 use crate::tensor::TensorMap;
 use crate::tensor::philox::{
-    Philox, Purpose, philox4x32_10, stream_counter, stream_key, uniform_below,
+    Philox, RandomStream, philox4x32_10, stream_counter, stream_key, uniform_below,
 };
 
 /// Opens the device of a run file.
@@ -175,8 +175,8 @@ pub(super) struct Draws {
 impl Draws {
     pub fn new(seed: u64) -> Self {
         Self {
-            time: stream_key(seed, Purpose::TimeStep),
-            dropout: stream_key(seed, Purpose::ConditionDropout),
+            time: stream_key(seed, RandomStream::TimeStep),
+            dropout: stream_key(seed, RandomStream::ConditionDropout),
         }
     }
 

@@ -23,7 +23,7 @@ use crate::image::png::Image8;
 use crate::model::config::VaeConfig;
 use crate::model::{build_decoder, build_encoder, lpips};
 use crate::pipeline::{Autoencoder, psnr_db};
-use crate::tensor::philox::Purpose;
+use crate::tensor::philox::RandomStream;
 use crate::tensor::{DType, TensorMap};
 
 /// Held-out images that a measurement uses at most.
@@ -48,7 +48,7 @@ pub fn training_graph(run: &VaeRun) -> Result<TrainingGraph, TrainError> {
     let step = g.state(names::STEP, [1], DType::I32)?;
     let samples = g.input(names::SAMPLES, [batch], DType::I32)?;
     let latent = g.shape(moments.mean)[1..].to_vec();
-    let noise = g.philox_normal(Purpose::LatentNoise, seed, samples, step, latent)?;
+    let noise = g.philox_normal(RandomStream::LatentNoise, seed, samples, step, latent)?;
     let z = g.reparameterize(moments.mean, moments.logvar, noise)?;
     let decoded = build_decoder(&mut g, &config, z)?;
     let options = VaeLossOptions {

@@ -4,14 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use medfusion::image::png::{Image8, write};
-use medfusion::tensor::philox::{Purpose, fill_uniform, stream_key};
+use medfusion::tensor::philox::{RandomStream, fill_uniform, stream_key};
 
 /// Pixels of a side.
 pub const SIDE: usize = 16;
 
 /// Class folders `bright` and `dark` below `train/` and `test/`: a blob of either kind on noise.
 pub fn images(folder: &Path, per_class: usize) {
-    let key = stream_key(3, Purpose::Test);
+    let key = stream_key(3, RandomStream::Test);
     for (split, offset) in [("train", 0), ("test", 1000)] {
         for (class, level) in [("bright", 220.0), ("dark", 40.0)] {
             let target = folder.join(split).join(class);

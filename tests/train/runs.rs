@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use medfusion::data::{Dataset, OpenOptions, Split};
 use medfusion::metrics::Classifier;
 use medfusion::tensor::TensorMap;
-use medfusion::tensor::philox::{Purpose, fill_normal, stream_key};
+use medfusion::tensor::philox::{RandomStream, fill_normal, stream_key};
 use medfusion::train::run_file::{ClassifierRun, DiffusionRun, Override, Run, VaeRun, parse};
 use medfusion::train::state::newest;
 use medfusion::train::step::LoadedStep;
@@ -339,7 +339,7 @@ fn one_step(batch: usize, passes: usize, budget: Option<usize>) -> (LoadedStep, 
     let weights = medfusion::train::init::initial_weights(training.graph.declared_parameters(), 5);
     let mut trainer = training.load(&device, compiled, &weights).unwrap();
     let mut images = vec![0.0; 4 * 32 * 32 * 3];
-    fill_normal(stream_key(9, Purpose::Test), 0, 0, &mut images);
+    fill_normal(stream_key(9, RandomStream::Test), 0, 0, &mut images);
     let len = images.len() / passes;
     for pass in 0..passes {
         let numbers: Vec<i32> = (pass * batch..(pass + 1) * batch)

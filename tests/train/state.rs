@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use medfusion::data::Position;
-use medfusion::tensor::philox::{Purpose, fill_normal, stream_key};
+use medfusion::tensor::philox::{RandomStream, fill_normal, stream_key};
 use medfusion::tensor::{DType, Tensor, TensorMap};
 use medfusion::train::state::{
     CheckpointFolder, RunProgress, StateError, TrainState, load, newest,
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 /// A state whose every value follows from `step`, so that a mixture of two states cannot pass for one.
 fn state(step: u64, elements: usize) -> TrainState {
-    let part = |purpose: Purpose| {
+    let part = |purpose: RandomStream| {
         let mut values = vec![0.0; elements];
         fill_normal(stream_key(step, purpose), 0, 0, &mut values);
         TensorMap::from([
@@ -48,8 +48,8 @@ fn state(step: u64, elements: usize) -> TrainState {
             best: Some((0.123_456_789_012_345_67 / (step + 1) as f64, step)),
         },
         parts: BTreeMap::from([
-            ("weights".to_owned(), part(Purpose::Weights)),
-            ("adam-m".to_owned(), part(Purpose::TrainingNoise)),
+            ("weights".to_owned(), part(RandomStream::Weights)),
+            ("adam-m".to_owned(), part(RandomStream::TrainingNoise)),
             (
                 "misc".to_owned(),
                 TensorMap::from([("labels".to_owned(), labels), ("half".to_owned(), half)]),
@@ -290,7 +290,7 @@ fn kills_at_random_moments_lose_nothing() {
         .elapsed()
         .unwrap()
         .as_nanos() as u64;
-    medfusion::tensor::philox::fill_uniform(stream_key(seed, Purpose::Test), 0, 0, &mut words);
+    medfusion::tensor::philox::fill_uniform(stream_key(seed, RandomStream::Test), 0, 0, &mut words);
     for word in words {
         let mut process = child(dir.path()).spawn().unwrap();
         // Let it save at least once more, then strike within the next few saves.

@@ -285,7 +285,9 @@ pub fn circle(arrows: &Arrows) -> Option<Vec<String>> {
 pub fn homonyms(files: &Files) -> BTreeMap<String, Vec<String>> {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (module, text) in files {
-        for line in text.lines() {
+        // Associated types are indented.
+        let indented = |line: &&str| line.trim_start() != *line && line.trim().starts_with("type ");
+        for line in text.lines().filter(|line| !indented(line)) {
             let mut words = line.split([' ', '<', '(', ';', ':', '{', '=']);
             let declared = words
                 .by_ref()

@@ -5,112 +5,14 @@
 //! ([`Node::Global`]), and calling one gives a [`Node::Call`] that remembers who would have been called with what.
 //! Names that no checkpoint has a reason to mention, such as `posix.system`, stop the reader.
 
+mod error;
 mod policy;
 mod render;
+mod value;
 mod vm;
 
-use thiserror::Error;
-
-/// Why a pickle was not read.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum PickleError {
-    /// The stream ends in the middle.
-    #[error("the pickle ends at byte {at} in the middle of an instruction; the file is incomplete")]
-    Truncated {
-        /// Offset in the pickle.
-        at: usize,
-    },
-    /// The stream is no well-formed pickle.
-    #[error("the pickle is damaged at byte {at}: {what}")]
-    Malformed {
-        /// Offset in the pickle.
-        at: usize,
-        /// What was expected and what was found.
-        what: String,
-    },
-    /// The stream names something that can harm.
-    #[error(
-        "the pickle names `{name}`, which a checkpoint has no business calling; refusing to read it"
-    )]
-    Forbidden {
-        /// `module.name`.
-        name: String,
-    },
-    /// The stream is larger than any checkpoint.
-    #[error("the pickle builds more than {limit} {what}; no checkpoint does, refusing to read it")]
-    TooLarge {
-        /// What there is too much of.
-        what: &'static str,
-        /// The limit.
-        limit: usize,
-    },
-}
-
-/// A value's place in its [`Pickle`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Id(u32);
-
-/// One value. Containers hold [`Id`]s, so values may be shared and even contain themselves.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Node {
-    /// `None`.
-    None,
-    /// `True` or `False`.
-    Bool(bool),
-    /// An integer of up to 64 bits.
-    Int(i64),
-    /// A longer integer, little-endian two's complement.
-    BigInt(Box<[u8]>),
-    /// A float.
-    Float(f64),
-    /// A text.
-    Str(Box<str>),
-    /// Bytes.
-    Bytes(Box<[u8]>),
-    /// A list.
-    List(Vec<Id>),
-    /// A tuple.
-    Tuple(Box<[Id]>),
-    /// A set or frozen set.
-    Set(Vec<Id>),
-    /// A dict in insertion order; of equal keys the last counts.
-    Dict(Vec<(Id, Id)>),
-    /// A class or function, by name only.
-    Global {
-        /// `torch._utils`
-        module: Box<str>,
-        /// `_rebuild_tensor_v2`
-        name: Box<str>,
-    },
-    /// What a call would have made.
-    Call(Box<Call>),
-    /// An object that lives outside the pickle, by its identifier.
-    Persistent(Id),
-}
-
-/// A call that was not made.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Call {
-    /// The class or function.
-    pub callable: Id,
-    /// Its arguments, usually a tuple.
-    pub args: Id,
-    /// Keyword arguments (protocol 4).
-    pub kwargs: Option<Id>,
-    /// What `__setstate__` would have got.
-    pub state: Option<Id>,
-    /// What would have been appended.
-    pub elements: Vec<Id>,
-    /// What would have been set by key.
-    pub items: Vec<(Id, Id)>,
-}
-
-/// A finished pickle: its values and which of them is the result.
-#[derive(Clone, Debug)]
-pub struct Pickle {
-    nodes: Vec<Node>,
-    root: Id,
-}
+pub use error::PickleError;
+pub use value::{Call, Id, Node, Pickle};
 
 impl Pickle {
     /// Reads one pickle (protocols 0 to 5) at the start of `bytes`; returns it and its length in bytes.
@@ -119,70 +21,5 @@ impl Pickle {
     /// If the pickle is truncated, malformed, too large, or names something dangerous.
     pub fn parse(bytes: &[u8]) -> Result<(Self, usize), PickleError> {
         vm::run(bytes)
-    }
-
-    /// The result.
-    pub fn root(&self) -> Id {
-        self.root
-    }
-
-    /// The value at `id`.
-    pub fn node(&self, id: Id) -> &Node {
-        &self.nodes[id.0 as usize]
-    }
-
-    /// Every value, in the order of creation.
-    pub fn nodes(&self) -> &[Node] {
-        &self.nodes
-    }
-
-    /// The entry `key` of a dict.
-    pub fn get(&self, dict: Id, key: &str) -> Option<Id> {
-        self.items(dict)?
-            .iter()
-            .rev()
-            .find(|(k, _)| self.str(*k) == Some(key))
-            .map(|&(_, value)| value)
-    }
-
-    /// The entries of a dict.
-    pub fn items(&self, id: Id) -> Option<&[(Id, Id)]> {
-        match self.node(id) {
-            Node::Dict(items) => Some(items),
-            _ => None,
-        }
-    }
-
-    /// The elements of a list or tuple.
-    pub fn elements(&self, id: Id) -> Option<&[Id]> {
-        match self.node(id) {
-            Node::List(elements) => Some(elements),
-            Node::Tuple(elements) => Some(elements),
-            _ => None,
-        }
-    }
-
-    /// The text at `id`.
-    pub fn str(&self, id: Id) -> Option<&str> {
-        match self.node(id) {
-            Node::Str(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// The integer at `id`.
-    pub fn int(&self, id: Id) -> Option<i64> {
-        match self.node(id) {
-            Node::Int(value) => Some(*value),
-            _ => None,
-        }
-    }
-
-    /// Module and name of the class or function at `id`.
-    pub fn global(&self, id: Id) -> Option<(&str, &str)> {
-        match self.node(id) {
-            Node::Global { module, name } => Some((module, name)),
-            _ => None,
-        }
     }
 }

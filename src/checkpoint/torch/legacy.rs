@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 
+use super::storages::{Storages, Window};
 use super::tensors::{key_text, parse_storage_id};
-use super::{Problem, SharedBytes, Storages, Window};
+use crate::checkpoint::Problem;
+use crate::checkpoint::map::SharedBytes;
 use crate::checkpoint::pickle::{Node, Pickle};
 
 /// 0x1950a86a20f9469cfc6c, little-endian.

@@ -1,6 +1,7 @@
 //! PyTorch checkpoints (`.ckpt`, `.pt`, `.pth`): the zip archive and the older stream, read as data.
 
 mod legacy;
+mod storages;
 mod tensors;
 mod zip;
 
@@ -9,7 +10,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use self::tensors::Reader;
+use self::storages::Storages;
+use self::tensors::TensorReader;
 use super::map::{SharedBytes, map_file};
 use super::pickle::{Id, Node, Pickle};
 use super::{CheckpointError, Problem};
@@ -40,20 +42,6 @@ pub struct TorchFile {
     pickle: Pickle,
     storages: Box<dyn Storages>,
     file_len: usize,
-}
-
-/// Where the raw elements of tensors are.
-trait Storages: Send + Sync {
-    /// The bytes of storage `key`, verified where the format has a checksum.
-    fn storage(&self, key: &str) -> Result<Window, Problem>;
-}
-
-/// A range of shared bytes.
-#[derive(Clone)]
-struct Window {
-    bytes: SharedBytes,
-    start: usize,
-    len: usize,
 }
 
 impl TorchFile {
@@ -142,7 +130,7 @@ impl TorchFile {
             .iter()
             .filter_map(|key| self.pickle.get(root, key))
             .find(|&id| self.pickle.items(id).is_some());
-        let mut reader = Reader::new(&self.pickle, self.storages.as_ref(), self.file_len);
+        let mut reader = TensorReader::new(&self.pickle, self.storages.as_ref(), self.file_len);
         let tensors = self.flatten(named.unwrap_or(root), named.is_some(), &mut reader)?;
         if tensors.is_empty() {
             return Err(Problem::unsupported(self.describe_root()));
@@ -155,7 +143,7 @@ impl TorchFile {
     /// # Errors
     /// If the value is no tensor, or one that cannot be read.
     pub fn tensor(&self, id: Id) -> Result<Tensor, Problem> {
-        Reader::new(&self.pickle, self.storages.as_ref(), self.file_len)
+        TensorReader::new(&self.pickle, self.storages.as_ref(), self.file_len)
             .tensor(id)
             .map_err(|problem| Problem::tensor("", problem))
     }
@@ -166,7 +154,7 @@ impl TorchFile {
         &self,
         root: Id,
         strict: bool,
-        reader: &mut Reader<'_>,
+        reader: &mut TensorReader<'_>,
     ) -> Result<TensorMap, Problem> {
         /// Nested containers visited at most; a shared container counts each time it is reached.
         const MAX_VISITS: usize = 1_000_000;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Storages, Window};
+use super::storages::{Storages, Window};
 use crate::checkpoint::pickle::{Id, Node, Pickle};
 use crate::tensor::{DType, Tensor};
 
@@ -99,7 +99,7 @@ fn torch_dtype(name: &str) -> Option<DType> {
 }
 
 /// Turns values into tensors, reading and verifying each storage once.
-pub(super) struct Reader<'a> {
+pub(super) struct TensorReader<'a> {
     pickle: &'a Pickle,
     storages: &'a dyn Storages,
     verified: HashMap<String, Window>,
@@ -107,7 +107,7 @@ pub(super) struct Reader<'a> {
     copy_budget: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> TensorReader<'a> {
     pub(super) fn new(pickle: &'a Pickle, storages: &'a dyn Storages, file_len: usize) -> Self {
         Self {
             pickle,

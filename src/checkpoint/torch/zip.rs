@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use zip::{CompressionMethod, ZipArchive};
 
-use super::{Problem, SharedBytes, Storages, Window};
+use super::storages::{Storages, Window};
+use crate::checkpoint::Problem;
+use crate::checkpoint::map::SharedBytes;
 use crate::checkpoint::pickle::Pickle;
 
 /// Deflate cannot expand more than this.

@@ -1,11 +1,11 @@
-use crate::compile::plan::packing::PackedPlace;
+use crate::compile::plan::packed::PackedPlace;
 use crate::compile::{Available, Plan, PlanOptions, Precision, fuse};
 use crate::device::Executable;
 use crate::device::cuda::{CudaDevice, CudaExecutable, CudaOptions, PlannedLaunch};
 use crate::graph::{Graph, Value};
 use crate::ops::optimizer::{AdamConfig, AdamOperands};
-use crate::ops::testing::{emulated_gpu, hashed};
 use crate::tensor::{DType, Tensor, TensorMap};
+use crate::testing::{emulated_gpu, hashed};
 
 fn device(group: bool) -> Option<CudaDevice> {
     Some(emulated_gpu()?.with(CudaOptions {

@@ -155,7 +155,7 @@ fn place(blocks: &[Block], reuse: bool) -> (Vec<usize>, usize) {
 }
 
 /// Proves from the finished plan alone that no two values that are alive at the same step share
-/// a byte of the arena, save a result that takes over an operand as its op allows.
+/// a byte of the arena, except for a result that its op may write in the memory of an operand.
 ///
 /// # Errors
 /// The first overlap, in words.

@@ -1,40 +1,30 @@
 //! A finished plan: ordered steps, one arena, named bindings. Any device runs it.
 
+pub mod binding;
+mod build;
 pub mod memory;
 mod multi_tensor;
-pub mod packing;
+pub mod packed;
+mod packing;
 mod schedule;
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 
+pub use binding::{Available, Binding, BindingKind};
 pub use memory::verify_disjoint;
 
-use super::backend::Backend;
-use super::report::{MemoryReport, PassReport, Unit};
 use crate::bytes::mib;
-use crate::graph::{Graph, Op, Value};
+use crate::graph::{Op, Value};
 use crate::tensor::TensorType;
-use packing::PackingPlan;
-
-/// From when on an operand holds what a step reads of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Available {
-    /// Since the plan was loaded: a parameter that no step updates.
-    AtLoad,
-    /// Since the run began: a leaf that no earlier step updates.
-    AtStart,
-    /// Since some step of the run.
-    DuringRun,
-}
+use packed::PackingPlan;
 
 /// What the planner may do. Both are on by default; tests turn them off to compare.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanOptions {
     /// Values that are not alive at the same time share memory.
     pub reuse: bool,
-    /// Results take over the memory of an input that dies.
+    /// A result may be written in the memory of an input that no later step reads.
     pub in_place: bool,
 }
 
@@ -56,32 +46,6 @@ pub enum Location {
     Arena(usize),
     /// Nowhere: no step reads or writes it.
     Unused,
-}
-
-/// How a binding is filled.
-#[derive(Clone, Debug)]
-pub enum BindingKind {
-    /// By the host before a run.
-    Input,
-    /// With a weight, once.
-    Parameter,
-    /// Survives from run to run.
-    State,
-    /// With values known to the plan.
-    Constant(Arc<[f32]>),
-}
-
-/// A buffer outside the arena.
-#[derive(Clone, Debug)]
-pub struct Binding {
-    /// Name of the leaf.
-    pub name: String,
-    /// Its shape and element type.
-    pub ty: TensorType,
-    /// Who fills it, and when.
-    pub kind: BindingKind,
-    /// True if some step writes it.
-    pub updated: bool,
 }
 
 /// A value of the plan, at the index of its [`Value`].
@@ -129,68 +93,13 @@ pub struct Plan {
     pub outputs: Vec<(String, Value)>,
     /// Size of the arena, workspaces included.
     pub arena_bytes: usize,
-    /// What is read packed, and where it is kept.
+    /// Which operands are read packed, and where the packed forms lie.
     pub packing: PackingPlan,
-    /// Steps by launch, in order of launching: those of a group are launched together where the device does that.
+    /// Horizontal fusion: steps by launch, in order of launching. A device may run the steps of a group in one launch.
     pub groups: Vec<Vec<usize>>,
 }
 
 impl Plan {
-    /// Orders the graph, drops what no output and no update needs and lays out the arena.
-    pub fn new<B: Backend>(graph: &Graph, backend: &B, options: PlanOptions) -> Self {
-        Self::with_reports(graph, backend, options).0
-    }
-
-    /// As [`Plan::new`], with what each pass did.
-    pub fn with_reports<B: Backend>(
-        graph: &Graph,
-        backend: &B,
-        options: PlanOptions,
-    ) -> (Self, Vec<PassReport>) {
-        let (mut plan, scheduled) = schedule::schedule(graph, backend);
-        let laid_out = plan.lay_out(options);
-        plan.packing = PackingPlan::new(&plan, backend);
-        let mut packed = PassReport::new("packing");
-        packed.count("weights prepacked", plan.packing.prepacked.len());
-        let plain = |plan: &Self| plan.binding_bytes() as u64;
-        let kept = plan.packing.plain.iter().zip(&plan.bindings);
-        let kept: usize = kept
-            .filter(|(plain, _)| **plain)
-            .map(|(_, b)| b.ty.bytes())
-            .sum();
-        let prepacked: usize = plan.packing.prepacked.iter().map(|p| p.bytes).sum();
-        packed.change(
-            "bindings",
-            plain(&plan),
-            (kept + prepacked) as u64,
-            Unit::Bytes,
-        );
-        plan.groups = multi_tensor::groups(&plan, backend);
-        let mut grouped = PassReport::new("multi_tensor");
-        let (steps, groups) = (plan.steps.len() as u64, plan.groups.len() as u64);
-        grouped.change("steps by launch", steps, groups, Unit::Count);
-        (plan, vec![scheduled, laid_out, packed, grouped])
-    }
-
-    /// Memory that the plan will take, known before anything is allocated.
-    pub fn memory<B: Backend>(&self, backend: &B) -> MemoryReport {
-        let prepacked = self.packing.prepacked.iter().map(|p| p.bytes).sum();
-        let (mut parameter_bytes, mut buffer_bytes) = (prepacked, 0);
-        for (binding, &plain) in self.bindings.iter().zip(&self.packing.plain) {
-            if plain {
-                match binding.kind {
-                    BindingKind::Parameter => parameter_bytes += backend.binding_bytes(binding),
-                    _ => buffer_bytes += backend.binding_bytes(binding),
-                }
-            }
-        }
-        MemoryReport {
-            arena_bytes: self.arena_bytes,
-            parameter_bytes,
-            buffer_bytes,
-        }
-    }
-
     /// Types of values.
     pub(crate) fn types(&self, values: &[Value]) -> Vec<TensorType> {
         values.iter().map(|&v| self.value(v).ty.clone()).collect()
@@ -226,7 +135,7 @@ pub(super) fn root(values: &[PlannedValue], mut value: Value) -> Value {
 }
 
 impl fmt::Display for Plan {
-    /// The table behind `--explain`: steps with shapes, offsets, work, and the peak.
+    /// The explanation of the plan as a table: steps with shapes, offsets, work, and the peak.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,

@@ -1,49 +1,8 @@
-//! Which operands of a plan are kept in the packed form that kernels read, and which bindings need no plain form.
+//! Which operands of a plan are prepacked, and which bindings need no plain form.
 
+use super::packed::{PackedPlace, PackedStep, PackingPlan, Prepacked};
 use super::{Available, BindingKind, Location, Plan};
 use crate::compile::backend::{Backend, Packed};
-
-/// A weight that a device keeps packed.
-#[derive(Clone, Copy, Debug)]
-pub struct Prepacked {
-    /// The first step that reads it, whose op packs it.
-    pub step: usize,
-    /// Bytes of the packed form.
-    pub bytes: usize,
-    /// Whether it is packed when the plan is loaded or at the start of each run.
-    pub available: Available,
-}
-
-/// Where the packed operand of a step lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PackedPlace {
-    /// In the kept weight of this index.
-    Prepacked(usize),
-    /// Behind the step's own workspace.
-    Workspace,
-}
-
-/// An operand of a step that is read packed.
-#[derive(Clone, Copy, Debug)]
-pub struct PackedStep {
-    /// Position among the inputs.
-    pub index: usize,
-    /// Bytes of the packed form.
-    pub bytes: usize,
-    /// Where the packed form lies.
-    pub place: PackedPlace,
-}
-
-/// What is packed in a plan.
-#[derive(Clone, Debug, Default)]
-pub struct PackingPlan {
-    /// One per step.
-    pub steps: Vec<Option<PackedStep>>,
-    /// The packed weights that are kept.
-    pub prepacked: Vec<Prepacked>,
-    /// One per binding: whether some step or the host reads its plain form.
-    pub plain: Vec<bool>,
-}
 
 impl PackingPlan {
     /// Asks `backend` for each step's packed operand.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::memory::Layout;
-use super::packing::PackingPlan;
+use super::packed::PackingPlan;
 use super::{
     Available, Binding, BindingKind, Location, Plan, PlanOptions, PlannedValue, Step, root,
 };

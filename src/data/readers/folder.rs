@@ -9,14 +9,14 @@ use crate::data::error::{DataError, DataProblem};
 use crate::data::split::Split;
 
 /// The part of a folder that decides how it is read: its listing and, where it is split, those of the splits.
-pub(super) struct Layout {
+pub(super) struct FolderLayout {
     root: PathBuf,
     top: Listing,
     /// Split folders; empty where the set is not split.
     splits: Vec<(Split, PathBuf, Listing)>,
 }
 
-impl Layout {
+impl FolderLayout {
     pub(super) fn of(root: &Path) -> Result<Self, DataError> {
         let top = list(root)?;
         let mut splits = Vec::new();
@@ -87,7 +87,7 @@ fn split_named(name: &str) -> Option<Split> {
 
 /// Reads class folders. `expected` fixes the class names; others are then unknown classes.
 pub(super) fn read(root: &Path, expected: Option<&[&str]>) -> Result<Dataset, DataError> {
-    let layout = Layout::of(root)?;
+    let layout = FolderLayout::of(root)?;
     let mut classes = match expected {
         Some(names) => names.iter().map(|&n| n.to_owned()).collect(),
         None => layout.classes(),

@@ -56,7 +56,7 @@ fn detect(path: &Path, is_folder: bool) -> Result<DataFormat, DataError> {
     if !chexpert::label_files(path)?.is_empty() {
         return Ok(DataFormat::Chexpert);
     }
-    let layout = folder::Layout::of(path)?;
+    let layout = folder::FolderLayout::of(path)?;
     if layout.classes() == ["MSIH", "nonMSIH"] {
         return Ok(DataFormat::Crcdx);
     }

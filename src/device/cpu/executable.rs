@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::buffer::Buffer;
-use crate::compile::plan::packing::PackedPlace;
+use crate::compile::plan::packed::PackedPlace;
 use crate::compile::{
     Binding, BindingKind, Compiled, CpuBackend, Location, MemoryReport, OverBudget, Plan,
     PlanOptions, compile, compile_within,
@@ -106,7 +106,7 @@ impl CpuDevice {
     }
 
     /// Binds `plan` to memory and fills its parameters from `parameters`, converted to `f32`.
-    /// Weights that are only read in packed form are packed here and kept in no other.
+    /// Weights whose every reader takes the packed form are prepacked here; their plain form is not stored.
     ///
     /// # Errors
     /// If a parameter is missing, not of a float type or of another shape.

@@ -11,7 +11,7 @@ use crate::kernel::cuda::{CudaOperand, DevicePtr};
 pub(super) struct Addresses {
     pub bindings: Vec<Option<Memory>>,
     pub arena: Arena,
-    /// Weights that are kept packed.
+    /// Prepacked weights.
     pub prepacked: Vec<Option<Memory>>,
 }
 

@@ -22,7 +22,7 @@ pub struct CudaOptions {
     pub deterministic: bool,
     /// Capture each plan into a graph and replay it; otherwise every run launches its kernels one by one.
     pub capture: bool,
-    /// Launch the packing and the updates of many weights together.
+    /// Horizontal fusion: pack many weights in one launch, and update many by multi-tensor apply.
     pub group: bool,
     /// Give every value of a plan its own allocation, so that a checker sees an access beyond it. For tests.
     pub isolate: bool,

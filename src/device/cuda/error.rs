@@ -8,22 +8,16 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum CudaError {
     /// NVIDIA's driver is not installed.
-    #[error(
-        "no CUDA driver here: libcuda.so.1 cannot be loaded; install NVIDIA's driver, or use --device cpu or emulated"
-    )]
+    #[error("no CUDA driver here: libcuda.so.1 cannot be loaded")]
     NoDriver,
     /// The driver loads but does not initialise.
-    #[error(
-        "the CUDA driver is there but answers {code}; `nvidia-smi` says more; or use --device cpu"
-    )]
+    #[error("the CUDA driver is there but answers {code}")]
     DriverSilent {
         /// The driver's code and its name.
         code: String,
     },
     /// The driver works but sees no GPU.
-    #[error(
-        "the CUDA driver sees no GPU; check `nvidia-smi` and CUDA_VISIBLE_DEVICES, or use --device cpu"
-    )]
+    #[error("the CUDA driver sees no GPU")]
     NoDevice,
     /// No GPU has this number.
     #[error("there is no cuda:{ordinal}: the driver sees {count} GPU(s), counted from 0")]
@@ -34,9 +28,7 @@ pub enum CudaError {
         count: usize,
     },
     /// The GPU is older than the kernels allow.
-    #[error(
-        "{name} has compute capability {capability}; the kernels need 8.0 (Ampere) or later: use --device cpu"
-    )]
+    #[error("{name} has compute capability {capability}; the kernels need 8.0 (Ampere) or later")]
     OldDevice {
         /// Name of the GPU.
         name: String,

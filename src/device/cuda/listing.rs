@@ -1,4 +1,4 @@
-//! The launches of a plan, without memory or a GPU: for `--explain`, for the table of registers, for counting.
+//! The launches of a plan, without memory or a GPU: for the explanation of a plan, for the table of registers, for counting.
 
 use super::addresses::{Addresses, Arena};
 use super::lower::Lowering;

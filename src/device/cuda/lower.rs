@@ -1,7 +1,7 @@
 //! Plan to launches, nothing else: every step answers with its launches once its operands have addresses.
 
 use super::addresses::Addresses;
-use crate::compile::plan::packing::{PackedPlace, PackedStep};
+use crate::compile::plan::packed::{PackedPlace, PackedStep};
 use crate::compile::{Available, Plan};
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::jobs::{self, Job};
@@ -47,7 +47,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Packs what is kept: when the plan is loaded, or first thing in each run.
+    /// Packs the prepacked weights: when the plan is loaded, or at the start of each run.
     fn prepack(&mut self) {
         let (mut at_load, mut at_start) = (Vec::new(), Vec::new());
         for prepacked in &self.plan.packing.prepacked {

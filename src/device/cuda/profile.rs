@@ -76,8 +76,8 @@ mod tests {
     use crate::compile::PlanOptions;
     use crate::device::Executable;
     use crate::graph::Graph;
-    use crate::ops::testing::emulated_gpu;
     use crate::tensor::{DType, TensorMap};
+    use crate::testing::emulated_gpu;
 
     #[test]
     fn every_launch_is_timed_and_the_results_are_the_same() {

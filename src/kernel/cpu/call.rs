@@ -291,7 +291,7 @@ impl Shared {
 /// Elements below which a step is not worth a second thread: about 10 µs of streaming.
 pub const SERIAL_ELEMENTS: usize = 16 * 1024;
 
-/// Splits `0..len` over the threads in fixed, cache-line-aligned pieces.
+/// Splits `0..len` over the threads into fixed, cache-line-aligned ranges.
 pub fn parallel_ranges(len: usize, work: impl Fn(Range<usize>) + Sync) {
     fn split(range: Range<usize>, pieces: usize, work: &(impl Fn(Range<usize>) + Sync)) {
         if pieces <= 1 || range.len() < SERIAL_ELEMENTS {

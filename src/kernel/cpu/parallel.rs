@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::call::SERIAL_ELEMENTS;
 use super::simd::vectorised;
 
-/// Splits `y` over the threads in cache-line-aligned pieces: `work(range, &mut y[range])`.
+/// Splits `y` over the threads into cache-line-aligned ranges: `work(range, &mut y[range])`.
 pub fn for_ranges(y: &mut [f32], work: impl Fn(Range<usize>, &mut [f32]) + Sync) {
     for_joint_ranges([y], |range, [y]| work(range, y));
 }

@@ -2,8 +2,8 @@ use std::collections::HashMap;
 
 use crate::graph::Graph;
 use crate::kernel::reference::Array;
-use crate::ops::testing::{check_updates, hashed};
 use crate::tensor::DType;
+use crate::testing::{check_updates, hashed};
 
 #[test]
 fn adds_or_starts_again() {

@@ -1,6 +1,6 @@
 use super::Binary;
 use crate::graph::Graph;
-use crate::ops::testing::check;
+use crate::testing::check;
 
 #[test]
 fn values_and_gradients_with_and_without_broadcasting() {

@@ -3,8 +3,8 @@ use std::collections::HashMap;
 use super::Cast;
 use crate::device::reference::{Array, Evaluation};
 use crate::graph::Graph;
-use crate::ops::testing::{check_cuda, hashed};
 use crate::tensor::{DType, TensorMap};
+use crate::testing::{check_cuda, hashed};
 
 #[test]
 fn there_and_back_rounds_once() {

@@ -4,10 +4,10 @@ use crate::device::Executable;
 use crate::device::cuda::CudaOptions;
 use crate::graph::{Graph, GraphError, Value};
 use crate::ops::GroupNormStats;
-use crate::ops::testing::{
+use crate::tensor::Tensor;
+use crate::testing::{
     check, check_nan_shows, check_outputs, check_outputs_on_cuda, emulated_gpu, hashed,
 };
-use crate::tensor::Tensor;
 
 struct Case {
     x: [usize; 4],

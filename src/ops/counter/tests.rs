@@ -2,8 +2,8 @@ use std::collections::HashMap;
 
 use crate::graph::Graph;
 use crate::kernel::reference::Array;
-use crate::ops::testing::check_updates;
 use crate::tensor::DType;
+use crate::testing::check_updates;
 
 #[test]
 fn counts_unless_the_gate_is_closed() {

@@ -4,8 +4,8 @@ use crate::compile::PlanOptions;
 use crate::device::cpu::CpuDevice;
 use crate::graph::Graph;
 use crate::kernel::reference::Array;
-use crate::ops::testing::check_with;
 use crate::tensor::{DType, TensorMap};
+use crate::testing::check_with;
 
 #[test]
 fn loss_and_gradient() {

@@ -2,8 +2,8 @@ use std::collections::HashMap;
 
 use crate::graph::Graph;
 use crate::kernel::reference::Array;
-use crate::ops::testing::check_with;
 use crate::tensor::DType;
+use crate::testing::check_with;
 
 #[test]
 fn rows_repeat_and_may_be_absent() {

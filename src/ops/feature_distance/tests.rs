@@ -1,8 +1,8 @@
 use std::collections::HashMap;
 
 use crate::kernel::reference::Array;
-use crate::ops::testing::{check, check_nan_shows, check_updates, hashed};
 use crate::tensor::DType;
+use crate::testing::{check, check_nan_shows, check_updates, hashed};
 
 #[test]
 fn distances_and_gradients() {

@@ -1,8 +1,8 @@
 use std::collections::HashMap;
 
 use crate::kernel::reference::Array;
-use crate::ops::testing::{check_updates, check_with};
 use crate::tensor::DType;
+use crate::testing::{check_updates, check_with};
 
 fn leaves(t: Vec<f64>, table: Vec<f64>, columns: usize) -> HashMap<String, Array> {
     // Values that f32 represents exactly.

@@ -1,5 +1,5 @@
 use crate::graph::Graph;
-use crate::ops::testing::{check, check_nan_shows};
+use crate::testing::{check, check_nan_shows};
 
 #[test]
 fn values_and_gradients() {

@@ -4,8 +4,8 @@ use crate::compile::PlanOptions;
 use crate::device::cpu::CpuDevice;
 use crate::graph::{Graph, GraphError};
 use crate::kernel::reference::Array;
-use crate::ops::testing::{check_updates, hashed};
 use crate::tensor::{DType, TensorMap};
+use crate::testing::{check_updates, hashed};
 
 fn build(g: &mut Graph, max_norm: f32) -> Result<(), GraphError> {
     let a = g.input("a", [3, 5, 7], DType::F32)?;

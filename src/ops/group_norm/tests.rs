@@ -4,8 +4,8 @@ use super::{GroupNorm, GroupNormGradSums, GroupNormInputGrad, GroupNormStats};
 use crate::device::Executable;
 use crate::device::reference::{Array, Evaluation};
 use crate::graph::{Graph, GraphError, Source, Value};
-use crate::ops::testing::{check, check_cuda, check_nan_shows, check_with, emulated_gpu, hashed};
 use crate::tensor::{DType, TensorMap};
+use crate::testing::{check, check_cuda, check_nan_shows, check_with, emulated_gpu, hashed};
 
 fn fused(
     g: &mut Graph,

@@ -1,6 +1,6 @@
 use super::{Linear, LinearInputGrad, LinearWeightGrad};
 use crate::graph::Graph;
-use crate::ops::testing::{check, check_outputs_on_cuda};
+use crate::testing::{check, check_outputs_on_cuda};
 
 #[test]
 fn values_and_gradients_over_awkward_shapes() {

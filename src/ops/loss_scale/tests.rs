@@ -3,8 +3,8 @@ use std::collections::HashMap;
 use super::LossScale;
 use crate::graph::Graph;
 use crate::kernel::reference::Array;
-use crate::ops::testing::check_updates;
 use crate::tensor::DType;
+use crate::testing::check_updates;
 
 /// Halved by an overflow down to 1, doubled after good steps up to the largest, left alone by a closed gate.
 #[test]

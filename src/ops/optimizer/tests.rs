@@ -5,8 +5,8 @@ use crate::compile::PlanOptions;
 use crate::device::cpu::CpuDevice;
 use crate::graph::{Graph, GraphError};
 use crate::kernel::reference::Array;
-use crate::ops::testing::{check_updates, hashed};
 use crate::tensor::{DType, Tensor, TensorMap};
+use crate::testing::{check_updates, hashed};
 
 fn build(
     g: &mut Graph,

@@ -10,7 +10,7 @@ mod tests;
 use super::Operator;
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 use crate::tensor::DType;
-use crate::tensor::philox::Purpose;
+use crate::tensor::philox::RandomStream;
 
 /// Normals `[N, shape…]`: element `e` (row-major within the sample) of sample `n` is number `e` of
 /// the stream (seed, purpose) at (image index `n`, step); see [`crate::tensor::philox`].
@@ -19,8 +19,8 @@ use crate::tensor::philox::Purpose;
 /// `i32[1]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PhiloxNormal {
-    /// Purpose of the stream.
-    pub purpose: Purpose,
+    /// Which stream the numbers come from.
+    pub purpose: RandomStream,
     /// Shape of one sample.
     pub shape: Vec<usize>,
 }
@@ -73,7 +73,7 @@ impl Graph {
     /// If the inputs are of other types.
     pub fn philox_normal(
         &mut self,
-        purpose: Purpose,
+        purpose: RandomStream,
         seed: Value,
         images: Value,
         step: Value,

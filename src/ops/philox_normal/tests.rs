@@ -5,9 +5,9 @@ use crate::device::Executable;
 use crate::device::cpu::CpuDevice;
 use crate::graph::Graph;
 use crate::kernel::reference::Array;
-use crate::ops::testing::{check_updates, emulated_gpu};
-use crate::tensor::philox::{Purpose, fill_normal, seed_words, stream_key};
+use crate::tensor::philox::{RandomStream, fill_normal, seed_words, stream_key};
 use crate::tensor::{DType, TensorMap};
+use crate::testing::{check_updates, emulated_gpu};
 
 const SEED: u64 = 0xfedc_ba98_7654_3210;
 
@@ -21,7 +21,7 @@ fn add(g: &mut Graph, images: usize, shape: &[usize]) -> Result<(), crate::graph
     let seed = g.input("seed", [2], DType::I32)?;
     let index = g.input("images", [images], DType::I32)?;
     let step = g.state("step", [1], DType::I32)?;
-    let y = g.philox_normal(Purpose::SamplerNoise, seed, index, step, shape)?;
+    let y = g.philox_normal(RandomStream::SamplerNoise, seed, index, step, shape)?;
     g.output("y", y);
     Ok(())
 }
@@ -61,7 +61,12 @@ fn an_image_does_not_depend_on_its_batch() {
     assert_eq!(many[len..2 * len], run(&[9], 6, &shape));
     assert_ne!(many[len..2 * len], run(&[9], 7, &shape));
     let mut host = vec![0.0; len];
-    fill_normal(stream_key(SEED, Purpose::SamplerNoise), 9, 6, &mut host);
+    fill_normal(
+        stream_key(SEED, RandomStream::SamplerNoise),
+        9,
+        6,
+        &mut host,
+    );
     assert_eq!(many[len..2 * len], host);
 }
 
@@ -78,7 +83,7 @@ fn a_gpu_gives_the_bits_of_the_host() {
         exe.run().unwrap();
         let got = exe.output("y").unwrap();
         let len: usize = shape.iter().product();
-        let key = stream_key(SEED, Purpose::SamplerNoise);
+        let key = stream_key(SEED, RandomStream::SamplerNoise);
         for (image, got) in [9u64, 0xffff_fffe].into_iter().zip(got.chunks(len)) {
             let mut host = vec![0.0; len];
             fill_normal(key, image, 6, &mut host);

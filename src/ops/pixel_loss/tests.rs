@@ -1,5 +1,5 @@
 use super::Distance;
-use crate::ops::testing::{check, check_nan_shows};
+use crate::testing::{check, check_nan_shows};
 
 #[test]
 fn losses_and_gradients() {

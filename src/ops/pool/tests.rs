@@ -1,6 +1,6 @@
 use super::{AdaptiveAvgPool, AvgPool, MaxPool};
 use crate::graph::Graph;
-use crate::ops::testing::check;
+use crate::testing::check;
 
 const IMAGES: [[usize; 4]; 5] = [
     [1, 2, 2, 1],
@@ -69,8 +69,8 @@ fn ties_go_to_the_first_and_nan_wins() {
     use crate::compile::PlanOptions;
     use crate::device::Executable;
     use crate::device::cpu::CpuDevice;
-    use crate::ops::testing::emulated_gpu;
     use crate::tensor::DType;
+    use crate::testing::emulated_gpu;
     let mut g = Graph::new();
     let x = g.input("x", [1, 2, 4, 1], DType::F32).unwrap();
     let y = g.max_pool(x, 2, 2, 0).unwrap();

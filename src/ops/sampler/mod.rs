@@ -12,7 +12,7 @@ use super::philox_normal::NORMAL_FLOPS;
 use super::{Operator, PrecisionRule};
 use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 use crate::tensor::DType;
-use crate::tensor::philox::Purpose;
+use crate::tensor::philox::RandomStream;
 
 /// What the network's output stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub enum FreshNoise {
     Given,
     /// The numbers that [`PhiloxNormal`](super::PhiloxNormal) gives for this purpose at the counter; seed `i32[2]` and
     /// image indices `i32[N]`.
-    Philox(Purpose),
+    Philox(RandomStream),
 }
 
 /// Replaces `x_t` by the next sample of the trajectory and adds 1 to the counter.

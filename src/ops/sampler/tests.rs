@@ -7,11 +7,11 @@ use crate::device::cuda::CudaOptions;
 use crate::device::{Device, DeviceChoice, Executable};
 use crate::graph::{Graph, GraphError};
 use crate::kernel::reference::Array;
-use crate::ops::testing::{check_updates, emulated_gpu, hashed};
-use crate::tensor::philox::{Purpose, seed_words};
+use crate::tensor::philox::{RandomStream, seed_words};
 use crate::tensor::{DType, TensorMap};
+use crate::testing::{check_updates, emulated_gpu, hashed};
 
-const PHILOX: FreshNoise = FreshNoise::Philox(Purpose::SamplerNoise);
+const PHILOX: FreshNoise = FreshNoise::Philox(RandomStream::SamplerNoise);
 
 /// Positive coefficients, so that the divisor stays away from zero.
 fn coefficients() -> Vec<f32> {

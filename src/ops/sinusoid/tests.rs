@@ -2,8 +2,8 @@ use std::collections::HashMap;
 
 use crate::graph::Graph;
 use crate::kernel::reference::Array;
-use crate::ops::testing::check_with;
 use crate::tensor::DType;
+use crate::testing::check_with;
 
 #[test]
 fn values_over_the_range_of_time_steps() {

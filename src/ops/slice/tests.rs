@@ -1,5 +1,5 @@
 use crate::graph::Graph;
-use crate::ops::testing::check;
+use crate::testing::check;
 
 #[test]
 fn values_and_gradients_of_slices() {

@@ -1,4 +1,4 @@
-use crate::ops::testing::{check, check_nan_shows};
+use crate::testing::{check, check_nan_shows};
 
 #[test]
 fn values_and_gradients() {

@@ -2,8 +2,8 @@ use std::collections::HashMap;
 
 use crate::graph::{Graph, GraphError};
 use crate::kernel::reference::Array;
-use crate::ops::testing::{check, check_nan_shows, check_with, hashed};
 use crate::tensor::DType;
+use crate::testing::{check, check_nan_shows, check_with, hashed};
 
 fn correlated(
     g: &mut Graph,

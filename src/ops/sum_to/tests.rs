@@ -1,5 +1,5 @@
 use crate::graph::{Graph, Value};
-use crate::ops::testing::check;
+use crate::testing::check;
 
 #[test]
 fn sums_over_any_axes() {

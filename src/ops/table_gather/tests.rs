@@ -3,8 +3,8 @@ use std::collections::HashMap;
 use crate::compile::{fuse, reduce};
 use crate::device::reference::{Array, Evaluation};
 use crate::graph::Graph;
-use crate::ops::testing::{check_cuda, hashed};
 use crate::tensor::{DType, Tensor, TensorMap};
+use crate::testing::{check_cuda, hashed};
 
 fn arrays(counter: f64) -> HashMap<String, Array> {
     HashMap::from([

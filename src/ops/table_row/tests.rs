@@ -5,8 +5,8 @@ use crate::device::Executable;
 use crate::device::cpu::CpuDevice;
 use crate::graph::Graph;
 use crate::kernel::reference::Array;
-use crate::ops::testing::{check_updates, emulated_gpu};
 use crate::tensor::{DType, TensorMap};
+use crate::testing::{check_updates, emulated_gpu};
 
 #[test]
 fn rows_follow_the_counter_and_stop_at_the_ends() {

@@ -1,5 +1,5 @@
 use super::Unary;
-use crate::ops::testing::{check, check_nan_shows};
+use crate::testing::{check, check_nan_shows};
 
 #[test]
 fn values_and_gradients() {

@@ -8,6 +8,7 @@ use crate::data::{Augment, DataError, Dataset, LoaderOptions, OpenOptions, Trans
 /// The sets of a run.
 #[derive(Clone, Debug)]
 pub struct Sets {
+    /// The images to train on.
     pub train: Arc<Dataset>,
     /// Never trained on; `None` where there is none.
     pub holdout: Option<Arc<Dataset>>,

@@ -14,6 +14,7 @@ use super::{Run, RunFileError};
 pub struct Override {
     /// `section.key`.
     pub key: String,
+    /// The value as TOML.
     pub value: Value,
 }
 

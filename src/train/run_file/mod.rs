@@ -39,26 +39,46 @@ use sections::{
 /// What a run file can be wrong about.
 #[derive(Debug, Error)]
 pub enum RunFileError {
+    /// The file cannot be read.
     #[error("cannot read the run file `{path}`: {source}")]
     Read {
+        /// The run file.
         path: String,
+        /// The system's answer.
         source: std::io::Error,
     },
     /// Not TOML; the message points at the line.
     #[error("the run file is not valid TOML: {0}")]
     Syntax(String),
+    /// A section or key that the task does not have.
     #[error("unknown key `{key}`; did you mean `{nearest}`?")]
-    UnknownKey { key: String, nearest: String },
+    UnknownKey {
+        /// `section.key` or `[section]` as given.
+        key: String,
+        /// The known key or section that is most like it.
+        nearest: String,
+    },
+    /// A value of the wrong type.
     #[error("`{key} = {value}`: {problem}")]
     BadValue {
+        /// `section.key`.
         key: String,
+        /// The value as TOML.
         value: String,
+        /// What was expected.
         problem: String,
     },
+    /// An override that is not `section.key=value`.
     #[error("`{0}`: expected section.key=value")]
     BadOverride(String),
+    /// The file names another task.
     #[error("the run file is for `train {found}`, not for `train {expected}`")]
-    WrongTask { expected: Task, found: String },
+    WrongTask {
+        /// The task to run.
+        expected: Task,
+        /// The task that the file names.
+        found: String,
+    },
     /// Values that are each of the right type but make no sense, alone or together.
     #[error("the run file asks for what cannot be: {}", .0.join("; "))]
     Invalid(Vec<String>),
@@ -68,13 +88,16 @@ pub enum RunFileError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
+    /// The image autoencoder.
     Vae,
+    /// The noise estimator.
     Diffusion,
+    /// The classifier that measures images.
     Classifier,
 }
 
 impl Task {
-    /// The name on the command line and in run files.
+    /// The name as written in run files.
     pub fn name(self) -> &'static str {
         match self {
             Task::Vae => "vae",

@@ -14,7 +14,9 @@ use crate::model::config::{
 /// A key of a section: its name and its documentation, line by line.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyDoc {
+    /// The key without its section.
     pub name: &'static str,
+    /// Its documentation, line by line.
     pub doc: &'static [&'static str],
 }
 
@@ -251,7 +253,9 @@ section! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PixelLoss {
+    /// Absolute difference.
     L1,
+    /// Squared difference.
     Mse,
 }
 
@@ -285,8 +289,11 @@ section! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoiseSchedule {
+    /// Linearly from the first beta to the last.
     Linear,
+    /// Linearly in the square root of beta.
     ScaledLinear,
+    /// So that alphas_cumprod follows a squared cosine (Nichol, Dhariwal, ICML 2021, eq. 17).
     Cosine,
 }
 
@@ -294,7 +301,9 @@ pub enum NoiseSchedule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DropoutUnit {
+    /// The class of each sample on its own.
     Sample,
+    /// The classes of a whole batch.
     Batch,
 }
 
@@ -371,7 +380,9 @@ pub enum OptimizerKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LrSchedule {
+    /// It stays as it is.
     Constant,
+    /// It falls along half a cosine to its final value.
     Cosine,
 }
 

@@ -6,7 +6,7 @@
 //!   step-000001000/          one checkpoint
 //!     weights.safetensors    one file per part: weights, ema, optimizer moments, …
 //!     state.json             counters, data position, whatever else the run needs to go on
-//!     CHECKSUMS              BLAKE3 of every other file, one per line (`b3sum --check` reads it)
+//!     CHECKSUMS              BLAKE3 of every other file, one per line (in the format of `b3sum`)
 //!   last -> step-000002000   for people and tools; the loader does not trust it
 //!   best -> step-000001000
 //! ```
@@ -34,10 +34,14 @@ use crate::tensor::TensorMap;
 /// What can go wrong with checkpoints.
 #[derive(Debug, Error)]
 pub enum StateError {
+    /// The operating system refused.
     #[error("cannot {action} `{}`: {source}", path.display())]
     Io {
+        /// What was tried, as in "cannot write".
         action: &'static str,
+        /// The file or folder.
         path: PathBuf,
+        /// The system's answer.
         source: io::Error,
     },
     /// Another process trains in the same folder.
@@ -48,11 +52,18 @@ pub enum StateError {
     InUse(PathBuf),
     /// A checkpoint that is not what its checksums say.
     #[error("the checkpoint `{}` is damaged: {problem}", path.display())]
-    Damaged { path: PathBuf, problem: String },
+    Damaged {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// The first file that is wrong, and how.
+        problem: String,
+    },
     /// There are checkpoints, and none can be used.
     #[error("none of the checkpoints in `{}` can be read; the newest: {newest}", path.display())]
     NoneIntact {
+        /// The folder of the checkpoints.
         path: PathBuf,
+        /// Why the newest one cannot be read.
         newest: Box<StateError>,
     },
     /// A state that cannot be stored.
@@ -93,6 +104,7 @@ pub struct RunProgress {
 /// Everything that a run needs to go on as if it had never stopped.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainState {
+    /// Counters of the run.
     pub progress: RunProgress,
     /// Tensors by part; a part becomes a file, so its name is made of letters, digits, `_` and `-`.
     pub parts: BTreeMap<String, TensorMap>,

@@ -5,7 +5,7 @@ use crate::device::DeviceChoice;
 use crate::device::cuda::CudaOptions;
 use crate::kernel::Unsupported;
 use crate::ops::pixel_loss::Distance;
-use crate::ops::testing::{emulated_gpu, hashed};
+use crate::testing::{emulated_gpu, hashed};
 use crate::train::run_file::{DiffusionRun, parse};
 
 const LEN: usize = 300;

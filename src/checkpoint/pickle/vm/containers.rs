@@ -1,6 +1,7 @@
 //! Instructions of the pickle machine: tuples, lists, dicts and sets.
 
-use super::{Machine, Result};
+use super::machine::Machine;
+use super::reader::Result;
 use crate::checkpoint::pickle::{Id, Node};
 
 impl Machine<'_> {

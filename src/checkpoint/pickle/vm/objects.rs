@@ -1,6 +1,7 @@
 //! Instructions of the pickle machine: names of classes, calls, states and persistent identifiers: recorded, never made.
 
-use super::{Machine, Result};
+use super::machine::Machine;
+use super::reader::Result;
 use crate::checkpoint::pickle::policy::is_forbidden;
 use crate::checkpoint::pickle::{Call, Id, Node, PickleError};
 

@@ -1,7 +1,8 @@
 //! Bytes of a pickle, read in order and never beyond their end.
 
-use super::Result;
-use crate::checkpoint::pickle::PickleError;
+use crate::checkpoint::pickle::error::PickleError;
+
+pub(super) type Result<T> = std::result::Result<T, PickleError>;
 
 pub(super) struct Reader<'a> {
     pub bytes: &'a [u8],

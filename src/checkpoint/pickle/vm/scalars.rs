@@ -1,7 +1,8 @@
 //! Instructions of the pickle machine: none, truth values and numbers.
 
 use super::literals::integer;
-use super::{Machine, Result};
+use super::machine::Machine;
+use super::reader::Result;
 use crate::checkpoint::pickle::Node;
 
 impl Machine<'_> {

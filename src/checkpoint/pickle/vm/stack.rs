@@ -1,6 +1,7 @@
 //! Instructions of the pickle machine: marks, duplicates and drops.
 
-use super::{Machine, Result};
+use super::machine::Machine;
+use super::reader::Result;
 
 impl Machine<'_> {
     /// Executes `opcode` if it is of this class; false if not.

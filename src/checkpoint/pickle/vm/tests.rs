@@ -1,4 +1,6 @@
+use super::machine::MAX_NODES;
 use super::*;
+use crate::checkpoint::pickle::{Node, PickleError};
 
 fn parse(bytes: &[u8]) -> Pickle {
     Pickle::parse(bytes).unwrap().0

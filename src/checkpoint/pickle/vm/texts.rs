@@ -1,7 +1,8 @@
 //! Instructions of the pickle machine: texts and bytes.
 
 use super::literals::{unescape_unicode, unquote};
-use super::{Machine, Result};
+use super::machine::Machine;
+use super::reader::Result;
 use crate::checkpoint::pickle::Node;
 
 impl Machine<'_> {

@@ -7,8 +7,8 @@ use crate::graph::{Graph, GraphError, Value};
 use crate::kernel::cuda::Target;
 use crate::kernel::reference::Array;
 use crate::ops::optimizer::{AdamConfig, AdamOperands};
-use crate::ops::testing::{check_updates, emulated_gpu, hashed};
 use crate::tensor::{DType, Tensor, TensorMap};
+use crate::testing::{check_updates, emulated_gpu, hashed};
 
 /// What the updates of a training step share.
 struct Shared {

@@ -6,9 +6,9 @@ use crate::compile::{PlanOptions, passes::precision::reduce_all};
 use crate::device::Executable;
 use crate::device::cuda::{CudaDevice, CudaOptions};
 use crate::graph::{Graph, Value};
-use crate::ops::testing::{emulated_gpu, hashed, relative_error};
 use crate::ops::{Conv2d, GroupNormStats};
 use crate::tensor::{DType, Tensor, TensorMap};
+use crate::testing::{emulated_gpu, hashed, relative_error};
 
 const EPS: f32 = 1e-5;
 

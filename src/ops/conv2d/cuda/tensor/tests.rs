@@ -12,8 +12,8 @@ use crate::graph::Graph;
 use crate::kernel::cuda::Target;
 use crate::ops::cast::rounded as round;
 use crate::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, ConvGeometry};
-use crate::ops::testing::{emulated_gpu, hashed, relative_error};
 use crate::tensor::{DType, Tensor, TensorMap};
+use crate::testing::{emulated_gpu, hashed, relative_error};
 
 #[derive(Clone, Copy, Debug)]
 struct Case {

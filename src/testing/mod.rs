@@ -1,6 +1,8 @@
 //! How an op is tested: its gradient against finite differences in `f64`, its CPU kernel against
 //! the naive `f64` definition, forward and backward, in poisoned memory.
 
+mod awkward;
+
 use std::collections::HashMap;
 use std::sync::OnceLock;
 

@@ -1,7 +1,7 @@
 //! The channel-wise and image ops on CUDA over one list of awkward shapes, forward and backward, in every type: odd
 //! heights and widths, single pixels, batches of 1 and 3, channels that no vector divides or that no tile holds.
 
-use super::testing::check_outputs_on_cuda;
+use super::check_outputs_on_cuda;
 use crate::graph::{Graph, GraphError, Value};
 
 /// Batch, height and width.
