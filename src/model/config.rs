@@ -29,6 +29,7 @@ impl ConfigError {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttentionKind {
+    /// No attention.
     #[default]
     None,
     /// One multi-head softmax attention layer (the reference calls it `linear`).
@@ -183,12 +184,14 @@ fn check_width(field: &str, value: usize) -> Result<(), ConfigError> {
 /// The noise estimator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnetConfig {
+    /// Which of the reference's two UNets.
     #[serde(default)]
     pub variant: UnetVariant,
     /// `in_ch`: channels of `x_t` before self-conditioning doubles them.
     pub in_channels: usize,
     /// `out_ch`: channels of the prediction; learned variance doubles what the network emits.
     pub out_channels: usize,
+    /// Levels: channels, strides, kernels, blocks, attention.
     #[serde(flatten)]
     pub backbone: Backbone,
     /// `num_res_blocks` per level (exported variant only).
@@ -298,6 +301,7 @@ pub struct VaeConfig {
     pub out_channels: usize,
     /// `emb_channels` of the latent.
     pub latent_channels: usize,
+    /// Levels: channels, strides, kernels, blocks, attention.
     #[serde(flatten)]
     pub backbone: Backbone,
 }

@@ -72,28 +72,45 @@ pub(super) trait TrainingTask {
 pub enum Event {
     /// Preparation that takes a while: what, and how far.
     Preparing {
+        /// What is prepared, in words.
         what: &'static str,
+        /// How much of it is done.
         done: u64,
+        /// How much there is in all.
         total: u64,
     },
     /// The loop begins, or goes on.
     Started {
+        /// Steps done so far.
         step: u64,
+        /// Steps in all.
         steps: u64,
+        /// The memory of the step, in words.
         memory: String,
     },
     /// A step is done.
     Step(StepReport),
     /// Something was measured on held-out images.
     Measured {
+        /// The step after which it was measured.
         step: u64,
+        /// What was measured, by name.
         values: Vec<(&'static str, f64)>,
+        /// Whether these weights measured best so far.
         best: bool,
     },
     /// A checkpoint was written.
-    Saved { step: u64, folder: PathBuf },
+    Saved {
+        /// The step after which it was saved.
+        step: u64,
+        /// The checkpoint.
+        folder: PathBuf,
+    },
     /// A model folder was written.
-    Exported { folder: PathBuf },
+    Exported {
+        /// The model folder.
+        folder: PathBuf,
+    },
 }
 
 /// A step that is done.
@@ -101,9 +118,13 @@ pub enum Event {
 pub struct StepReport {
     /// Its number; the first is 1.
     pub step: u64,
+    /// Steps done.
     pub steps: u64,
+    /// Loss of the last step.
     pub loss: f32,
+    /// Steps per second.
     pub steps_per_s: f64,
+    /// Images per second.
     pub images_per_s: f64,
     /// Share of the time so far that the step waited for data.
     pub waiting: f64,
