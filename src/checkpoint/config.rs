@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::diffusion::{BetaSchedule, DiffusionError, NoiseConfig, Objective};
 use crate::model::config::{
-    Attention, Backbone, ConfigError, TimeEmbedding, UnetConfig, UnetVariant, VaeConfig,
+    AttentionKind, Backbone, ConfigError, TimeEmbedding, UnetConfig, UnetVariant, VaeConfig,
 };
 
 /// The format version that [`ModelConfig::format`] states.
@@ -67,7 +67,7 @@ impl ModelConfig {
             norm_groups,
             residual_blocks: true,
             learnable_resampling: true,
-            attention: vec![Attention::None; 4],
+            attention: vec![AttentionKind::None; 4],
             deep_supervision,
         };
         Self {

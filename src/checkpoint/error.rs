@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::config::ModelConfigError;
 use super::facts::Fact;
-use super::names::Mismatch;
+use super::names::ParameterMismatch;
 use super::pickle::PickleError;
 use crate::model::config::ConfigError;
 
@@ -80,7 +80,7 @@ pub enum Problem {
     },
     /// Tensors and configuration disagree.
     #[error(transparent)]
-    Mismatch(#[from] Mismatch),
+    Mismatch(#[from] ParameterMismatch),
     /// The file holds no averaged weights (`ema_model.averaged_model.*`), and the caller wants them.
     #[error("the checkpoint holds no averaged weights (`ema_model.averaged_model.*`)")]
     NoAverage,

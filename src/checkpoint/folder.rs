@@ -10,7 +10,7 @@ use tempfile::{Builder, TempDir};
 
 use super::config::ModelConfig;
 use super::digest::{check_finite, digest_tensors, element, first_non_finite, model_hash, unravel};
-use super::names::{Mismatch, shapes_of, unet_parameters, vae_parameters};
+use super::names::{ParameterMismatch, shapes_of, unet_parameters, vae_parameters};
 use super::safetensors::{read_safetensors, write_safetensors};
 use super::{CheckpointError, Problem};
 use crate::files::{parent_of, sync_folder, write_atomically};
@@ -59,9 +59,9 @@ impl StoredModel {
     pub fn validate(&self) -> Result<(), Problem> {
         self.config.validate()?;
         let unet = self.config.unet.as_ref().map(unet_parameters).transpose()?;
-        Mismatch::check("unet", &unet.unwrap_or_default(), &shapes_of(&self.unet))?;
+        ParameterMismatch::check("unet", &unet.unwrap_or_default(), &shapes_of(&self.unet))?;
         let vae = self.config.vae.as_ref().map(vae_parameters).transpose()?;
-        Mismatch::check("vae", &vae.unwrap_or_default(), &shapes_of(&self.vae))?;
+        ParameterMismatch::check("vae", &vae.unwrap_or_default(), &shapes_of(&self.vae))?;
         check_finite(&self.unet)?;
         check_finite(&self.vae)
     }

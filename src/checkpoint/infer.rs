@@ -13,7 +13,7 @@ use super::names::Shapes;
 use super::schedule;
 use crate::diffusion::Objective;
 use crate::model::config::{
-    Attention, Backbone, TimeEmbedding, UnetConfig, UnetVariant, VaeConfig,
+    AttentionKind, Backbone, TimeEmbedding, UnetConfig, UnetVariant, VaeConfig,
 };
 use crate::tensor::TensorMap;
 
@@ -611,13 +611,13 @@ impl Seen<'_> {
         }
     }
 
-    fn attention(&self, name: &str) -> Attention {
+    fn attention(&self, name: &str) -> AttentionKind {
         if self.any_under(&format!("{name}.proj_in.")) {
-            Attention::Spatial
+            AttentionKind::Spatial
         } else if self.any_under(&format!("{name}.to_q.")) {
-            Attention::Linear
+            AttentionKind::Linear
         } else {
-            Attention::None
+            AttentionKind::None
         }
     }
 
@@ -647,7 +647,7 @@ impl Seen<'_> {
         backbone.hidden_channels.push(self.dim(stem, 0)?);
         backbone.kernel_sizes.push(self.dim(stem, 2)?);
         // Entry 0 is never used.
-        backbone.attention.push(Attention::None);
+        backbone.attention.push(AttentionKind::None);
         let mut repeats = Vec::new();
         let mut level_starts = true;
         for entry in 0..entries {

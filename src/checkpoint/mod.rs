@@ -42,7 +42,7 @@ pub use infer::{infer_model, infer_unet, infer_vae, split};
 pub use inspect::{Converted, Inspection, PartReport, convert, inspect};
 pub(crate) use map::map_file;
 pub use model::{Class, Model, ModelFormat, ModelSource, UnknownClass};
-pub use names::{Mismatch, Shapes, shapes_of, unet_parameters, vae_parameters};
+pub use names::{ParameterMismatch, Shapes, shapes_of, unet_parameters, vae_parameters};
 pub use safetensors::{SafetensorsFile, read_safetensors, write_safetensors};
 pub use schedule::recognise_betas;
 pub use torch::{TorchFile, TorchFormat};

@@ -47,7 +47,7 @@ pub fn shapes_of(tensors: &TensorMap) -> Shapes {
 
 /// How the tensors of a part differ from what its configuration needs. Displays as a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Error)]
-pub struct Mismatch {
+pub struct ParameterMismatch {
     /// `unet` or `vae`.
     pub part: String,
     /// Needed, but not there: name and shape.
@@ -58,7 +58,7 @@ pub struct Mismatch {
     pub wrong_shape: Vec<(String, Vec<usize>, Vec<usize>)>,
 }
 
-impl Mismatch {
+impl ParameterMismatch {
     /// Compares what is needed with what was found.
     ///
     /// # Errors
@@ -67,10 +67,10 @@ impl Mismatch {
         part: &str,
         needed: &[(String, Vec<usize>)],
         found: &Shapes,
-    ) -> Result<(), Mismatch> {
-        let mut mismatch = Mismatch {
+    ) -> Result<(), ParameterMismatch> {
+        let mut mismatch = ParameterMismatch {
             part: part.to_owned(),
-            ..Mismatch::default()
+            ..ParameterMismatch::default()
         };
         let mut needed_names = std::collections::BTreeSet::new();
         for (name, shape) in needed {
@@ -100,7 +100,7 @@ impl Mismatch {
     }
 }
 
-impl fmt::Display for Mismatch {
+impl fmt::Display for ParameterMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// Rows per kind; a wrong architecture differs in hundreds of tensors.
         const ROWS: usize = 12;

@@ -10,7 +10,7 @@ use super::folder::{self, MODEL_JSON, StoredModel};
 use super::infer::{infer_model, split};
 use super::map::{SharedBytes, map_file};
 use super::model::{Model, ModelFormat, ModelSource};
-use super::names::Mismatch;
+use super::names::ParameterMismatch;
 use super::safetensors::{looks_like_safetensors, parse};
 use super::torch::TorchFile;
 use super::{CheckpointError, Problem, names};
@@ -136,10 +136,10 @@ fn reject_strangers(parts: &Parts) -> Result<(), Problem> {
     if parts.other.is_empty() {
         return Ok(());
     }
-    let mismatch = Mismatch {
+    let mismatch = ParameterMismatch {
         part: "the pipeline".to_owned(),
         unexpected: names::shapes_of(&parts.other).into_iter().collect(),
-        ..Mismatch::default()
+        ..ParameterMismatch::default()
     };
     Err(mismatch.into())
 }

@@ -221,6 +221,16 @@ mod tests {
             "model.ckpt: the checkpoint holds no averaged weights (`ema_model.averaged_model.*`); leave out --weights ema"
         );
         assert_eq!(remedy(&SampleError::Interrupted), None);
+        let error = TrainError::NotFinite {
+            step: 3,
+            what: "the loss".to_owned(),
+            loss: f32::NAN,
+            grad_norm: 1.0,
+        };
+        let text = message(&error);
+        for part in ["step 3", "--resume", "--set optimizer.lr="] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
         let over = OverBudget {
             needed_bytes: 2 << 20,
             budget_bytes: 1 << 20,

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::choices;
+use super::error::CliError;
 use super::options::DeviceOptions;
-use super::{CliError, choices, print};
+use super::process::print;
 use crate::data::{Dataset, OpenOptions, Split};
 use crate::metrics::Classifier;
 

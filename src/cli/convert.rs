@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::error::CliError;
 use super::options::{ModelOptions, parse_dtype, parse_size};
-use super::{CliError, print};
+use super::process::print;
 use crate::checkpoint;
 use crate::tensor::DType;
 

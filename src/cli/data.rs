@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::choices;
+use super::error::CliError;
 use super::options::parse_size;
-use super::{CliError, choices, print};
+use super::process::print;
 use crate::data::{DataFormat, Dataset, DatasetReport, OpenOptions, UnknownPolicy, contact_sheet};
 use crate::image::png;
 

@@ -1,6 +1,7 @@
 //! `medfusion doctor`: what this machine offers.
 
-use super::{CliError, print};
+use super::error::CliError;
+use super::process::print;
 use crate::bytes::gib;
 use crate::device::cpu::gemm::Isa;
 use crate::device::cuda::diagnose;

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::advice;
+use super::error::CliError;
 use super::options::ModelOptions;
-use super::{CliError, advice, print};
+use super::process::print;
 use crate::checkpoint;
 
 #[derive(Debug, clap::Args)]

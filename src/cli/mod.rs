@@ -6,21 +6,23 @@ mod classify;
 mod convert;
 mod data;
 mod doctor;
+mod error;
 mod inspect;
 mod nearest;
 mod options;
+mod process;
 mod progress;
 mod reconstruct;
 mod sample;
 mod train;
 
-use std::fmt;
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
+
+use error::CliError;
+use process::EXIT_INTERRUPTED;
 
 /// Class-conditional latent diffusion for medical images.
 #[derive(Debug, Parser)]
@@ -51,39 +53,6 @@ enum Command {
     /// Show what this machine offers and what is missing
     Doctor(doctor::Args),
 }
-
-/// Why a command failed, in one message.
-#[derive(Debug)]
-pub(crate) enum CliError {
-    Message(String),
-    /// Ctrl-C or SIGTERM: what was done so far, in words.
-    Interrupted(String),
-}
-
-impl CliError {
-    fn new(message: impl Into<String>) -> Self {
-        Self::Message(message.into())
-    }
-}
-
-/// An error of the library, with what helps against it.
-impl<E: std::error::Error + 'static> From<E> for CliError {
-    fn from(error: E) -> Self {
-        Self::Message(advice::message(&error))
-    }
-}
-
-impl fmt::Display for CliError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Message(message) => f.write_str(message),
-            Self::Interrupted(done) => write!(f, "interrupted: {done}"),
-        }
-    }
-}
-
-/// Exit code of a process that Ctrl-C ended, by the shell's convention.
-const EXIT_INTERRUPTED: u8 = 130;
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
@@ -117,29 +86,5 @@ pub fn run() -> ExitCode {
                 CliError::Message(_) => ExitCode::FAILURE,
             }
         }
-    }
-}
-
-/// A flag that Ctrl-C and SIGTERM set; a second Ctrl-C ends the process at once.
-fn interrupt_flag() -> Result<Arc<AtomicBool>, CliError> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let handler = flag.clone();
-    ctrlc::set_handler(move || {
-        if handler.swap(true, Ordering::SeqCst) {
-            std::process::exit(i32::from(EXIT_INTERRUPTED));
-        }
-    })
-    .map_err(|error| CliError::new(format!("cannot watch for Ctrl-C: {error}")))?;
-    Ok(flag)
-}
-
-/// Prints to standard output; a reader that went away (`| head`) is no error.
-fn print(text: impl std::fmt::Display) -> Result<(), CliError> {
-    use std::io::Write;
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::new(
-            format!("cannot write to standard output: {error}"),
-        )),
-        _ => Ok(()),
     }
 }

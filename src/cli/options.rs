@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::CliError;
+use super::error::CliError;
 use super::progress::CompileBar;
 use crate::checkpoint::{Facts, Model, Weights};
 use crate::compile::PrecisionChoice;

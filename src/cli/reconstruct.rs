@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::choices;
+use super::error::CliError;
 use super::options::{DeviceOptions, ModelOptions, parse_size, shipped_model};
-use super::{CliError, choices, print};
+use super::process::print;
 use crate::data::{Dataset, OpenOptions, Pixels, Split, Transform};
 use crate::image::grid::{GridOptions, compose};
 use crate::image::png::{self, Image8};

@@ -10,8 +10,9 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::error::CliError;
 use super::options::{DeviceOptions, ModelOptions, parse_size, shipped_model};
-use super::{CliError, interrupt_flag, print};
+use super::process::{interrupt_flag, print};
 use crate::bytes::mib;
 use crate::checkpoint::Model;
 use crate::device::Progress;

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{CliError, interrupt_flag, print};
+use super::error::CliError;
+use super::process::{interrupt_flag, print};
 use crate::checkpoint::Model;
 use crate::compile::PrecisionChoice;
 use crate::device::DeviceChoice;

@@ -148,12 +148,12 @@ struct Queue {
     /// Sequence number of the next visit to decode.
     claim: u64,
     /// Results in sequence order; `None` while decoding.
-    slots: VecDeque<Option<Result<Decoded, DataError>>>,
+    slots: VecDeque<Option<Result<DecodedImage, DataError>>>,
     orders: BTreeMap<u64, Arc<Vec<Entry>>>,
     stop: bool,
 }
 
-struct Decoded {
+struct DecodedImage {
     values: Vec<f32>,
     sample: usize,
 }
@@ -290,7 +290,7 @@ impl Loader {
         Ok((!batch.is_empty()).then_some(batch))
     }
 
-    fn take(&mut self) -> Result<Decoded, DataError> {
+    fn take(&mut self) -> Result<DecodedImage, DataError> {
         let mut queue = lock(&self.shared.queue);
         let mut began = None;
         loop {
@@ -383,7 +383,7 @@ impl Prefetch {
         }
     }
 
-    fn decode(&self, visit: Entry, epoch: u64) -> Result<Decoded, DataError> {
+    fn decode(&self, visit: Entry, epoch: u64) -> Result<DecodedImage, DataError> {
         let sample = visit.sample as usize;
         let pixels = self.prepared(sample)?;
         let key = stream_key(self.options.seed, RandomStream::Augmentation);
@@ -392,7 +392,7 @@ impl Prefetch {
         self.options
             .transform
             .finish(&pixels, orientation, &mut values);
-        Ok(Decoded { values, sample })
+        Ok(DecodedImage { values, sample })
     }
 
     /// The sample at its final size, from the cache or from its source.

@@ -44,7 +44,7 @@ pub struct DatasetReport {
 impl DatasetReport {
     /// Decodes every image of the set, on all threads.
     pub fn new(set: &Dataset) -> Self {
-        let seen: Vec<Result<Seen, DataError>> = (0..set.len())
+        let seen: Vec<Result<SeenImage, DataError>> = (0..set.len())
             .into_par_iter()
             .map(|index| {
                 let pixels = set.pixels(index)?;
@@ -124,7 +124,7 @@ impl DatasetReport {
 }
 
 /// Width and height, kind of pixel, hash of the pixels.
-type Seen = ([usize; 2], String, blake3::Hash);
+type SeenImage = ([usize; 2], String, blake3::Hash);
 
 fn hash(pixels: &Pixels) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();

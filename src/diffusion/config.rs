@@ -9,17 +9,25 @@ use super::error::DiffusionError;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "strategy", rename_all = "snake_case")]
 pub enum BetaSchedule {
+    /// β rises linearly from the first to the last step.
     Linear {
+        /// β of the first step.
         beta_start: f64,
+        /// β of the last step.
         beta_end: f64,
     },
+    /// The square root of β rises linearly.
     ScaledLinear {
+        /// β of the first step.
         beta_start: f64,
+        /// β of the last step.
         beta_end: f64,
     },
+    /// ᾱ follows a squared cosine (Nichol and Dhariwal, 2021).
     Cosine,
     /// Betas taken as given, one per time step.
     Given {
+        /// β of each step, in order.
         betas: Vec<f32>,
     },
 }
@@ -29,6 +37,7 @@ pub enum BetaSchedule {
 pub struct NoiseConfig {
     /// Number of time steps `T`.
     pub timesteps: usize,
+    /// How β rises.
     #[serde(flatten)]
     pub betas: BetaSchedule,
 }

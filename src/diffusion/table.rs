@@ -18,7 +18,10 @@ pub enum Method {
     /// with `t'` the grid's next lower time step. `eta` = 0 is deterministic, 1 as noisy as the
     /// ancestral sampler. The reference always takes 1, because its `eta` argument raises an
     /// error on the way; 1 is therefore the default here and other values do what the paper says.
-    Ddim { eta: f64 },
+    Ddim {
+        /// Share of fresh noise: 0 for none, 1 for as much as the ancestral step.
+        eta: f64,
+    },
     /// The posterior step of DDPM over the first `steps` time steps, see [`ancestral_timesteps`].
     /// The only method that uses a learned variance.
     Ancestral,

@@ -1,7 +1,7 @@
 //! Attention blocks: `linear` (multi-head softmax attention) and `spatial` (transformer block).
 
-use super::config::Attention;
-use super::embedders::Embedding;
+use super::config::AttentionKind;
+use super::embedders::ConditionEmbedding;
 use super::layers::{
     Begin, NORM_EPS, channels, conv, group_norm, linear, norm_parameters, stored_weight_and_bias,
     weight_and_bias, zero_conv,
@@ -17,9 +17,9 @@ pub(super) fn attend(
     g: &mut Graph,
     name: &str,
     x: Value,
-    kind: Attention,
+    kind: AttentionKind,
     groups: usize,
-    embedding: Option<Embedding>,
+    embedding: Option<ConditionEmbedding>,
 ) -> Result<Value, GraphError> {
     g.scope(name, |g| attend_here(g, x, kind, groups, embedding))
 }
@@ -28,15 +28,15 @@ pub(super) fn attend(
 pub(super) fn attend_here(
     g: &mut Graph,
     x: Value,
-    kind: Attention,
+    kind: AttentionKind,
     groups: usize,
-    embedding: Option<Embedding>,
+    embedding: Option<ConditionEmbedding>,
 ) -> Result<Value, GraphError> {
     let y = g.scope("attention", |g| {
         let y = match kind {
-            Attention::None => return Ok(x),
-            Attention::Linear => attention_layer(g, x, embedding, groups)?,
-            Attention::Spatial => transformer(g, x, embedding, groups)?,
+            AttentionKind::None => return Ok(x),
+            AttentionKind::Linear => attention_layer(g, x, embedding, groups)?,
+            AttentionKind::Spatial => transformer(g, x, embedding, groups)?,
         };
         g.label(y);
         Ok(y)
@@ -88,7 +88,7 @@ fn stored_norm(g: &mut Graph, name: &str, c: usize) -> Result<(), GraphError> {
 fn attention_layer(
     g: &mut Graph,
     x: Value,
-    embedding: Option<Embedding>,
+    embedding: Option<ConditionEmbedding>,
     groups: usize,
 ) -> Result<Value, GraphError> {
     let c = channels(g, x);
@@ -124,7 +124,7 @@ fn attention_layer(
 fn transformer(
     g: &mut Graph,
     x: Value,
-    embedding: Option<Embedding>,
+    embedding: Option<ConditionEmbedding>,
     groups: usize,
 ) -> Result<Value, GraphError> {
     let (c, inner) = (channels(g, x), inner_width(g, x)?);

@@ -1,7 +1,7 @@
 //! Convolution blocks and resampling shared by UNet and VAE.
 
 use super::config::Backbone;
-use super::embedders::Embedding;
+use super::embedders::ConditionEmbedding;
 use super::layers::{Begin, channels, conv, conv_here, group_norm, linear_here};
 use crate::graph::{Graph, GraphError, Value};
 
@@ -35,7 +35,7 @@ pub(super) fn conv_block(
     out_channels: usize,
     kernel: usize,
     backbone: &Backbone,
-    embedding: Option<Embedding>,
+    embedding: Option<ConditionEmbedding>,
 ) -> Result<Value, GraphError> {
     let residual = backbone.residual_blocks;
     let shift = match embedding {

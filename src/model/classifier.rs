@@ -13,11 +13,13 @@ use crate::graph::{Graph, GraphError, Value};
 pub struct ClassifierConfig {
     /// Channels of the image.
     pub in_channels: usize,
+    /// Number of classes.
     pub classes: usize,
     /// Channels per level; each level halves the image.
     pub hidden_channels: Vec<usize>,
     /// Residual blocks per level.
     pub num_res_blocks: usize,
+    /// Groups of each group normalisation.
     pub norm_groups: usize,
 }
 

@@ -28,7 +28,8 @@ impl ConfigError {
 /// Attention after the convolution block of one level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Attention {
+pub enum AttentionKind {
+    /// No attention.
     #[default]
     None,
     /// One multi-head softmax attention layer (the reference calls it `linear`).
@@ -64,7 +65,7 @@ pub struct Backbone {
     /// `learnable_interpolation`: convolutions resample, or pooling and pixel repetition.
     pub learnable_resampling: bool,
     /// `use_attention`: one per level.
-    pub attention: Vec<Attention>,
+    pub attention: Vec<AttentionKind>,
     /// `deep_supervision`: number of vertical output heads.
     pub deep_supervision: usize,
 }
@@ -183,12 +184,14 @@ fn check_width(field: &str, value: usize) -> Result<(), ConfigError> {
 /// The noise estimator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnetConfig {
+    /// Which of the reference's two UNets.
     #[serde(default)]
     pub variant: UnetVariant,
     /// `in_ch`: channels of `x_t` before self-conditioning doubles them.
     pub in_channels: usize,
     /// `out_ch`: channels of the prediction; learned variance doubles what the network emits.
     pub out_channels: usize,
+    /// Levels: channels, strides, kernels, blocks, attention.
     #[serde(flatten)]
     pub backbone: Backbone,
     /// `num_res_blocks` per level (exported variant only).
@@ -264,7 +267,7 @@ impl UnetConfig {
                     .backbone
                     .attention
                     .iter()
-                    .any(|&a| a != Attention::None)
+                    .any(|&a| a != AttentionKind::None)
                 {
                     return Err(ConfigError::new(
                         "unet.attention",
@@ -298,6 +301,7 @@ pub struct VaeConfig {
     pub out_channels: usize,
     /// `emb_channels` of the latent.
     pub latent_channels: usize,
+    /// Levels: channels, strides, kernels, blocks, attention.
     #[serde(flatten)]
     pub backbone: Backbone,
 }
@@ -336,7 +340,7 @@ mod tests {
                 norm_groups: 1,
                 residual_blocks: true,
                 learnable_resampling: true,
-                attention: vec![Attention::None; depth],
+                attention: vec![AttentionKind::None; depth],
                 deep_supervision: 0,
             }
         };

@@ -6,7 +6,7 @@ use crate::graph::{Graph, GraphError, Init, Parameter, Value};
 
 /// The embedding of a sample, `[N, E]`, raw (for cross-attention) and through Swish (for blocks).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Embedding {
+pub(super) struct ConditionEmbedding {
     pub raw: Value,
     pub activated: Value,
 }
@@ -18,7 +18,7 @@ pub(super) fn embed(
     config: &UnetConfig,
     t: Value,
     labels: Option<Value>,
-) -> Result<Option<Embedding>, GraphError> {
+) -> Result<Option<ConditionEmbedding>, GraphError> {
     let time = match config.time_embedding {
         Some(time) => Some(g.block("time_embedder", |g| {
             let sinusoid = g.sinusoid(t, time.sinusoid_dim)?;
@@ -56,7 +56,7 @@ pub(super) fn embed(
         (None, None) => return Ok(None),
     };
     let activated = g.swish(raw)?;
-    Ok(Some(Embedding { raw, activated }))
+    Ok(Some(ConditionEmbedding { raw, activated }))
 }
 
 /// Width `E` of the embedding.

@@ -3,7 +3,7 @@
 use super::attention::attend;
 use super::blocks::{conv_block, down, up};
 use super::config::{Backbone, UnetConfig};
-use super::embedders::Embedding;
+use super::embedders::ConditionEmbedding;
 use super::layers::head;
 use crate::graph::{Graph, GraphError, Value};
 
@@ -13,7 +13,7 @@ pub(super) fn encoder_block(
     index: usize,
     x: Value,
     backbone: &Backbone,
-    embedding: Option<Embedding>,
+    embedding: Option<ConditionEmbedding>,
 ) -> Result<Value, GraphError> {
     let level = index + 1;
     let (kernel, stride) = (backbone.kernel_sizes[level], backbone.strides[level]);
@@ -42,7 +42,7 @@ pub(super) fn decoder_block(
     x: Value,
     skip: Option<Value>,
     backbone: &Backbone,
-    embedding: Option<Embedding>,
+    embedding: Option<ConditionEmbedding>,
 ) -> Result<Value, GraphError> {
     let level = index + 1;
     let width = backbone.hidden_channels[index];
@@ -73,7 +73,7 @@ pub(super) fn build(
     g: &mut Graph,
     config: &UnetConfig,
     x: Value,
-    embedding: Option<Embedding>,
+    embedding: Option<ConditionEmbedding>,
 ) -> Result<(Value, Vec<Value>), GraphError> {
     let backbone = &config.backbone;
     let depth = backbone.hidden_channels.len();

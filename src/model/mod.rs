@@ -18,5 +18,5 @@ mod vae;
 pub use crate::graph::Declared;
 pub use classifier::{ClassifierConfig, build_classifier};
 pub use parameters::{unet_parameters, vae_parameters};
-pub use unet::{NetworkInputs, Prediction, build_unet};
+pub use unet::{NetworkInputs, UnetOutput, build_unet};
 pub use vae::{Decoded, Moments, build_decoder, build_encoder};

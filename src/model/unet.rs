@@ -3,7 +3,7 @@
 use super::attention::{attend, attend_here};
 use super::blocks::{conv_block, down, up};
 use super::config::{UnetConfig, UnetVariant};
-use super::embedders::{Embedding, embed};
+use super::embedders::{ConditionEmbedding, embed};
 use super::layers::{conv, head};
 use super::legacy_unet;
 use crate::graph::{Graph, GraphError, Value};
@@ -26,7 +26,7 @@ pub struct NetworkInputs {
 
 /// What the network predicts.
 #[derive(Clone, Debug)]
-pub struct Prediction {
+pub struct UnetOutput {
     /// Noise or clean sample, `[N, H, W, out_channels]`.
     pub y: Value,
     /// Raw interpolation values of a learned variance, shaped as `y`.
@@ -46,7 +46,7 @@ pub fn build_unet(
     g: &mut Graph,
     config: &UnetConfig,
     inputs: NetworkInputs,
-) -> Result<Prediction, GraphError> {
+) -> Result<UnetOutput, GraphError> {
     check(g, config, inputs.x)?;
     let x = if config.self_conditioning {
         let other = match inputs.self_condition {
@@ -65,8 +65,8 @@ fn network(
     g: &mut Graph,
     config: &UnetConfig,
     x: Value,
-    embedding: Option<Embedding>,
-) -> Result<Prediction, GraphError> {
+    embedding: Option<ConditionEmbedding>,
+) -> Result<UnetOutput, GraphError> {
     let (h, vertical) = match config.variant {
         UnetVariant::Unet => exported(g, config, x, embedding)?,
         UnetVariant::Legacy => legacy_unet::build(g, config, x, embedding)?,
@@ -82,7 +82,7 @@ fn network(
     } else {
         (out, None)
     };
-    Ok(Prediction {
+    Ok(UnetOutput {
         y,
         variance,
         raw: out,
@@ -132,7 +132,7 @@ fn exported(
     g: &mut Graph,
     config: &UnetConfig,
     x: Value,
-    embedding: Option<Embedding>,
+    embedding: Option<ConditionEmbedding>,
 ) -> Result<(Value, Vec<Value>), GraphError> {
     let backbone = &config.backbone;
     let hidden = &backbone.hidden_channels;

@@ -10,6 +10,7 @@ use crate::ops::Unary;
 /// The Gaussian posterior of a latent, `[N, H/f, W/f, latent_channels]` each.
 #[derive(Clone, Copy, Debug)]
 pub struct Moments {
+    /// Mean of the latent, `[N, h, w, z]`.
     pub mean: Value,
     /// Clamped to [-30, 20].
     pub logvar: Value,

@@ -18,7 +18,7 @@ pub enum AutoencoderError {
     NoAutoencoder,
     /// It was planned to do something else.
     #[error("this autoencoder was planned to {planned}, not to {asked}")]
-    Direction {
+    AutoencoderPart {
         /// What it does.
         planned: &'static str,
         /// What was asked of it.
@@ -57,7 +57,7 @@ pub fn psnr_db(mse: f64) -> f64 {
 
 /// What an autoencoder is planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(super) enum AutoencoderPart {
     /// Image to the moments of its latent and back to an image.
     RoundTrip,
     /// Image to moments.
@@ -66,7 +66,7 @@ pub(super) enum Direction {
     Decode { centred: bool },
 }
 
-impl Direction {
+impl AutoencoderPart {
     fn name(self) -> &'static str {
         match self {
             Self::RoundTrip => "reconstruct",
@@ -79,7 +79,7 @@ impl Direction {
 /// The plan of an autoencoder, before anything is loaded.
 pub(super) struct PlannedAutoencoder {
     compiled: Compiled,
-    direction: Direction,
+    direction: AutoencoderPart,
     batch: usize,
     image: [usize; 3],
     latent: [usize; 3],
@@ -108,7 +108,7 @@ impl PlannedAutoencoder {
 /// The autoencoder of a model, planned and loaded for one direction, image size and batch.
 pub struct Autoencoder {
     executable: Box<dyn Executable>,
-    direction: Direction,
+    direction: AutoencoderPart,
     batch: usize,
     image: [usize; 3],
     latent: [usize; 3],
@@ -125,7 +125,14 @@ impl Autoencoder {
         batch: usize,
         size: [usize; 2],
     ) -> Result<Self, AutoencoderError> {
-        Self::plan(Direction::RoundTrip, &model.config, device, batch, size)?.load(model, device)
+        Self::plan(
+            AutoencoderPart::RoundTrip,
+            &model.config,
+            device,
+            batch,
+            size,
+        )?
+        .load(model, device)
     }
 
     /// The encoder alone, for [`Autoencoder::encode`].
@@ -138,7 +145,7 @@ impl Autoencoder {
         batch: usize,
         size: [usize; 2],
     ) -> Result<Self, AutoencoderError> {
-        Self::plan(Direction::Encode, &model.config, device, batch, size)?.load(model, device)
+        Self::plan(AutoencoderPart::Encode, &model.config, device, batch, size)?.load(model, device)
     }
 
     /// The decoder alone, for [`Autoencoder::decode`]; `size` is that of the image.
@@ -151,12 +158,12 @@ impl Autoencoder {
         batch: usize,
         size: [usize; 2],
     ) -> Result<Self, AutoencoderError> {
-        let direction = Direction::Decode { centred: false };
+        let direction = AutoencoderPart::Decode { centred: false };
         Self::plan(direction, &model.config, device, batch, size)?.load(model, device)
     }
 
     pub(super) fn plan(
-        direction: Direction,
+        direction: AutoencoderPart,
         config: &ModelConfig,
         device: &Device,
         batch: usize,
@@ -168,10 +175,10 @@ impl Autoencoder {
         let [h, w, c] = latent;
         let mut graph = Graph::new();
         let channels = match direction {
-            Direction::RoundTrip | Direction::Encode => {
+            AutoencoderPart::RoundTrip | AutoencoderPart::Encode => {
                 let x = graph.input("x", [batch, height, width, vae.in_channels], DType::F32)?;
                 let moments = build_encoder(&mut graph, vae, x)?;
-                if direction == Direction::RoundTrip {
+                if direction == AutoencoderPart::RoundTrip {
                     let decoded = build_decoder(&mut graph, vae, moments.mean)?;
                     graph.output("mean", moments.mean);
                     graph.output("y", decoded.y);
@@ -181,7 +188,7 @@ impl Autoencoder {
                 }
                 vae.in_channels
             }
-            Direction::Decode { centred } => {
+            AutoencoderPart::Decode { centred } => {
                 let mut z = graph.input("z", [batch, h, w, c], DType::F32)?;
                 if centred {
                     let uncentre = Unary::Affine {
@@ -219,11 +226,11 @@ impl Autoencoder {
         self.executable.memory()
     }
 
-    fn expect(&self, asked: Direction) -> Result<(), AutoencoderError> {
+    fn expect(&self, asked: AutoencoderPart) -> Result<(), AutoencoderError> {
         let (planned, asked) = (self.direction.name(), asked.name());
         match planned == asked {
             true => Ok(()),
-            false => Err(AutoencoderError::Direction { planned, asked }),
+            false => Err(AutoencoderError::AutoencoderPart { planned, asked }),
         }
     }
 
@@ -239,7 +246,7 @@ impl Autoencoder {
         &mut self,
         images: &[&[f32]],
     ) -> Result<Vec<Reconstruction>, AutoencoderError> {
-        self.expect(Direction::RoundTrip)?;
+        self.expect(AutoencoderPart::RoundTrip)?;
         assert!(images.len() <= self.batch);
         let len: usize = self.image.iter().product();
         let mut x = vec![0.0; self.batch * len];
@@ -277,7 +284,7 @@ impl Autoencoder {
     /// # Errors
     /// If it was not planned to encode or the device fails.
     pub fn encode(&mut self, images: &[f32]) -> Result<Vec<f32>, AutoencoderError> {
-        self.expect(Direction::Encode)?;
+        self.expect(AutoencoderPart::Encode)?;
         let len: usize = self.latent.iter().product();
         let image_len: usize = self.image.iter().product();
         let mut moments = Vec::with_capacity(images.len() / image_len * 2 * len);
@@ -304,7 +311,7 @@ impl Autoencoder {
     /// # Errors
     /// If it was not planned to decode, the latents are not a batch or the device fails.
     pub fn decode(&mut self, latents: &[f32]) -> Result<Vec<f32>, AutoencoderError> {
-        self.expect(Direction::Decode { centred: false })?;
+        self.expect(AutoencoderPart::Decode { centred: false })?;
         self.executable.write("z", latents)?;
         self.executable.run()?;
         Ok(self.executable.output("image")?)

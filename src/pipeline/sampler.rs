@@ -1,8 +1,8 @@
 //! What to make: the settings of a run, checked and planned together.
 
-use super::autoencoder::{Autoencoder, Direction, PlannedAutoencoder};
+use super::autoencoder::{Autoencoder, AutoencoderPart, PlannedAutoencoder};
 use super::error::SampleError;
-use super::samples::{Planned, Samples};
+use super::samples::{PlannedSampler, Samples};
 use super::shifts::Shifts;
 use super::step::{SamplerGraph, sampler_step};
 use crate::checkpoint::{Class, Model};
@@ -172,7 +172,7 @@ impl<'m> Sampler<'m> {
         Ok(text)
     }
 
-    fn compile(&self, device: &Device) -> Result<Planned, SampleError> {
+    fn compile(&self, device: &Device) -> Result<PlannedSampler, SampleError> {
         let config = &self.model.config;
         let unet = config
             .unet
@@ -246,7 +246,7 @@ impl<'m> Sampler<'m> {
             };
             let decoder = match &config.vae {
                 Some(_) => Some(Autoencoder::plan(
-                    Direction::Decode {
+                    AutoencoderPart::Decode {
                         centred: config.input_centering,
                     },
                     config,
@@ -283,7 +283,7 @@ impl<'m> Sampler<'m> {
                 fits,
             });
         }
-        Ok(Planned {
+        Ok(PlannedSampler {
             spec: spec(batch),
             table,
             memory: memory(&plans),

@@ -29,7 +29,7 @@ pub struct Image {
 }
 
 /// Settings that were checked, and the plans for them.
-pub(super) struct Planned {
+pub(super) struct PlannedSampler {
     pub spec: SamplingSpec,
     pub table: SamplerTable,
     pub step: Compiled,
@@ -47,7 +47,7 @@ pub(super) struct Planned {
     pub image_shape: [usize; 3],
 }
 
-impl Planned {
+impl PlannedSampler {
     pub fn load(self, model: &Model, device: &Device) -> Result<Samples, SampleError> {
         let mut step = device.load(self.step, &model.unet)?;
         if let Some(shifts) = &self.shifts {
@@ -84,7 +84,7 @@ impl Planned {
 }
 
 /// Called after each sampling step; `Break` ends the run.
-type Observer = Box<dyn FnMut(Progress) -> ControlFlow<()>>;
+type StepObserver = Box<dyn FnMut(Progress) -> ControlFlow<()>>;
 
 /// Images on their way: planned, loaded, made batch by batch as they are asked for.
 ///
@@ -105,7 +105,7 @@ pub struct Samples {
     /// Offset of the next image that no batch has made yet.
     next: u64,
     ready: VecDeque<Image>,
-    observer: Option<Observer>,
+    observer: Option<StepObserver>,
     failed: bool,
 }
 

@@ -245,7 +245,7 @@ mod tests {
     use crate::diffusion::{
         HostValues, Method, NoiseSchedule, NoiseSource, RunInputs, SamplerTable, initial_noise,
     };
-    use crate::model::config::Attention;
+    use crate::model::config::AttentionKind;
 
     /// A trajectory of a small network with hashed weights; with and without `tabulated` shifts. `attending` networks read
     /// the embedding in their attention too, and condition themselves.
@@ -253,8 +253,8 @@ mod tests {
         let mut config = ModelConfig::published(2);
         let unet = config.unet.as_mut().unwrap();
         if attending {
-            unet.backbone.attention[2] = Attention::Linear;
-            unet.backbone.attention[3] = Attention::Spatial;
+            unet.backbone.attention[2] = AttentionKind::Linear;
+            unet.backbone.attention[3] = AttentionKind::Spatial;
             unet.self_conditioning = true;
         }
         unet.num_classes = classes;

@@ -7,7 +7,7 @@ use super::error::TrainError;
 use super::init::initial_weights;
 use super::names;
 use super::run_file::ClassifierRun;
-use super::session::{Measured, Pass, Session, Task, Watch};
+use super::session::{Measured, Pass, Session, TrainingTask, Watch};
 use super::step::TrainingGraph;
 use super::tasks::{budget_bytes, identity, next_batch, open_device, report_skipped, step_options};
 use crate::data::{Dataset, Loader, Position};
@@ -118,7 +118,7 @@ impl ClassifierTask {
     }
 }
 
-impl Task for ClassifierTask {
+impl TrainingTask for ClassifierTask {
     fn feed(&mut self, executable: &mut dyn Executable, _: Pass) -> Result<bool, TrainError> {
         let batch = next_batch(&mut self.loader)?;
         executable.write(names::IMAGES, &batch.images)?;

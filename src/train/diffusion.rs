@@ -9,7 +9,7 @@ use super::latents::{BATCH, LatentCache, LatentLoader, LatentSource, latent_len}
 use super::loss::{DiffusionInputs, DiffusionLoss, DiffusionLossOptions, diffusion_loss};
 use super::names;
 use super::run_file::DiffusionRun;
-use super::session::{Event, Measured, Pass, Session, Task, Watch};
+use super::session::{Event, Measured, Pass, Session, TrainingTask, Watch};
 use super::step::TrainingGraph;
 use super::tasks::{
     Draws, budget_bytes, identity, next_batch, open_device, open_vae, overlay, picture,
@@ -131,7 +131,7 @@ pub(super) fn training_graph(
 }
 
 /// A planned run.
-struct Planned {
+struct PlannedTraining {
     training: TrainingGraph,
     compiled: Compiled,
     device: Device,
@@ -140,7 +140,7 @@ struct Planned {
     vae: Option<Model>,
 }
 
-fn prepare(run: &DiffusionRun, classes: usize) -> Result<Planned, TrainError> {
+fn prepare(run: &DiffusionRun, classes: usize) -> Result<PlannedTraining, TrainError> {
     let device = open_device(&run.device)?;
     let vae = match &run.latents.vae {
         Some(path) => Some(open_vae(path)?),
@@ -153,7 +153,7 @@ fn prepare(run: &DiffusionRun, classes: usize) -> Result<Planned, TrainError> {
     let options = step_options(&run.optimizer, &run.ema, &run.train, &run.device);
     let training = TrainingGraph::new(graph, loss.total, options)?;
     let compiled = training.compile(&device, budget_bytes(&run.device))?;
-    Ok(Planned {
+    Ok(PlannedTraining {
         training,
         compiled,
         device,
@@ -184,7 +184,7 @@ pub fn train(
 ) -> Result<(), TrainError> {
     let sets = run.data.open()?;
     let classes = sets.train.classes().to_vec();
-    let Planned {
+    let PlannedTraining {
         training,
         compiled,
         device,
@@ -361,7 +361,7 @@ fn write_moments(
     Ok(())
 }
 
-impl Task for DiffusionTask {
+impl TrainingTask for DiffusionTask {
     fn feed(&mut self, executable: &mut dyn Executable, pass: Pass) -> Result<bool, TrainError> {
         let len: usize = self.space.shape.iter().product();
         let labels = match &mut self.data {

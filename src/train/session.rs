@@ -44,7 +44,7 @@ pub(super) struct Measured {
 }
 
 /// What differs between the training tasks.
-pub(super) trait Task {
+pub(super) trait TrainingTask {
     /// Writes the inputs of a pass; true if a sample has its condition.
     fn feed(&mut self, executable: &mut dyn Executable, pass: Pass) -> Result<bool, TrainError>;
 
@@ -72,28 +72,45 @@ pub(super) trait Task {
 pub enum Event {
     /// Preparation that takes a while: what, and how far.
     Preparing {
+        /// What is prepared, in words.
         what: &'static str,
+        /// How much of it is done.
         done: u64,
+        /// How much there is in all.
         total: u64,
     },
     /// The loop begins, or goes on.
     Started {
+        /// Steps done so far.
         step: u64,
+        /// Steps in all.
         steps: u64,
+        /// The memory of the step, in words.
         memory: String,
     },
     /// A step is done.
     Step(StepReport),
     /// Something was measured on held-out images.
     Measured {
+        /// The step after which it was measured.
         step: u64,
+        /// What was measured, by name.
         values: Vec<(&'static str, f64)>,
+        /// Whether these weights measured best so far.
         best: bool,
     },
     /// A checkpoint was written.
-    Saved { step: u64, folder: PathBuf },
+    Saved {
+        /// The step after which it was saved.
+        step: u64,
+        /// The checkpoint.
+        folder: PathBuf,
+    },
     /// A model folder was written.
-    Exported { folder: PathBuf },
+    Exported {
+        /// The model folder.
+        folder: PathBuf,
+    },
 }
 
 /// A step that is done.
@@ -101,9 +118,13 @@ pub enum Event {
 pub struct StepReport {
     /// Its number; the first is 1.
     pub step: u64,
+    /// Steps done.
     pub steps: u64,
+    /// Loss of the last step.
     pub loss: f32,
+    /// Steps per second.
     pub steps_per_s: f64,
+    /// Images per second.
     pub images_per_s: f64,
     /// Share of the time so far that the step waited for data.
     pub waiting: f64,
@@ -131,7 +152,11 @@ struct Fed {
 }
 
 impl Fed {
-    fn new(task: &mut dyn Task, trainer: &mut LoadedStep, pass: Pass) -> Result<Self, TrainError> {
+    fn new(
+        task: &mut dyn TrainingTask,
+        trainer: &mut LoadedStep,
+        pass: Pass,
+    ) -> Result<Self, TrainError> {
         let labels_kept = task.feed(trainer.executable(), pass)?;
         Ok(Self {
             labels_kept,
@@ -195,7 +220,7 @@ impl<'a> Session<'a> {
     /// Also [`TrainError::Interrupted`], after saving, if the watcher breaks.
     pub fn run(
         &mut self,
-        task: &mut dyn Task,
+        task: &mut dyn TrainingTask,
         training: &TrainingGraph,
         compiled: Compiled,
         device: &Device,
@@ -313,7 +338,7 @@ impl<'a> Session<'a> {
     /// call. Checkpoints hold the position of the step that is done, so a resumed run feeds it again.
     fn step(
         &self,
-        task: &mut dyn Task,
+        task: &mut dyn TrainingTask,
         trainer: &mut LoadedStep,
         fed: &mut Option<Fed>,
         step: u64,
@@ -367,7 +392,7 @@ impl<'a> Session<'a> {
 
     fn log_step(
         &self,
-        task: &dyn Task,
+        task: &dyn TrainingTask,
         trainer: &mut LoadedStep,
         log: &mut EventWriter,
         event: StepReport,
@@ -419,7 +444,7 @@ impl<'a> Session<'a> {
 
     fn export(
         &self,
-        task: &dyn Task,
+        task: &dyn TrainingTask,
         weights: &TensorMap,
         name: &str,
         watch: Watch<'_>,

@@ -28,6 +28,7 @@ use crate::tensor::{DType, Tensor, TensorMap};
 /// The update rule and what surrounds it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepOptions {
+    /// The update rule.
     pub adam: AdamConfig,
     /// Largest norm of the whole gradient; infinity for no limit.
     pub max_norm: f32,
@@ -42,13 +43,16 @@ pub struct StepOptions {
 /// See [`crate::ops::Ema`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EmaOptions {
+    /// Largest weight of the old average.
     pub max_decay: f64,
+    /// Exponent of the warm-up: the weight after `t` updates is `1 - (1 + t)^-power`.
     pub power: f64,
 }
 
 /// A loss with its gradients and updates, ready to be planned.
 #[derive(Clone, Debug)]
 pub struct TrainingGraph {
+    /// Loss, gradients, updates and averages.
     pub graph: Graph,
     /// Nodes of the forward pass, which come first.
     pub forward_nodes: usize,
@@ -240,21 +244,31 @@ impl TrainingGraph {
 /// Why a step cannot be made or its state not restored.
 #[derive(Debug, Error)]
 pub enum StepError {
+    /// The graph does not fit together.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// The device fails.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// A state has no tensor of this name.
     #[error("the checkpoint has no `{0}`; it belongs to another run")]
     Missing(String),
+    /// A tensor of a state has another shape.
     #[error("`{name}` of the checkpoint has shape {found:?}, this run needs {expected:?}")]
     Shape {
+        /// Name of the tensor.
         name: String,
+        /// Shape by the network.
         expected: Vec<usize>,
+        /// Shape in the state.
         found: Vec<usize>,
     },
+    /// A tensor of a state is not of a float type.
     #[error("`{name}` of the checkpoint: {source}")]
     Type {
+        /// Name of the tensor.
         name: String,
+        /// What its type is.
         source: crate::tensor::TensorError,
     },
 }

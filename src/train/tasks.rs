@@ -6,7 +6,7 @@ use std::path::Path;
 use rand::RngExt;
 
 use super::error::TrainError;
-use super::run_file::sections::{self, DropoutUnit, OptimizerKind, PixelLoss};
+use super::run_file::sections::{self, DropoutUnit, OptimizerKind, PixelLossKind};
 use super::step::{EmaOptions, StepOptions, TrainingGraph};
 use crate::checkpoint::Model;
 use crate::compile::{self, Precision, PrecisionChoice};
@@ -69,11 +69,11 @@ pub(super) fn step_options(
     }
 }
 
-impl From<PixelLoss> for Distance {
-    fn from(pixel: PixelLoss) -> Self {
+impl From<PixelLossKind> for Distance {
+    fn from(pixel: PixelLossKind) -> Self {
         match pixel {
-            PixelLoss::L1 => Self::L1,
-            PixelLoss::Mse => Self::L2,
+            PixelLossKind::L1 => Self::L1,
+            PixelLossKind::Mse => Self::L2,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::init::initial_weights;
 use super::loss::{VaeLossOptions, vae_loss};
 use super::names;
 use super::run_file::VaeRun;
-use super::session::{Measured, Pass, Session, Task, Watch};
+use super::session::{Measured, Pass, Session, TrainingTask, Watch};
 use super::step::TrainingGraph;
 use super::tasks::{
     budget_bytes, identity, next_batch, open_device, overlay, picture, report_skipped, spread,
@@ -229,7 +229,7 @@ impl VaeTask {
     }
 }
 
-impl Task for VaeTask {
+impl TrainingTask for VaeTask {
     fn feed(&mut self, executable: &mut dyn Executable, pass: Pass) -> Result<bool, TrainError> {
         let batch = next_batch(&mut self.loader)?;
         executable.write(names::IMAGES, &batch.images)?;

@@ -379,7 +379,7 @@ fn views_of_storages_in_the_stream_format() {
 
 #[test]
 fn odd_shapes_never_confuse_the_inference() {
-    use medfusion::checkpoint::{Facts, Mismatch, Shapes, infer_unet, infer_vae};
+    use medfusion::checkpoint::{Facts, ParameterMismatch, Shapes, infer_unet, infer_vae};
     use medfusion::checkpoint::{unet_parameters, vae_parameters};
     let published = Facts {
         published: true,
@@ -440,11 +440,11 @@ fn odd_shapes_never_confuse_the_inference() {
         let checked = [
             infer_unet(&shapes, None, &published).map(|config| {
                 unet_parameters(&config)
-                    .is_ok_and(|needed| Mismatch::check("unet", &needed, &shapes).is_ok())
+                    .is_ok_and(|needed| ParameterMismatch::check("unet", &needed, &shapes).is_ok())
             }),
             infer_vae(&shapes, None, &published).map(|config| {
                 vae_parameters(&config)
-                    .is_ok_and(|needed| Mismatch::check("vae", &needed, &shapes).is_ok())
+                    .is_ok_and(|needed| ParameterMismatch::check("vae", &needed, &shapes).is_ok())
             }),
         ];
         for result in checked {

@@ -14,7 +14,7 @@ use medfusion::checkpoint::{
 use medfusion::diffusion::{BetaSchedule, NoiseConfig, Objective};
 use medfusion::files::write_atomically;
 use medfusion::model::config::{
-    Attention, Backbone, TimeEmbedding, UnetConfig, UnetVariant, VaeConfig,
+    AttentionKind, Backbone, TimeEmbedding, UnetConfig, UnetVariant, VaeConfig,
 };
 use medfusion::tensor::{DType, Tensor, TensorMap};
 
@@ -29,7 +29,7 @@ fn small_model() -> StoredModel {
         norm_groups: 4,
         residual_blocks: true,
         learnable_resampling: true,
-        attention: vec![Attention::None; channels.len()],
+        attention: vec![AttentionKind::None; channels.len()],
         deep_supervision: 0,
     };
     let unet = UnetConfig {
@@ -562,7 +562,7 @@ fn the_reference_checkpoint_opens_and_converts_to_half() {
         unet.backbone
             .attention
             .iter()
-            .all(|&a| a == Attention::None)
+            .all(|&a| a == AttentionKind::None)
     );
     let vae = model.config.vae.as_ref().unwrap();
     assert_eq!(vae.backbone.hidden_channels, [32, 64, 128]);

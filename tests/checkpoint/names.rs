@@ -4,10 +4,10 @@ use std::path::Path;
 
 use crate::support::{cases, golden, is_complete, json, name, stem};
 use medfusion::checkpoint::{
-    Fact, Facts, Mismatch, Network as Part, Problem, Shapes, hashed_parameter, infer_unet,
+    Fact, Facts, Network as Part, ParameterMismatch, Problem, Shapes, hashed_parameter, infer_unet,
     infer_vae, read_safetensors, unet_parameters, vae_parameters,
 };
-use medfusion::model::config::{Attention, Backbone, UnetVariant};
+use medfusion::model::config::{AttentionKind, Backbone, UnetVariant};
 use serde_json::Value;
 
 /// One network of a golden file: its name, its shapes and the reference's keyword arguments.
@@ -125,9 +125,9 @@ fn compare(case: &str, backbone: &Backbone, kwargs: &Value, first_attention: boo
             _ => "none",
         };
         let expected = match expected {
-            "linear" => Attention::Linear,
-            "spatial" => Attention::Spatial,
-            _ => Attention::None,
+            "linear" => AttentionKind::Linear,
+            "spatial" => AttentionKind::Spatial,
+            _ => AttentionKind::None,
         };
         if level > 0 || first_attention {
             assert_eq!(found, expected, "{case} level {level}");
@@ -178,7 +178,7 @@ fn unets_are_inferred_and_need_exactly_their_parameters() {
         if let Some(repeats) = kwargs["num_res_blocks"].as_u64() {
             assert_eq!(config.num_res_blocks as u64, repeats, "{case}");
         }
-        Mismatch::check("unet", &unet_parameters(&config).unwrap(), &shapes)
+        ParameterMismatch::check("unet", &unet_parameters(&config).unwrap(), &shapes)
             .unwrap_or_else(|error| panic!("{case}: {error}"));
         println!("{case} → {} parameters, exact", shapes.len());
     }
@@ -207,7 +207,7 @@ fn vaes_are_inferred_and_need_exactly_their_parameters() {
             Some(config.out_channels as u64),
             kwargs["out_channels"].as_u64()
         );
-        Mismatch::check("vae", &vae_parameters(&config).unwrap(), &shapes)
+        ParameterMismatch::check("vae", &vae_parameters(&config).unwrap(), &shapes)
             .unwrap_or_else(|error| panic!("{case}: {error}"));
         println!("{case} → {} parameters, exact", shapes.len());
     }
@@ -318,7 +318,7 @@ fn a_mismatch_is_a_table_of_what_differs() {
         ("c.weight".to_owned(), vec![1]),
     ]
     .into();
-    let mismatch = Mismatch::check("unet", &needed, &found).unwrap_err();
+    let mismatch = ParameterMismatch::check("unet", &needed, &found).unwrap_err();
     assert_eq!(
         mismatch.to_string(),
         "the tensors of `unet` do not fit its configuration: 1 missing, 1 unexpected, 1 of wrong shape\n  \
@@ -327,7 +327,7 @@ fn a_mismatch_is_a_table_of_what_differs() {
          wrong shape  a.weight  needs [2, 3], found [3, 2]"
     );
     let many: Vec<_> = (0..100).map(|i| (format!("w{i:03}"), vec![i])).collect();
-    let text = Mismatch::check("vae", &many, &Shapes::new())
+    let text = ParameterMismatch::check("vae", &many, &Shapes::new())
         .unwrap_err()
         .to_string();
     assert!(

@@ -3,7 +3,7 @@
 use libtest_mimic::Failed;
 use medfusion::diffusion::{BetaSchedule, NoiseConfig};
 use medfusion::model::config::{
-    Attention, Backbone, TimeEmbedding, UnetConfig, UnetVariant, VaeConfig,
+    AttentionKind, Backbone, TimeEmbedding, UnetConfig, UnetVariant, VaeConfig,
 };
 use serde_json::Value as Json;
 
@@ -11,11 +11,11 @@ fn list(json: &Json) -> Option<Vec<usize>> {
     serde_json::from_value(json.clone()).ok()
 }
 
-fn attention(json: &Json, depth: usize) -> Result<Vec<Attention>, Failed> {
+fn attention(json: &Json, depth: usize) -> Result<Vec<AttentionKind>, Failed> {
     let one = |json: &Json| match json.as_str() {
-        Some("none") | None => Ok(Attention::None),
-        Some("linear") => Ok(Attention::Linear),
-        Some("spatial") => Ok(Attention::Spatial),
+        Some("none") | None => Ok(AttentionKind::None),
+        Some("linear") => Ok(AttentionKind::Linear),
+        Some("spatial") => Ok(AttentionKind::Spatial),
         Some(other) => Err(Failed::from(format!("unknown attention '{other}'"))),
     };
     match json {

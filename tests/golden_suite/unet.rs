@@ -2,7 +2,7 @@
 
 use libtest_mimic::Failed;
 use medfusion::graph::{Graph, Value};
-use medfusion::model::{NetworkInputs, Prediction, build_unet};
+use medfusion::model::{NetworkInputs, UnetOutput, build_unet};
 use medfusion::ops::Unary;
 use medfusion::tensor::DType;
 
@@ -22,7 +22,7 @@ fn mean_absolute_error(g: &mut Graph, y: Value, target: Value) -> Result<Value, 
 }
 
 /// The network's output as files hold it: the prediction, behind it the variance if one is learned.
-fn whole_output(g: &mut Graph, prediction: &Prediction) -> Result<Value, Failed> {
+fn whole_output(g: &mut Graph, prediction: &UnetOutput) -> Result<Value, Failed> {
     Ok(match prediction.variance {
         Some(variance) => g.concat(&[prediction.y, variance])?,
         None => prediction.y,

@@ -1,8 +1,8 @@
 //! Run files: defaults are the published settings, mistakes are named with what was meant, files come back unchanged.
 
 use medfusion::diffusion::{BetaSchedule, Objective};
-use medfusion::model::config::Attention;
-use medfusion::train::run_file::sections::{LrSchedule, OptimizerKind, PixelLoss};
+use medfusion::model::config::AttentionKind;
+use medfusion::train::run_file::sections::{LrSchedule, OptimizerKind, PixelLossKind};
 use medfusion::train::run_file::{
     ByteSize, ClassifierRun, DiffusionRun, Override, Run, RunFileError, VaeRun, load, parse,
     to_toml,
@@ -32,7 +32,7 @@ fn defaults_are_the_published_settings() {
     assert_eq!((vae.optimizer.lr, vae.loss.kl_weight), (1e-4, 1e-6));
     assert_eq!(
         (vae.loss.pixel, vae.model.deep_supervision),
-        (PixelLoss::Mse, 1)
+        (PixelLossKind::Mse, 1)
     );
     let config = vae.model.config(3);
     assert_eq!(config.backbone.hidden_channels, [64, 128, 256, 512]);
@@ -52,7 +52,7 @@ fn defaults_are_the_published_settings() {
     assert!(!run.ema.enabled && run.optimizer.grad_clip.is_none());
     let unet = run.model.config(8, 2, &run.diffusion);
     assert_eq!(unet.backbone.hidden_channels, [256, 256, 512, 1024]);
-    assert_eq!(unet.backbone.attention, [Attention::None; 4]);
+    assert_eq!(unet.backbone.attention, [AttentionKind::None; 4]);
     let time = unet.time_embedding.unwrap();
     assert_eq!(
         (time.dim, time.sinusoid_dim, unet.num_classes),

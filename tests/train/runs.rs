@@ -308,10 +308,7 @@ fn numbers_that_are_none_stop_the_run() {
         panic!("{error}")
     };
     let text = error.to_string();
-    assert!(
-        text.contains("optimizer.lr") && text.contains(&format!("step {step}")),
-        "{text}"
-    );
+    assert!(text.contains(&format!("step {step}")), "{text}");
     assert!(
         text.contains("gradient of `") || text.contains("the loss"),
         "{text}"

@@ -1,8 +1,8 @@
 //! Python pickles as data: a machine that builds values and never runs anything.
 //!
 //! A pickle is a program for a stack machine that may call any importable function. [`Pickle::parse`] executes the
-//! stack part only. Lists, dicts, tuples, numbers and strings become [`Node`]s; a class or function is a name
-//! ([`Node::Global`]), and calling one gives a [`Node::Call`] that remembers who would have been called with what.
+//! stack part only. Lists, dicts, tuples, numbers and strings become [`PickleNode`]s; a class or function is a name
+//! ([`PickleNode::Global`]), and calling one gives a [`PickleNode::Call`] that remembers who would have been called with what.
 //! Names that no checkpoint has a reason to mention, such as `posix.system`, stop the reader.
 
 mod error;
@@ -12,7 +12,7 @@ mod value;
 mod vm;
 
 pub use error::PickleError;
-pub use value::{Call, Id, Node, Pickle};
+pub use value::{Call, Id, Pickle, PickleNode};
 
 impl Pickle {
     /// Reads one pickle (protocols 0 to 5) at the start of `bytes`; returns it and its length in bytes.

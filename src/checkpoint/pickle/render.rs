@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-use super::{Id, Node, Pickle};
+use super::{Id, Pickle, PickleNode};
 
 /// Nesting beyond this is cut; hyper-parameters nest three or four deep.
 const MAX_DEPTH: usize = 40;
@@ -30,7 +30,7 @@ impl Pickle {
     /// `module.name` if `id` names a class: directly, or as the legacy format's `('module', class, file, source)`.
     pub fn class_name(&self, id: Id) -> Option<String> {
         let class = match self.node(id) {
-            Node::Persistent(tuple) => match self.elements(*tuple)? {
+            PickleNode::Persistent(tuple) => match self.elements(*tuple)? {
                 [tag, class, ..] if self.str(*tag) == Some("module") => *class,
                 _ => return None,
             },
@@ -47,29 +47,33 @@ impl Pickle {
         }
         *budget -= 1;
         match self.node(id) {
-            Node::None => out.push_str("None"),
-            Node::Bool(true) => out.push_str("True"),
-            Node::Bool(false) => out.push_str("False"),
-            Node::Int(value) => out.push_str(&value.to_string()),
-            Node::BigInt(bytes) => out.push_str(&decimal(bytes)),
-            Node::Float(value) => out.push_str(&python_float(*value)),
-            Node::Str(text) => {
+            PickleNode::None => out.push_str("None"),
+            PickleNode::Bool(true) => out.push_str("True"),
+            PickleNode::Bool(false) => out.push_str("False"),
+            PickleNode::Int(value) => out.push_str(&value.to_string()),
+            PickleNode::BigInt(bytes) => out.push_str(&decimal(bytes)),
+            PickleNode::Float(value) => out.push_str(&python_float(*value)),
+            PickleNode::Str(text) => {
                 *budget = budget.saturating_sub(text.len());
                 quote(text, out);
             }
-            Node::Bytes(bytes) => {
+            PickleNode::Bytes(bytes) => {
                 *budget = budget.saturating_sub(bytes.len());
                 out.push('b');
                 let text: String = bytes.iter().map(|&b| char::from(b)).collect();
                 quote(&text, out);
             }
-            Node::List(elements) => self.write_sequence("[", elements, "]", depth, budget, out),
-            Node::Tuple(elements) => {
+            PickleNode::List(elements) => {
+                self.write_sequence("[", elements, "]", depth, budget, out)
+            }
+            PickleNode::Tuple(elements) => {
                 let close = if elements.len() == 1 { ",)" } else { ")" };
                 self.write_sequence("(", elements, close, depth, budget, out);
             }
-            Node::Set(elements) => self.write_sequence("{", elements, "}", depth, budget, out),
-            Node::Dict(items) => {
+            PickleNode::Set(elements) => {
+                self.write_sequence("{", elements, "}", depth, budget, out)
+            }
+            PickleNode::Dict(items) => {
                 out.push('{');
                 for (i, (key, value)) in items.iter().enumerate() {
                     if *budget == 0 {
@@ -82,19 +86,21 @@ impl Pickle {
                 }
                 out.push('}');
             }
-            Node::Global { module, name } if matches!(&**module, "builtins" | "__builtin__") => {
+            PickleNode::Global { module, name }
+                if matches!(&**module, "builtins" | "__builtin__") =>
+            {
                 let _ = write!(out, "<class '{name}'>");
             }
-            Node::Global { module, name } => {
+            PickleNode::Global { module, name } => {
                 let _ = write!(out, "<class '{module}.{name}'>");
             }
-            Node::Call(call) => match self.class_name(call.callable) {
+            PickleNode::Call(call) => match self.class_name(call.callable) {
                 Some(name) => {
                     let _ = write!(out, "<{name} object>");
                 }
                 None => out.push_str("<object>"),
             },
-            Node::Persistent(_) => match self.class_name(id) {
+            PickleNode::Persistent(_) => match self.class_name(id) {
                 Some(name) => {
                     let _ = write!(out, "<class '{name}'>");
                 }
@@ -129,26 +135,28 @@ impl Pickle {
         }
         *budget -= 1;
         match self.node(id) {
-            Node::None => Value::Null,
-            Node::Bool(value) => (*value).into(),
-            Node::Int(value) => (*value).into(),
+            PickleNode::None => Value::Null,
+            PickleNode::Bool(value) => (*value).into(),
+            PickleNode::Int(value) => (*value).into(),
             // JSON has no infinity; a text says what it was.
-            Node::Float(value) if !value.is_finite() => python_float(*value).into(),
-            Node::Float(value) => (*value).into(),
-            Node::Str(text) => {
+            PickleNode::Float(value) if !value.is_finite() => python_float(*value).into(),
+            PickleNode::Float(value) => (*value).into(),
+            PickleNode::Str(text) => {
                 *budget = budget.saturating_sub(text.len());
                 (**text).into()
             }
-            Node::Tuple(elements) => self.json_array(elements, depth, budget),
-            Node::List(elements) | Node::Set(elements) => self.json_array(elements, depth, budget),
-            Node::Dict(items) => {
+            PickleNode::Tuple(elements) => self.json_array(elements, depth, budget),
+            PickleNode::List(elements) | PickleNode::Set(elements) => {
+                self.json_array(elements, depth, budget)
+            }
+            PickleNode::Dict(items) => {
                 let mut map = Map::new();
                 for (key, value) in items {
                     if *budget == 0 {
                         break;
                     }
                     let key = match self.node(*key) {
-                        Node::Str(text) => {
+                        PickleNode::Str(text) => {
                             *budget = budget.saturating_sub(text.len());
                             text.to_string()
                         }
@@ -158,11 +166,11 @@ impl Pickle {
                 }
                 Value::Object(map)
             }
-            Node::BigInt(_)
-            | Node::Bytes(_)
-            | Node::Global { .. }
-            | Node::Call(_)
-            | Node::Persistent(_) => self.repr(id).into(),
+            PickleNode::BigInt(_)
+            | PickleNode::Bytes(_)
+            | PickleNode::Global { .. }
+            | PickleNode::Call(_)
+            | PickleNode::Persistent(_) => self.repr(id).into(),
         }
     }
 

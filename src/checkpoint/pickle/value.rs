@@ -6,7 +6,7 @@ pub struct Id(pub(super) u32);
 
 /// One value. Containers hold [`Id`]s, so values may be shared and even contain themselves.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Node {
+pub enum PickleNode {
     /// `None`.
     None,
     /// `True` or `False`.
@@ -62,7 +62,7 @@ pub struct Call {
 /// A finished pickle: its values and which of them is the result.
 #[derive(Clone, Debug)]
 pub struct Pickle {
-    pub(super) nodes: Vec<Node>,
+    pub(super) nodes: Vec<PickleNode>,
     pub(super) root: Id,
 }
 
@@ -73,12 +73,12 @@ impl Pickle {
     }
 
     /// The value at `id`.
-    pub fn node(&self, id: Id) -> &Node {
+    pub fn node(&self, id: Id) -> &PickleNode {
         &self.nodes[id.0 as usize]
     }
 
     /// Every value, in the order of creation.
-    pub fn nodes(&self) -> &[Node] {
+    pub fn nodes(&self) -> &[PickleNode] {
         &self.nodes
     }
 
@@ -94,7 +94,7 @@ impl Pickle {
     /// The entries of a dict.
     pub fn items(&self, id: Id) -> Option<&[(Id, Id)]> {
         match self.node(id) {
-            Node::Dict(items) => Some(items),
+            PickleNode::Dict(items) => Some(items),
             _ => None,
         }
     }
@@ -102,8 +102,8 @@ impl Pickle {
     /// The elements of a list or tuple.
     pub fn elements(&self, id: Id) -> Option<&[Id]> {
         match self.node(id) {
-            Node::List(elements) => Some(elements),
-            Node::Tuple(elements) => Some(elements),
+            PickleNode::List(elements) => Some(elements),
+            PickleNode::Tuple(elements) => Some(elements),
             _ => None,
         }
     }
@@ -111,7 +111,7 @@ impl Pickle {
     /// The text at `id`.
     pub fn str(&self, id: Id) -> Option<&str> {
         match self.node(id) {
-            Node::Str(text) => Some(text),
+            PickleNode::Str(text) => Some(text),
             _ => None,
         }
     }
@@ -119,7 +119,7 @@ impl Pickle {
     /// The integer at `id`.
     pub fn int(&self, id: Id) -> Option<i64> {
         match self.node(id) {
-            Node::Int(value) => Some(*value),
+            PickleNode::Int(value) => Some(*value),
             _ => None,
         }
     }
@@ -127,7 +127,7 @@ impl Pickle {
     /// Module and name of the class or function at `id`.
     pub fn global(&self, id: Id) -> Option<(&str, &str)> {
         match self.node(id) {
-            Node::Global { module, name } => Some((module, name)),
+            PickleNode::Global { module, name } => Some((module, name)),
             _ => None,
         }
     }

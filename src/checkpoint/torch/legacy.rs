@@ -7,7 +7,7 @@ use super::storages::{Storages, Window};
 use super::tensors::{key_text, parse_storage_id};
 use crate::checkpoint::Problem;
 use crate::checkpoint::map::SharedBytes;
-use crate::checkpoint::pickle::{Node, Pickle};
+use crate::checkpoint::pickle::{Pickle, PickleNode};
 
 /// 0x1950a86a20f9469cfc6c, little-endian.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
@@ -39,12 +39,12 @@ pub(super) fn open(bytes: SharedBytes) -> Result<(Pickle, LegacyStorages), Probl
         _ => not_ours(),
     })?;
     match magic.node(magic.root()) {
-        Node::BigInt(number) if number[..] == MAGIC => {}
+        PickleNode::BigInt(number) if number[..] == MAGIC => {}
         _ => return Err(not_ours()),
     }
     let protocol = next("protocol version")?;
     match protocol.node(protocol.root()) {
-        Node::Int(1001) => {}
+        PickleNode::Int(1001) => {}
         _ => {
             return Err(Problem::unsupported(format!(
                 "expected version 1001 of PyTorch's stream format, found {}",
@@ -54,7 +54,7 @@ pub(super) fn open(bytes: SharedBytes) -> Result<(Pickle, LegacyStorages), Probl
     }
     let system = next("system description")?;
     let little_endian = system.get(system.root(), "little_endian");
-    if little_endian.is_some_and(|id| *system.node(id) == Node::Bool(false)) {
+    if little_endian.is_some_and(|id| *system.node(id) == PickleNode::Bool(false)) {
         return Err(Problem::unsupported(
             "the checkpoint was written on a big-endian machine; load it in Python and save it anew",
         ));
@@ -112,7 +112,9 @@ fn not_ours() -> Problem {
 fn referenced_sizes(pickle: &Pickle) -> Result<HashMap<String, (usize, usize)>, Problem> {
     let mut sizes = HashMap::new();
     for node in pickle.nodes() {
-        let Node::Persistent(id) = node else { continue };
+        let PickleNode::Persistent(id) = node else {
+            continue;
+        };
         let Some(storage) = parse_storage_id(pickle, *id) else {
             continue;
         };

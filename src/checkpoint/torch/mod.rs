@@ -13,7 +13,7 @@ use serde_json::Value;
 use self::storages::Storages;
 use self::tensors::TensorReader;
 use super::map::{SharedBytes, map_file};
-use super::pickle::{Id, Node, Pickle};
+use super::pickle::{Id, Pickle, PickleNode};
 use super::{CheckpointError, Problem};
 use crate::tensor::{Tensor, TensorMap};
 
@@ -174,28 +174,28 @@ impl TorchFile {
                 name => format!("{name}.{key}"),
             };
             match self.pickle.node(id) {
-                Node::Dict(items) => {
+                PickleNode::Dict(items) => {
                     // The stack is walked last in, first out; of equal keys the last has to win.
                     for &(key, value) in items {
                         let key = match self.pickle.node(key) {
-                            Node::Str(text) => text.to_string(),
-                            Node::Int(number) => number.to_string(),
+                            PickleNode::Str(text) => text.to_string(),
+                            PickleNode::Int(number) => number.to_string(),
                             _ => continue,
                         };
                         pending.push((join(&key), value, depth + 1));
                     }
                 }
-                Node::List(elements) => {
+                PickleNode::List(elements) => {
                     for (index, &value) in elements.iter().enumerate() {
                         pending.push((join(&index.to_string()), value, depth + 1));
                     }
                 }
-                Node::Tuple(elements) => {
+                PickleNode::Tuple(elements) => {
                     for (index, &value) in elements.iter().enumerate() {
                         pending.push((join(&index.to_string()), value, depth + 1));
                     }
                 }
-                Node::Call(_) if strict || reader.is_tensor(id) => {
+                PickleNode::Call(_) if strict || reader.is_tensor(id) => {
                     let name = if name.is_empty() { "tensor" } else { &name };
                     if tensors.contains_key(name) {
                         continue;
@@ -214,7 +214,7 @@ impl TorchFile {
     fn describe_root(&self) -> String {
         let root = self.pickle.root();
         match self.pickle.node(root) {
-            Node::Call(call) => {
+            PickleNode::Call(call) => {
                 let class = self
                     .pickle
                     .class_name(call.callable)
@@ -224,7 +224,7 @@ impl TorchFile {
                      load it in Python and save `model.state_dict()`"
                 )
             }
-            Node::Dict(_) => format!(
+            PickleNode::Dict(_) => format!(
                 "the checkpoint holds no tensors (its keys: {})",
                 self.top_level_keys().join(", ")
             ),

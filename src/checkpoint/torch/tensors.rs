@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::storages::{Storages, Window};
-use crate::checkpoint::pickle::{Id, Node, Pickle};
+use crate::checkpoint::pickle::{Id, Pickle, PickleNode};
 use crate::tensor::{DType, Tensor};
 
 /// What `('storage', type, key, location, count, view)` says.
@@ -26,8 +26,8 @@ pub(super) struct StorageId {
 /// Keys are texts or numbers.
 pub(super) fn key_text(pickle: &Pickle, id: Id) -> Option<String> {
     match pickle.node(id) {
-        Node::Str(text) => Some(text.to_string()),
-        Node::Int(number) => Some(number.to_string()),
+        PickleNode::Str(text) => Some(text.to_string()),
+        PickleNode::Int(number) => Some(number.to_string()),
         _ => None,
     }
 }
@@ -119,7 +119,7 @@ impl<'a> TensorReader<'a> {
 
     /// True if the value was made by one of the functions that make tensors, readable or not.
     pub(super) fn is_tensor(&self, id: Id) -> bool {
-        let Node::Call(call) = self.pickle.node(id) else {
+        let PickleNode::Call(call) = self.pickle.node(id) else {
             return false;
         };
         matches!(
@@ -135,7 +135,7 @@ impl<'a> TensorReader<'a> {
         let mut id = id;
         let mut callable = None;
         for _ in 0..MAX_WRAPPERS {
-            let Node::Call(call) = self.pickle.node(id) else {
+            let PickleNode::Call(call) = self.pickle.node(id) else {
                 return Err(format!("expected a tensor, found {}", self.summary(id)));
             };
             let function = callable.take().unwrap_or(call.callable);
@@ -223,7 +223,7 @@ impl<'a> TensorReader<'a> {
                 args.len()
             ));
         };
-        let Node::Persistent(storage) = self.pickle.node(storage) else {
+        let PickleNode::Persistent(storage) = self.pickle.node(storage) else {
             return Err(format!("has no storage, found {}", self.summary(storage)));
         };
         let storage = parse_storage_id(self.pickle, *storage)

@@ -86,7 +86,7 @@ fn search(
 }
 
 /// One block's values dropped.
-struct Step {
+struct RecomputeStep {
     block: usize,
     /// Convolutions, products and attention too.
     all: bool,
@@ -103,7 +103,7 @@ struct Choices {
     boundary: Vec<bool>,
     /// Read by the backward pass.
     saved: Vec<bool>,
-    steps: Vec<Step>,
+    steps: Vec<RecomputeStep>,
 }
 
 fn is_expensive(op: &Op) -> bool {
@@ -156,7 +156,7 @@ impl Choices {
             for all in [false, true] {
                 let (flops, bytes) = choices.price(graph, block, all);
                 if bytes > before.1 {
-                    steps.push(Step {
+                    steps.push(RecomputeStep {
                         block,
                         all,
                         flops: flops.saturating_sub(before.0),
@@ -166,7 +166,7 @@ impl Choices {
                 }
             }
         }
-        let price = |step: &Step| step.flops as f64 / step.bytes as f64;
+        let price = |step: &RecomputeStep| step.flops as f64 / step.bytes as f64;
         steps.sort_by(|a, b| {
             (price(a).total_cmp(&price(b))).then((a.block, a.all).cmp(&(b.block, b.all)))
         });

@@ -10,14 +10,14 @@ use crate::graph::Value;
 /// Alignment of every value, one cache line and one AVX-512 vector.
 const ALIGNMENT: usize = 64;
 
-pub(super) struct Layout {
+pub(super) struct ArenaLayout {
     pub offsets: HashMap<Value, usize>,
     pub workspaces: Vec<Range<usize>>,
     pub arena_bytes: usize,
 }
 
 /// A block of memory that is needed during `first..=last`.
-struct Block {
+struct ArenaBlock {
     bytes: usize,
     first: usize,
     last: usize,
@@ -32,7 +32,7 @@ pub(super) fn plan_memory(
     values: &[PlannedValue],
     outputs: &[(String, Value)],
     options: PlanOptions,
-) -> Layout {
+) -> ArenaLayout {
     let mut last_use: HashMap<Value, usize> = HashMap::new();
     for (index, step) in steps.iter().enumerate() {
         for &input in &step.inputs {
@@ -43,7 +43,7 @@ pub(super) fn plan_memory(
         last_use.insert(root(values, value), steps.len());
     }
 
-    let mut blocks: Vec<Block> = Vec::new();
+    let mut blocks: Vec<ArenaBlock> = Vec::new();
     let mut block_of: HashMap<Value, usize> = HashMap::new();
     let mut workspace_block = Vec::with_capacity(steps.len());
     for (index, step) in steps.iter().enumerate() {
@@ -79,7 +79,7 @@ pub(super) fn plan_memory(
                     block
                 }
                 None => {
-                    blocks.push(Block {
+                    blocks.push(ArenaBlock {
                         bytes: bytes.next_multiple_of(ALIGNMENT),
                         first: index,
                         last,
@@ -91,7 +91,7 @@ pub(super) fn plan_memory(
         }
         let bytes = step.workspace.len();
         workspace_block.push((bytes > 0).then(|| {
-            blocks.push(Block {
+            blocks.push(ArenaBlock {
                 bytes: bytes.next_multiple_of(ALIGNMENT),
                 first: index,
                 last: index,
@@ -101,7 +101,7 @@ pub(super) fn plan_memory(
     }
 
     let (offsets, arena_bytes) = place(&blocks, options.reuse);
-    Layout {
+    ArenaLayout {
         offsets: block_of
             .into_iter()
             .map(|(value, block)| (value, offsets[block]))
@@ -118,7 +118,7 @@ pub(super) fn plan_memory(
     }
 }
 
-fn place(blocks: &[Block], reuse: bool) -> (Vec<usize>, usize) {
+fn place(blocks: &[ArenaBlock], reuse: bool) -> (Vec<usize>, usize) {
     let mut offsets = vec![0; blocks.len()];
     let mut end = 0;
     if !reuse {

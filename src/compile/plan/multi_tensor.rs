@@ -8,12 +8,12 @@ use crate::graph::Value;
 
 /// Memory that a step reads or writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Memory {
+enum TouchedMemory {
     Binding(usize),
     Arena(Range<usize>),
 }
 
-impl Memory {
+impl TouchedMemory {
     fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Binding(a), Self::Binding(b)) => a == b,
@@ -26,15 +26,17 @@ impl Memory {
 /// What a step reads and what it writes.
 #[derive(Debug, Default)]
 struct Access {
-    reads: Vec<Memory>,
-    writes: Vec<Memory>,
+    reads: Vec<TouchedMemory>,
+    writes: Vec<TouchedMemory>,
 }
 
 impl Access {
     fn of(plan: &Plan, step: &Step) -> Self {
         let place = |value: Value| match plan.value(value).location {
-            Location::Binding(index) => Some(Memory::Binding(index)),
-            Location::Arena(at) => Some(Memory::Arena(at..at + plan.value(value).ty.bytes())),
+            Location::Binding(index) => Some(TouchedMemory::Binding(index)),
+            Location::Arena(at) => {
+                Some(TouchedMemory::Arena(at..at + plan.value(value).ty.bytes()))
+            }
             Location::Unused => None,
         };
         let places = |values: &[Value]| values.iter().filter_map(|&v| place(v)).collect();
@@ -47,14 +49,16 @@ impl Access {
         access.writes.extend(updated);
         // Read and written, and of no meaning to other steps.
         if !step.workspace.is_empty() {
-            access.writes.push(Memory::Arena(step.workspace.clone()));
+            access
+                .writes
+                .push(TouchedMemory::Arena(step.workspace.clone()));
         }
         access
     }
 
     /// Whether the two steps may change places, or run at the same time.
     fn commutes(&self, other: &Self) -> bool {
-        let clash = |writes: &[Memory], places: &[Memory]| {
+        let clash = |writes: &[TouchedMemory], places: &[TouchedMemory]| {
             let mut places = places.iter();
             places.any(|place| writes.iter().any(|write| write.overlaps(place)))
         };

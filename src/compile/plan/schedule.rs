@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::memory::Layout;
+use super::memory::ArenaLayout;
 use super::packed::PackingPlan;
 use super::{
     Available, Binding, BindingKind, Location, Plan, PlanOptions, PlannedValue, Step, root,
@@ -111,7 +111,7 @@ pub(super) fn schedule<B: Backend>(graph: &Graph, backend: &B) -> (Plan, PassRep
 impl Plan {
     /// Gives every value and workspace its place in the arena.
     pub(super) fn lay_out(&mut self, options: PlanOptions) -> PassReport {
-        let Layout {
+        let ArenaLayout {
             offsets,
             workspaces,
             arena_bytes,

@@ -297,7 +297,7 @@ impl Context {
     }
 
     /// Makes `stream` wait for `event`, if it was ever recorded.
-    pub fn wait(&self, stream: sys::CUstream, event: &Event) -> Result<(), CudaError> {
+    pub fn wait(&self, stream: sys::CUstream, event: &GpuEvent) -> Result<(), CudaError> {
         self.bind()?;
         let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
         // SAFETY: a stream and an event of this context.
@@ -350,18 +350,18 @@ impl Context {
     }
 
     /// An event that was not recorded yet, without timing.
-    pub fn event(self: &Arc<Self>) -> Result<Event, CudaError> {
+    pub fn event(self: &Arc<Self>) -> Result<GpuEvent, CudaError> {
         self.event_with(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
     }
 
-    /// An event for [`Event::seconds_until`].
-    pub fn timing_event(self: &Arc<Self>) -> Result<Event, CudaError> {
+    /// An event for [`GpuEvent::seconds_until`].
+    pub fn timing_event(self: &Arc<Self>) -> Result<GpuEvent, CudaError> {
         self.event_with(sys::CUevent_flags::CU_EVENT_DEFAULT)
     }
 
-    fn event_with(self: &Arc<Self>, flags: sys::CUevent_flags) -> Result<Event, CudaError> {
+    fn event_with(self: &Arc<Self>, flags: sys::CUevent_flags) -> Result<GpuEvent, CudaError> {
         self.bind()?;
-        Ok(Event {
+        Ok(GpuEvent {
             event: check("making an event", result::event::create(flags))?,
             context: self.clone(),
         })
@@ -512,15 +512,15 @@ impl Drop for Pinned {
 }
 
 /// A point in a stream's work that others wait for.
-pub(super) struct Event {
+pub(super) struct GpuEvent {
     event: sys::CUevent,
     context: Arc<Context>,
 }
 
 // SAFETY: a driver handle, used through its context alone.
-unsafe impl Send for Event {}
+unsafe impl Send for GpuEvent {}
 
-impl Event {
+impl GpuEvent {
     /// Marks what `stream` was given so far.
     pub fn record(&self, stream: sys::CUstream) -> Result<(), CudaError> {
         self.context.bind()?;
@@ -550,7 +550,7 @@ impl Event {
     }
 }
 
-impl Drop for Event {
+impl Drop for GpuEvent {
     fn drop(&mut self) {
         if self.context.bind().is_ok() {
             // SAFETY: created by `event`; the driver keeps it until nothing waits for it.

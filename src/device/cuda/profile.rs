@@ -1,7 +1,7 @@
 //! Where the time of a plan goes: its launches one by one, between events on the device.
 
 use super::CudaExecutable;
-use super::context::Event;
+use super::context::GpuEvent;
 use crate::device::{DeviceError, Executable};
 
 /// A launch of a run and its time.
@@ -30,7 +30,7 @@ impl CudaExecutable {
         self.deliver()?;
         let context = &self.device.context;
         let stream = context.stream();
-        let mark = || -> Result<Event, DeviceError> {
+        let mark = || -> Result<GpuEvent, DeviceError> {
             let event = context.timing_event()?;
             event.record(stream)?;
             Ok(event)

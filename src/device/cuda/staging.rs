@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::context::{Context, Event, Memory, Pinned};
+use super::context::{Context, GpuEvent, Memory, Pinned};
 use super::error::CudaError;
 use crate::kernel::cuda::launch::DevicePtr;
 
@@ -18,9 +18,9 @@ pub(super) struct Staging {
     pinned: Pinned,
     shadow: Memory,
     /// The copy stream is done with `pinned`, and `shadow` is complete.
-    arrived: Event,
+    arrived: GpuEvent,
     /// The plan's stream has taken `shadow` over.
-    taken: Event,
+    taken: GpuEvent,
     /// `shadow` is newer than the binding.
     fresh: bool,
 }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use super::simd::vectorised;
+use super::threads::Shared;
 use crate::tensor::{DType, TensorType};
 
 /// The CPU kernel of an op.
@@ -223,69 +224,18 @@ impl<'a> CpuCall<'a> {
 
     /// Input `index` as a pointer that may alias a result.
     pub fn shared(&self, index: usize) -> Shared {
-        Shared::of(&self.inputs[index])
+        shared(&self.inputs[index])
     }
 
     /// Result `index` as a pointer that may alias an input.
     pub fn shared_out(&self, index: usize) -> Shared {
-        Shared::of(&self.outputs[index])
+        shared(&self.outputs[index])
     }
 }
 
-/// A pointer to `len` f32s that threads may share; who writes partitions the indices.
-#[derive(Clone, Copy)]
-pub struct Shared {
-    start: *mut f32,
-    pub len: usize,
-}
-
-// SAFETY: users write disjoint index ranges from different threads (see `parallel_ranges`).
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    fn of(operand: &Operand) -> Self {
-        assert_eq!(operand.ty.dtype, DType::F32);
-        Self {
-            start: operand.start.cast(),
-            len: operand.ty.len(),
-        }
-    }
-
-    /// Shares a slice that the caller partitions over threads.
-    pub fn from_slice(slice: &mut [f32]) -> Self {
-        Self {
-            start: slice.as_mut_ptr(),
-            len: slice.len(),
-        }
-    }
-
-    /// The first element.
-    pub fn as_ptr(&self) -> *mut f32 {
-        self.start
-    }
-
-    /// Elements `range` for reading.
-    ///
-    /// # Safety
-    /// Nothing writes them while the slice lives.
-    pub unsafe fn slice<'a>(&self, range: Range<usize>) -> &'a [f32] {
-        assert!(range.end <= self.len);
-        // SAFETY: in bounds; the rest is the caller's promise.
-        unsafe { std::slice::from_raw_parts(self.start.add(range.start), range.len()) }
-    }
-
-    /// Elements `range` for writing.
-    ///
-    /// # Safety
-    /// Nothing else reads or writes them while the slice lives.
-    #[allow(clippy::mut_from_ref)]
-    pub unsafe fn slice_mut<'a>(&self, range: Range<usize>) -> &'a mut [f32] {
-        assert!(range.end <= self.len);
-        // SAFETY: in bounds; the rest is the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
-    }
+fn shared(operand: &Operand) -> Shared {
+    assert_eq!(operand.ty.dtype, DType::F32);
+    Shared::at(operand.start.cast(), operand.ty.len())
 }
 
 /// Elements below which a step is not worth a second thread: about 10 µs of streaming.

@@ -6,4 +6,5 @@ pub mod parallel;
 pub mod simd;
 pub mod threads;
 
-pub use call::{CpuCall, CpuOperator, PackedOperand, Shared, parallel_ranges, parallel_rows};
+pub use call::{CpuCall, CpuOperator, PackedOperand, parallel_ranges, parallel_rows};
+pub use threads::Shared;

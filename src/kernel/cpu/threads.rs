@@ -1,5 +1,6 @@
 //! Work sharing over rayon without allocation.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Threads that share the work: those of the current rayon pool.
@@ -52,54 +53,65 @@ fn fork(first: usize, count: usize, worker: &(impl Fn(usize) + Sync)) {
     }
 }
 
-/// A mutable slice whose disjoint parts are written by several tasks at once.
+/// `len` f32s that threads share. What is written through it is divided over them by whoever hands it out, as with
+/// [`parallel`]; operands that a result may lie in the place of are read through it too.
 #[derive(Clone, Copy)]
 pub struct Shared {
     start: *mut f32,
-    len: usize,
+    /// Number of f32s.
+    pub len: usize,
 }
 
-// SAFETY: a `Shared` only hands out its pointer; `Shared::part` makes the caller vouch for disjointness.
+// SAFETY: a `Shared` only hands out its pointer; its unsafe methods make the caller vouch for disjointness.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
 
 impl Shared {
     /// Wraps `slice`, which stays borrowed by the caller for as long as the parts are used.
-    pub fn new(slice: &mut [f32]) -> Shared {
-        Shared {
+    pub fn new(slice: &mut [f32]) -> Self {
+        Self {
             start: slice.as_mut_ptr(),
             len: slice.len(),
         }
     }
 
-    /// The start of the slice. Writing through it follows the rules of [`Shared::part`].
+    /// `len` f32s at `start`.
+    pub fn at(start: *mut f32, len: usize) -> Self {
+        Self { start, len }
+    }
+
+    /// The first element. Writing through it follows the rules of [`Shared::slice_mut`].
     pub fn as_ptr(self) -> *mut f32 {
         self.start
     }
 
-    /// Floats in the slice.
-    pub fn len(self) -> usize {
-        self.len
-    }
-
-    /// Whether the slice is empty.
-    pub fn is_empty(self) -> bool {
-        self.len == 0
-    }
-
-    /// The part `[start, start + len)`.
+    /// Elements `range` for reading.
     ///
     /// # Safety
-    /// The wrapped slice is still borrowed, and no other task uses an overlapping part while this one lives.
-    pub unsafe fn part<'a>(self, start: usize, len: usize) -> &'a mut [f32] {
+    /// The elements are there and initialised, and nothing writes them while the slice lives.
+    pub unsafe fn slice<'a>(self, range: Range<usize>) -> &'a [f32] {
+        self.check(&range);
+        // SAFETY: in bounds; the rest is the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.start.add(range.start), range.len()) }
+    }
+
+    /// Elements `range` for writing.
+    ///
+    /// # Safety
+    /// The elements are there, and nothing else reads or writes them while the slice lives.
+    pub unsafe fn slice_mut<'a>(self, range: Range<usize>) -> &'a mut [f32] {
+        self.check(&range);
+        // SAFETY: in bounds; the rest is the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
+
+    fn check(self, range: &Range<usize>) {
         assert!(
-            start <= self.len && len <= self.len - start,
-            "part {start}+{len} of {} floats",
+            range.start <= range.end && range.end <= self.len,
+            "elements {range:?} of {}",
             self.len
         );
-        // SAFETY: in bounds by the assertion, unaliased by the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
 }
 
@@ -131,6 +143,6 @@ mod tests {
     fn parts_stay_inside() {
         let mut memory = [0.0; 4];
         // SAFETY: the only part.
-        unsafe { Shared::new(&mut memory).part(3, 2) };
+        unsafe { Shared::new(&mut memory).slice_mut(3..3 + 2) };
     }
 }

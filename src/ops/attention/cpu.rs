@@ -184,10 +184,7 @@ impl CpuOperator for Attention {
     fn run(&self, call: &CpuCall<'_>) {
         let e = HeadExtents::call(call, self.heads);
         let (q, k, v) = (call.f32(0), call.f32(1), call.f32(2));
-        let (y, lse) = (
-            Shared::from_slice(call.out(0)),
-            Shared::from_slice(call.out(1)),
-        );
+        let (y, lse) = (Shared::new(call.out(0)), Shared::new(call.out(1)));
         let pair_len = 2 * e.packed_len();
         let (packed, scratch) = call.workspace().split_at_mut(e.pairs() * pair_len);
         let pack = |(pair, packed): (usize, &mut [f32])| {
@@ -196,7 +193,7 @@ impl CpuOperator for Attention {
             e.pack_rows(v, (pair, e.keys), (0, e.keys), 1.0, values);
         };
         packed.par_chunks_mut(pair_len).enumerate().for_each(pack);
-        let (packed, scratch): (&[f32], _) = (packed, Shared::from_slice(scratch));
+        let (packed, scratch): (&[f32], _) = (packed, Shared::new(scratch));
         let blocks = e.queries.div_ceil(QUERIES);
         let work = 2 * e.multiply_adds();
         parallel_slots(work, width(), e.pairs() * blocks, |index, task| {
@@ -279,8 +276,8 @@ impl CpuOperator for AttentionGrad {
         let e = HeadExtents::call(call, self.heads);
         let (q, k, v) = (call.f32(0), call.f32(1), call.f32(2));
         let (y, lse, dy) = (call.f32(3), call.f32(4), call.f32(5));
-        let [dq, dk, dv] = [0, 1, 2].map(|i| Shared::from_slice(call.out(i)));
-        let scratch = Shared::from_slice(call.workspace());
+        let [dq, dk, dv] = [0, 1, 2].map(|i| Shared::new(call.out(i)));
+        let scratch = Shared::new(call.workspace());
         // One task per head and sample, which sums over queries in order.
         let work = 5 * e.multiply_adds();
         parallel_slots(work, width(), e.pairs(), |index, pair| {

@@ -1,7 +1,7 @@
 //! The small products of the blocks of attention, kept in registers.
 
 use crate::kernel::cpu::gemm::Isa;
-use crate::kernel::cpu::gemm::simd::{Job, Simd};
+use crate::kernel::cpu::gemm::simd::{Simd, SimdJob};
 
 /// Columns of a product are a multiple of this, the widest vector.
 pub(super) const VECTOR: usize = 16;
@@ -48,7 +48,7 @@ struct Tiles {
     c: *mut f32,
 }
 
-impl Job for Tiles {
+impl SimdJob for Tiles {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: as promised by `Product::run`.

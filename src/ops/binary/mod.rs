@@ -13,9 +13,13 @@ use crate::graph::{Gradient, Graph, GraphError, Mismatch, TensorType, Value};
 /// repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binary {
+    /// `a + b`.
     Add,
+    /// `a - b`.
     Sub,
+    /// `a * b`.
     Mul,
+    /// `a / b`.
     Div,
 }
 

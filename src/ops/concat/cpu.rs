@@ -6,7 +6,7 @@ use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
 impl CpuOperator for Concat {
     fn run(&self, call: &CpuCall<'_>) {
         let outer: usize = call.out_type(0).shape[..self.axis].iter().product();
-        let y = Shared::from_slice(call.out(0));
+        let y = Shared::new(call.out(0));
         let Some(row_len) = y.len.checked_div(outer) else {
             return;
         };

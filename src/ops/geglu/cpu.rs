@@ -6,7 +6,7 @@ use crate::kernel::cpu::{CpuCall, CpuOperator, Shared, parallel_rows};
 
 impl CpuOperator for Geglu {
     fn run(&self, call: &CpuCall<'_>) {
-        let (x, y) = (call.f32(0), Shared::from_slice(call.out(0)));
+        let (x, y) = (call.f32(0), Shared::new(call.out(0)));
         let channels = call.out_type(0).channels();
         if y.len == 0 {
             return;

@@ -30,16 +30,16 @@ impl CudaOperator for GlobalNorm {
             .iter()
             .map(|operand| (vec![operand.at], operand.ty.len()))
             .collect();
-        let pieces = Chunks::new(&entries, call.target());
+        let chunks = Chunks::new(&entries, call.target());
         let squares = SumSquaresParams {
-            chunks: call.table(&pieces.words),
+            chunks: call.table(&chunks.words),
             partials: call.workspace(),
         };
         let kernel = Kernel::new("global_norm.cu", "sum_squares");
-        call.launch(kernel, [pieces.rows(), 1, 1], [THREADS, 1, 1], 0, &squares);
+        call.launch(kernel, [chunks.rows(), 1, 1], [THREADS, 1, 1], 0, &squares);
         let finish = FinishNormParams {
             partials: call.workspace(),
-            first: call.table(&pieces.first),
+            first: call.table(&chunks.first),
             norm: call.output(0),
             clip: call.output(1),
             finite: call.output(2),

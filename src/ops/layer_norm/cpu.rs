@@ -54,7 +54,7 @@ impl CpuOperator for LayerNormInputGrad {
     fn run(&self, call: &CpuCall<'_>) {
         let (x, gamma, dy) = (call.f32(0), call.f32(1), call.f32(2));
         let channels = gamma.len();
-        let dx = Shared::from_slice(call.out(0));
+        let dx = Shared::new(call.out(0));
         parallel_rows(dx.len / channels, channels, |rows| {
             for row in rows {
                 let range = row * channels..(row + 1) * channels;

@@ -4,7 +4,7 @@
 //! embedding at batch 1 to 8) take as long as streaming the matrix from memory. An output's order of summation depends on
 //! `in` only. The gradients are plain matrix products.
 
-use crate::kernel::cpu::gemm::simd::{Job, Simd};
+use crate::kernel::cpu::gemm::simd::{Simd, SimdJob};
 use crate::kernel::cpu::gemm::{Isa, Strided, StridedMut, gemm_on, gemm_workspace_len};
 use crate::kernel::cpu::threads::{Shared, parallel};
 
@@ -115,7 +115,7 @@ struct Dots<'a> {
     y: Shared,
 }
 
-impl Job for Dots<'_> {
+impl SimdJob for Dots<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         for out in self.outputs.clone().step_by(TILE_OUT) {

@@ -32,7 +32,7 @@ impl CpuOperator for Linear {
 
 /// `y += residual`.
 fn add(y: &mut [f32], residual: &[f32]) {
-    let y = Shared::from_slice(y);
+    let y = Shared::new(y);
     parallel_ranges(y.len, |range| {
         // SAFETY: ranges of different threads are disjoint.
         let y = unsafe { y.slice_mut(range.clone()) };

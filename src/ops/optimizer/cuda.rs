@@ -25,8 +25,8 @@ pub(crate) fn table(
             (addresses, inputs[0].ty.len())
         })
         .collect();
-    let pieces = Chunks::new(&entries, call.target());
-    (call.table(&pieces.words), pieces.rows())
+    let chunks = Chunks::new(&entries, call.target());
+    (call.table(&chunks.words), chunks.rows())
 }
 
 impl CudaOperator for Adam {

@@ -13,7 +13,7 @@ impl CpuOperator for PhiloxNormal {
         if len == 0 {
             return;
         }
-        let y = Shared::from_slice(y);
+        let y = Shared::new(y);
         for (n, &image) in images.iter().enumerate() {
             // Ranges of blocks of 4: a block costs about as much as 16 streamed elements.
             parallel_ranges(len.div_ceil(4) * 16, |range| {

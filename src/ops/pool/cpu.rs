@@ -48,7 +48,7 @@ fn each_result(
     pool: impl Fn(&PoolWindow, &[f32], &mut [f32]) + Sync,
 ) {
     let (image, [_, oh, ow, c]) = (extents(call.in_type(0)), extents(call.out_type(0)));
-    let (x, y) = (call.f32(0), Shared::from_slice(call.out(0)));
+    let (x, y) = (call.f32(0), Shared::new(call.out(0)));
     let sample = image[1] * image[2] * c;
     parallel_rows(y.len / (ow * c), ow * c, |rows| {
         for row in rows {
@@ -77,7 +77,7 @@ fn each_gradient(
     spread: impl Fn(&PoolWindow, usize, &[f32], &mut [f32], usize) + Sync,
 ) {
     let (image, [_, oh, ow, c]) = (extents(call.out_type(0)), extents(call.in_type(dy)));
-    let (dy, dx) = (call.f32(dy), Shared::from_slice(call.out(0)));
+    let (dy, dx) = (call.f32(dy), Shared::new(call.out(0)));
     let row_len = image[2] * c;
     let sample = image[1] * row_len;
     let bands = if windows.disjoint() { oh } else { 1 };

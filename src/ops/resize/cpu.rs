@@ -18,7 +18,7 @@ fn first_nearest(source: usize, from: usize, to: usize) -> usize {
 /// `y[i][j] = x[nearest(i)][nearest(j)]`.
 fn gather(call: &CpuCall<'_>) {
     let ([_, h, w, c], [_, oh, ow, _]) = extents(call);
-    let (x, y) = (call.f32(0), Shared::from_slice(call.out(0)));
+    let (x, y) = (call.f32(0), Shared::new(call.out(0)));
     parallel_rows(y.len / (ow * c), ow * c, |rows| {
         for row in rows {
             let from = &x[(row / oh * h + nearest(row % oh, h, oh)) * w * c..][..w * c];
@@ -34,7 +34,7 @@ fn gather(call: &CpuCall<'_>) {
 /// `dx[i][j]` = sum of `dy` over the pixels whose nearest is `(i, j)`, in row-major order.
 fn sum_back(call: &CpuCall<'_>) {
     let ([_, oh, ow, c], [_, h, w, _]) = extents(call);
-    let (dy, dx) = (call.f32(0), Shared::from_slice(call.out(0)));
+    let (dy, dx) = (call.f32(0), Shared::new(call.out(0)));
     parallel_rows(dx.len / (w * c), w * c, |rows| {
         for row in rows {
             // SAFETY: rows of different threads are disjoint.
@@ -71,7 +71,7 @@ fn extents(call: &CpuCall<'_>) -> ([usize; 4], [usize; 4]) {
 impl CpuOperator for Upsample {
     fn run(&self, call: &CpuCall<'_>) {
         let ([_, h, w, c], [_, oh, ow, _]) = extents(call);
-        let (x, y) = (call.f32(0), Shared::from_slice(call.out(0)));
+        let (x, y) = (call.f32(0), Shared::new(call.out(0)));
         parallel_rows(y.len / (ow * c), ow * c, |rows| {
             for row in rows {
                 let from = &x[(row / oh * h + row % oh / self.factor) * w * c..][..w * c];

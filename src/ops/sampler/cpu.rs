@@ -32,9 +32,9 @@ impl CpuOperator for SamplerStep {
             FreshNoise::None | FreshNoise::Given => None,
         };
         let sample_len = call.in_type(0).shape[1..].iter().product::<usize>();
-        let x = Shared::from_slice(call.update(0));
-        let x_0 = Shared::from_slice(call.out(0));
-        let eps = Shared::from_slice(call.out(1));
+        let x = Shared::new(call.update(0));
+        let x_0 = Shared::new(call.out(0));
+        let eps = Shared::new(call.out(1));
         let half = prediction.len() / 2;
         // Without a variance behind every pixel the whole sample is one run.
         let (channels, wide) = match self.learned_variance {

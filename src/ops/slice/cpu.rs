@@ -14,7 +14,7 @@ fn rows_and_run(shape: &[usize], axis: usize) -> (usize, usize) {
 /// `write(row of x, row of y)` for every row.
 fn each_row(call: &CpuCall<'_>, rows: usize, write: impl Fn(&[f32], &mut [f32]) + Sync) {
     let x = call.f32(0);
-    let y = Shared::from_slice(call.out(0));
+    let y = Shared::new(call.out(0));
     let (Some(x_len), Some(y_len)) = (x.len().checked_div(rows), y.len.checked_div(rows)) else {
         return;
     };

@@ -40,7 +40,7 @@ impl CpuOperator for Softmax {
 
 impl CpuOperator for SoftmaxGrad {
     fn run(&self, call: &CpuCall<'_>) {
-        let (y, dy, dx) = (call.f32(0), call.f32(1), Shared::from_slice(call.out(0)));
+        let (y, dy, dx) = (call.f32(0), call.f32(1), Shared::new(call.out(0)));
         let channels = call.in_type(0).channels();
         parallel_rows(dx.len / channels, channels, |rows| {
             for row in rows {

@@ -5,7 +5,7 @@ use crate::graph::TensorType;
 use crate::kernel::reference::{Array, ReferenceOperator};
 
 /// Moments under one window.
-struct Moments {
+struct WindowMoments {
     a: f64,
     b: f64,
     var_a: f64,
@@ -13,7 +13,7 @@ struct Moments {
     cov: f64,
 }
 
-impl Moments {
+impl WindowMoments {
     fn similarity(&self) -> f64 {
         (2.0 * self.a * self.b + C1) * (2.0 * self.cov + C2)
             / ((self.a * self.a + self.b * self.b + C1) * (self.var_a + self.var_b + C2))
@@ -68,7 +68,7 @@ impl<'a> Images<'a> {
             })
     }
 
-    fn moments(&self, n: usize, y: usize, x: usize, c: usize) -> Moments {
+    fn moments(&self, n: usize, y: usize, x: usize, c: usize) -> WindowMoments {
         let mean = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
             self.window(n, y, x, c)
                 .map(|(w, i)| {
@@ -78,7 +78,7 @@ impl<'a> Images<'a> {
                 .sum()
         };
         let (ma, mb) = (mean(&|a, _| a), mean(&|_, b| b));
-        Moments {
+        WindowMoments {
             a: ma,
             b: mb,
             var_a: mean(&|a, _| (a - ma).powi(2)),

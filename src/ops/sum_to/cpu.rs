@@ -13,7 +13,7 @@ const PIECES: usize = 8;
 
 impl SumTo {
     /// Partial results are worth their memory where many elements are summed to few.
-    fn pieces(&self, x: &TensorType) -> usize {
+    fn chunks(&self, x: &TensorType) -> usize {
         let results: usize = self.shape.iter().product();
         if results * PIECES * 16 <= x.len() {
             PIECES
@@ -40,7 +40,7 @@ impl SumTo {
 
 impl CpuOperator for SumTo {
     fn workspace_len(&self, inputs: &[TensorType], outputs: &[TensorType]) -> usize {
-        self.pieces(&inputs[0]) * outputs[0].len()
+        self.chunks(&inputs[0]) * outputs[0].len()
     }
 
     fn run(&self, call: &CpuCall<'_>) {
@@ -51,14 +51,14 @@ impl CpuOperator for SumTo {
         }
         let (run, kept) = self.inner_run(full);
         let rows = x.len() / run;
-        let pieces = workspace.len() / y.len();
-        let per_piece = rows.div_ceil(pieces);
+        let chunks = workspace.len() / y.len();
+        let per_chunk = rows.div_ceil(chunks);
         workspace
             .par_chunks_mut(y.len())
             .enumerate()
-            .for_each(|(piece, partial)| {
+            .for_each(|(chunk, partial)| {
                 partial.fill(0.0);
-                for row in (piece * per_piece).min(rows)..((piece + 1) * per_piece).min(rows) {
+                for row in (chunk * per_chunk).min(rows)..((chunk + 1) * per_chunk).min(rows) {
                     let values = &x[row * run..][..run];
                     let at = broadcast_index(&self.shape, full, row * run);
                     if kept {

@@ -25,9 +25,19 @@ pub enum Unary {
     /// `x^2`.
     Square,
     /// `scale * x + shift`.
-    Affine { scale: f32, shift: f32 },
+    Affine {
+        /// Factor.
+        scale: f32,
+        /// What is added behind it.
+        shift: f32,
+    },
     /// `min(max(x, low), high)`; the gradient passes where `low <= x <= high`.
-    Clamp { low: f32, high: f32 },
+    Clamp {
+        /// The least result.
+        low: f32,
+        /// The largest result.
+        high: f32,
+    },
 }
 
 impl Unary {

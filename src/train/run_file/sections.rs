@@ -8,7 +8,7 @@ use crate::bytes::ByteSize;
 use crate::data::{DataFormat, OnCorrupt, OnMismatch, OpenOptions, Split, UnknownPolicy};
 use crate::diffusion::{BetaSchedule, NoiseConfig, Objective};
 use crate::model::config::{
-    Attention, Backbone, TimeEmbedding, UnetConfig, UnetVariant, VaeConfig,
+    AttentionKind, Backbone, TimeEmbedding, UnetConfig, UnetVariant, VaeConfig,
 };
 
 /// A key of a section: its name and its documentation, line by line.
@@ -119,7 +119,7 @@ section! {
         /// Convolutions resample, or pooling and pixel repetition.
         learnable_resampling: bool = true,
         /// Attention per level: none, linear or spatial. Not set: none.
-        attention: Option<Vec<Attention>> = None,
+        attention: Option<Vec<AttentionKind>> = None,
         /// Additional outputs at lower resolutions that are trained too.
         deep_supervision: usize = 1,
     }
@@ -172,7 +172,7 @@ section! {
         /// Convolutions resample, or pooling and pixel repetition.
         learnable_resampling: bool = true,
         /// Attention per level: none, linear or spatial. Not set: none.
-        attention: Option<Vec<Attention>> = None,
+        attention: Option<Vec<AttentionKind>> = None,
         /// Additional outputs at lower resolutions that are trained too.
         deep_supervision: usize = 0,
         /// Width of the time and label embedding.
@@ -225,7 +225,7 @@ fn fill(
     depth: usize,
     kernel_sizes: &mut Option<Vec<usize>>,
     strides: &mut Option<Vec<usize>>,
-    attention: &mut Option<Vec<Attention>>,
+    attention: &mut Option<Vec<AttentionKind>>,
 ) {
     kernel_sizes.get_or_insert_with(|| vec![3; depth]);
     strides.get_or_insert_with(|| {
@@ -233,7 +233,7 @@ fn fill(
             .map(|level| if level == 0 { 1 } else { 2 })
             .collect()
     });
-    attention.get_or_insert_with(|| vec![Attention::None; depth]);
+    attention.get_or_insert_with(|| vec![AttentionKind::None; depth]);
 }
 
 section! {
@@ -252,7 +252,7 @@ section! {
 /// Distance between an image and its reconstruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum PixelLoss {
+pub enum PixelLossKind {
     /// Absolute difference.
     L1,
     /// Squared difference.
@@ -263,7 +263,7 @@ section! {
     /// What the autoencoder minimises: sum over pixels of pixel + perceptual + (1 - SSIM), plus kl_weight * KL.
     VaeLoss {
         /// l1 or mse.
-        pixel: PixelLoss = PixelLoss::Mse,
+        pixel: PixelLossKind = PixelLossKind::Mse,
         /// Add 1 - SSIM.
         ssim: bool = true,
         /// VGG16 weights (safetensors) for the perceptual loss. Not set: no perceptual loss.
@@ -288,7 +288,7 @@ section! {
 /// How the betas of the forward process grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum NoiseSchedule {
+pub enum BetaScheduleKind {
     /// Linearly from the first beta to the last.
     Linear,
     /// Linearly in the square root of beta.
@@ -313,7 +313,7 @@ section! {
         /// Number of time steps.
         timesteps: usize = 1000,
         /// linear, scaled_linear or cosine.
-        schedule: NoiseSchedule = NoiseSchedule::ScaledLinear,
+        schedule: BetaScheduleKind = BetaScheduleKind::ScaledLinear,
         /// First beta (not for cosine).
         beta_start: f64 = 0.002,
         /// Last beta (not for cosine).
@@ -342,15 +342,15 @@ impl Diffusion {
         NoiseConfig {
             timesteps: self.timesteps,
             betas: match self.schedule {
-                NoiseSchedule::Linear => BetaSchedule::Linear {
+                BetaScheduleKind::Linear => BetaSchedule::Linear {
                     beta_start,
                     beta_end,
                 },
-                NoiseSchedule::ScaledLinear => BetaSchedule::ScaledLinear {
+                BetaScheduleKind::ScaledLinear => BetaSchedule::ScaledLinear {
                     beta_start,
                     beta_end,
                 },
-                NoiseSchedule::Cosine => BetaSchedule::Cosine,
+                BetaScheduleKind::Cosine => BetaSchedule::Cosine,
             },
         }
     }
@@ -360,7 +360,7 @@ section! {
     /// What the noise estimator minimises.
     DiffusionLoss {
         /// l1 or mse between the prediction and its target.
-        pixel: PixelLoss = PixelLoss::L1,
+        pixel: PixelLossKind = PixelLossKind::L1,
         /// Weights of the outputs, full resolution first; they are scaled to sum 1. Not set: 1, 1/2, 1/4 and so on.
         supervision_weights: Option<Vec<f64>> = None,
     }

@@ -1,7 +1,7 @@
 //! What values a run file may hold, each alone and together.
 
 use super::sections::{
-    ClassifierModel, Data, Device, Diffusion, DiffusionLoss, Ema, Latents, NoiseSchedule,
+    BetaScheduleKind, ClassifierModel, Data, Device, Diffusion, DiffusionLoss, Ema, Latents,
     Optimizer, Train, UnetModel, VaeLoss, VaeModel,
 };
 use super::{ClassifierRun, DiffusionRun, VaeRun};
@@ -184,7 +184,7 @@ impl Diffusion {
             steps,
             "2 to 1000000",
         );
-        if self.schedule != NoiseSchedule::Cosine {
+        if self.schedule != BetaScheduleKind::Cosine {
             let ordered =
                 0.0 < self.beta_start && self.beta_start <= self.beta_end && self.beta_end < 1.0;
             let betas = [self.beta_start, self.beta_end];

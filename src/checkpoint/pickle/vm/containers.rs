@@ -2,26 +2,26 @@
 
 use super::machine::Machine;
 use super::reader::Result;
-use crate::checkpoint::pickle::{Id, Node};
+use crate::checkpoint::pickle::{Id, PickleNode};
 
 impl Machine<'_> {
     /// Executes `opcode` if it is of this class; false if not.
     pub(super) fn containers(&mut self, opcode: u8) -> Result<bool> {
         match opcode {
-            b')' => self.push(Node::Tuple(Box::default()))?,
+            b')' => self.push(PickleNode::Tuple(Box::default()))?,
             b't' => {
                 let elements = self.pop_to_mark()?;
-                self.push(Node::Tuple(elements.into()))?;
+                self.push(PickleNode::Tuple(elements.into()))?;
             }
             0x85..=0x87 => {
                 let count = usize::from(opcode - 0x84);
                 let elements = self.pop_many(count)?;
-                self.push(Node::Tuple(elements.into()))?;
+                self.push(PickleNode::Tuple(elements.into()))?;
             }
-            b']' => self.push(Node::List(Vec::new()))?,
+            b']' => self.push(PickleNode::List(Vec::new()))?,
             b'l' => {
                 let elements = self.pop_to_mark()?;
-                self.push(Node::List(elements))?;
+                self.push(PickleNode::List(elements))?;
             }
             b'a' => {
                 let element = self.pop()?;
@@ -31,10 +31,10 @@ impl Machine<'_> {
                 let elements = self.pop_to_mark()?;
                 self.extend(&elements)?;
             }
-            b'}' => self.push(Node::Dict(Vec::new()))?,
+            b'}' => self.push(PickleNode::Dict(Vec::new()))?,
             b'd' => {
                 let flat = self.pop_to_mark()?;
-                self.push(Node::Dict(Vec::new()))?;
+                self.push(PickleNode::Dict(Vec::new()))?;
                 self.set_items(&flat)?;
             }
             b's' => {
@@ -45,14 +45,14 @@ impl Machine<'_> {
                 let flat = self.pop_to_mark()?;
                 self.set_items(&flat)?;
             }
-            0x8f => self.push(Node::Set(Vec::new()))?,
+            0x8f => self.push(PickleNode::Set(Vec::new()))?,
             0x90 => {
                 let elements = self.pop_to_mark()?;
                 self.extend(&elements)?;
             }
             0x91 => {
                 let elements = self.pop_to_mark()?;
-                self.push(Node::Set(elements))?;
+                self.push(PickleNode::Set(elements))?;
             }
             _ => return Ok(false),
         }
@@ -62,8 +62,8 @@ impl Machine<'_> {
     fn extend(&mut self, elements: &[Id]) -> Result<()> {
         let target = self.top()?;
         match self.node_mut(target) {
-            Node::List(list) | Node::Set(list) => list.extend_from_slice(elements),
-            Node::Call(call) => call.elements.extend_from_slice(elements),
+            PickleNode::List(list) | PickleNode::Set(list) => list.extend_from_slice(elements),
+            PickleNode::Call(call) => call.elements.extend_from_slice(elements),
             _ => return Err(self.malformed("appends to something that is no list")),
         }
         Ok(())
@@ -77,8 +77,8 @@ impl Machine<'_> {
         let pairs = pairs.iter().map(|&[key, value]| (key, value));
         let target = self.top()?;
         match self.node_mut(target) {
-            Node::Dict(items) => items.extend(pairs),
-            Node::Call(call) => call.items.extend(pairs),
+            PickleNode::Dict(items) => items.extend(pairs),
+            PickleNode::Call(call) => call.items.extend(pairs),
             _ => return Err(self.malformed("sets a key of something that is no dict")),
         }
         Ok(())

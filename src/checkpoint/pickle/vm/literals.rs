@@ -1,9 +1,9 @@
 //! Python's ways to write integers and texts.
 
-use crate::checkpoint::pickle::Node;
+use crate::checkpoint::pickle::PickleNode;
 
 /// An integer of any length from little-endian two's complement.
-pub(super) fn integer(bytes: &[u8]) -> Node {
+pub(super) fn integer(bytes: &[u8]) -> PickleNode {
     let negative = bytes.last().is_some_and(|&b| b >= 0x80);
     let filler = if negative { 0xff } else { 0 };
     // Redundant sign bytes do not make a number long.
@@ -15,11 +15,11 @@ pub(super) fn integer(bytes: &[u8]) -> Node {
         significant -= 1;
     }
     if significant > 8 {
-        return Node::BigInt(bytes[..significant].into());
+        return PickleNode::BigInt(bytes[..significant].into());
     }
     let mut value = [filler; 8];
     value[..significant].copy_from_slice(&bytes[..significant]);
-    Node::Int(i64::from_le_bytes(value))
+    PickleNode::Int(i64::from_le_bytes(value))
 }
 
 /// The text of a Python 2 string literal such as `'a\n'`.

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use super::reader::{Reader, Result};
 use crate::checkpoint::pickle::error::PickleError;
-use crate::checkpoint::pickle::value::{Id, Node};
+use crate::checkpoint::pickle::value::{Id, PickleNode};
 
 /// Values a pickle may build. A checkpoint of a thousand tensors builds about 40 000.
 pub(super) const MAX_NODES: usize = 8_000_000;
 
 pub(super) struct Machine<'a> {
     pub reader: Reader<'a>,
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<PickleNode>,
     pub values: Vec<Id>,
     pub marks: Vec<usize>,
     pub memory: HashMap<u64, Id>,
@@ -22,15 +22,15 @@ impl Machine<'_> {
         self.reader.malformed(what)
     }
 
-    pub fn node(&self, id: Id) -> &Node {
+    pub fn node(&self, id: Id) -> &PickleNode {
         &self.nodes[id.0 as usize]
     }
 
-    pub fn node_mut(&mut self, id: Id) -> &mut Node {
+    pub fn node_mut(&mut self, id: Id) -> &mut PickleNode {
         &mut self.nodes[id.0 as usize]
     }
 
-    pub fn push(&mut self, node: Node) -> Result<()> {
+    pub fn push(&mut self, node: PickleNode) -> Result<()> {
         if self.nodes.len() == MAX_NODES {
             return Err(PickleError::TooLarge {
                 what: "values",

@@ -3,7 +3,7 @@
 use super::machine::Machine;
 use super::reader::Result;
 use crate::checkpoint::pickle::policy::is_forbidden;
-use crate::checkpoint::pickle::{Call, Id, Node, PickleError};
+use crate::checkpoint::pickle::{Call, Id, PickleError, PickleNode};
 
 impl Machine<'_> {
     /// Executes `opcode` if it is of this class; false if not.
@@ -16,7 +16,7 @@ impl Machine<'_> {
             }
             0x93 => {
                 let names = self.pop_many(2)?;
-                let (Node::Str(module), Node::Str(name)) =
+                let (PickleNode::Str(module), PickleNode::Str(name)) =
                     (self.node(names[0]).clone(), self.node(names[1]).clone())
                 else {
                     return Err(self.malformed("a class is named by two texts"));
@@ -44,7 +44,7 @@ impl Machine<'_> {
                 let args = self.pop_to_mark()?;
                 self.global(module, name)?;
                 let callable = self.pop()?;
-                self.push(Node::Tuple(args.into()))?;
+                self.push(PickleNode::Tuple(args.into()))?;
                 let args = self.pop()?;
                 self.call(callable, args, None)?;
             }
@@ -54,7 +54,7 @@ impl Machine<'_> {
                     return Err(self.malformed("an object without a class"));
                 }
                 let callable = args.remove(0);
-                self.push(Node::Tuple(args.into()))?;
+                self.push(PickleNode::Tuple(args.into()))?;
                 let args = self.pop()?;
                 self.call(callable, args, None)?;
             }
@@ -62,19 +62,19 @@ impl Machine<'_> {
                 let state = self.pop()?;
                 let target = self.top()?;
                 // The state of a dict or list subclass is its attributes, such as OrderedDict's `_metadata`.
-                if let Node::Call(call) = self.node_mut(target) {
+                if let PickleNode::Call(call) = self.node_mut(target) {
                     call.state = Some(state);
                 }
             }
             b'P' => {
                 let line = self.reader.line()?.to_owned();
-                self.push(Node::Str(line.into()))?;
+                self.push(PickleNode::Str(line.into()))?;
                 let id = self.pop()?;
-                self.push(Node::Persistent(id))?;
+                self.push(PickleNode::Persistent(id))?;
             }
             b'Q' => {
                 let id = self.pop()?;
-                self.push(Node::Persistent(id))?;
+                self.push(PickleNode::Persistent(id))?;
             }
             _ => return Ok(false),
         }
@@ -87,7 +87,7 @@ impl Machine<'_> {
                 name: format!("{module}.{name}"),
             });
         }
-        self.push(Node::Global {
+        self.push(PickleNode::Global {
             module: module.into(),
             name: name.into(),
         })
@@ -96,13 +96,13 @@ impl Machine<'_> {
     /// Pushes what `callable(*args)` makes, where that is a plain container; else a record of the call.
     fn call(&mut self, callable: Id, args: Id, kwargs: Option<Id>) -> Result<()> {
         let plain = match (self.node(callable), self.node(args), kwargs) {
-            (Node::Global { module, name }, Node::Tuple(args), None) => {
+            (PickleNode::Global { module, name }, PickleNode::Tuple(args), None) => {
                 self.container(module, name, args)
             }
             _ => None,
         };
         let node = plain.unwrap_or_else(|| {
-            Node::Call(Box::new(Call {
+            PickleNode::Call(Box::new(Call {
                 callable,
                 args,
                 kwargs,
@@ -114,10 +114,10 @@ impl Machine<'_> {
         self.push(node)
     }
 
-    fn container(&self, module: &str, name: &str, args: &[Id]) -> Option<Node> {
+    fn container(&self, module: &str, name: &str, args: &[Id]) -> Option<PickleNode> {
         let elements = |id: &Id| match self.node(*id) {
-            Node::List(list) | Node::Set(list) => Some(list.clone()),
-            Node::Tuple(tuple) => Some(tuple.to_vec()),
+            PickleNode::List(list) | PickleNode::Set(list) => Some(list.clone()),
+            PickleNode::Tuple(tuple) => Some(tuple.to_vec()),
             _ => None,
         };
         let first = || args.first().map_or(Some(Vec::new()), elements);
@@ -128,25 +128,27 @@ impl Machine<'_> {
                     [key, value] => Some((key, value)),
                     _ => None,
                 };
-                Some(Node::Dict(pairs.iter().map(pair).collect::<Option<_>>()?))
+                Some(PickleNode::Dict(
+                    pairs.iter().map(pair).collect::<Option<_>>()?,
+                ))
             }
-            ("collections", "defaultdict") => Some(Node::Dict(Vec::new())),
-            ("builtins" | "__builtin__", "list") => Some(Node::List(first()?)),
+            ("collections", "defaultdict") => Some(PickleNode::Dict(Vec::new())),
+            ("builtins" | "__builtin__", "list") => Some(PickleNode::List(first()?)),
             ("builtins" | "__builtin__", "tuple") | ("torch", "Size") => {
-                Some(Node::Tuple(first()?.into()))
+                Some(PickleNode::Tuple(first()?.into()))
             }
-            ("builtins" | "__builtin__", "set" | "frozenset") => Some(Node::Set(first()?)),
+            ("builtins" | "__builtin__", "set" | "frozenset") => Some(PickleNode::Set(first()?)),
             // How protocol 2 spells bytes.
             ("builtins" | "__builtin__", "bytes") if args.is_empty() => {
-                Some(Node::Bytes(Box::default()))
+                Some(PickleNode::Bytes(Box::default()))
             }
             ("_codecs", "encode") => match (self.node(*args.first()?), self.node(*args.get(1)?)) {
-                (Node::Str(text), Node::Str(codec)) if &**codec == "latin1" => {
+                (PickleNode::Str(text), PickleNode::Str(codec)) if &**codec == "latin1" => {
                     let bytes: Option<Vec<u8>> = text
                         .chars()
                         .map(|c| u8::try_from(u32::from(c)).ok())
                         .collect();
-                    Some(Node::Bytes(bytes?.into()))
+                    Some(PickleNode::Bytes(bytes?.into()))
                 }
                 _ => None,
             },

@@ -3,28 +3,28 @@
 use super::literals::integer;
 use super::machine::Machine;
 use super::reader::Result;
-use crate::checkpoint::pickle::Node;
+use crate::checkpoint::pickle::PickleNode;
 
 impl Machine<'_> {
     /// Executes `opcode` if it is of this class; false if not.
     pub(super) fn scalars(&mut self, opcode: u8) -> Result<bool> {
         match opcode {
-            b'N' => self.push(Node::None)?,
-            0x88 => self.push(Node::Bool(true))?,
-            0x89 => self.push(Node::Bool(false))?,
+            b'N' => self.push(PickleNode::None)?,
+            0x88 => self.push(PickleNode::Bool(true))?,
+            0x89 => self.push(PickleNode::Bool(false))?,
             b'I' => self.int_line()?,
             b'L' => self.long_line()?,
             b'J' => {
                 let value = i32::from_le_bytes(self.reader.array()?);
-                self.push(Node::Int(value.into()))?;
+                self.push(PickleNode::Int(value.into()))?;
             }
             b'K' => {
                 let value = self.reader.u8()?;
-                self.push(Node::Int(value.into()))?;
+                self.push(PickleNode::Int(value.into()))?;
             }
             b'M' => {
                 let value = u16::from_le_bytes(self.reader.array()?);
-                self.push(Node::Int(value.into()))?;
+                self.push(PickleNode::Int(value.into()))?;
             }
             0x8a => {
                 let length = usize::from(self.reader.u8()?);
@@ -42,11 +42,11 @@ impl Machine<'_> {
                     .trim()
                     .parse()
                     .map_err(|_| self.malformed(format!("expected a float, found {line:?}")))?;
-                self.push(Node::Float(value))?;
+                self.push(PickleNode::Float(value))?;
             }
             b'G' => {
                 let value = f64::from_be_bytes(self.reader.array()?);
-                self.push(Node::Float(value))?;
+                self.push(PickleNode::Float(value))?;
             }
             _ => return Ok(false),
         }
@@ -56,9 +56,9 @@ impl Machine<'_> {
     fn int_line(&mut self) -> Result<()> {
         let line = self.reader.line()?.trim();
         let node = match line {
-            "00" => Node::Bool(false),
-            "01" => Node::Bool(true),
-            _ => Node::Int(line.parse().map_err(|_| {
+            "00" => PickleNode::Bool(false),
+            "01" => PickleNode::Bool(true),
+            _ => PickleNode::Int(line.parse().map_err(|_| {
                 self.malformed(format!("expected a 64-bit integer, found {line:?}"))
             })?),
         };

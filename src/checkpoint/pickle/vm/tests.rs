@@ -1,6 +1,6 @@
 use super::machine::MAX_NODES;
 use super::*;
-use crate::checkpoint::pickle::{Node, PickleError};
+use crate::checkpoint::pickle::{PickleError, PickleNode};
 
 fn parse(bytes: &[u8]) -> Pickle {
     Pickle::parse(bytes).unwrap().0
@@ -52,7 +52,7 @@ fn integers_of_any_length() {
 #[test]
 fn calls_are_recorded_and_never_made() {
     let pickle = parse(b"cmy.module\nThing\n(K\x01tR}(X\x01\0\0\0aK\x02ub.");
-    let Node::Call(call) = pickle.node(pickle.root()) else {
+    let PickleNode::Call(call) = pickle.node(pickle.root()) else {
         panic!("{:?}", pickle.node(pickle.root()));
     };
     assert_eq!(pickle.global(call.callable), Some(("my.module", "Thing")));

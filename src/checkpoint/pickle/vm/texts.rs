@@ -3,7 +3,7 @@
 use super::literals::{unescape_unicode, unquote};
 use super::machine::Machine;
 use super::reader::Result;
-use crate::checkpoint::pickle::Node;
+use crate::checkpoint::pickle::PickleNode;
 
 impl Machine<'_> {
     /// Executes `opcode` if it is of this class; false if not.
@@ -13,7 +13,7 @@ impl Machine<'_> {
                 let line = self.reader.line()?;
                 let text =
                     unquote(line).ok_or_else(|| self.malformed("expected a quoted string"))?;
-                self.push(Node::Str(text.into()))?;
+                self.push(PickleNode::Str(text.into()))?;
             }
             b'V' => {
                 // Raw-unicode-escape: bytes are Latin-1, what lies beyond is escaped.
@@ -26,7 +26,7 @@ impl Machine<'_> {
                     .collect();
                 let text = unescape_unicode(&line)
                     .ok_or_else(|| self.malformed("invalid \\u escape in a text"))?;
-                self.push(Node::Str(text.into()))?;
+                self.push(PickleNode::Str(text.into()))?;
             }
             // Python 2 strings: text in every checkpoint that has them.
             b'T' => {
@@ -72,7 +72,7 @@ impl Machine<'_> {
     fn text(&mut self, length: usize) -> Result<()> {
         let bytes = self.reader.take(length)?;
         // Python's `surrogatepass` texts are not UTF-8; a name or a path with a lone surrogate is only shown.
-        self.push(Node::Str(String::from_utf8_lossy(bytes).into()))
+        self.push(PickleNode::Str(String::from_utf8_lossy(bytes).into()))
     }
 
     fn latin1(&mut self, length: usize) -> Result<()> {
@@ -81,11 +81,11 @@ impl Machine<'_> {
             Ok(text) => text.to_owned(),
             Err(_) => bytes.iter().map(|&b| char::from(b)).collect(),
         };
-        self.push(Node::Str(text.into()))
+        self.push(PickleNode::Str(text.into()))
     }
 
     fn bytes(&mut self, length: usize) -> Result<()> {
         let bytes = self.reader.take(length)?;
-        self.push(Node::Bytes(bytes.into()))
+        self.push(PickleNode::Bytes(bytes.into()))
     }
 }

@@ -159,7 +159,7 @@ unsafe fn multiply<S: Simd, const MR: usize, const NV: usize>(
     }
 }
 
-type Tile = unsafe fn(&Block, usize, usize);
+type RegisterTile = unsafe fn(&Block, usize, usize);
 
 macro_rules! tiles {
     ($name:ident, $simd:ty, $($feature:literal)?) => {
@@ -184,10 +184,10 @@ tiles!(avx2, super::simd::x86::Avx2, "avx2,fma");
 tiles!(portable, Portable,);
 
 #[cfg(target_arch = "x86_64")]
-static AVX512: [[Tile; 3]; 8] = table!(avx512, 1 2 3 4 5 6 7 8);
+static AVX512: [[RegisterTile; 3]; 8] = table!(avx512, 1 2 3 4 5 6 7 8);
 #[cfg(target_arch = "x86_64")]
-static AVX2: [[Tile; 3]; 4] = table!(avx2, 1 2 3 4);
-static PORTABLE: [[Tile; 2]; 4] = [
+static AVX2: [[RegisterTile; 3]; 4] = table!(avx2, 1 2 3 4);
+static PORTABLE: [[RegisterTile; 2]; 4] = [
     [portable::<1, 1>, portable::<1, 2>],
     [portable::<2, 1>, portable::<2, 2>],
     [portable::<3, 1>, portable::<3, 2>],
@@ -225,7 +225,7 @@ pub unsafe fn block(isa: Isa, t: &Block) {
 /// As for [`block`].
 unsafe fn subdivide<const MR: usize, const NV: usize>(
     t: &Block,
-    tiles: &[[Tile; NV]; MR],
+    tiles: &[[RegisterTile; NV]; MR],
     lanes: usize,
 ) {
     for n0 in (0..t.columns).step_by(NV * lanes) {

@@ -1,7 +1,7 @@
 //! The vector instructions the CPU kernels are written in, and the three instruction sets that provide them.
 //!
 //! A kernel is generic over [`Simd`] and `#[inline(always)]` from its outermost loop to the last intrinsic; it is
-//! compiled once per instruction set by running it as a [`Job`] through [`Isa::run`], whose three entry points
+//! compiled once per instruction set by running it as a [`SimdJob`] through [`Isa::run`], whose three entry points
 //! carry the target features.
 
 use std::sync::OnceLock;
@@ -49,7 +49,7 @@ impl Isa {
     ///
     /// # Safety
     /// The processor must have this instruction set (it is in [`Isa::available`]), and whatever `job` itself asks for.
-    pub unsafe fn run<J: Job>(self, job: J) {
+    pub unsafe fn run<J: SimdJob>(self, job: J) {
         // SAFETY: the caller vouches for the instruction set and for the job.
         unsafe {
             match self {
@@ -64,7 +64,7 @@ impl Isa {
 }
 
 /// A kernel that can be compiled for any instruction set.
-pub trait Job {
+pub trait SimdJob {
     /// The kernel. Implementations are `#[inline(always)]`, or the intrinsics become calls.
     ///
     /// # Safety
@@ -196,7 +196,7 @@ impl Simd for Portable {
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod x86 {
-    use super::{Job, Simd};
+    use super::{Simd, SimdJob};
     use std::arch::x86_64::*;
 
     /// The instruction set of [`super::Isa::Avx512`].
@@ -208,13 +208,13 @@ pub(super) mod x86 {
     pub struct Avx2;
 
     #[target_feature(enable = "avx512f,avx2,fma")]
-    pub(super) unsafe fn run_avx512<J: Job>(job: J) {
+    pub(super) unsafe fn run_avx512<J: SimdJob>(job: J) {
         // SAFETY: the caller's contract.
         unsafe { job.run::<Avx512>() }
     }
 
     #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn run_avx2<J: Job>(job: J) {
+    pub(super) unsafe fn run_avx2<J: SimdJob>(job: J) {
         // SAFETY: the caller's contract.
         unsafe { job.run::<Avx2>() }
     }

@@ -197,7 +197,9 @@ fn row_major(
         parallel(m * n * k, panels, |p| {
             let panel = panel(n, p);
             // SAFETY: panels are disjoint.
-            let to = unsafe { shared_b.part(panel.first * depth, depth * panel.width) };
+            let to = unsafe {
+                shared_b.slice_mut(panel.first * depth..panel.first * depth + depth * panel.width)
+            };
             pack_panel(
                 panel,
                 depth,
@@ -217,8 +219,12 @@ fn row_major(
                     for first in (0..m).step_by(ROWS) {
                         let rows = (m - first).min(ROWS);
                         // SAFETY: tasks write different steps of each block of rows.
-                        let to =
-                            unsafe { shared_a.part(a_block(first, depth) + step * rows, rows) };
+                        let to = unsafe {
+                            shared_a.slice_mut(
+                                a_block(first, depth) + step * rows
+                                    ..a_block(first, depth) + step * rows + rows,
+                            )
+                        };
                         if a.row_stride == 1 && rows == ROWS {
                             // A length that the compiler knows: a register or two, not a call.
                             to[..ROWS].copy_from_slice(&column[first..first + ROWS]);

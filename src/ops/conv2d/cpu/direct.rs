@@ -108,13 +108,9 @@ impl Direct {
                 .iter()
                 .flat_map(|ty| x.taps().iter().map(move |tx| (ty, tx)));
             for (index, (ty, tx)) in pairs.enumerate() {
+                let first = start + (index * depth + depth0) * panel.width;
                 // SAFETY: the tasks of `pack` write disjoint panels and depths.
-                let to = unsafe {
-                    to.part(
-                        start + (index * depth + depth0) * panel.width,
-                        count * panel.width,
-                    )
-                };
+                let to = unsafe { to.slice_mut(first..first + count * panel.width) };
                 for (d, to) in to.chunks_exact_mut(panel.width).enumerate() {
                     to.fill(0.0);
                     for ky in ty.kernel_indices() {

@@ -121,7 +121,7 @@ impl DirectWeightGrad {
             let (x_panels, dy_panels) = (&*x_panels, &*dy_panels);
             parallel_slots(work, slots, c_panels * o_panels, |slot, task| {
                 // SAFETY: each slot is one thread's.
-                let sums = unsafe { sums.part(slot * sums_len, sums_len) };
+                let sums = unsafe { sums.slice_mut(slot * sums_len..slot * sums_len + sums_len) };
                 let (o, c) = (task / c_panels, task % c_panels);
                 self.sum_taps(isa, images, x_panels, dy_panels, (o, c), sums);
                 self.write(sums, (o, c), image0 > 0, dw);
@@ -245,7 +245,7 @@ impl DirectWeightGrad {
             }
             let start = ((o_panel.first + i) * g.in_channels + c_panel.first) * entries;
             // SAFETY: tasks own disjoint blocks of the filter.
-            let to = unsafe { dw.part(start, row.len()) };
+            let to = unsafe { dw.slice_mut(start..start + row.len()) };
             if accumulate {
                 to.iter_mut().zip(row).for_each(|(to, row)| *to += *row);
             } else {
@@ -277,13 +277,9 @@ fn copy_panels(
             let panel = panel(channels, task / bands);
             let first = task % bands * BAND;
             let rows = (count - first).min(BAND);
+            let start = panel.first * count + first * panel.width;
             // SAFETY: tasks write disjoint panels and pixels.
-            let to = unsafe {
-                to.part(
-                    panel.first * count + first * panel.width,
-                    rows * panel.width,
-                )
-            };
+            let to = unsafe { to.slice_mut(start..start + rows * panel.width) };
             pack_panel(panel, rows, &from[first * channels..], channels, 1, 1.0, to);
         },
     );

@@ -8,7 +8,7 @@
 
 use super::scheme::{ENTRIES, F2, F4, MAX_POINTS, Scheme};
 use super::tiles::WinogradTile;
-use crate::kernel::cpu::gemm::simd::{Job, Simd, prefetch};
+use crate::kernel::cpu::gemm::simd::{Simd, SimdJob, prefetch};
 
 /// Most tiles.
 pub const TILES: usize = 8;
@@ -139,7 +139,7 @@ impl FewTiles {
     }
 }
 
-impl Job for FewTiles {
+impl SimdJob for FewTiles {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         debug_assert!(self.tiles <= TILES);

@@ -2,7 +2,7 @@
 
 use super::scheme::{F2, F4, MAX_POINTS, Scheme};
 use super::tiles::WinogradTile;
-use crate::kernel::cpu::gemm::simd::{Job, Simd};
+use crate::kernel::cpu::gemm::simd::{Simd, SimdJob};
 
 /// Transforms part of a filter to points: `G g Gᵀ`.
 pub struct TransformFilter {
@@ -77,7 +77,7 @@ impl TransformFilter {
     }
 }
 
-impl Job for TransformFilter {
+impl SimdJob for TransformFilter {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: passed on.

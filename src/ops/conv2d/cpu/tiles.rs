@@ -4,7 +4,7 @@ use super::scheme::{F2, F4, MAX_POINTS, MAX_TILE, Scheme};
 use crate::kernel::cpu::gemm::Isa;
 use crate::kernel::cpu::gemm::kernel::PANEL;
 use crate::kernel::cpu::gemm::pack::panel;
-use crate::kernel::cpu::gemm::simd::{Job, Simd};
+use crate::kernel::cpu::gemm::simd::{Simd, SimdJob};
 
 /// The two schemes, as a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,7 +247,7 @@ impl GatherTiles<'_> {
     }
 }
 
-impl Job for GatherTiles<'_> {
+impl SimdJob for GatherTiles<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: passed on.
@@ -385,7 +385,7 @@ impl ScatterTiles<'_> {
     }
 }
 
-impl Job for ScatterTiles<'_> {
+impl SimdJob for ScatterTiles<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: passed on.

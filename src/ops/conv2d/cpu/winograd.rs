@@ -166,7 +166,7 @@ impl Winograd {
                 if self.few {
                     let start = (panel.first * depth + depth0 * panel.width) * ENTRIES;
                     // SAFETY: tasks write disjoint panels and depths.
-                    let to = unsafe { to.part(start, count * ENTRIES * panel.width) };
+                    let to = unsafe { to.slice_mut(start..start + count * ENTRIES * panel.width) };
                     for (index, to) in to.chunks_exact_mut(panel.width).enumerate() {
                         let from = (index % ENTRIES * DEPTH + index / ENTRIES) * COLUMNS;
                         to.copy_from_slice(&entries[from..from + panel.width]);

@@ -11,7 +11,7 @@ use super::tiles::{GatherTiles, Gathered, PointLayout, Points, Tiled, WinogradTi
 use crate::kernel::cpu::gemm::Isa;
 use crate::kernel::cpu::gemm::kernel::{Block, LANE_MULTIPLE, PANEL, ROWS, Segment, block};
 use crate::kernel::cpu::gemm::pack::{Panel, padded, panel, panel_count};
-use crate::kernel::cpu::gemm::simd::{Job, Simd};
+use crate::kernel::cpu::gemm::simd::{Simd, SimdJob};
 use crate::kernel::cpu::threads::{Shared, parallel, parallel_slots, width};
 use crate::ops::conv2d::geometry::ConvGeometry;
 
@@ -297,7 +297,7 @@ impl Write<'_> {
             }
             let start = ((self.o.first + o) * self.grad.x.channels + self.c.first) * ENTRIES;
             // SAFETY: tasks own disjoint blocks of the gradient.
-            let to = unsafe { self.dw.part(start, self.c.columns * ENTRIES) };
+            let to = unsafe { self.dw.slice_mut(start..start + self.c.columns * ENTRIES) };
             for (c, to) in to.chunks_exact_mut(ENTRIES).enumerate() {
                 for (entry, to) in entries.iter().zip(to) {
                     *to = if self.accumulate {
@@ -311,7 +311,7 @@ impl Write<'_> {
     }
 }
 
-impl Job for Write<'_> {
+impl SimdJob for Write<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: passed on.
