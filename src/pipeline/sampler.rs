@@ -241,7 +241,7 @@ impl<'m> Sampler<'m> {
             let step = sampler_step(config, &spec(batch))?;
             let compiled = device.compile(step.graph());
             let shifts = match step {
-                SamplerGraph::Tabulated(shifts) => Some(shifts),
+                SamplerGraph::Tabulated(shifts) => Some(*shifts),
                 SamplerGraph::Plain(_) => None,
             };
             let decoder = match &config.vae {

@@ -21,7 +21,7 @@ pub fn sampler_graph(config: &ModelConfig, spec: &SamplingSpec) -> Result<Graph,
 /// The graph of a sampler's step.
 pub(super) enum SamplerGraph {
     /// It looks up what depends on step and label alone.
-    Tabulated(Shifts),
+    Tabulated(Box<Shifts>),
     /// It computes everything at each step.
     Plain(Graph),
 }
@@ -42,7 +42,7 @@ pub(super) fn sampler_step(
     let (graph, step) = sampling_graph(config, spec)?;
     let classes = config.unet.as_ref().and_then(|unet| unet.num_classes);
     Ok(match Shifts::of(&graph, &step, spec, classes)? {
-        Some(shifts) => SamplerGraph::Tabulated(shifts),
+        Some(shifts) => SamplerGraph::Tabulated(Box::new(shifts)),
         None => SamplerGraph::Plain(graph),
     })
 }
