@@ -14,7 +14,7 @@ use crate::model::{NetworkInputs, build_unet};
 pub fn sampler_graph(config: &ModelConfig, spec: &SamplingSpec) -> Result<Graph, GraphError> {
     Ok(match sampler_step(config, spec)? {
         SamplerGraph::Tabulated(shifts) => shifts.step,
-        SamplerGraph::Plain(graph) => graph,
+        SamplerGraph::Plain(graph) => *graph,
     })
 }
 
@@ -23,7 +23,7 @@ pub(super) enum SamplerGraph {
     /// It looks up what depends on step and label alone.
     Tabulated(Box<Shifts>),
     /// It computes everything at each step.
-    Plain(Graph),
+    Plain(Box<Graph>),
 }
 
 impl SamplerGraph {
@@ -43,7 +43,7 @@ pub(super) fn sampler_step(
     let classes = config.unet.as_ref().and_then(|unet| unet.num_classes);
     Ok(match Shifts::of(&graph, &step, spec, classes)? {
         Some(shifts) => SamplerGraph::Tabulated(Box::new(shifts)),
-        None => SamplerGraph::Plain(graph),
+        None => SamplerGraph::Plain(Box::new(graph)),
     })
 }
 
