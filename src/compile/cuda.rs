@@ -1,4 +1,4 @@
-//! What the compiler learns of the CUDA kernels, from a [`Target`] alone: no driver is loaded.
+//! What the compiler learns of the CUDA kernels, from a `Target` alone: no driver is loaded.
 
 use super::backend::{Backend, Packed, Sharing};
 use super::passes::precision::Precision;

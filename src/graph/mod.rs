@@ -2,7 +2,7 @@
 //!
 //! Model code calls the builder methods that every op adds to [`Graph`] (`graph.conv2d(…)`,
 //! `graph.group_norm(…)`); [`Graph::gradients`] appends the backward ops for a scalar loss,
-//! and [`compile`](crate::compile()) makes a plan of the whole, for a device that is not known here.
+//! and [`compile`](crate::compile::compile()) makes a plan of the whole, for a device that is not known here.
 //!
 //! Coming from candle or PyTorch: a [`Value`] is a handle and not an eager tensor, because fusion, reduced precision and
 //! memory are decided over the whole graph before the first kernel runs; nothing is allocated during a run.

@@ -1,4 +1,4 @@
-//! Rewrites from graph to graph, one file each, in the order in which [`compile`](crate::compile()) takes them.
+//! Rewrites from graph to graph, one file each, in the order in which [`compile`](crate::compile::compile) takes them.
 
 mod autodiff;
 pub mod fuse;
