@@ -33,13 +33,21 @@ pub trait Backend {
     ) -> Option<Packed<Self::Form>>;
 
     /// Producer fusion: whether one `fused` op is faster here than the two ops that it stands for.
-    fn prefers(&self, fused: &Op, inputs: &[TensorType]) -> bool;
+    fn prefers(&self, fused: &Op, inputs: &[TensorType]) -> bool {
+        let _ = (fused, inputs);
+        false
+    }
 
     /// Horizontal fusion: which other steps may share a launch with a step of `op`.
-    fn sharing(&self, op: &Op, inputs: &[TensorType]) -> Sharing;
+    fn sharing(&self, op: &Op, inputs: &[TensorType]) -> Sharing {
+        let _ = (op, inputs);
+        Sharing::Alone
+    }
 
     /// Bytes that a binding takes in plain form.
-    fn binding_bytes(&self, binding: &Binding) -> usize;
+    fn binding_bytes(&self, binding: &Binding) -> usize {
+        binding.ty.bytes()
+    }
 }
 
 /// An operand that a device reads in a layout of its own.
@@ -93,17 +101,5 @@ impl Backend for () {
         _: &[Available],
     ) -> Option<Packed<()>> {
         None
-    }
-
-    fn prefers(&self, _: &Op, _: &[TensorType]) -> bool {
-        false
-    }
-
-    fn sharing(&self, _: &Op, _: &[TensorType]) -> Sharing {
-        Sharing::Alone
-    }
-
-    fn binding_bytes(&self, binding: &Binding) -> usize {
-        binding.ty.bytes()
     }
 }

@@ -1,8 +1,8 @@
 //! What the compiler learns of the CPU's kernels. Scratch memory depends on the number of threads, so a plan is compiled
 //! inside the pool that will run it.
 
-use super::backend::{Backend, Packed, Sharing};
-use super::plan::{Available, Binding};
+use super::backend::{Backend, Packed};
+use super::plan::Available;
 use crate::graph::Op;
 use crate::tensor::{DType, TensorType};
 
@@ -46,17 +46,5 @@ impl Backend for CpuBackend {
             // A weight that is updated would take a second copy of the weights.
             prepacked: available[packed.index] == Available::AtLoad,
         })
-    }
-
-    fn prefers(&self, _: &Op, _: &[TensorType]) -> bool {
-        false
-    }
-
-    fn sharing(&self, _: &Op, _: &[TensorType]) -> Sharing {
-        Sharing::Alone
-    }
-
-    fn binding_bytes(&self, binding: &Binding) -> usize {
-        binding.ty.bytes()
     }
 }

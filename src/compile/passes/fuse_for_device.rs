@@ -162,8 +162,8 @@ fn with_second_results(graph: &Graph, fused: &HashMap<usize, (Op, Value)>) -> Gr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compile::backend::{Packed, Sharing};
-    use crate::compile::plan::{Available, Binding};
+    use crate::compile::backend::Packed;
+    use crate::compile::plan::Available;
     use crate::tensor::{DType, TensorType};
 
     /// A backend that prefers every fusion.
@@ -198,14 +198,6 @@ mod tests {
 
         fn prefers(&self, _: &Op, _: &[TensorType]) -> bool {
             true
-        }
-
-        fn sharing(&self, _: &Op, _: &[TensorType]) -> Sharing {
-            Sharing::Alone
-        }
-
-        fn binding_bytes(&self, binding: &Binding) -> usize {
-            binding.ty.bytes()
         }
     }
 
