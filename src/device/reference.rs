@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::graph::{Graph, Source, Value};
+use crate::graph::{Graph, Source, Value, live_nodes};
 pub use crate::kernel::reference::Array;
 use crate::ops::cast::rounded;
 use crate::tensor::TensorType;
@@ -56,7 +56,12 @@ impl Evaluation {
             values.insert(value, array);
         }
         let mut updated = HashMap::new();
-        for node in &graph.nodes()[..count] {
+        let live = live_nodes(graph);
+        for (node, live) in graph.nodes()[..count].iter().zip(live) {
+            // Nodes that fusion left behind may read what nobody computes before them any more.
+            if !live && node.inputs.iter().any(|v| !values.contains_key(v)) {
+                continue;
+            }
             let inputs: Vec<&Array> = node
                 .inputs
                 .iter()
