@@ -5,6 +5,7 @@
 //! [`DatasetReport`] says what was found.
 
 mod dataset;
+mod decode;
 mod error;
 mod loader;
 mod open;
@@ -18,6 +19,7 @@ mod transform;
 pub use dataset::{
     DataFormat, Dataset, OnMismatch, OpenOptions, PixelSource, Sample, UnknownPolicy,
 };
+pub use decode::{Decoded, ImageFacts, ValueKind, ValueRange, decode};
 pub use error::{DataError, DataProblem};
 pub use loader::{Batch, Loader, LoaderOptions, OnCorrupt, Position};
 pub use order::{Entry, epoch_order};

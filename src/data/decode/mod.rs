@@ -1,0 +1,52 @@
+//! From the bytes of an image file to pixels, whatever kind of file it is.
+//!
+//! One file may hold several images: the pages of a TIFF, the frames of a DICOM object. [`frames`] counts them without
+//! decoding, [`decode`] decodes one. The kind is told by content, never by the file's name.
+
+mod range;
+mod raster;
+mod tiff;
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek};
+use std::path::Path;
+
+pub use range::{ImageFacts, ValueKind, ValueRange};
+
+use super::pixels::Pixels;
+
+/// An image and what the decoder saw of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoded {
+    /// Values from black to white.
+    pub pixels: Pixels,
+    /// The image as it was stored.
+    pub facts: ImageFacts,
+}
+
+/// Decodes image `frame` (from 0) of the bytes of a file.
+///
+/// # Errors
+/// The reason in words.
+pub fn decode(bytes: &[u8], frame: usize, black_white: ValueRange) -> Result<Decoded, String> {
+    if bytes.is_empty() {
+        return Err("the file is empty".to_owned());
+    }
+    raster::decode(bytes, frame, black_white)
+}
+
+/// Number of images in a file. Reads no more than headers; a damaged file counts as one image, so that whoever decodes
+/// it can say what is wrong.
+pub(super) fn frames(path: &Path) -> usize {
+    let count = || -> Option<usize> {
+        let mut file = BufReader::new(File::open(path).ok()?);
+        let mut head = [0; 4];
+        file.read_exact(&mut head).ok()?;
+        file.rewind().ok()?;
+        if tiff::is_tiff(&head) {
+            return tiff::pages(file).ok().map(|pages| pages.len());
+        }
+        None
+    };
+    count().unwrap_or(1).max(1)
+}

@@ -1,0 +1,83 @@
+//! What black and white mean: from stored values to the full range of the pixel type.
+
+use std::fmt;
+
+use crate::data::pixels::PixelValues;
+
+/// Which stored values are black and white. DICOM values count after rescale slope and intercept.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum ValueRange {
+    /// What the file says: the whole range of its integer type, 0 to 1 for floating point, the window of a DICOM file.
+    #[default]
+    Stored,
+    /// 0 to `2^bits - 1`, for example 12-bit values in 16-bit files.
+    Bits(u32),
+    /// From black to white; what lies outside is clipped.
+    Window([f64; 2]),
+}
+
+impl ValueRange {
+    /// Black and white, where they are given.
+    pub fn limits(self) -> Option<[f64; 2]> {
+        match self {
+            Self::Stored => None,
+            Self::Bits(bits) => Some([0.0, 2f64.powi(bits as i32) - 1.0]),
+            Self::Window(limits) => Some(limits),
+        }
+    }
+}
+
+/// What the decoder saw of one image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageFacts {
+    /// How a value is stored.
+    pub kind: ValueKind,
+    /// 1 (grey) or 3 (RGB) as stored.
+    pub channels: usize,
+    /// Smallest and largest value as stored; DICOM after rescale.
+    pub range: [f64; 2],
+    /// True if an orientation that the file names was applied.
+    pub turned: bool,
+    /// True if black and white were given, by the file (DICOM) or by a [`ValueRange`].
+    pub windowed: bool,
+}
+
+/// How a channel value is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ValueKind {
+    /// Unsigned or signed integers of so many bits.
+    Bits(u32),
+    /// Floating point of so many bits.
+    Float(u32),
+}
+
+impl fmt::Display for ValueKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bits(bits) => write!(f, "{bits} bit"),
+            Self::Float(bits) => write!(f, "{bits} bit float"),
+        }
+    }
+}
+
+/// Smallest and largest of finite values.
+///
+/// # Errors
+/// If one is not finite: NaN is no brightness.
+pub(super) fn range(values: impl Iterator<Item = f64>) -> Result<[f64; 2], String> {
+    let mut range = [f64::INFINITY, f64::NEG_INFINITY];
+    for value in values {
+        if !value.is_finite() {
+            return Err(format!("a value is {value}, expected finite numbers"));
+        }
+        range = [range[0].min(value), range[1].max(value)];
+    }
+    Ok(range)
+}
+
+/// Values between black and white as 16-bit values, rounded to nearest.
+pub(super) fn windowed(values: impl Iterator<Item = f64>, [black, white]: [f64; 2]) -> PixelValues {
+    let scale = 65_535.0 / (white - black);
+    let values = values.map(|value| ((value - black) * scale).clamp(0.0, 65_535.0).round() as u16);
+    PixelValues::U16(values.collect())
+}

@@ -1,0 +1,181 @@
+//! PNG, JPEG, TIFF, BMP, WebP and the PNM family, by the `image` crate.
+
+use std::borrow::Cow;
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageReader};
+
+use super::range::{ImageFacts, ValueKind, ValueRange, range, windowed};
+use super::{Decoded, tiff};
+use crate::data::pixels::{PixelValues, Pixels};
+
+/// Decoded bytes that a file may ask for, for each of its own: deflate shrinks by at most 1032, and a bit becomes a byte.
+const MAX_EXPANSION: u64 = 1032 * 8;
+
+/// Decoded bytes that any file may ask for.
+const ALWAYS_ALLOWED: u64 = 1 << 20;
+
+/// Values of an image as stored, `[height, width, channels]`.
+enum Stored {
+    U8(Vec<u8>),
+    U16(Vec<u16>),
+    F32(Vec<f32>),
+}
+
+/// Decodes page `frame` of the bytes of an image file.
+pub(super) fn decode(
+    bytes: &[u8],
+    frame: usize,
+    black_white: ValueRange,
+) -> Result<Decoded, String> {
+    if bytes.starts_with(&[0xff, 0xd8]) && !jpeg_is_whole(bytes) {
+        return Err("the JPEG ends before its image does".to_owned());
+    }
+    let mut bytes = Cow::Borrowed(bytes);
+    if frame > 0 {
+        let pages = tiff::pages(Cursor::new(&bytes))?;
+        let &page = pages
+            .get(frame)
+            .ok_or_else(|| format!("the file has {} pages, not {}", pages.len(), frame + 1))?;
+        tiff::select_page(bytes.to_mut(), page);
+    }
+    // A decoder that panics on a damaged file must cost that file, not the run.
+    let (image, orientation) = catch_unwind(AssertUnwindSafe(|| read(&bytes)))
+        .map_err(|_| "the decoder gave up on damaged data".to_owned())??;
+    finish(image, orientation, black_white)
+}
+
+fn read(bytes: &[u8]) -> Result<(DynamicImage, Orientation), String> {
+    let reader = ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(|e| e.to_string())?;
+    let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
+    let allowed = bytes.len() as u64 * MAX_EXPANSION + ALWAYS_ALLOWED;
+    if decoder.total_bytes() > allowed {
+        let (width, height) = decoder.dimensions();
+        return Err(format!(
+            "the header promises {width} x {height} pixels, more than {} bytes can hold",
+            bytes.len()
+        ));
+    }
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let image = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
+    Ok((image, orientation))
+}
+
+fn finish(
+    mut image: DynamicImage,
+    orientation: Orientation,
+    black_white: ValueRange,
+) -> Result<Decoded, String> {
+    image.apply_orientation(orientation);
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    if width == 0 || height == 0 {
+        return Err(format!("the image is {width} x {height} pixels"));
+    }
+    let (channels, stored) = match image {
+        DynamicImage::ImageLuma8(i) => (1, Stored::U8(i.into_raw())),
+        DynamicImage::ImageRgb8(i) => (3, Stored::U8(i.into_raw())),
+        DynamicImage::ImageLumaA8(i) => (1, Stored::U8(drop_alpha(i.as_raw(), 1))),
+        DynamicImage::ImageRgba8(i) => (3, Stored::U8(drop_alpha(i.as_raw(), 3))),
+        DynamicImage::ImageLuma16(i) => (1, Stored::U16(i.into_raw())),
+        DynamicImage::ImageRgb16(i) => (3, Stored::U16(i.into_raw())),
+        DynamicImage::ImageLumaA16(i) => (1, Stored::U16(drop_alpha(i.as_raw(), 1))),
+        DynamicImage::ImageRgba16(i) => (3, Stored::U16(drop_alpha(i.as_raw(), 3))),
+        DynamicImage::ImageRgb32F(i) => floats(i.into_raw()),
+        DynamicImage::ImageRgba32F(i) => floats(drop_alpha(i.as_raw(), 3)),
+        other => {
+            return Err(format!(
+                "pixels of type {:?} are not supported, only 8 and 16 bit and floating-point grey and RGB",
+                other.color()
+            ));
+        }
+    };
+    let (samples, kind, range) = stored.to_samples(black_white)?;
+    Ok(Decoded {
+        pixels: Pixels {
+            width,
+            height,
+            channels,
+            samples,
+        },
+        facts: ImageFacts {
+            kind,
+            channels,
+            range,
+            turned: orientation != Orientation::NoTransforms,
+            windowed: black_white != ValueRange::Stored,
+        },
+    })
+}
+
+impl Stored {
+    fn to_samples(
+        self,
+        black_white: ValueRange,
+    ) -> Result<(PixelValues, ValueKind, [f64; 2]), String> {
+        let kind = match &self {
+            Self::U8(_) => ValueKind::Bits(8),
+            Self::U16(_) => ValueKind::Bits(16),
+            Self::F32(_) => ValueKind::Float(32),
+        };
+        let range = range(self.values())?;
+        let samples = match (self, black_white.limits()) {
+            (stored, Some(limits)) => windowed(stored.values(), limits),
+            (Self::U8(values), None) => PixelValues::U8(values),
+            (Self::U16(values), None) => PixelValues::U16(values),
+            (stored @ Self::F32(_), None) => {
+                if range[0] < 0.0 || range[1] > 1.0 {
+                    return Err(format!(
+                        "floating-point values from {} to {}: without a window they are taken to lie between 0 (black) \
+                         and 1 (white)",
+                        range[0], range[1]
+                    ));
+                }
+                windowed(stored.values(), [0.0, 1.0])
+            }
+        };
+        Ok((samples, kind, range))
+    }
+
+    fn values(&self) -> Box<dyn Iterator<Item = f64> + '_> {
+        match self {
+            Self::U8(values) => Box::new(values.iter().map(|&v| f64::from(v))),
+            Self::U16(values) => Box::new(values.iter().map(|&v| f64::from(v))),
+            Self::F32(values) => Box::new(values.iter().map(|&v| f64::from(v))),
+        }
+    }
+}
+
+/// RGB values, or grey ones where the decoder wrote each value three times.
+fn floats(values: Vec<f32>) -> (usize, Stored) {
+    let same = |p: &[f32]| p[0].to_bits() == p[1].to_bits() && p[1].to_bits() == p[2].to_bits();
+    if values.chunks_exact(3).all(same) {
+        return (1, Stored::F32(values.into_iter().step_by(3).collect()));
+    }
+    (3, Stored::F32(values))
+}
+
+fn drop_alpha<T: Copy>(values: &[T], colours: usize) -> Vec<T> {
+    values
+        .chunks_exact(colours + 1)
+        .flat_map(|pixel| pixel[..colours].iter().copied())
+        .collect()
+}
+
+/// True if the entropy-coded data of a JPEG is followed by an end-of-image marker. Decoders fill the missing part of a
+/// truncated file with grey and call it a success.
+fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    let mut at = 2;
+    // Segments before the scan, each with a length that skips embedded thumbnails.
+    while let Some(&[0xff, marker, hi, lo]) = bytes.get(at..at + 4) {
+        match marker {
+            0xff => at += 1,
+            0xda => return bytes[at..].windows(2).any(|pair| pair == [0xff, 0xd9]),
+            _ => at += 2 + usize::from(u16::from_be_bytes([hi, lo])),
+        }
+    }
+    false
+}
