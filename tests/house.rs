@@ -42,7 +42,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("checkpoint", "model diffusion graph files tensor bytes"),
     ("model", "graph ops tensor"),
     ("diffusion", "graph ops tensor"),
-    ("data", "image tensor"),
+    ("data", "image tensor bytes"),
     ("perf", "device compile kernel graph ops tensor"),
     ("device", "compile graph ops kernel tensor bytes"),
     ("compile", "graph ops kernel tensor bytes"),

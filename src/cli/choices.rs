@@ -23,13 +23,17 @@ pub(super) fn format() -> impl TypedValueParser<Value = DataFormat> {
         ("auto", "Decided by what is there", DataFormat::Auto),
         (
             "folder",
-            "`class/*.png|jpg|jpeg|tif|tiff|bmp`, possibly below `train/`, `val/`, `test/`; images directly in the \
-             folder form one class",
+            "A folder per class, possibly below `train/`, `val/`, `test/`; images directly in the folder form one class",
             DataFormat::Folder,
         ),
         (
+            "labels",
+            "Images in any folders, and a table that names the file and the label of each",
+            DataFormat::Labels,
+        ),
+        (
             "medmnist",
-            "`{train,val,test}_{images,labels}` in one `.npz` file",
+            "Arrays of images and labels in one `.npz` file, such as `train_images` and `train_labels`",
             DataFormat::Medmnist,
         ),
         (

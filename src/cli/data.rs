@@ -6,22 +6,45 @@ use super::choices;
 use super::error::CliError;
 use super::options::parse_size;
 use super::process::print;
-use crate::data::{DataFormat, Dataset, DatasetReport, OpenOptions, UnknownPolicy, contact_sheet};
+use crate::data::{
+    DataFormat, Dataset, DatasetReport, OpenOptions, UnknownPolicy, ValueRange, contact_sheet,
+};
 use crate::image::png;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A folder with a folder per class, a MedMNIST .npz, or the folder of AIROGS, CheXpert or CRCDX
+    /// A folder with a folder per class or a table of labels, an .npz, or the folder of AIROGS, CheXpert or CRCDX
     data: PathBuf,
     /// How the set lies on disk
     #[arg(long, value_parser = choices::format(), default_value = "auto")]
     format: DataFormat,
+    /// Glob pattern of images to take, such as '*_dx.png' (again for more)
+    #[arg(long, value_name = "PATTERN")]
+    include: Vec<String>,
+    /// Glob pattern of images to leave out (again for more)
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// The table of labels, where it is not told by its columns
+    #[arg(long, value_name = "FILE.csv")]
+    labels: Option<PathBuf>,
+    /// Bits that values use, where they are fewer than the files have
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=32), conflicts_with = "window")]
+    bits: Option<u32>,
+    /// The values that are black and white
+    #[arg(long, num_args = 2, value_names = ["BLACK", "WHITE"], allow_negative_numbers = true)]
+    window: Option<Vec<f64>>,
     /// CheXpert: the finding that becomes the class
     #[arg(long, value_name = "COLUMN")]
     finding: Option<String>,
-    /// CheXpert: what uncertain and missing findings count as
+    /// CheXpert: what uncertain (-1) and empty findings count as
     #[arg(long, value_parser = choices::unknown_policy(), default_value = "negative")]
     unknown: UnknownPolicy,
+    /// CheXpert: what uncertain findings (-1) count as, where that differs
+    #[arg(long, value_parser = choices::unknown_policy())]
+    uncertain: Option<UnknownPolicy>,
+    /// CheXpert: what findings that are not mentioned (empty) count as, where that differs
+    #[arg(long, value_parser = choices::unknown_policy())]
+    not_mentioned: Option<UnknownPolicy>,
     /// A contact sheet with a row of images of each class
     #[arg(long, value_name = "FILE.png", default_value = "contact-sheet.png")]
     sheet: PathBuf,
@@ -37,9 +60,24 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let black_white = match (args.window.as_deref(), args.bits) {
+        (Some(&[black, white]), _) if black < white => ValueRange::Window([black, white]),
+        (Some(limits), _) => {
+            return Err(CliError::new(format!(
+                "--window {limits:?}: expected a black value below a white one"
+            )));
+        }
+        (None, Some(bits)) => ValueRange::Bits(bits),
+        (None, None) => ValueRange::Stored,
+    };
     let mut options = OpenOptions {
         format: args.format,
-        unknown: args.unknown,
+        include: args.include.clone(),
+        exclude: args.exclude.clone(),
+        labels: args.labels.clone(),
+        black_white,
+        uncertain: args.uncertain.unwrap_or(args.unknown),
+        not_mentioned: args.not_mentioned.unwrap_or(args.unknown),
         ..OpenOptions::default()
     };
     if let Some(finding) = &args.finding {

@@ -1,13 +1,19 @@
 //! The index of a data set: which images there are, their classes and splits.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::array::ImageArray;
+use super::decode::{Decoded, ValueRange, decode};
 use super::error::{DataError, DataProblem};
-use super::pixels::{ImageArray, Pixels};
+use super::left_out::LeftOut;
+use super::pixels::Pixels;
+use super::readers::LabelColumns;
 use super::split::Split;
 
 /// How a data set lies on disk.
@@ -17,10 +23,11 @@ pub enum DataFormat {
     /// Decided by what is there.
     #[default]
     Auto,
-    /// `class/*.png|jpg|jpeg|tif|tiff|bmp`, possibly below `train/`, `val/`, `test/`; images directly in the folder
-    /// form one class.
+    /// A folder per class, possibly below `train/`, `val/`, `test/`; images directly in the folder form one class.
     Folder,
-    /// `{train,val,test}_{images,labels}` in one `.npz` file.
+    /// Images in any folders, and a table that names the file and the label of each.
+    Labels,
+    /// Arrays of images and labels in one `.npz` file, such as `train_images` and `train_labels`.
     Medmnist,
     /// `train_labels.csv` (`challenge_id,class`) and images named after the id.
     Airogs,
@@ -36,6 +43,7 @@ impl DataFormat {
         match self {
             DataFormat::Auto => "auto",
             DataFormat::Folder => "folder",
+            DataFormat::Labels => "labels",
             DataFormat::Medmnist => "medmnist",
             DataFormat::Airogs => "airogs",
             DataFormat::Chexpert => "chexpert",
@@ -69,14 +77,26 @@ pub enum OnMismatch {
 }
 
 /// How [`Dataset::open`] reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct OpenOptions {
     /// Layout to read the set as.
     pub format: DataFormat,
+    /// Glob patterns of the images to take; none: all but the masks of others.
+    pub include: Vec<String>,
+    /// Glob patterns of images to leave out.
+    pub exclude: Vec<String>,
+    /// The table of labels, below the root or anywhere; `None`: told by its columns.
+    pub labels: Option<PathBuf>,
+    /// Names of the columns of a table of labels.
+    pub columns: LabelColumns,
+    /// Which stored values are black and white.
+    pub black_white: ValueRange,
     /// CheXpert: the column that becomes the class.
     pub finding: String,
-    /// CheXpert: what uncertain and empty findings count as.
-    pub unknown: UnknownPolicy,
+    /// CheXpert: what a finding that is uncertain (-1) counts as.
+    pub uncertain: UnknownPolicy,
+    /// CheXpert: what a finding that is not mentioned (empty) counts as.
+    pub not_mentioned: UnknownPolicy,
     /// What to do when labels and images disagree.
     pub on_mismatch: OnMismatch,
 }
@@ -85,8 +105,14 @@ impl Default for OpenOptions {
     fn default() -> Self {
         Self {
             format: DataFormat::Auto,
+            include: Vec::new(),
+            exclude: Vec::new(),
+            labels: None,
+            columns: LabelColumns::default(),
+            black_white: ValueRange::Stored,
             finding: "Cardiomegaly".to_owned(),
-            unknown: UnknownPolicy::Negative,
+            uncertain: UnknownPolicy::Negative,
+            not_mentioned: UnknownPolicy::Negative,
             on_mismatch: OnMismatch::Fail,
         }
     }
@@ -96,14 +122,26 @@ impl Default for OpenOptions {
 #[derive(Clone, Debug)]
 pub enum PixelSource {
     /// An image file.
-    File(PathBuf),
-    /// Image `index` of an array in memory.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Page or frame of the file, from 0.
+        frame: usize,
+    },
+    /// An image of an array.
     Array {
         /// The images of one split.
         array: Arc<ImageArray>,
         /// Index of this image in `array`.
         index: usize,
     },
+}
+
+impl PixelSource {
+    /// The first image of a file.
+    pub(super) fn file(path: PathBuf) -> Self {
+        Self::File { path, frame: 0 }
+    }
 }
 
 /// One image of a data set.
@@ -117,6 +155,8 @@ pub struct Sample {
     pub class: usize,
     /// `None` where the set is not split.
     pub split: Option<Split>,
+    /// Whose image it is, where the set says that: images of one patient belong on one side of a split.
+    pub group: Option<String>,
 }
 
 /// The index of a data set: samples in a fixed order (by split, class and name) and the names of their classes.
@@ -128,9 +168,25 @@ pub struct Dataset {
     pub(super) samples: Vec<Sample>,
     pub(super) problems: Vec<DataProblem>,
     pub(super) notes: Vec<String>,
+    pub(super) left_out: LeftOut,
+    pub(super) black_white: ValueRange,
 }
 
 impl Dataset {
+    /// A set without samples, for readers to fill.
+    pub(super) fn empty(root: &Path, format: DataFormat) -> Self {
+        Self {
+            root: root.to_owned(),
+            format,
+            classes: Vec::new(),
+            samples: Vec::new(),
+            problems: Vec::new(),
+            notes: Vec::new(),
+            left_out: LeftOut::default(),
+            black_white: ValueRange::Stored,
+        }
+    }
+
     /// Where the set was opened.
     pub fn root(&self) -> &Path {
         &self.root
@@ -156,9 +212,27 @@ impl Dataset {
         &self.problems
     }
 
-    /// What a reader left out on purpose, in words (lateral views, unknown findings, other files).
+    /// What a reader decided, in words (lateral views left out, unknown findings, where labels are from).
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// Files below the root that are not in the set, by reason.
+    pub fn left_out(&self) -> &LeftOut {
+        &self.left_out
+    }
+
+    /// Which stored values are black and white.
+    pub fn black_white(&self) -> ValueRange {
+        self.black_white
+    }
+
+    /// The split that is never trained on when `train` is: test, or else val.
+    pub fn held_out_split(&self, train: Split) -> Option<Split> {
+        let splits = self.splits();
+        [Split::Test, Split::Val]
+            .into_iter()
+            .find(|split| *split != train && splits.contains(split))
     }
 
     /// Number of samples.
@@ -215,44 +289,71 @@ impl Dataset {
     /// # Panics
     /// If `index` is not below [`Dataset::len`].
     pub fn pixels(&self, index: usize) -> Result<Pixels, DataError> {
-        let sample = &self.samples[index];
-        match &sample.source {
-            PixelSource::Array { array, index } => Ok(array.image(*index)),
-            PixelSource::File(path) => Pixels::read(path),
-        }
+        Ok(self.decode(index)?.pixels)
     }
 
-    /// A hash that changes with the samples, their labels or their files (size and modification time; for arrays the
-    /// pixels): the key under which anything computed from the set may be kept.
+    /// As [`Dataset::pixels`], with what the decoder saw of the image as it is stored.
+    ///
+    /// # Errors
+    /// As [`Dataset::pixels`].
+    ///
+    /// # Panics
+    /// As [`Dataset::pixels`].
+    pub fn decode(&self, index: usize) -> Result<Decoded, DataError> {
+        let sample = &self.samples[index];
+        let (id, decoded) = match &sample.source {
+            PixelSource::Array { array, index } => {
+                (sample.id.clone(), array.decode(*index, self.black_white))
+            }
+            PixelSource::File { path, frame } => {
+                let decoded = fs::read(path)
+                    .map_err(|e| e.to_string())
+                    .and_then(|bytes| decode(&bytes, *frame, self.black_white));
+                (path.display().to_string(), decoded)
+            }
+        };
+        decoded.map_err(|reason| DataError::Corrupt { id, reason })
+    }
+
+    /// A hash of the samples, their labels and the bytes of their files or arrays: the key under which anything computed
+    /// from the set may be kept. Copying the set elsewhere does not change it. Reads every file once, on all threads.
     pub fn fingerprint(&self) -> String {
+        let files: Vec<[u8; 32]> = self
+            .samples
+            .par_iter()
+            .map(|sample| match &sample.source {
+                PixelSource::File { path, frame: 0 } => hash_of_file(path),
+                _ => [0; 32],
+            })
+            .collect();
         let mut hasher = blake3::Hasher::new();
         let mut last_array: Option<*const ImageArray> = None;
         for class in &self.classes {
             hasher.update(class.as_bytes()).update(&[0]);
         }
-        for sample in &self.samples {
+        hasher.update(format!("{:?}", self.black_white).as_bytes());
+        for (sample, hash) in self.samples.iter().zip(files) {
             hasher.update(sample.id.as_bytes()).update(&[0]);
             hasher.update(&(sample.class as u64).to_le_bytes());
-            match &sample.source {
-                PixelSource::File(path) => {
-                    if let Ok(meta) = path.metadata() {
-                        hasher.update(&meta.len().to_le_bytes());
-                        let modified = meta
-                            .modified()
-                            .ok()
-                            .and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
-                        hasher.update(&modified.map_or(0, |d| d.as_nanos()).to_le_bytes());
-                    }
-                }
-                PixelSource::Array { array, .. } => {
-                    // Samples of one array follow each other, so each array is hashed about once.
-                    if last_array != Some(Arc::as_ptr(array)) {
-                        last_array = Some(Arc::as_ptr(array));
-                        array.hash(&mut hasher);
-                    }
+            hasher.update(&hash);
+            if let PixelSource::Array { array, .. } = &sample.source {
+                // Samples of one array follow each other, so each array is hashed about once.
+                if last_array != Some(Arc::as_ptr(array)) {
+                    last_array = Some(Arc::as_ptr(array));
+                    array.hash(&mut hasher);
                 }
             }
         }
         hasher.finalize().to_hex().to_string()
+    }
+}
+
+/// A hash of the bytes of a file; zeros where it cannot be read, which whoever decodes it will say.
+fn hash_of_file(path: &Path) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    let read = fs::File::open(path).and_then(|file| hasher.update_reader(file).map(|_| ()));
+    match read {
+        Ok(()) => *hasher.finalize().as_bytes(),
+        Err(_) => [0; 32],
     }
 }

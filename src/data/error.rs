@@ -23,7 +23,7 @@ pub enum DataError {
     },
     /// The path holds nothing that any reader knows.
     #[error(
-        "`{}` is not a data set: expected class folders with images, a MedMNIST .npz, AIROGS' train_labels.csv or \
+        "`{}` is not a data set: expected class folders with images, images with a table of labels, a MedMNIST .npz or \
          CheXpert's train.csv; found {found}",
         path.display()
     )]
@@ -58,6 +58,21 @@ pub enum DataError {
         id: String,
         /// The decoder's reason, in words.
         reason: String,
+    },
+    /// No image of a class can be decoded, so that nothing could be learned about it.
+    #[error(
+        "none of the {count} images of class `{class}` in `{}` can be read; the last error: {last}",
+        path.display()
+    )]
+    ClassLost {
+        /// The data set.
+        path: PathBuf,
+        /// The class.
+        class: String,
+        /// Number of its images.
+        count: usize,
+        /// Why the last of them cannot be read.
+        last: String,
     },
     /// There is nothing to load.
     #[error("`{}` holds no {what}", path.display())]
@@ -125,6 +140,22 @@ pub enum DataProblem {
         /// The known classes, in words.
         known: String,
     },
+    /// A row without a label.
+    NoLabel {
+        /// Id as written in the label file.
+        id: String,
+        /// Line of the label file, from 1.
+        line: u64,
+    },
+    /// A split that is none of train, val and test.
+    UnknownSplit {
+        /// Id as written in the label file.
+        id: String,
+        /// The split found.
+        split: String,
+        /// Line of the label file, from 1.
+        line: u64,
+    },
     /// An identifier that occurs twice.
     DuplicateId {
         /// The identifier.
@@ -132,6 +163,19 @@ pub enum DataProblem {
         /// Where it occurs: lines of the label file or paths, in words.
         places: String,
     },
+}
+
+impl DataProblem {
+    /// Line of the label file where it has one of its own.
+    pub(super) fn line(&self) -> Option<u64> {
+        match self {
+            Self::MissingImage { line, .. }
+            | Self::UnknownClass { line, .. }
+            | Self::NoLabel { line, .. }
+            | Self::UnknownSplit { line, .. } => Some(*line),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for DataProblem {
@@ -159,6 +203,11 @@ impl fmt::Display for DataProblem {
                     "`{id}` (line {line}) has the label `{class}`, expected {known}"
                 )
             }
+            DataProblem::NoLabel { id, line } => write!(f, "`{id}` (line {line}) has no label"),
+            DataProblem::UnknownSplit { id, split, line } => write!(
+                f,
+                "`{id}` (line {line}) is in the split `{split}`, expected train, val or test"
+            ),
             DataProblem::DuplicateId { id, places } => write!(f, "`{id}` occurs twice ({places})"),
         }
     }

@@ -276,6 +276,7 @@ impl Loader {
                     return Err(error);
                 }
                 Err(error) => {
+                    self.shared.check_classes(&error)?;
                     skipped_in_a_row += 1;
                     if skipped_in_a_row == len {
                         return Err(DataError::Empty {
@@ -430,10 +431,31 @@ impl Prefetch {
         Ok(pixels)
     }
 
+    /// Stops where no image of a class can be read: going on would train a model that never saw it.
+    fn check_classes(&self, last: &DataError) -> Result<(), DataError> {
+        let skipped = lock(&self.skipped);
+        let mut readable = self.dataset.counts();
+        let counts = readable.clone();
+        for &sample in skipped.keys() {
+            readable[self.classes[sample]] -= 1;
+        }
+        let lost = (0..counts.len()).find(|&class| counts[class] > 0 && readable[class] == 0);
+        match lost {
+            // Where it is the only class, an empty batch says so.
+            Some(class) if counts.len() > 1 => Err(DataError::ClassLost {
+                path: self.dataset.root().to_owned(),
+                class: self.dataset.classes()[class].clone(),
+                count: counts[class],
+                last: last.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn corrupt(&self, sample: usize, reason: String) -> DataError {
         let sample = &self.dataset.samples()[sample];
         let id = match &sample.source {
-            PixelSource::File(path) => path.display().to_string(),
+            PixelSource::File { path, .. } => path.display().to_string(),
             PixelSource::Array { .. } => sample.id.clone(),
         };
         DataError::Corrupt { id, reason }

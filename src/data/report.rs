@@ -7,12 +7,26 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 
 use super::dataset::Dataset;
+use super::decode::{ImageFacts, ValueKind, range_warning};
 use super::error::{DataError, DataProblem};
+use super::glance::is_grey;
+use super::left_out::LeftOut;
 use super::pixels::{PixelValues, Pixels};
 use super::split::Split;
 use super::transform::Transform;
 use crate::image::grid::{GridOptions, compose};
 use crate::image::png::Image8;
+
+/// Images that are stored alike.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeenValues {
+    /// How many.
+    pub images: usize,
+    /// Smallest and largest value among them as stored; DICOM after rescale.
+    pub range: [f64; 2],
+    /// Black and white were given, by the files or by the options.
+    pub windowed: bool,
+}
 
 /// The findings of a full pass over a data set: every image decoded.
 #[derive(Clone, Debug)]
@@ -27,8 +41,12 @@ pub struct DatasetReport {
     pub counts: Vec<(Option<Split>, Vec<usize>)>,
     /// Number of images by (width, height), most frequent first.
     pub sizes: Vec<([usize; 2], usize)>,
-    /// Number of images by kind of pixel, such as `8 bit RGB`.
-    pub kinds: BTreeMap<String, usize>,
+    /// The values of images by how they are stored: kind and channels.
+    pub values: BTreeMap<(ValueKind, usize), SeenValues>,
+    /// True if all channels are equal in every image.
+    pub grey: bool,
+    /// Images that were turned as their files say.
+    pub turned: usize,
     /// Images that cannot be decoded: sample id and reason.
     pub unreadable: Vec<(String, String)>,
     /// Groups of samples with equal pixels, by id.
@@ -37,7 +55,13 @@ pub struct DatasetReport {
     pub leaked: usize,
     /// Disagreements between labels and images.
     pub problems: Vec<DataProblem>,
-    /// What the reader left out on purpose, in words.
+    /// Groups (patients) with images in more than one split.
+    pub groups_on_both_sides: usize,
+    /// The split that training measures on; `None` if nothing is held out.
+    pub held_out: Option<Split>,
+    /// Files that are not in the set, by reason.
+    pub left_out: LeftOut,
+    /// What the reader decided, in words.
     pub notes: Vec<String>,
 }
 
@@ -47,23 +71,46 @@ impl DatasetReport {
         let seen: Vec<Result<SeenImage, DataError>> = (0..set.len())
             .into_par_iter()
             .map(|index| {
-                let pixels = set.pixels(index)?;
-                let colour = if pixels.channels == 1 { "grey" } else { "RGB" };
-                let kind = format!("{} bit {colour}", pixels.bits());
-                Ok(([pixels.width, pixels.height], kind, hash(&pixels)))
+                let decoded = set.decode(index)?;
+                let pixels = &decoded.pixels;
+                Ok(SeenImage {
+                    size: [pixels.width, pixels.height],
+                    grey: is_grey(pixels),
+                    hash: hash(pixels),
+                    facts: decoded.facts,
+                })
             })
             .collect();
 
         let mut sizes: BTreeMap<[usize; 2], usize> = BTreeMap::new();
-        let mut kinds = BTreeMap::new();
+        let mut values: BTreeMap<(ValueKind, usize), SeenValues> = BTreeMap::new();
+        let (mut grey, mut turned) = (true, 0);
         let mut unreadable = Vec::new();
         let mut by_pixels: BTreeMap<[u8; 32], Vec<usize>> = BTreeMap::new();
         for (index, image) in seen.into_iter().enumerate() {
             match image {
-                Ok((size, kind, hash)) => {
-                    *sizes.entry(size).or_default() += 1;
-                    *kinds.entry(kind).or_default() += 1;
-                    by_pixels.entry(*hash.as_bytes()).or_default().push(index);
+                Ok(image) => {
+                    *sizes.entry(image.size).or_default() += 1;
+                    let facts = &image.facts;
+                    values
+                        .entry((facts.kind, facts.channels))
+                        .and_modify(|seen| {
+                            seen.images += 1;
+                            seen.range[0] = seen.range[0].min(facts.range[0]);
+                            seen.range[1] = seen.range[1].max(facts.range[1]);
+                            seen.windowed &= facts.windowed;
+                        })
+                        .or_insert(SeenValues {
+                            images: 1,
+                            range: facts.range,
+                            windowed: facts.windowed,
+                        });
+                    grey &= image.grey;
+                    turned += usize::from(facts.turned);
+                    by_pixels
+                        .entry(*image.hash.as_bytes())
+                        .or_default()
+                        .push(index);
                 }
                 Err(error) => {
                     let reason = match error {
@@ -108,11 +155,16 @@ impl DatasetReport {
             classes: set.classes().to_vec(),
             counts,
             sizes,
-            kinds,
+            grey: grey && !values.is_empty(),
+            values,
+            turned,
             unreadable,
             repeated: groups.iter().map(ids).collect(),
             leaked,
             problems: set.problems().to_vec(),
+            groups_on_both_sides: set.groups_on_both_sides(),
+            held_out: set.held_out_split(Split::Train),
+            left_out: set.left_out().clone(),
             notes: set.notes().to_vec(),
         }
     }
@@ -123,8 +175,14 @@ impl DatasetReport {
     }
 }
 
-/// Width and height, kind of pixel, hash of the pixels.
-type SeenImage = ([usize; 2], String, blake3::Hash);
+/// What is kept of a decoded image.
+struct SeenImage {
+    /// Width and height.
+    size: [usize; 2],
+    grey: bool,
+    hash: blake3::Hash,
+    facts: ImageFacts,
+}
 
 fn hash(pixels: &Pixels) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
@@ -193,14 +251,23 @@ impl fmt::Display for DatasetReport {
             )?;
         }
         writeln!(f)?;
-        let kinds: Vec<String> = self
-            .kinds
-            .iter()
-            .map(|(kind, count)| format!("{kind} ({count})"))
-            .collect();
-        writeln!(f, "  pixels: {}", kinds.join(", "))?;
+        self.write_values(f)?;
+        match self.held_out {
+            Some(split) => writeln!(
+                f,
+                "  held out: the {split} images, which are never trained on"
+            )?,
+            None => writeln!(f, "  held out: nothing, so that training measures nothing")?,
+        }
         for note in &self.notes {
             writeln!(f, "  note: {note}")?;
+        }
+        let left_out = self.left_out.lines(&self.root);
+        if !left_out.is_empty() {
+            writeln!(f, "  left out:")?;
+        }
+        for line in left_out {
+            writeln!(f, "    {line}")?;
         }
         listed(f, "unreadable", &self.unreadable, |(id, reason)| {
             format!("{id}: {reason}")
@@ -216,8 +283,55 @@ impl fmt::Display for DatasetReport {
                 self.leaked
             )?;
         }
+        if self.groups_on_both_sides > 0 {
+            writeln!(
+                f,
+                "  warning: {} patients have images in more than one split",
+                self.groups_on_both_sides
+            )?;
+        }
         Ok(())
     }
+}
+
+impl DatasetReport {
+    /// Kinds of values with their ranges, orientation, and warnings about ranges.
+    fn write_values(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = |(&(kind, channels), seen): (&(ValueKind, usize), &SeenValues)| {
+            let colour = if channels == 1 { "grey" } else { "RGB" };
+            let [low, high] = seen.range.map(short);
+            let window = if seen.windowed { ", windowed" } else { "" };
+            format!(
+                "{kind} {colour} from {low} to {high}{window} ({})",
+                seen.images
+            )
+        };
+        let values: Vec<String> = self.values.iter().map(line).collect();
+        writeln!(f, "  values: {}", values.join(", "))?;
+        if self.grey {
+            writeln!(
+                f,
+                "  colour: none; all images are grey, and training takes one channel"
+            )?;
+        }
+        match self.turned {
+            0 => {}
+            1 => writeln!(f, "  turned: 1 image, as its file says (EXIF)")?,
+            n => writeln!(f, "  turned: {n} images, as their files say (EXIF)")?,
+        }
+        for (&(kind, _), seen) in self.values.iter().filter(|(_, seen)| !seen.windowed) {
+            if let Some(warning) = range_warning(kind, seen.range) {
+                writeln!(f, "  warning: {warning}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A value with at most four digits behind the point.
+fn short(value: f64) -> String {
+    let text = format!("{value:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// A heading with a count and the first entries; nothing where there are none.

@@ -11,7 +11,7 @@ pub mod reference;
 use std::fmt;
 use std::str::FromStr;
 
-pub use cpu::memory::available_memory_bytes;
+pub use crate::bytes::available_memory_bytes;
 pub use error::DeviceError;
 pub use executable::Executable;
 pub use progress::{Observer, Progress, Stage};

@@ -20,7 +20,7 @@ use crate::tensor::{DType, TensorMap};
 
 fn config(run: &ClassifierRun, classes: usize) -> ClassifierConfig {
     ClassifierConfig {
-        in_channels: run.data.channels,
+        in_channels: run.data.image_channels(),
         classes,
         hidden_channels: run.model.hidden_channels.clone(),
         num_res_blocks: run.model.num_res_blocks,

@@ -55,7 +55,7 @@ impl Space {
                 }
             }
             None => Self {
-                shape: [height, width, run.data.channels],
+                shape: [height, width, run.data.image_channels()],
                 latent: false,
             },
         }

@@ -36,7 +36,7 @@ pub const RUN_FILE: &str = "run.toml";
 /// # }
 /// ```
 pub struct Trainer<'a> {
-    run: AnyRun<'a>,
+    run: AnyRun,
     out: PathBuf,
     resume: bool,
     watchers: Vec<Watcher<'a>>,
@@ -45,29 +45,39 @@ pub struct Trainer<'a> {
 type Watcher<'a> = Box<dyn FnMut(&Event) -> ControlFlow<()> + 'a>;
 
 /// The run file of any task.
-enum AnyRun<'a> {
-    Vae(&'a VaeRun),
-    Diffusion(&'a DiffusionRun),
-    Classifier(&'a ClassifierRun),
+enum AnyRun {
+    Vae(Box<VaeRun>),
+    Diffusion(Box<DiffusionRun>),
+    Classifier(Box<ClassifierRun>),
+}
+
+impl AnyRun {
+    fn data(&mut self) -> &mut super::run_file::sections::Data {
+        match self {
+            Self::Vae(run) => &mut run.data,
+            Self::Diffusion(run) => &mut run.data,
+            Self::Classifier(run) => &mut run.data,
+        }
+    }
 }
 
 impl<'a> Trainer<'a> {
     /// Trains an autoencoder in the folder `out`.
-    pub fn vae(run: &'a VaeRun, out: impl Into<PathBuf>) -> Self {
-        Self::new(AnyRun::Vae(run), out.into())
+    pub fn vae(run: &VaeRun, out: impl Into<PathBuf>) -> Self {
+        Self::new(AnyRun::Vae(Box::new(run.clone())), out.into())
     }
 
     /// Trains a noise estimator in the folder `out`.
-    pub fn diffusion(run: &'a DiffusionRun, out: impl Into<PathBuf>) -> Self {
-        Self::new(AnyRun::Diffusion(run), out.into())
+    pub fn diffusion(run: &DiffusionRun, out: impl Into<PathBuf>) -> Self {
+        Self::new(AnyRun::Diffusion(Box::new(run.clone())), out.into())
     }
 
     /// Trains a classifier in the folder `out`.
-    pub fn classifier(run: &'a ClassifierRun, out: impl Into<PathBuf>) -> Self {
-        Self::new(AnyRun::Classifier(run), out.into())
+    pub fn classifier(run: &ClassifierRun, out: impl Into<PathBuf>) -> Self {
+        Self::new(AnyRun::Classifier(Box::new(run.clone())), out.into())
     }
 
-    fn new(run: AnyRun<'a>, out: PathBuf) -> Self {
+    fn new(run: AnyRun, out: PathBuf) -> Self {
         Self {
             run,
             out,
@@ -105,8 +115,9 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// If the device or the data cannot be opened, the architecture does not fit or the memory budget is too small.
-    pub fn plan(&self) -> Result<Compiled, TrainError> {
-        match self.run {
+    pub fn plan(mut self) -> Result<Compiled, TrainError> {
+        self.run.data().settle()?;
+        match &self.run {
             AnyRun::Vae(run) => Ok(vae::plan(run)?.1),
             AnyRun::Diffusion(run) => diffusion::plan(run),
             AnyRun::Classifier(run) => classifier::plan(run),
@@ -120,15 +131,16 @@ impl<'a> Trainer<'a> {
     /// Whatever stops it; see [`TrainError`].
     pub fn run(self) -> Result<(), TrainError> {
         let Self {
-            run,
+            mut run,
             out,
             resume,
             mut watchers,
         } = self;
-        let text = match run {
-            AnyRun::Vae(run) => to_toml(run),
-            AnyRun::Diffusion(run) => to_toml(run),
-            AnyRun::Classifier(run) => to_toml(run),
+        run.data().settle()?;
+        let text = match &run {
+            AnyRun::Vae(run) => to_toml::<VaeRun>(run),
+            AnyRun::Diffusion(run) => to_toml::<DiffusionRun>(run),
+            AnyRun::Classifier(run) => to_toml::<ClassifierRun>(run),
         };
         let kept = Kept::write(&out, &text, resume)?;
         let mut begun = false;
@@ -142,7 +154,7 @@ impl<'a> Trainer<'a> {
             }
             flow
         };
-        let result = match run {
+        let result = match &run {
             AnyRun::Vae(run) => vae::train(run, &out, resume, &mut watch),
             AnyRun::Diffusion(run) => diffusion::train(run, &out, resume, &mut watch),
             AnyRun::Classifier(run) => classifier::train(run, &out, resume, &mut watch),

@@ -36,12 +36,12 @@ const PAIRS: usize = 16;
 /// # Errors
 /// If the architecture or the image size does not fit.
 pub fn training_graph(run: &VaeRun) -> Result<TrainingGraph, TrainError> {
-    let config = run.model.config(run.data.channels);
+    let config = run.model.config(run.data.image_channels());
     config.validate()?;
     let [height, width] = run.data.image_size;
     let batch = run.train.batch;
     let mut g = Graph::new();
-    let shape = [batch, height, width, run.data.channels];
+    let shape = [batch, height, width, run.data.image_channels()];
     let images = g.input(names::IMAGES, shape, DType::F32)?;
     let moments = build_encoder(&mut g, &config, images)?;
     let seed = g.state(names::SEED, [2], DType::I32)?;
@@ -99,7 +99,7 @@ pub fn train(run: &VaeRun, out: &Path, resume: bool, watch: Watch<'_>) -> Result
         ),
     ]);
     let mut session = Session::open(out, &run.train, &run.optimizer, identity, resume)?;
-    let config = run.model.config(run.data.channels);
+    let config = run.model.config(run.data.image_channels());
     let initial = initial_weights(training.graph.declared_parameters(), run.train.seed);
     let kept = untrained(&initial, &training);
     let mut weights = initial;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, GrayImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use medfusion::data::{
-    DataError, DataFormat, DataProblem, Dataset, DatasetReport, OnMismatch, OpenOptions,
-    PixelValues, Pixels, Split, UnknownPolicy, contact_sheet,
+    DataError, DataFormat, DataProblem, Dataset, DatasetReport, LeftOutReason, OnMismatch,
+    OpenOptions, PixelValues, Pixels, Split, UnknownPolicy, contact_sheet,
 };
 use tempfile::TempDir;
 
@@ -84,12 +84,12 @@ fn image_folder_with_every_extension() {
     assert_eq!(set.classes(), ["a", "b"]);
     assert_eq!(set.counts(), [3, 3]);
     assert!(set.splits().is_empty());
+    let extension = "txt".to_owned();
     assert_eq!(
-        set.notes().len(),
-        1,
-        "the text file is mentioned: {:?}",
-        set.notes()
+        set.left_out().count(&LeftOutReason::NoImage { extension }),
+        1
     );
+    assert_eq!(set.left_out().count(&LeftOutReason::Hidden), 1);
     let ids: Vec<&str> = set.samples().iter().map(|s| s.id.as_str()).collect();
     assert_eq!(ids, ["a/1", "a/2", "a/3", "b/4", "b/5", "b/deep/er/6"]);
     for index in 0..set.len() {
@@ -172,16 +172,21 @@ fn image_folder_problems() {
     save(&dir.path().join("stray.png"), tile(2, 4, 4));
     fs::create_dir(dir.path().join("b")).unwrap();
     let found = problems(dir.path(), &OpenOptions::default());
-    assert_eq!(found.len(), 3, "{found:?}");
+    assert_eq!(found.len(), 2, "{found:?}");
     assert!(matches!(&found[0], DataProblem::Unlabelled { path } if path.ends_with("stray.png")));
-    assert!(matches!(&found[1], DataProblem::DuplicateId { id, .. } if id == "a/1"));
-    assert!(matches!(&found[2], DataProblem::EmptyClass { class, split: None } if class == "b"));
+    assert!(matches!(&found[1], DataProblem::EmptyClass { class, split: None } if class == "b"));
     let error = open(dir.path()).unwrap_err().to_string();
-    for part in ["stray.png", "`a/1` occurs twice", "class `b` has no image"] {
+    for part in ["stray.png", "class `b` has no image"] {
         assert!(error.contains(part), "{part} in {error}");
     }
     let set = Dataset::open(dir.path(), &lenient()).unwrap();
-    assert_eq!((set.len(), set.classes().len()), (1, 2));
+    assert_eq!((set.len(), set.classes().len()), (2, 2));
+    let ids: Vec<&str> = set.samples().iter().map(|s| s.id.as_str()).collect();
+    assert_eq!(
+        ids,
+        ["a/1.bmp", "a/1.png"],
+        "names that differ in the extension alone are two"
+    );
 }
 
 #[test]
@@ -303,7 +308,7 @@ fn airogs_labels_that_disagree_with_the_folder() {
         } => id == "T3" && class == "maybe" && *line == 5,
         DataProblem::DuplicateId { id, places } => id == "T0" && places == "lines 2 and 6",
         DataProblem::Unlabelled { path } => path.ends_with("img/T4.jpg"),
-        DataProblem::EmptyClass { .. } => false,
+        _ => false,
     };
     assert_eq!(found.len(), 4, "{found:?}");
     assert!(found.iter().all(expected), "{found:?}");
@@ -322,8 +327,8 @@ fn airogs_twice_the_same_file_name_and_a_broken_csv() {
     let dir = TempDir::new().unwrap();
     airogs(
         dir.path(),
-        "challenge_id,class\nT0,RG\nT1,NRG\n",
-        &["a/T0.jpg", "b/T0.jpg", "a/T1.jpg"],
+        "challenge_id,class\nT0,RG\nT1,NRG\nT2,RG\n",
+        &["a/T0.jpg", "b/T0.jpg", "a/T1.jpg", "a/T2.jpg"],
     );
     let found = problems(dir.path(), &OpenOptions::default());
     assert!(
@@ -396,14 +401,22 @@ fn chexpert_layout_and_unknown_findings() {
     assert_eq!(set.counts(), [3, 1], "unknown counts as negative");
     assert_eq!(set.splits(), [Split::Train]);
     assert!(set.notes()[0].contains("1 lateral"), "{:?}", set.notes());
-    assert!(set.notes()[1].contains("2 unknown findings count as negative"));
-    let with = |unknown| OpenOptions {
-        unknown,
+    assert!(set.notes()[1].contains("1 uncertain findings (-1) count as negative"));
+    assert!(set.notes()[2].contains("1 findings not mentioned (empty) count as negative"));
+    let with = |policy| OpenOptions {
+        uncertain: policy,
+        not_mentioned: policy,
         ..OpenOptions::default()
     };
     let counts = |o: &OpenOptions| Dataset::open(dir.path(), o).unwrap().counts();
     assert_eq!(counts(&with(UnknownPolicy::Positive)), [1, 3]);
     assert_eq!(counts(&with(UnknownPolicy::Skip)), [1, 1]);
+    let apart = OpenOptions {
+        uncertain: UnknownPolicy::Positive,
+        not_mentioned: UnknownPolicy::Skip,
+        ..OpenOptions::default()
+    };
+    assert_eq!(counts(&apart), [1, 2], "two policies");
     let edema = OpenOptions {
         finding: "Edema".to_owned(),
         ..lenient()

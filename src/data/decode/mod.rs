@@ -6,12 +6,14 @@
 mod range;
 mod raster;
 mod tiff;
+mod tiff_numbers;
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
 pub use range::{ImageFacts, ValueKind, ValueRange};
+pub(super) use range::{range, range_warning, windowed};
 
 use super::pixels::Pixels;
 
@@ -49,4 +51,9 @@ pub(super) fn frames(path: &Path) -> usize {
         None
     };
     count().unwrap_or(1).max(1)
+}
+
+/// True if these are the first bytes of a DICOM file.
+pub(super) fn is_dicom(head: &[u8]) -> bool {
+    head.get(128..132) == Some(b"DICM")
 }

@@ -60,11 +60,25 @@ impl fmt::Display for ValueKind {
     }
 }
 
+/// A warning where the values of images leave most of their range unused, so that they would be nearly black.
+pub(in crate::data) fn range_warning(kind: ValueKind, [low, high]: [f64; 2]) -> Option<String> {
+    let ValueKind::Bits(bits @ 9..) = kind else {
+        return None;
+    };
+    let used = (high.max(0.0) + 1.0).log2().ceil() as u32;
+    (low >= 0.0 && used < bits).then(|| {
+        format!(
+            "values from {low} to {high} in {bits} bit: white is never reached, images are dark; if values have {used} \
+             bits, set data.bits = {used}, else data.window = [black, white]"
+        )
+    })
+}
+
 /// Smallest and largest of finite values.
 ///
 /// # Errors
 /// If one is not finite: NaN is no brightness.
-pub(super) fn range(values: impl Iterator<Item = f64>) -> Result<[f64; 2], String> {
+pub(in crate::data) fn range(values: impl Iterator<Item = f64>) -> Result<[f64; 2], String> {
     let mut range = [f64::INFINITY, f64::NEG_INFINITY];
     for value in values {
         if !value.is_finite() {
@@ -76,7 +90,10 @@ pub(super) fn range(values: impl Iterator<Item = f64>) -> Result<[f64; 2], Strin
 }
 
 /// Values between black and white as 16-bit values, rounded to nearest.
-pub(super) fn windowed(values: impl Iterator<Item = f64>, [black, white]: [f64; 2]) -> PixelValues {
+pub(in crate::data) fn windowed(
+    values: impl Iterator<Item = f64>,
+    [black, white]: [f64; 2],
+) -> PixelValues {
     let scale = 65_535.0 / (white - black);
     let values = values.map(|value| ((value - black) * scale).clamp(0.0, 65_535.0).round() as u16);
     PixelValues::U16(values.collect())

@@ -5,10 +5,10 @@ use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, ImageResult};
 
 use super::range::{ImageFacts, ValueKind, ValueRange, range, windowed};
-use super::{Decoded, tiff};
+use super::{Decoded, tiff, tiff_numbers};
 use crate::data::pixels::{PixelValues, Pixels};
 
 /// Decoded bytes that a file may ask for, for each of its own: deflate shrinks by at most 1032, and a bit becomes a byte.
@@ -42,27 +42,31 @@ pub(super) fn decode(
         tiff::select_page(bytes.to_mut(), page);
     }
     // A decoder that panics on a damaged file must cost that file, not the run.
-    let (image, orientation) = catch_unwind(AssertUnwindSafe(|| read(&bytes)))
-        .map_err(|_| "the decoder gave up on damaged data".to_owned())??;
-    finish(image, orientation, black_white)
+    let read = catch_unwind(AssertUnwindSafe(|| read(&bytes)))
+        .map_err(|_| "the decoder gave up on damaged data".to_owned())?;
+    match read {
+        Ok((image, orientation)) => finish(image, orientation, black_white),
+        Err(ImageError::Unsupported(_)) if tiff::is_tiff(&bytes) => {
+            tiff_numbers::decode(&bytes, black_white)
+        }
+        Err(error) => Err(error.to_string()),
+    }
 }
 
-fn read(bytes: &[u8]) -> Result<(DynamicImage, Orientation), String> {
-    let reader = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|e| e.to_string())?;
-    let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
+fn read(bytes: &[u8]) -> ImageResult<(DynamicImage, Orientation)> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    let mut decoder = reader.into_decoder()?;
     let allowed = bytes.len() as u64 * MAX_EXPANSION + ALWAYS_ALLOWED;
     if decoder.total_bytes() > allowed {
         let (width, height) = decoder.dimensions();
-        return Err(format!(
+        let reason = format!(
             "the header promises {width} x {height} pixels, more than {} bytes can hold",
             bytes.len()
-        ));
+        );
+        return Err(ImageError::IoError(std::io::Error::other(reason)));
     }
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let image = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
-    Ok((image, orientation))
+    Ok((DynamicImage::from_decoder(decoder)?, orientation))
 }
 
 fn finish(

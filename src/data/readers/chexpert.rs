@@ -1,147 +1,165 @@
-//! CheXpert: `train.csv` / `valid.csv` / `test.csv` over `CheXpert-v1.0/train/patientN/studyN/viewN_frontal.jpg`.
+//! CheXpert: `train.csv`, `valid.csv`, `test.csv` over `CheXpert-v1.0/train/patientN/studyN/viewN_frontal.jpg`.
 //!
-//! Frontal views only. One finding column becomes the class: `No <finding>` (0) or `<finding>` (1). A finding of -1
-//! (uncertain) or without an entry is unknown and follows the [`UnknownPolicy`].
+//! The archive may lie one level down, its batches may have folders of their own. Frontal views only. One finding
+//! column becomes the class: 1 is positive, 0 negative; -1 (uncertain) and an empty field (not mentioned) follow an
+//! [`UnknownPolicy`] each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::csv::{csv_error, csv_header};
-use super::files::{images_below, list, name_of, stem_of};
+use super::files::{Folder, Tree, name_of, stem_of};
+use super::resolve::{ImageIndex, Resolved};
+use super::table::{Row, Table, find_column};
 use crate::data::dataset::{DataFormat, Dataset, OpenOptions, PixelSource, Sample, UnknownPolicy};
 use crate::data::error::{DataError, DataProblem};
 use crate::data::split::Split;
 
+const PATH: &str = "Path";
 const VIEW: &str = "Frontal/Lateral";
 
-/// CheXpert's label files in `root` with their splits.
-pub(super) fn label_files(root: &Path) -> Result<Vec<(Split, PathBuf)>, DataError> {
+/// CheXpert's label files in `folder` with their splits. The official test labels name no view.
+pub(super) fn label_files(folder: &Folder) -> Result<Vec<(Split, PathBuf)>, DataError> {
     let mut files = Vec::new();
-    for path in list(root)?.others {
-        if !path
-            .extension()
-            .is_some_and(|e| e.eq_ignore_ascii_case("csv"))
-        {
-            continue;
-        }
-        let split = match stem_of(&path).to_ascii_lowercase().as_str() {
+    for path in folder.with_extension("csv") {
+        let split = match stem_of(path).to_ascii_lowercase().as_str() {
             "train" => Split::Train,
             "valid" | "val" => Split::Val,
-            "test" => Split::Test,
+            "test" | "test_labels" | "groundtruth" => Split::Test,
             _ => continue,
         };
-        let header = csv_header(&path)?;
-        if header.iter().any(|h| h == "Path") && header.iter().any(|h| h == VIEW) {
-            files.push((split, path));
+        let header = Table::header_of(path)?;
+        let has = |name| header.iter().any(|h| h == name);
+        if has(PATH) && (has(VIEW) || has("No Finding")) {
+            files.push((split, path.clone()));
         }
     }
     files.sort();
     Ok(files)
 }
 
-pub(super) fn read(root: &Path, options: &OpenOptions) -> Result<Dataset, DataError> {
-    let tables = label_files(root)?;
+/// Reads the images that the label files in `folder`, a folder of `tree`, label.
+pub(super) fn read(
+    tree: &Tree,
+    folder: &Folder,
+    options: &OpenOptions,
+) -> Result<Dataset, DataError> {
+    let tables = label_files(folder)?;
     if tables.is_empty() {
         return Err(DataError::malformed(
-            root,
+            &folder.path,
             None,
-            format!("no train.csv, valid.csv or test.csv with the columns `Path` and `{VIEW}`"),
+            format!("no train.csv, valid.csv or test.csv with the columns `{PATH}` and `{VIEW}`"),
         ));
     }
-    let mut found = Found::default();
+    let images = folder.images_below();
+    let mut found = Found::new(ImageIndex::new(&folder.path, images.clone()));
     for (split, table) in &tables {
-        found.read_table(root, *split, table, options)?;
+        found.read_table(&folder.path, *split, &Table::read(table)?, options)?;
     }
-    found.find_unlabelled()?;
-    let mut notes = Vec::new();
-    if found.lateral > 0 {
-        notes.push(format!("{} lateral views were left out", found.lateral));
-    }
-    if found.unknown > 0 {
-        let outcome = match options.unknown {
-            UnknownPolicy::Negative => "count as negative",
-            UnknownPolicy::Positive => "count as positive",
-            UnknownPolicy::Skip => "were left out",
-        };
-        notes.push(format!("{} unknown findings {outcome}", found.unknown));
-    }
+    found.find_unlabelled(&images);
     found
         .samples
         .sort_by(|a, b| (a.split, a.class, &a.id).cmp(&(b.split, b.class, &b.id)));
+    let notes = found.notes(options);
+    let tables: Vec<PathBuf> = tables.into_iter().map(|(_, table)| table).collect();
     Ok(Dataset {
-        root: root.to_owned(),
-        format: DataFormat::Chexpert,
-        classes: vec![format!("No {}", options.finding), options.finding.clone()],
+        classes: class_names(&options.finding),
         samples: found.samples,
         problems: found.problems,
+        left_out: tree.left_out(&tables),
         notes,
+        ..Dataset::empty(&tree.top.path, DataFormat::Chexpert)
     })
 }
 
-#[derive(Default)]
-struct Found {
+/// Names of the classes 0 and 1 of a finding; that of no finding is negated by leaving the negation out.
+fn class_names(finding: &str) -> Vec<String> {
+    let negative = match finding.strip_prefix("No ") {
+        Some(rest) => rest.to_owned(),
+        None => format!("No {finding}"),
+    };
+    vec![negative, finding.to_owned()]
+}
+
+struct Found<'a> {
+    index: ImageIndex<'a>,
     samples: Vec<Sample>,
     problems: Vec<DataProblem>,
-    /// Labelled paths as resolved, and where they were labelled.
-    labelled: BTreeMap<PathBuf, String>,
+    /// Labelled files, and where they were labelled.
+    labelled: BTreeMap<&'a Path, String>,
     /// Folders whose images ought to be labelled: those right above the patients.
     folders: BTreeSet<PathBuf>,
     lateral: usize,
-    unknown: usize,
+    uncertain: usize,
+    not_mentioned: usize,
 }
 
-impl Found {
+/// What a row's finding makes of its image.
+enum Finding {
+    Class(usize),
+    LeftOut,
+    Unknown(String),
+}
+
+impl<'a> Found<'a> {
+    fn new(index: ImageIndex<'a>) -> Self {
+        Self {
+            index,
+            samples: Vec::new(),
+            problems: Vec::new(),
+            labelled: BTreeMap::new(),
+            folders: BTreeSet::new(),
+            lateral: 0,
+            uncertain: 0,
+            not_mentioned: 0,
+        }
+    }
+
     fn read_table(
         &mut self,
         root: &Path,
         split: Split,
-        table: &Path,
+        table: &Table,
         options: &OpenOptions,
     ) -> Result<(), DataError> {
-        let header = csv_header(table)?;
-        let column = |name: &str| {
-            header.iter().position(|h| h == name).ok_or_else(|| {
-                let message = format!("no column `{name}`; the columns are {}", header.join(", "));
-                DataError::malformed(table, Some(1), message)
-            })
-        };
-        let (path_column, view_column) = (column("Path")?, column(VIEW)?);
-        let finding_column = column(&options.finding)?;
-        let mut reader = ::csv::Reader::from_path(table).map_err(|e| csv_error(table, &e))?;
-        for record in reader.records() {
-            let record = record.map_err(|e| csv_error(table, &e))?;
-            let line = record.position().map_or(0, ::csv::Position::line);
-            let relative = record[path_column].trim();
-            let place = format!("{} line {line}", name_of(table));
-            let path = resolve(root, relative);
-            if let Some(path) = &path
-                && let Some(first) = self.labelled.insert(path.clone(), place.clone())
+        let path_column = table.column(PATH)?;
+        let finding_column = table.column(&options.finding)?;
+        let view_column = find_column(&table.header, &[VIEW]);
+        for row in &table.rows {
+            let line = row.line;
+            let relative = row.field(path_column);
+            let place = format!("{} line {line}", name_of(&table.path));
+            let duplicate = |places: String| DataProblem::DuplicateId {
+                id: relative.to_owned(),
+                places,
+            };
+            let path = match self.index.resolve(relative) {
+                Resolved::File(path) => Some(path),
+                Resolved::Missing => None,
+                Resolved::Ambiguous(first, second) => {
+                    let places = format!("`{}` and `{}`", first.display(), second.display());
+                    self.problems.push(duplicate(places));
+                    continue;
+                }
+            };
+            if let Some(path) = path
+                && let Some(first) = self.labelled.insert(path, place.clone())
             {
-                self.problems.push(DataProblem::DuplicateId {
-                    id: relative.to_owned(),
-                    places: format!("{first} and {place}"),
-                });
+                self.problems
+                    .push(duplicate(format!("{first} and {place}")));
                 continue;
             }
-            if !record[view_column].trim().eq_ignore_ascii_case("frontal") {
+            if !is_frontal(row, view_column, relative) {
                 self.lateral += 1;
                 continue;
             }
-            let class = match record[finding_column].trim() {
-                "1.0" | "1" => 1,
-                "0.0" | "0" => 0,
-                "" | "-1.0" | "-1" => {
-                    self.unknown += 1;
-                    match options.unknown {
-                        UnknownPolicy::Negative => 0,
-                        UnknownPolicy::Positive => 1,
-                        UnknownPolicy::Skip => continue,
-                    }
-                }
-                other => {
+            let class = match self.finding(row.field(finding_column), options) {
+                Finding::Class(class) => class,
+                Finding::LeftOut => continue,
+                Finding::Unknown(class) => {
                     self.problems.push(DataProblem::UnknownClass {
                         id: relative.to_owned(),
-                        class: other.to_owned(),
+                        class,
                         line,
                         known: "1.0, 0.0, -1.0 or nothing".to_owned(),
                     });
@@ -158,31 +176,87 @@ impl Found {
             self.folders.extend(folder.map(Path::to_owned));
             self.samples.push(Sample {
                 id: Path::new(relative).with_extension("").display().to_string(),
-                source: PixelSource::File(path),
+                source: PixelSource::file(path.to_owned()),
                 class,
                 split: Some(split),
+                group: patient_of(path),
             });
         }
         Ok(())
     }
 
-    fn find_unlabelled(&mut self) -> Result<(), DataError> {
-        for folder in &self.folders {
-            for path in images_below(folder)?.0 {
-                if stem_of(&path).ends_with("frontal") && !self.labelled.contains_key(&path) {
-                    self.problems.push(DataProblem::Unlabelled { path });
-                }
+    fn finding(&mut self, field: &str, options: &OpenOptions) -> Finding {
+        let policy = match field {
+            "1.0" | "1" => return Finding::Class(1),
+            "0.0" | "0" => return Finding::Class(0),
+            "-1.0" | "-1" => {
+                self.uncertain += 1;
+                options.uncertain
+            }
+            "" => {
+                self.not_mentioned += 1;
+                options.not_mentioned
+            }
+            other => return Finding::Unknown(other.to_owned()),
+        };
+        match policy {
+            UnknownPolicy::Negative => Finding::Class(0),
+            UnknownPolicy::Positive => Finding::Class(1),
+            UnknownPolicy::Skip => Finding::LeftOut,
+        }
+    }
+
+    fn find_unlabelled(&mut self, images: &[&PathBuf]) {
+        for path in images {
+            let expected = path
+                .ancestors()
+                .nth(3)
+                .is_some_and(|f| self.folders.contains(f));
+            let frontal = stem_of(path).ends_with("frontal");
+            if expected && frontal && !self.labelled.contains_key(path.as_path()) {
+                let path = PathBuf::clone(path);
+                self.problems.push(DataProblem::Unlabelled { path });
             }
         }
-        Ok(())
+    }
+
+    fn notes(&self, options: &OpenOptions) -> Vec<String> {
+        let outcome = |policy| match policy {
+            UnknownPolicy::Negative => "count as negative",
+            UnknownPolicy::Positive => "count as positive",
+            UnknownPolicy::Skip => "were left out",
+        };
+        let mut notes = Vec::new();
+        if self.lateral > 0 {
+            notes.push(format!("{} lateral views were left out", self.lateral));
+        }
+        let policies = [
+            (self.uncertain, "uncertain findings (-1)", options.uncertain),
+            (
+                self.not_mentioned,
+                "findings not mentioned (empty)",
+                options.not_mentioned,
+            ),
+        ];
+        for (count, what, policy) in policies {
+            if count > 0 {
+                notes.push(format!("{count} {what} {}", outcome(policy)));
+            }
+        }
+        notes
     }
 }
 
-/// The file that a `Path` entry means: the csv lies beside the folder that the path starts with, or inside it (which
-/// may then have any name, as in the downscaled release).
-fn resolve(root: &Path, relative: &str) -> Option<PathBuf> {
-    let below: PathBuf = Path::new(relative).components().skip(1).collect();
-    [root.join(relative), root.join(below)]
-        .into_iter()
-        .find(|path| path.is_file())
+fn is_frontal(row: &Row, view_column: Option<usize>, path: &str) -> bool {
+    match view_column {
+        Some(column) => row.field(column).eq_ignore_ascii_case("frontal"),
+        None => path.to_ascii_lowercase().contains("frontal"),
+    }
+}
+
+/// The patient whose image lies at `path`.
+fn patient_of(path: &Path) -> Option<String> {
+    let folder = path.parent()?.parent()?;
+    let name = name_of(folder);
+    name.starts_with("patient").then_some(name)
 }

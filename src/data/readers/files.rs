@@ -1,80 +1,219 @@
-//! Finding image files below a folder, in a fixed order.
+//! The tree of files below a data set's root, walked once: images, other files, and what was left out and why.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::masks;
+use crate::data::dataset::OpenOptions;
+use crate::data::decode::is_dicom;
 use crate::data::error::DataError;
+use crate::data::left_out::{LeftOut, LeftOutReason};
+use crate::data::patterns::Patterns;
 
-/// Extensions that are taken for images, in lower case.
-const IMAGE_EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "tif", "tiff", "bmp"];
+/// Extensions of files that a decoder exists for, in lower case.
+const IMAGE_EXTENSIONS: [&str; 16] = [
+    "png", "jpg", "jpeg", "jpe", "jfif", "tif", "tiff", "bmp", "webp", "pgm", "ppm", "pbm", "pnm",
+    "dcm", "dicom", "ima",
+];
+
+/// Folders and files that operating systems, archives and network drives leave behind, in lower case.
+const SYSTEM_NAMES: [&str; 11] = [
+    "__macosx",
+    "@eadir",
+    "#recycle",
+    "#snapshot",
+    "@recycle",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+    "__pycache__",
+    "thumbs.db",
+    "desktop.ini",
+];
 
 /// Folders below this depth are not searched; deeper trees are links that lead in circles.
 const MAX_DEPTH: usize = 16;
 
-/// What lies directly in a folder, sorted by name; hidden entries are left out.
+/// What lies in a folder, each list sorted by name.
 #[derive(Debug, Default)]
-pub(super) struct Listing {
-    pub folders: Vec<PathBuf>,
+pub(super) struct Folder {
+    pub path: PathBuf,
+    pub folders: Vec<Folder>,
     pub images: Vec<PathBuf>,
     /// Files that are no images.
     pub others: Vec<PathBuf>,
 }
 
-pub(super) fn list(folder: &Path) -> Result<Listing, DataError> {
-    let mut listing = Listing::default();
-    for entry in fs::read_dir(folder).map_err(DataError::io("list", folder))? {
-        let path = entry.map_err(DataError::io("list", folder))?.path();
-        if name_of(&path).starts_with('.') {
-            continue;
+impl Folder {
+    /// The folder's own name.
+    pub fn name(&self) -> String {
+        name_of(&self.path)
+    }
+
+    /// All images in and below the folder, those of the folder itself first.
+    pub fn images_below(&self) -> Vec<&PathBuf> {
+        let mut images: Vec<&PathBuf> = self.images.iter().collect();
+        for folder in &self.folders {
+            images.extend(folder.images_below());
         }
-        if path.is_dir() {
-            listing.folders.push(path);
-        } else if is_image(&path) {
-            listing.images.push(path);
+        images
+    }
+
+    /// True if there is an image in the folder or below.
+    pub fn holds_images(&self) -> bool {
+        !self.images.is_empty() || self.folders.iter().any(Folder::holds_images)
+    }
+
+    /// The files of the folder itself with this extension (in lower case).
+    pub fn with_extension<'a>(&'a self, extension: &'a str) -> impl Iterator<Item = &'a PathBuf> {
+        let fits = move |path: &&PathBuf| extension_of(path) == extension;
+        self.others.iter().filter(fits)
+    }
+
+    fn others_below(&self) -> Vec<&PathBuf> {
+        let mut others: Vec<&PathBuf> = self.others.iter().collect();
+        for folder in &self.folders {
+            others.extend(folder.others_below());
+        }
+        others
+    }
+}
+
+/// Everything below a root.
+#[derive(Debug)]
+pub(super) struct Tree {
+    pub top: Folder,
+    left_out: LeftOut,
+}
+
+impl Tree {
+    /// Walks the folders below `root`.
+    pub fn walk(root: &Path, options: &OpenOptions) -> Result<Self, DataError> {
+        let mut walk = Walk {
+            root,
+            include: Patterns::new("data.include", &options.include)?,
+            exclude: Patterns::new("data.exclude", &options.exclude)?,
+            left_out: LeftOut::default(),
+        };
+        let top = walk.folder(root, 0)?;
+        Ok(Self {
+            top,
+            left_out: walk.left_out,
+        })
+    }
+
+    /// What was left out, when `used` are the files beside images that a reader made use of.
+    pub fn left_out(&self, used: &[PathBuf]) -> LeftOut {
+        let mut left_out = self.left_out.clone();
+        for path in self.top.others_below() {
+            if !used.contains(path) {
+                let extension = extension_of(path);
+                left_out.add(LeftOutReason::NoImage { extension }, path);
+            }
+        }
+        left_out
+    }
+}
+
+struct Walk<'a> {
+    root: &'a Path,
+    include: Patterns,
+    exclude: Patterns,
+    left_out: LeftOut,
+}
+
+impl Walk<'_> {
+    fn folder(&mut self, path: &Path, depth: usize) -> Result<Folder, DataError> {
+        if depth > MAX_DEPTH {
+            return Err(DataError::Options(format!(
+                "`{}` lies more than {MAX_DEPTH} folders deep; a link that leads back to its own folder?",
+                path.display()
+            )));
+        }
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(path).map_err(DataError::io("list", path))? {
+            entries.push(entry.map_err(DataError::io("list", path))?.path());
+        }
+        entries.sort();
+        let mut folder = Folder {
+            path: path.to_owned(),
+            ..Folder::default()
+        };
+        let mut inner = Vec::new();
+        for entry in entries {
+            let name = name_of(&entry);
+            let is_folder = entry.is_dir();
+            if SYSTEM_NAMES.contains(&name.to_lowercase().as_str()) {
+                self.left_out
+                    .add(LeftOutReason::System { is_folder }, &entry);
+            } else if name.starts_with('.') {
+                self.left_out.add(LeftOutReason::Hidden, &entry);
+            } else if is_folder {
+                inner.push(entry);
+            } else if is_image(&entry) {
+                self.image(entry, &mut folder.images);
+            } else {
+                folder.others.push(entry);
+            }
+        }
+        self.drop_masks(&mut folder.images);
+        for entry in &inner {
+            if depth > 0 && masks::is_mask_folder(entry, &inner) && self.include.is_empty() {
+                self.left_out.add(LeftOutReason::MaskFolder, entry);
+            } else {
+                folder.folders.push(self.folder(entry, depth + 1)?);
+            }
+        }
+        Ok(folder)
+    }
+
+    fn image(&mut self, path: PathBuf, images: &mut Vec<PathBuf>) {
+        let inner = path.strip_prefix(self.root).unwrap_or(&path);
+        if self.exclude.matches(inner) {
+            self.left_out.add(LeftOutReason::Excluded, &path);
+        } else if !self.include.is_empty() && !self.include.matches(inner) {
+            self.left_out.add(LeftOutReason::NotIncluded, &path);
         } else {
-            listing.others.push(path);
+            images.push(path);
         }
     }
-    listing.folders.sort();
-    listing.images.sort();
-    listing.others.sort();
-    Ok(listing)
-}
 
-/// All images below `folder`, sorted within each folder, and the number of other files.
-pub(super) fn images_below(folder: &Path) -> Result<(Vec<PathBuf>, usize), DataError> {
-    let (mut images, mut others) = (Vec::new(), 0);
-    collect(folder, 0, &mut images, &mut others)?;
-    Ok((images, others))
-}
-
-fn collect(
-    folder: &Path,
-    depth: usize,
-    images: &mut Vec<PathBuf>,
-    others: &mut usize,
-) -> Result<(), DataError> {
-    if depth > MAX_DEPTH {
-        return Err(DataError::Options(format!(
-            "`{}` lies more than {MAX_DEPTH} folders deep; a link that leads back to its own folder?",
-            folder.display()
-        )));
+    /// Leaves out the masks of pictures in the same folder. What a pattern includes is taken at its word.
+    fn drop_masks(&mut self, images: &mut Vec<PathBuf>) {
+        if !self.include.is_empty() {
+            return;
+        }
+        for mask in masks::masks_among(images) {
+            images.retain(|path| *path != mask);
+            self.left_out.add(LeftOutReason::Mask, &mask);
+        }
     }
-    let listing = list(folder)?;
-    images.extend(listing.images);
-    *others += listing.others.len();
-    for inner in &listing.folders {
-        collect(inner, depth + 1, images, others)?;
-    }
-    Ok(())
 }
 
+/// True for a file that a decoder exists for: by its extension; DICOM files, which often have none, by their content.
 fn is_image(path: &Path) -> bool {
-    let extension = path
-        .extension()
-        .and_then(|e| e.to_str())
-        .unwrap_or_default();
-    IMAGE_EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str())
+    let extension = extension_of(path);
+    if IMAGE_EXTENSIONS.contains(&extension.as_str()) {
+        return true;
+    }
+    // Names made of an identifier such as 1.2.840.10008 end in digits.
+    extension.bytes().all(|b| b.is_ascii_digit()) && {
+        let mut head = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(256).read_to_end(&mut head));
+        read.is_ok() && is_dicom(&head)
+    }
+}
+
+/// True if the extension is that of an image.
+pub(super) fn has_image_extension(path: &Path) -> bool {
+    IMAGE_EXTENSIONS.contains(&extension_of(path).as_str())
+}
+
+/// The extension in lower case; empty where there is none.
+pub(super) fn extension_of(path: &Path) -> String {
+    let extension = path.extension().unwrap_or_default();
+    extension.to_string_lossy().to_lowercase()
 }
 
 /// The last component as text.
@@ -91,14 +230,4 @@ pub(super) fn stem_of(path: &Path) -> String {
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned()
-}
-
-/// The path below `root` without its extension, with `/` between components.
-pub(super) fn id_below(root: &Path, path: &Path) -> String {
-    let inner = path.strip_prefix(root).unwrap_or(path).with_extension("");
-    let parts: Vec<_> = inner
-        .components()
-        .map(|part| part.as_os_str().to_string_lossy())
-        .collect();
-    parts.join("/")
 }

@@ -1,80 +1,87 @@
 //! Class folders of images, optionally below `train/`, `val/` and `test/`; CRCDX is one with known class names.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
-use super::files::{Listing, id_below, images_below, list, name_of};
+use super::files::{Folder, Tree, name_of};
 use crate::data::dataset::{DataFormat, Dataset, PixelSource, Sample};
 use crate::data::error::{DataError, DataProblem};
+use crate::data::left_out::LeftOut;
+use crate::data::names::ids_below;
 use crate::data::split::Split;
 
-/// The part of a folder that decides how it is read: its listing and, where it is split, those of the splits.
-pub(super) struct FolderLayout {
-    root: PathBuf,
-    top: Listing,
+/// Classes of CRCDX.
+pub(super) const CRCDX_CLASSES: [&str; 2] = ["MSIH", "nonMSIH"];
+
+/// How the folders of a tree are meant: classes, or splits of classes.
+pub(super) struct FolderLayout<'a> {
+    top: &'a Folder,
     /// Split folders; empty where the set is not split.
-    splits: Vec<(Split, PathBuf, Listing)>,
+    splits: Vec<(Split, &'a Folder)>,
 }
 
-impl FolderLayout {
-    pub(super) fn of(root: &Path) -> Result<Self, DataError> {
-        let top = list(root)?;
-        let mut splits = Vec::new();
-        for folder in &top.folders {
-            if let Some(split) = split_named(&name_of(folder)) {
-                let inner = list(folder)?;
-                if inner.images.is_empty() && !inner.folders.is_empty() {
-                    splits.push((split, folder.clone(), inner));
-                }
-            }
+impl<'a> FolderLayout<'a> {
+    pub(super) fn of(tree: &'a Tree) -> Self {
+        let mut top = &tree.top;
+        let mut splits = splits_of(top);
+        // An archive unpacked into a folder of its own name: the splits are one level down.
+        while splits.is_empty()
+            && top.images.is_empty()
+            && let [only] = &top.folders[..]
+        {
+            top = only;
+            splits = splits_of(top);
         }
-        // A class may happen to be called `test`: it takes a `train` beside it, or nothing else, to make it a split.
-        let has_train = splits.iter().any(|(split, ..)| *split == Split::Train);
-        if splits.len() != top.folders.len() && !has_train {
-            splits.clear();
+        if splits.is_empty() {
+            top = &tree.top;
         }
-        Ok(Self {
-            root: root.to_owned(),
-            top,
-            splits,
-        })
+        Self { top, splits }
     }
 
     /// Names of the class folders, sorted, without repetition.
     pub(super) fn classes(&self) -> Vec<String> {
-        let folders = if self.splits.is_empty() {
-            self.top.folders.iter().collect::<Vec<_>>()
+        let folders: Vec<&Folder> = if self.splits.is_empty() {
+            self.top.folders.iter().collect()
         } else {
-            self.splits.iter().flat_map(|(.., l)| &l.folders).collect()
+            self.splits.iter().flat_map(|(_, f)| &f.folders).collect()
         };
-        let names: BTreeSet<String> = folders.into_iter().map(|f| name_of(f)).collect();
+        let names: BTreeSet<String> = folders.into_iter().map(Folder::name).collect();
         names.into_iter().collect()
     }
 
-    /// True if there is an image in the folder or below one of its class folders.
-    pub(super) fn holds_images(&self) -> Result<bool, DataError> {
-        if !self.top.images.is_empty() {
-            return Ok(true);
+    pub(super) fn describe(&self, left_out: &LeftOut) -> String {
+        let folders = self.top.folders.len();
+        let mut text = match folders {
+            1 => "1 folder without images".to_owned(),
+            n => format!("{n} folders without images"),
+        };
+        for line in left_out.lines(&self.top.path) {
+            text += &format!(", {line}");
         }
-        for folder in &self.top.folders {
-            if !images_below(folder)?.0.is_empty() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    pub(super) fn describe(&self) -> String {
-        let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        format!(
-            "{} and {} without images",
-            count(self.top.folders.len(), "folder"),
-            count(self.top.others.len(), "file")
-        )
+        text
     }
 }
 
-fn split_named(name: &str) -> Option<Split> {
+fn splits_of(top: &Folder) -> Vec<(Split, &Folder)> {
+    let mut splits = Vec::new();
+    for folder in &top.folders {
+        if let Some(split) = split_named(&folder.name())
+            && folder.images.is_empty()
+            && !folder.folders.is_empty()
+        {
+            splits.push((split, folder));
+        }
+    }
+    // A class may happen to be called `test`: it takes a `train` beside it, or nothing else, to make it a split.
+    let has_train = splits.iter().any(|(split, _)| *split == Split::Train);
+    if splits.len() != top.folders.len() && !has_train {
+        splits.clear();
+    }
+    splits
+}
+
+/// The split that a folder or a field of a table names.
+pub(super) fn split_named(name: &str) -> Option<Split> {
     let lower = name.to_ascii_lowercase();
     let last = lower.rsplit(['_', '-', ' ']).next().unwrap_or_default();
     match last {
@@ -86,100 +93,94 @@ fn split_named(name: &str) -> Option<Split> {
 }
 
 /// Reads class folders. `expected` fixes the class names; others are then unknown classes.
-pub(super) fn read(root: &Path, expected: Option<&[&str]>) -> Result<Dataset, DataError> {
-    let layout = FolderLayout::of(root)?;
+pub(super) fn read(tree: &Tree, expected: Option<&[&str]>) -> Result<Dataset, DataError> {
+    let layout = FolderLayout::of(tree);
     let mut classes = match expected {
         Some(names) => names.iter().map(|&n| n.to_owned()).collect(),
         None => layout.classes(),
     };
     let mut set = Collected::default();
-    let parts: Vec<(Option<Split>, &Listing)> = if layout.splits.is_empty() {
-        vec![(None, &layout.top)]
+    let parts: Vec<(Option<Split>, &Folder)> = if layout.splits.is_empty() {
+        vec![(None, layout.top)]
     } else {
-        let mut stray = layout.top.images.clone();
+        set.unlabelled(layout.top.images.iter());
         for folder in &layout.top.folders {
-            if !layout.splits.iter().any(|(_, split, _)| split == folder) {
-                stray.extend(images_below(folder)?.0);
+            if !layout
+                .splits
+                .iter()
+                .any(|(_, split)| std::ptr::eq(*split, folder))
+            {
+                set.unlabelled(folder.images_below());
             }
         }
-        let stray = stray.into_iter();
-        set.problems
-            .extend(stray.map(|path| DataProblem::Unlabelled { path }));
-        layout
-            .splits
-            .iter()
-            .map(|(s, _, l)| (Some(*s), l))
-            .collect()
+        layout.splits.iter().map(|&(s, f)| (Some(s), f)).collect()
     };
     let flat = classes.is_empty() && layout.splits.is_empty();
     if flat {
+        let root = &tree.top.path;
         let absolute = root.canonicalize().map_err(DataError::io("open", root))?;
         classes.push(name_of(&absolute));
     }
-    for (split, listing) in parts {
-        for path in &listing.images {
-            if flat {
-                set.add(&layout.root, path.clone(), 0, split);
-            } else {
-                set.problems
-                    .push(DataProblem::Unlabelled { path: path.clone() });
-            }
+    for (split, part) in parts {
+        if flat {
+            set.add(&part.images, 0, split);
+        } else {
+            set.unlabelled(&part.images);
         }
-        set.others += listing.others.len();
-        for folder in &listing.folders {
-            let (images, others) = images_below(folder)?;
-            set.others += others;
-            match classes.iter().position(|c| *c == name_of(folder)) {
-                Some(class) => {
-                    for path in images {
-                        set.add(&layout.root, path, class, split);
-                    }
-                }
-                None => {
-                    let stray = images.into_iter();
-                    set.problems
-                        .extend(stray.map(|path| DataProblem::Unlabelled { path }));
-                }
+        for folder in &part.folders {
+            match classes.iter().position(|c| *c == folder.name()) {
+                Some(class) => set.add(folder.images_below(), class, split),
+                None => set.unlabelled(folder.images_below()),
             }
         }
     }
-    let notes = match set.others {
-        0 => Vec::new(),
-        1 => vec!["1 file that is no image was left out".to_owned()],
-        n => vec![format!("{n} files that are no images were left out")],
-    };
-    set.samples.sort_by_key(|s| (s.split, s.class));
+    let paths: Vec<_> = set
+        .samples
+        .iter()
+        .map(|sample| sample.0.as_path())
+        .collect();
+    let ids = ids_below(&tree.top.path, &paths);
+    let mut samples: Vec<Sample> = ids
+        .into_iter()
+        .zip(&set.samples)
+        .map(|(id, &(path, class, split))| Sample {
+            id,
+            source: PixelSource::file(path.clone()),
+            class,
+            split,
+            group: None,
+        })
+        .collect();
+    samples.sort_by_key(|s| (s.split, s.class));
     Ok(Dataset {
-        root: root.to_owned(),
-        format: DataFormat::Folder,
         classes,
-        samples: set.samples,
+        samples,
         problems: set.problems,
-        notes,
+        left_out: tree.left_out(&[]),
+        ..Dataset::empty(&tree.top.path, DataFormat::Folder)
     })
 }
 
 #[derive(Default)]
-struct Collected {
-    samples: Vec<Sample>,
+struct Collected<'a> {
+    samples: Vec<(&'a PathBuf, usize, Option<Split>)>,
     problems: Vec<DataProblem>,
-    others: usize,
-    seen: BTreeMap<String, PathBuf>,
 }
 
-impl Collected {
-    fn add(&mut self, root: &Path, path: PathBuf, class: usize, split: Option<Split>) {
-        let id = id_below(root, &path);
-        if let Some(first) = self.seen.insert(id.clone(), path.clone()) {
-            let places = format!("`{}` and `{}`", first.display(), path.display());
-            self.problems.push(DataProblem::DuplicateId { id, places });
-            return;
-        }
-        self.samples.push(Sample {
-            id,
-            source: PixelSource::File(path),
-            class,
-            split,
-        });
+impl<'a> Collected<'a> {
+    fn add(
+        &mut self,
+        paths: impl IntoIterator<Item = &'a PathBuf>,
+        class: usize,
+        split: Option<Split>,
+    ) {
+        let paths = paths.into_iter();
+        self.samples.extend(paths.map(|path| (path, class, split)));
+    }
+
+    fn unlabelled(&mut self, paths: impl IntoIterator<Item = &'a PathBuf>) {
+        let paths = paths.into_iter().cloned();
+        self.problems
+            .extend(paths.map(|path| DataProblem::Unlabelled { path }));
     }
 }

@@ -1,28 +1,33 @@
-//! MedMNIST: `{train,val,test}_images` and `_labels` in one `.npz` file.
+//! Arrays of images and labels in one `.npz` file: MedMNIST's, and those that people save themselves.
 //!
-//! Images are `[N, H, W]` (grey) or `[N, H, W, 3]` of `u8` or `u16`; labels are `[N]` or `[N, 1]` of any integer type.
+//! Images are `[N, H, W]`, `[N, H, W, C]` or `[N, C, H, W]`, integers or floating point, in C or Fortran order. Labels
+//! are class indices `[N]` or `[N, 1]`, from 0 or from 1, or one-hot `[N, K]`.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use npyz::{DType, NpyFile, Order, TypeChar};
+use memmap2::Mmap;
+use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
+use zip::{CompressionMethod, ZipArchive};
 
-use super::files::{list, stem_of};
+use super::files::{Folder, stem_of};
+use crate::bytes::{available_memory_bytes, readable};
+use crate::data::array::{Array, ArrayBytes, Element, ImageArray};
 use crate::data::dataset::{DataFormat, Dataset, PixelSource, Sample};
 use crate::data::error::DataError;
-use crate::data::pixels::{ImageArray, PixelValues};
 use crate::data::split::Split;
 
-type Archive = npyz::npz::NpzArchive<BufReader<File>>;
-
-/// Shape, and element kind with its size in bytes.
-type Header = (Vec<usize>, (TypeChar, u64));
-
 /// More classes than this are taken for labels that are no classes.
-const MAX_CLASSES: i64 = 4096;
+const MAX_CLASSES: usize = 4096;
 
+/// Deflate cannot shrink data further than this, whatever size an entry claims.
+const MAX_EXPANSION: u64 = 1032;
+
+/// Names of arrays of images and of labels, of sets that are split (`train_images`, `x_train`) and of those that are not.
+const IMAGES: [&str; 6] = ["images", "imgs", "image", "x", "X", "data"];
+const LABELS: [&str; 7] = ["labels", "label", "y", "Y", "targets", "target", "classes"];
 /// Class names of the published two-dimensional single-label sets, by file name without the size suffix.
 const KNOWN_CLASSES: [(&str, &[&str]); 9] = [
     (
@@ -94,219 +99,333 @@ const ORGANS: &[&str] = &[
     "spleen",
 ];
 
-/// The one `.npz` file in a folder, if there is exactly one.
-pub(super) fn inside(folder: &Path) -> Result<Option<PathBuf>, DataError> {
-    let is_npz = |p: &PathBuf| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz"));
-    let mut files: Vec<PathBuf> = list(folder)?.others.into_iter().filter(is_npz).collect();
-    Ok(if files.len() == 1 { files.pop() } else { None })
+/// The one `.npz` file in a folder.
+pub(super) fn inside(folder: &Folder) -> Result<PathBuf, DataError> {
+    let mut files = folder.with_extension("npz");
+    match (files.next(), files.next()) {
+        (Some(file), None) => Ok(file.clone()),
+        _ => Err(DataError::malformed(
+            &folder.path,
+            None,
+            "expected exactly one .npz file in the folder",
+        )),
+    }
 }
 
-pub(super) fn read(path: &Path) -> Result<Dataset, DataError> {
-    let file = if path.is_dir() {
-        inside(path)?.ok_or_else(|| {
-            DataError::malformed(path, None, "expected exactly one .npz file in the folder")
-        })?
-    } else {
-        path.to_owned()
-    };
-    let mut archive =
-        Archive::open(&file).map_err(|e| DataError::malformed(&file, None, e.to_string()))?;
+/// Reads the arrays of `file`.
+pub(super) fn read(file: &Path) -> Result<Dataset, DataError> {
+    let mut archive = Archive::open(file)?;
     let mut samples = Vec::new();
+    let mut notes = Vec::new();
+    let mut labels_of_all = Vec::new();
+    let mut parts = Vec::new();
     for split in Split::ALL {
-        let image_name = format!("{split}_images");
-        let Some(array) = read_images(&mut archive, &file, &image_name)? else {
+        parts.push((
+            Some(split),
+            split_names(split, &IMAGES),
+            split_names(split, &LABELS),
+        ));
+    }
+    let plain = |names: &[&str], fallback: &str| {
+        let names = names.iter().copied().chain([fallback]);
+        names.map(str::to_owned).collect::<Vec<String>>()
+    };
+    parts.push((None, plain(&IMAGES, "arr_0"), plain(&LABELS, "arr_1")));
+    for (split, image_names, label_names) in parts {
+        // An array without a split counts where there is none with one.
+        if split.is_none() && !samples.is_empty() {
+            break;
+        }
+        let Some(image_name) = archive.first_of(&image_names) else {
             continue;
         };
-        let label_name = format!("{split}_labels");
-        let labels = read_labels(&mut archive, &file, &label_name)?;
-        let count = match &array.samples {
-            PixelValues::U8(v) => v.len(),
-            PixelValues::U16(v) => v.len(),
-        } / (array.height * array.width * array.channels);
-        if labels.len() != count {
+        let array = archive.array(&image_name)?;
+        let array = ImageArray::new(array).map_err(|e| archive.error(&image_name, &e))?;
+        if array.is_empty() {
+            continue;
+        }
+        let Some(label_name) = archive.first_of(&label_names) else {
+            return Err(archive.error(&label_names[0], "the array is missing"));
+        };
+        let labels = class_indices(&archive.array(&label_name)?)
+            .map_err(|message| archive.error(&label_name, &message))?;
+        if labels.len() != array.len() {
             let message = format!(
-                "`{image_name}` holds {count} images but `{label_name}` {} labels",
+                "{} images but `{label_name}` {} labels",
+                array.len(),
                 labels.len()
             );
-            return Err(DataError::malformed(&file, None, message));
+            return Err(archive.error(&image_name, &message));
         }
         let array = Arc::new(array);
-        for (index, label) in labels.into_iter().enumerate() {
-            if !(0..MAX_CLASSES).contains(&label) {
-                let message = format!(
-                    "label {index} of `{label_name}` is {label}, expected a class index from 0"
-                );
-                return Err(DataError::malformed(&file, None, message));
-            }
+        let prefix = split.map_or("image", Split::name);
+        for (index, &label) in labels.iter().enumerate() {
             samples.push(Sample {
-                id: format!("{split}/{index:06}"),
+                id: format!("{prefix}/{index:06}"),
                 source: PixelSource::Array {
                     array: Arc::clone(&array),
                     index,
                 },
-                class: label as usize,
-                split: Some(split),
+                class: label,
+                split,
+                group: None,
             });
         }
+        labels_of_all.extend(labels);
     }
     if samples.is_empty() {
-        let found: Vec<&str> = archive.array_names().collect();
-        let message = format!(
-            "no `train_images`, `val_images` or `test_images` with images; the arrays are {}",
-            if found.is_empty() {
-                "none".to_owned()
-            } else {
-                found.join(", ")
-            }
-        );
-        return Err(DataError::malformed(&file, None, message));
+        return Err(archive.without_images());
     }
-    let count = samples
-        .iter()
-        .map(|s| s.class + 1)
-        .max()
-        .unwrap_or_default();
+    let first = labels_of_all.iter().copied().min().unwrap_or_default();
+    let last = labels_of_all.iter().copied().max().unwrap_or_default();
+    let from_one = first == 1 && last > 1;
+    if from_one {
+        notes.push(format!(
+            "labels count from 1: class 1 has index 0, class {last} has index {}",
+            last - 1
+        ));
+        samples.iter_mut().for_each(|sample| sample.class -= 1);
+    }
+    let count = if from_one { last } else { last + 1 };
     Ok(Dataset {
-        root: file.clone(),
-        format: DataFormat::Medmnist,
-        classes: class_names(&file, count),
+        classes: class_names(file, count, usize::from(from_one)),
         samples,
-        problems: Vec::new(),
-        notes: Vec::new(),
+        notes,
+        ..Dataset::empty(file, DataFormat::Medmnist)
     })
 }
 
-fn class_names(file: &Path, count: usize) -> Vec<String> {
+/// The names that an array of a split may have.
+fn split_names(split: Split, kinds: &[&str]) -> Vec<String> {
+    let words: &[&str] = match split {
+        Split::Train => &["train"],
+        Split::Val => &["val", "valid", "validation"],
+        Split::Test => &["test"],
+    };
+    let mut names = Vec::new();
+    for kind in kinds {
+        for word in words {
+            names.push(format!("{word}_{kind}"));
+            names.push(format!("{kind}_{word}"));
+        }
+    }
+    names
+}
+
+fn class_names(file: &Path, count: usize, first: usize) -> Vec<String> {
     let stem = stem_of(file).to_ascii_lowercase();
     let known = KNOWN_CLASSES
         .iter()
         .find(|(name, names)| stem.split('_').next() == Some(*name) && names.len() == count);
     match known {
         Some((_, names)) => names.iter().map(|&n| n.to_owned()).collect(),
-        None => (0..count).map(|c| c.to_string()).collect(),
+        None => (first..first + count).map(|c| c.to_string()).collect(),
     }
 }
 
-fn read_images(
-    archive: &mut Archive,
-    file: &Path,
-    name: &str,
-) -> Result<Option<ImageArray>, DataError> {
-    let error = |message: String| DataError::malformed(file, None, format!("`{name}`: {message}"));
-    let Some((shape, kind)) = header(archive, file, name)? else {
-        return Ok(None);
-    };
-    let (height, width, channels) = match shape[..] {
-        [_, h, w] => (h, w, 1),
-        [_, h, w, c @ (1 | 3)] => (h, w, c),
+/// The class index of each image, of `[N]`, `[N, 1]` or one-hot `[N, K]`.
+fn class_indices(array: &Array) -> Result<Vec<usize>, String> {
+    let one_hot = match array.shape[..] {
+        [_] | [_, 1] => false,
+        [_, _] => true,
         _ => {
-            return Err(error(format!(
-                "shape {shape:?}, expected [N, H, W], [N, H, W, 1] or [N, H, W, 3]"
-            )));
+            return Err(format!(
+                "shape {:?}, expected one class index per image ([N] or [N, 1]) or one-hot rows ([N, K])",
+                array.shape
+            ));
         }
     };
-    if height == 0 || width == 0 || shape[0] == 0 {
-        return Ok(None);
-    }
-    let samples = match kind {
-        (TypeChar::Uint, 1) => PixelValues::U8(values(archive, file, name)?),
-        (TypeChar::Uint, 2) => PixelValues::U16(values(archive, file, name)?),
-        (kind, size) => {
-            return Err(error(format!(
-                "elements of type {}{size}, expected 8 or 16 bit unsigned integers",
-                kind.to_str()
-            )));
+    let index = |(row, values): (usize, Vec<f64>)| {
+        if one_hot {
+            let ones: Vec<usize> = (0..values.len()).filter(|&k| values[k] == 1.0).collect();
+            let zeros = values.iter().filter(|&&v| v == 0.0).count();
+            return match ones[..] {
+                [class] if zeros + 1 == values.len() => Ok(class),
+                _ => Err(format!(
+                    "row {row} is {values:?}, expected a single 1 among zeros, for one class index per image"
+                )),
+            };
         }
-    };
-    Ok(Some(ImageArray {
-        height,
-        width,
-        channels,
-        samples,
-    }))
-}
-
-fn read_labels(archive: &mut Archive, file: &Path, name: &str) -> Result<Vec<i64>, DataError> {
-    let error = |message: String| DataError::malformed(file, None, format!("`{name}`: {message}"));
-    let Some((shape, kind)) = header(archive, file, name)? else {
-        return Err(error("the array is missing".to_owned()));
-    };
-    if !matches!(shape[..], [_] | [_, 1]) {
-        return Err(error(format!(
-            "shape {shape:?}, expected one class index per image: [N] or [N, 1]"
-        )));
-    }
-    Ok(match kind {
-        (TypeChar::Uint, 1) => widen(values::<u8>(archive, file, name)?),
-        (TypeChar::Uint, 2) => widen(values::<u16>(archive, file, name)?),
-        (TypeChar::Uint, 4) => widen(values::<u32>(archive, file, name)?),
-        (TypeChar::Int, 1) => widen(values::<i8>(archive, file, name)?),
-        (TypeChar::Int, 2) => widen(values::<i16>(archive, file, name)?),
-        (TypeChar::Int, 4) => widen(values::<i32>(archive, file, name)?),
-        (TypeChar::Int, 8) => values::<i64>(archive, file, name)?,
-        (TypeChar::Uint, 8) => values::<u64>(archive, file, name)?
-            .into_iter()
-            .map(|v| i64::try_from(v).unwrap_or(i64::MAX))
-            .collect(),
-        (kind, size) => {
-            return Err(error(format!(
-                "elements of type {}{size}, expected integers",
-                kind.to_str()
-            )));
+        let value = values[0];
+        if value.fract() == 0.0 && (0.0..MAX_CLASSES as f64).contains(&value) {
+            return Ok(value as usize);
         }
-    })
+        Err(format!(
+            "label {row} is {value}, expected a class index from 0"
+        ))
+    };
+    array.rows().enumerate().map(index).collect()
 }
 
-fn widen<T: Into<i64>>(values: Vec<T>) -> Vec<i64> {
-    values.into_iter().map(Into::into).collect()
+/// An open `.npz` file.
+struct Archive {
+    path: PathBuf,
+    zip: ZipArchive<BufReader<File>>,
+    map: Option<Arc<Mmap>>,
 }
 
-/// Shape and element type of an array, checked against the bytes that the archive says it has, so that a header cannot
-/// ask for more memory than the file accounts for.
-fn header(archive: &mut Archive, file: &Path, name: &str) -> Result<Option<Header>, DataError> {
-    let error = |message: String| DataError::malformed(file, None, format!("`{name}`: {message}"));
-    let stored = match archive.zip_archive().by_name(&format!("{name}.npy")) {
-        // Deflate cannot shrink data further than this, whatever size the entry claims.
-        Ok(entry) => entry
-            .size()
-            .min(entry.compressed_size().saturating_mul(1032)),
-        Err(_) => return Ok(None),
-    };
-    let Some(array) = archive.by_name(name).map_err(|e| error(e.to_string()))? else {
-        return Ok(None);
-    };
-    let DType::Plain(kind) = array.dtype() else {
-        return Err(error(
-            "structured elements, expected plain integers".to_owned(),
-        ));
-    };
-    if array.order() != Order::C {
-        return Err(error("Fortran order, expected C order".to_owned()));
-    }
-    let bytes = array
-        .shape()
-        .iter()
-        .try_fold(kind.size_field(), |product, &dim| product.checked_mul(dim));
-    if bytes.is_none_or(|bytes| bytes > stored) {
-        return Err(error(format!(
-            "shape {:?} needs more than the {stored} bytes stored",
-            array.shape()
-        )));
-    }
-    let shape = array.shape().iter().map(|&dim| dim as usize).collect();
-    Ok(Some((shape, (kind.type_char(), kind.size_field()))))
-}
-
-fn values<T: npyz::Deserialize>(
-    archive: &mut Archive,
-    file: &Path,
-    name: &str,
-) -> Result<Vec<T>, DataError> {
-    archive
-        .by_name(name)
-        .and_then(|array| match array {
-            Some(array) => NpyFile::into_vec(array),
-            None => Err(std::io::ErrorKind::NotFound.into()),
+impl Archive {
+    fn open(path: &Path) -> Result<Self, DataError> {
+        let file = File::open(path).map_err(DataError::io("open", path))?;
+        let zip = ZipArchive::new(BufReader::new(file))
+            .map_err(|e| DataError::malformed(path, None, format!("no .npz file: {e}")))?;
+        Ok(Self {
+            path: path.to_owned(),
+            zip,
+            map: None,
         })
-        .map_err(|e| DataError::malformed(file, None, format!("`{name}`: {e}")))
+    }
+
+    fn error(&self, name: &str, message: &str) -> DataError {
+        DataError::malformed(&self.path, None, format!("`{name}`: {message}"))
+    }
+
+    fn without_images(&self) -> DataError {
+        let names = self.zip.file_names().flatten();
+        let mut names: Vec<String> = names
+            .map(|name| name.trim_end_matches(".npy").to_owned())
+            .collect();
+        names.sort_unstable();
+        let found = if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        };
+        let message = format!(
+            "no `train_images`, `val_images` or `test_images`, nor `images`, with images; the arrays are {found}"
+        );
+        DataError::malformed(&self.path, None, message)
+    }
+
+    /// The first of `names` that the archive has.
+    fn first_of(&self, names: &[String]) -> Option<String> {
+        let has = |name: &&String| self.zip.index_for_name(&format!("{name}.npy")).is_some();
+        names.iter().find(has).cloned()
+    }
+
+    /// The array `name`: mapped where it is stored as it is, read where it is compressed.
+    fn array(&mut self, name: &str) -> Result<Array, DataError> {
+        let bytes = self.bytes(name)?;
+        self.parse(bytes)
+            .map_err(|message| self.error(name, &message))
+    }
+
+    fn bytes(&mut self, name: &str) -> Result<ArrayBytes, DataError> {
+        let path = self.path.clone();
+        let error =
+            |message: String| DataError::malformed(&path, None, format!("`{name}`: {message}"));
+        let mut entry = self
+            .zip
+            .by_name(&format!("{name}.npy"))
+            .map_err(|e| error(e.to_string()))?;
+        if entry.compression() == CompressionMethod::Stored
+            && let Some(start) = entry.data_start()
+        {
+            let size = entry.size();
+            drop(entry);
+            let map = self.map()?;
+            let end = start
+                .checked_add(size)
+                .filter(|&end| end <= map.len() as u64);
+            let Some(end) = end else {
+                return Err(error(format!(
+                    "{size} bytes lie beyond the end of the file"
+                )));
+            };
+            return Ok(ArrayBytes::Mapped(map, start as usize..end as usize));
+        }
+        // The claimed size is believed as far as the compressed one can account for it.
+        let size = entry
+            .size()
+            .min(entry.compressed_size().saturating_mul(MAX_EXPANSION));
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        if let Some(free) = available_memory_bytes()
+            && size > free
+        {
+            return Err(error(format!(
+                "{} do not fit into the {} of memory that are free; saved uncompressed (numpy.savez) the array need not \
+                 be read",
+                readable(size),
+                readable(free)
+            )));
+        }
+        let mut bytes = Vec::new();
+        bytes
+            .try_reserve_exact(size)
+            .map_err(|e| error(e.to_string()))?;
+        (&mut entry)
+            .take(size as u64)
+            .read_to_end(&mut bytes)
+            .map_err(|e| error(e.to_string()))?;
+        Ok(ArrayBytes::Owned(bytes))
+    }
+
+    fn map(&mut self) -> Result<Arc<Mmap>, DataError> {
+        if let Some(map) = &self.map {
+            return Ok(Arc::clone(map));
+        }
+        let file = File::open(&self.path).map_err(DataError::io("open", &self.path))?;
+        // SAFETY: the map is read-only and private to this process. Who truncates a data set under a running program
+        // gets a bus error, as with any memory-mapped format.
+        let map = unsafe { Mmap::map(&file) }.map_err(DataError::io("map", &self.path))?;
+        let map = Arc::new(map);
+        self.map = Some(Arc::clone(&map));
+        Ok(map)
+    }
+
+    /// Shape and element type of an array, checked against the bytes that there are.
+    fn parse(&self, bytes: ArrayBytes) -> Result<Array, String> {
+        let all = bytes.as_slice();
+        let mut rest = all;
+        let header = NpyHeader::from_reader(&mut rest).map_err(|e| e.to_string())?;
+        let start = all.len() - rest.len();
+        let DType::Plain(kind) = header.dtype() else {
+            return Err("structured elements, expected plain numbers".to_owned());
+        };
+        let size = kind.size_field() as usize;
+        let element = match (kind.type_char(), size) {
+            (TypeChar::Bool, 1) => Element::Bool,
+            (TypeChar::Uint, 1 | 2 | 4 | 8) => Element::Unsigned(size),
+            (TypeChar::Int, 1 | 2 | 4 | 8) => Element::Signed(size),
+            (TypeChar::Float, 2 | 4 | 8) => Element::Float(size),
+            (kind, size) => {
+                return Err(format!(
+                    "elements of type {}{size}, expected numbers",
+                    kind.to_str()
+                ));
+            }
+        };
+        let shape: Vec<usize> = header.shape().iter().map(|&dim| dim as usize).collect();
+        let needed = shape
+            .iter()
+            .try_fold(size, |product, &dim| product.checked_mul(dim));
+        if needed.is_none_or(|needed| needed > rest.len()) {
+            return Err(format!(
+                "shape {shape:?} needs more than the {} bytes stored",
+                rest.len()
+            ));
+        }
+        Ok(Array {
+            strides: strides(&shape, header.order()),
+            shape,
+            element,
+            big_endian: kind.endianness() == Endianness::Big,
+            bytes: bytes.skip(start),
+        })
+    }
+}
+
+/// Elements from one index to the next, by dimension.
+fn strides(shape: &[usize], order: Order) -> Vec<usize> {
+    let mut strides = vec![0; shape.len()];
+    let mut step = 1;
+    let mut visit = |dimension: usize| {
+        strides[dimension] = step;
+        step *= shape[dimension];
+    };
+    match order {
+        Order::C => (0..shape.len()).rev().for_each(&mut visit),
+        Order::Fortran => (0..shape.len()).for_each(&mut visit),
+    }
+    strides
 }

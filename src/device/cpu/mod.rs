@@ -3,7 +3,6 @@
 
 mod buffer;
 mod executable;
-pub(super) mod memory;
 
 pub use executable::{CpuDevice, CpuExecutable};
 

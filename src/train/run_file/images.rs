@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use super::sections::Data;
-use crate::data::{Augment, DataError, Dataset, LoaderOptions, OpenOptions, Transform};
+use super::sections::{Data, GroupBy};
+use crate::data::{
+    Augment, DataError, Dataset, LabelColumns, LoaderOptions, OpenOptions, Transform, ValueRange,
+};
 
 /// The sets of a run.
 #[derive(Clone, Debug)]
@@ -15,34 +17,71 @@ pub struct Sets {
 }
 
 impl Data {
-    /// Opens the sets. The held-out set is `holdout`, or else the held-out split of `path`, where it has one.
+    /// How the set is read.
+    fn options(&self) -> OpenOptions {
+        let black_white = match (self.window, self.bits) {
+            (Some(limits), _) => ValueRange::Window(limits),
+            (None, Some(bits)) => ValueRange::Bits(bits),
+            (None, None) => ValueRange::Stored,
+        };
+        OpenOptions {
+            format: self.format,
+            include: self.include.clone(),
+            exclude: self.exclude.clone(),
+            labels: self.labels.clone(),
+            columns: LabelColumns {
+                file: self.file_column.clone(),
+                label: self.label_column.clone(),
+                split: self.split_column.clone(),
+                patient: self.patient_column.clone(),
+            },
+            black_white,
+            finding: self.finding.clone(),
+            uncertain: self.uncertain.unwrap_or(self.unknown),
+            not_mentioned: self.not_mentioned.unwrap_or(self.unknown),
+            on_mismatch: self.on_mismatch,
+        }
+    }
+
+    /// Opens the sets. The held-out set is `holdout`, or else the held-out split of `path`, where it has one, or a part
+    /// that [`Dataset::hold_out`] makes.
     ///
     /// # Errors
     /// What [`Dataset::open`] reports; and if the two sets do not have the same classes.
     pub fn open(&self) -> Result<Sets, DataError> {
-        let options = OpenOptions {
-            format: self.format,
-            finding: self.finding.clone(),
-            unknown: self.unknown,
-            on_mismatch: self.on_mismatch,
-        };
-        let whole = Dataset::open(&self.path, &options)?;
+        let options = self.options();
+        let mut whole = Dataset::open(&self.path, &options)?;
+        if let Some(fraction) = self.holdout_fraction {
+            let grouped = self.group_by == Some(GroupBy::Patient);
+            whole = whole.hold_out(fraction, grouped)?;
+        }
         let train = whole.select(self.split)?;
         let holdout = match &self.holdout {
             Some(path) => {
                 // Its layout may be another one than that of the training set.
                 let options = OpenOptions {
                     format: Default::default(),
+                    labels: None,
                     ..options
                 };
-                Some(Dataset::open(path, &options)?.select(self.holdout_split)?)
+                let other = Dataset::open(path, &options)?;
+                let split = self
+                    .holdout_split
+                    .or_else(|| other.held_out_split(self.split));
+                Some(match split {
+                    Some(split) => other.select(split)?,
+                    None => other,
+                })
             }
-            None if self.holdout_split != self.split
-                && whole.splits().contains(&self.holdout_split) =>
-            {
-                Some(whole.select(self.holdout_split)?)
+            None => {
+                let split = self
+                    .holdout_split
+                    .or_else(|| whole.held_out_split(self.split));
+                match split.filter(|split| *split != self.split && whole.splits().contains(split)) {
+                    Some(split) => Some(whole.select(split)?),
+                    None => None,
+                }
             }
-            None => None,
         };
         if let Some(other) = &holdout
             && other.classes() != train.classes()
@@ -61,12 +100,53 @@ impl Data {
         })
     }
 
+    /// Channels of the images that a network is given: as set, else 3.
+    pub fn image_channels(&self) -> usize {
+        self.channels.unwrap_or(3)
+    }
+
+    /// Decides what follows from the images themselves and says so: one channel where all are grey, what is measured on,
+    /// and values that use a small part of their range.
+    ///
+    /// # Errors
+    /// As [`Data::open`].
+    pub fn settle(&mut self) -> Result<(), DataError> {
+        let sets = self.open()?;
+        let glance = sets.train.glance();
+        if self.channels.is_none() {
+            self.channels = Some(if glance.grey { 1 } else { 3 });
+            if glance.grey {
+                tracing::info!(
+                    "{}: all images are grey: one channel (data.channels = 3 for three)",
+                    self.path.display()
+                );
+            }
+        }
+        if let Some(warning) = glance.range_warning {
+            tracing::warn!("{}: {warning}", self.path.display());
+        }
+        match &sets.holdout {
+            Some(set) => {
+                let what = set.splits().first().map_or("images", |split| split.name());
+                tracing::info!(
+                    "held out: {} {what} images of {}",
+                    set.len(),
+                    set.root().display()
+                );
+            }
+            None => tracing::info!(
+                "nothing is held out, so nothing is measured; data.holdout names a set, data.holdout_fraction makes one"
+            ),
+        }
+        Ok(())
+    }
+
     /// Size and channels.
     ///
     /// # Errors
     /// If they are out of range.
     pub fn transform(&self) -> Result<Transform, DataError> {
-        Transform::new(self.image_size, self.channels)
+        Transform::new(self.image_size, self.image_channels())
     }
 
     /// How training loads: shuffled, endless, augmented.

@@ -1,6 +1,6 @@
 //! From TOML text and overrides to a checked run, and back.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use strsim::levenshtein;
@@ -50,19 +50,66 @@ impl FromStr for Override {
     }
 }
 
-/// [`parse`] of a file; without one, of nothing but defaults and overrides.
+/// [`parse`] of a file; without one, of nothing but defaults and overrides. Relative paths in the file are relative to
+/// it, or to the current directory where nothing is there; those of overrides are relative to the current directory.
 ///
 /// # Errors
 /// If the file cannot be read, and as [`parse`].
 pub fn load<R: Run>(path: Option<&Path>, overrides: &[Override]) -> Result<R, RunFileError> {
-    let text = match path {
-        Some(path) => std::fs::read_to_string(path).map_err(|source| RunFileError::Read {
-            path: path.display().to_string(),
-            source,
-        })?,
-        None => String::new(),
+    let mut given = match path {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|source| RunFileError::Read {
+                path: path.display().to_string(),
+                source,
+            })?;
+            table_of(&text)?
+        }
+        None => Table::new(),
     };
-    parse(&text, overrides)
+    let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
+    for (section, key) in PATHS {
+        if let Some(Value::String(text)) = given.get_mut(section).and_then(|s| s.get_mut(key)) {
+            *text = anchored(text, folder);
+        }
+    }
+    let mut overrides = overrides.to_vec();
+    for given in &mut overrides {
+        let is_path = |(section, key): &(&str, &str)| given.key == format!("{section}.{key}");
+        if PATHS.iter().any(is_path)
+            && let Value::String(text) = &mut given.value
+        {
+            *text = anchored(text, Path::new(""));
+        }
+    }
+    parse_table(given, &overrides)
+}
+
+/// Keys that name files or folders, which a run file gives relative to itself.
+const PATHS: [(&str, &str); 5] = [
+    ("data", "path"),
+    ("data", "holdout"),
+    ("data", "labels"),
+    ("latents", "vae"),
+    ("loss", "lpips_weights"),
+];
+
+/// The absolute path of what `path` names below `folder`, or else below the current directory; if it is in neither,
+/// the path as given, so that the error says what was asked for.
+fn anchored(path: &str, folder: &Path) -> String {
+    let found = [folder.join(path), PathBuf::from(path)]
+        .into_iter()
+        .find(|candidate| candidate.exists());
+    match found.and_then(|found| std::path::absolute(found).ok()) {
+        // TOML holds no path that is not UTF-8.
+        Some(found) => found
+            .to_str()
+            .map_or_else(|| path.to_owned(), str::to_owned),
+        None => path.to_owned(),
+    }
+}
+
+fn table_of(text: &str) -> Result<Table, RunFileError> {
+    toml::from_str(text).map_err(|e| RunFileError::Syntax(e.to_string()))
 }
 
 /// Reads TOML text, applies the overrides in order, fills in defaults and checks the result.
@@ -71,7 +118,10 @@ pub fn load<R: Run>(path: Option<&Path>, overrides: &[Override]) -> Result<R, Ru
 /// If the text is not TOML, names an unknown section or key, gives a value of the wrong type or one that makes no
 /// sense, or is for another task.
 pub fn parse<R: Run>(text: &str, overrides: &[Override]) -> Result<R, RunFileError> {
-    let mut given: Table = toml::from_str(text).map_err(|e| RunFileError::Syntax(e.to_string()))?;
+    parse_table(table_of(text)?, overrides)
+}
+
+fn parse_table<R: Run>(mut given: Table, overrides: &[Override]) -> Result<R, RunFileError> {
     if let Some(task) = given.remove("task")
         && task.as_str() != Some(R::TASK.name())
     {

@@ -60,24 +60,54 @@ macro_rules! section {
     };
 }
 
+/// What keeps images on one side of a split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupBy {
+    /// The patient whose images they are.
+    Patient,
+}
+
 section! {
     /// What to train on.
     Data {
-        /// An image folder (class/*.png, optionally below train/ and test/), a MedMNIST .npz, or the folder of AIROGS,
-        /// CheXpert or CRCDX.
+        /// An image folder (class/*.png, optionally below train/ and test/), a folder with a table of labels, an .npz, or
+        /// the folder of AIROGS, CheXpert or CRCDX. Relative to this file.
         path: PathBuf = PathBuf::new(),
-        /// auto, folder, medmnist, airogs, chexpert or crcdx.
+        /// auto, folder, labels, medmnist (.npz), airogs, chexpert or crcdx.
         format: DataFormat = DataFormat::Auto,
+        /// Glob patterns of the images to take, such as "*_dx.png" or "train/**". Empty: all but masks beside pictures.
+        include: Vec<String> = Vec::new(),
+        /// Glob patterns of images to leave out.
+        exclude: Vec<String> = Vec::new(),
+        /// The table of labels (.csv, .tsv), below the data set or anywhere. Not set: told by its columns.
+        labels: Option<PathBuf> = None,
+        /// Its column of file names or paths. Not set: file, filename, image, image_id, path, ...
+        file_column: Option<String> = None,
+        /// Its column of labels. Not set: label, class, dx, diagnosis, target, ...
+        label_column: Option<String> = None,
+        /// Its column of splits. Not set: split, set, subset, partition, where there is one.
+        split_column: Option<String> = None,
+        /// Its column of patients. Not set: patient, patient_id, subject, case, lesion_id, where there is one.
+        patient_column: Option<String> = None,
+        /// Bits that values use, where they are fewer than the files have: 12 for 12-bit values in 16-bit PNG.
+        bits: Option<u32> = None,
+        /// The values that are black and white, such as [-1000, 400]; others are clipped. DICOM: after rescale.
+        window: Option<[f64; 2]> = None,
         /// Which part of a set that is split: train, val or test.
         split: Split = Split::Train,
         /// A set to measure on, never trained on. Not set: the held-out split of `path`, where it has one.
         holdout: Option<PathBuf> = None,
-        /// Which part of the held-out set.
-        holdout_split: Split = Split::Test,
+        /// Which part of the held-out set. Not set: test, or else val.
+        holdout_split: Option<Split> = None,
+        /// Where nothing is held out: the part of each class that is, chosen by a hash of the images' names.
+        holdout_fraction: Option<f64> = None,
+        /// With holdout_fraction: "patient" keeps the images of a patient on one side.
+        group_by: Option<GroupBy> = None,
         /// Height and width that images are brought to: short side resized (antialiased), centre cropped.
         image_size: [usize; 2] = [256, 256],
-        /// 1 (grey) or 3 (RGB); other images are converted.
-        channels: usize = 3,
+        /// 1 (grey) or 3 (RGB); other images are converted. Not set: 1 where all images are grey, else 3.
+        channels: Option<usize> = None,
         /// Exchange left and right at random.
         flip_horizontal: bool = true,
         /// Exchange top and bottom at random.
@@ -88,8 +118,12 @@ section! {
         balanced: bool = false,
         /// CheXpert: the finding that becomes the class.
         finding: String = OpenOptions::default().finding,
-        /// CheXpert: what uncertain (-1) and missing findings count as: negative (as in the paper), positive or skip.
+        /// CheXpert: what uncertain (-1) and empty findings count as: negative (as in the paper), positive or skip.
         unknown: UnknownPolicy = UnknownPolicy::Negative,
+        /// CheXpert: what uncertain findings (-1) count as. Not set: as unknown.
+        uncertain: Option<UnknownPolicy> = None,
+        /// CheXpert: what findings that are not mentioned (empty) count as. Not set: as unknown.
+        not_mentioned: Option<UnknownPolicy> = None,
         /// When labels and images disagree: fail, or skip the samples concerned.
         on_mismatch: OnMismatch = OnMismatch::Fail,
         /// When an image cannot be decoded: skip (named and counted), or fail.

@@ -32,7 +32,7 @@ impl Data {
             &self.path,
             "the path of a data set",
         );
-        if let Err(error) = Transform::new(self.image_size, self.channels) {
+        if let Err(error) = Transform::new(self.image_size, self.image_channels()) {
             problems.push(format!("data.image_size, data.channels: {error}"));
         }
         let [height, width] = self.image_size;
@@ -48,6 +48,56 @@ impl Data {
             self.threads,
             "1 to 256",
         );
+        if let Some(bits) = self.bits {
+            expect(
+                problems,
+                (1..=32).contains(&bits),
+                "data.bits",
+                bits,
+                "1 to 32",
+            );
+        }
+        if let Some([black, white]) = self.window {
+            let ordered = black.is_finite() && white.is_finite() && black < white;
+            let wanted = "[black, white] with black below white";
+            expect(problems, ordered, "data.window", [black, white], wanted);
+            let alone = self.bits.is_none();
+            expect(
+                problems,
+                alone,
+                "data.window",
+                [black, white],
+                "no data.bits beside it",
+            );
+        }
+        if let Some(fraction) = self.holdout_fraction {
+            let inside = fraction > 0.0 && fraction < 1.0;
+            expect(
+                problems,
+                inside,
+                "data.holdout_fraction",
+                fraction,
+                "a number between 0 and 1",
+            );
+            let alone = self.holdout.is_none();
+            expect(
+                problems,
+                alone,
+                "data.holdout_fraction",
+                fraction,
+                "no data.holdout beside it",
+            );
+        }
+        if let Some(group_by) = self.group_by {
+            let used = self.holdout_fraction.is_some();
+            expect(
+                problems,
+                used,
+                "data.group_by",
+                group_by,
+                "data.holdout_fraction beside it",
+            );
+        }
         expect(
             problems,
             !self.finding.is_empty(),
@@ -379,7 +429,7 @@ impl Device {
 
 /// A held-out set that is the training set measures nothing.
 fn held_out(data: &Data, problems: &mut Problems) {
-    if data.holdout.as_ref() == Some(&data.path) && data.split == data.holdout_split {
+    if data.holdout.as_ref() == Some(&data.path) && Some(data.split) == data.holdout_split {
         problems
             .push("data.holdout is data.path: expected images that are not trained on".to_owned());
     }

@@ -1,0 +1,107 @@
+//! TIFF whose values are no picture but measurements: floating point, signed or wide integers, as scientific programs save.
+
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ::tiff::ColorType;
+use ::tiff::decoder::{Decoder, DecodingResult};
+
+use super::Decoded;
+use super::range::{ImageFacts, ValueKind, ValueRange, range, windowed};
+use crate::data::pixels::Pixels;
+
+/// Decodes the first page of `bytes`, grey or RGB, whatever its values are.
+pub(super) fn decode(bytes: &[u8], black_white: ValueRange) -> Result<Decoded, String> {
+    // A decoder that panics on a damaged file must cost that file, not the run.
+    let values = catch_unwind(AssertUnwindSafe(|| Values::read(bytes)))
+        .map_err(|_| "the decoder gave up on damaged data".to_owned())??;
+    let range = range(values.numbers.iter().copied())?;
+    let limits = match (black_white.limits(), values.kind) {
+        (Some(limits), _) => limits,
+        (None, ValueKind::Float(_)) if range[0] >= 0.0 && range[1] <= 1.0 => [0.0, 1.0],
+        (None, kind) => {
+            return Err(format!(
+                "{kind} values from {} to {}: black and white cannot be told without a window",
+                range[0], range[1]
+            ));
+        }
+    };
+    Ok(Decoded {
+        facts: ImageFacts {
+            kind: values.kind,
+            channels: values.channels,
+            range,
+            turned: false,
+            windowed: black_white != ValueRange::Stored,
+        },
+        pixels: Pixels {
+            width: values.width,
+            height: values.height,
+            channels: values.channels,
+            samples: windowed(values.numbers.into_iter(), limits),
+        },
+    })
+}
+
+struct Values {
+    width: usize,
+    height: usize,
+    channels: usize,
+    kind: ValueKind,
+    /// `[height, width, channels]`.
+    numbers: Vec<f64>,
+}
+
+impl Values {
+    fn read(bytes: &[u8]) -> Result<Self, String> {
+        let error = |e: ::tiff::TiffError| e.to_string();
+        let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(error)?;
+        let (width, height) = decoder.dimensions().map_err(error)?;
+        let channels = match decoder.colortype().map_err(error)? {
+            ColorType::Gray(_) => 1,
+            ColorType::RGB(_) => 3,
+            other => {
+                return Err(format!(
+                    "{other:?} values are not supported, only grey and RGB"
+                ));
+            }
+        };
+        let (kind, numbers) = match decoder.read_image().map_err(error)? {
+            DecodingResult::U8(v) => (ValueKind::Bits(8), numbers(v)),
+            DecodingResult::U16(v) => (ValueKind::Bits(16), numbers(v)),
+            DecodingResult::U32(v) => (ValueKind::Bits(32), numbers(v)),
+            DecodingResult::U64(v) => (
+                ValueKind::Bits(64),
+                v.into_iter().map(|v| v as f64).collect(),
+            ),
+            DecodingResult::I8(v) => (ValueKind::Bits(8), numbers(v)),
+            DecodingResult::I16(v) => (ValueKind::Bits(16), numbers(v)),
+            DecodingResult::I32(v) => (ValueKind::Bits(32), numbers(v)),
+            DecodingResult::I64(v) => (
+                ValueKind::Bits(64),
+                v.into_iter().map(|v| v as f64).collect(),
+            ),
+            DecodingResult::F16(v) => (ValueKind::Float(16), numbers(v)),
+            DecodingResult::F32(v) => (ValueKind::Float(32), numbers(v)),
+            DecodingResult::F64(v) => (ValueKind::Float(64), v),
+        };
+        let (width, height) = (width as usize, height as usize);
+        if numbers.is_empty() || numbers.len() != width * height * channels {
+            return Err(format!(
+                "{} values for {width} x {height} pixels of {channels} channels",
+                numbers.len()
+            ));
+        }
+        Ok(Self {
+            width,
+            height,
+            channels,
+            kind,
+            numbers,
+        })
+    }
+}
+
+fn numbers<T: Into<f64>>(values: Vec<T>) -> Vec<f64> {
+    values.into_iter().map(Into::into).collect()
+}
