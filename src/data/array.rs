@@ -6,7 +6,7 @@ use std::sync::Arc;
 use half::f16;
 use memmap2::Mmap;
 
-use super::decode::{Decoded, ImageFacts, ValueKind, ValueRange, range, windowed};
+use super::decode::{DecodedImage, ImageFacts, ValueKind, ValueRange, range, windowed};
 use super::pixels::{PixelValues, Pixels};
 
 /// Type of the elements of an array.
@@ -80,7 +80,7 @@ impl ArrayBytes {
 
 /// An array of any shape, as read.
 #[derive(Clone, Debug)]
-pub(super) struct Array {
+pub(super) struct NumberArray {
     pub shape: Vec<usize>,
     /// Elements from one index to the next, by dimension.
     pub strides: Vec<usize>,
@@ -89,7 +89,7 @@ pub(super) struct Array {
     pub bytes: ArrayBytes,
 }
 
-impl Array {
+impl NumberArray {
     /// The value at an offset in elements.
     pub fn value(&self, offset: usize) -> f64 {
         let size = self.element.size_bytes();
@@ -120,7 +120,7 @@ impl Array {
 /// Many images of one size.
 #[derive(Clone, Debug)]
 pub struct ImageArray {
-    array: Array,
+    array: NumberArray,
     images: usize,
     height: usize,
     width: usize,
@@ -134,7 +134,7 @@ impl ImageArray {
     ///
     /// # Errors
     /// If the array has another shape.
-    pub(super) fn new(array: Array) -> Result<Self, String> {
+    pub(super) fn new(array: NumberArray) -> Result<Self, String> {
         let s = &array.strides;
         let ([images, height, width, channels], strides) = match array.shape[..] {
             [n, h, w] => ([n, h, w, 1], [s[0], s[1], s[2], 0]),
@@ -171,7 +171,11 @@ impl ImageArray {
     ///
     /// # Errors
     /// If its values have no black and white: floating-point numbers outside 0 to 1, wide integers.
-    pub(super) fn decode(&self, index: usize, black_white: ValueRange) -> Result<Decoded, String> {
+    pub(super) fn decode(
+        &self,
+        index: usize,
+        black_white: ValueRange,
+    ) -> Result<DecodedImage, String> {
         let element = self.array.element;
         let range = range(self.values(index))?;
         let limits = match (black_white.limits(), element) {
@@ -203,7 +207,7 @@ impl ImageArray {
             (None, _) => PixelValues::U16(self.values(index).map(|v| v as u16).collect()),
         };
         let bits = 8 * element.size_bytes() as u32;
-        Ok(Decoded {
+        Ok(DecodedImage {
             pixels: Pixels {
                 width: self.width,
                 height: self.height,

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::array::ImageArray;
-use super::decode::{Decoded, ValueRange, decode};
+use super::decode::{DecodedImage, ValueRange, decode};
 use super::error::{DataError, DataProblem};
 use super::left_out::LeftOut;
 use super::pixels::Pixels;
@@ -299,7 +299,7 @@ impl Dataset {
     ///
     /// # Panics
     /// As [`Dataset::pixels`].
-    pub fn decode(&self, index: usize) -> Result<Decoded, DataError> {
+    pub fn decode(&self, index: usize) -> Result<DecodedImage, DataError> {
         let sample = &self.samples[index];
         let (id, decoded) = match &sample.source {
             PixelSource::Array { array, index } => {

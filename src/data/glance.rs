@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::dataset::Dataset;
-use super::decode::{Decoded, range_warning};
+use super::decode::{DecodedImage, range_warning};
 use super::pixels::{PixelValues, Pixels};
 
 /// Images that are looked at, evenly spread over the set.
@@ -22,7 +22,7 @@ impl Dataset {
     /// Decodes up to 64 images, evenly spread over the set. Unreadable ones tell nothing.
     pub fn glance(&self) -> Glance {
         let count = self.len().min(MOST);
-        let seen: Vec<Decoded> = (0..count)
+        let seen: Vec<DecodedImage> = (0..count)
             .into_par_iter()
             .filter_map(|k| self.decode(k * self.len() / count).ok())
             .collect();

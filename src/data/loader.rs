@@ -148,12 +148,12 @@ struct Queue {
     /// Sequence number of the next visit to decode.
     claim: u64,
     /// Results in sequence order; `None` while decoding.
-    slots: VecDeque<Option<Result<DecodedImage, DataError>>>,
+    slots: VecDeque<Option<Result<LoadedImage, DataError>>>,
     orders: BTreeMap<u64, Arc<Vec<Entry>>>,
     stop: bool,
 }
 
-struct DecodedImage {
+struct LoadedImage {
     values: Vec<f32>,
     sample: usize,
 }
@@ -291,7 +291,7 @@ impl Loader {
         Ok((!batch.is_empty()).then_some(batch))
     }
 
-    fn take(&mut self) -> Result<DecodedImage, DataError> {
+    fn take(&mut self) -> Result<LoadedImage, DataError> {
         let mut queue = lock(&self.shared.queue);
         let mut began = None;
         loop {
@@ -384,7 +384,7 @@ impl Prefetch {
         }
     }
 
-    fn decode(&self, visit: Entry, epoch: u64) -> Result<DecodedImage, DataError> {
+    fn decode(&self, visit: Entry, epoch: u64) -> Result<LoadedImage, DataError> {
         let sample = visit.sample as usize;
         let pixels = self.prepared(sample)?;
         let key = stream_key(self.options.seed, RandomStream::Augmentation);
@@ -393,7 +393,7 @@ impl Prefetch {
         self.options
             .transform
             .finish(&pixels, orientation, &mut values);
-        Ok(DecodedImage { values, sample })
+        Ok(LoadedImage { values, sample })
     }
 
     /// The sample at its final size, from the cache or from its source.

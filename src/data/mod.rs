@@ -26,7 +26,7 @@ pub use array::{Element, ImageArray};
 pub use dataset::{
     DataFormat, Dataset, OnMismatch, OpenOptions, PixelSource, Sample, UnknownPolicy,
 };
-pub use decode::{Decoded, ImageFacts, ValueKind, ValueRange, decode};
+pub use decode::{DecodedImage, ImageFacts, ValueKind, ValueRange, decode};
 pub use error::{DataError, DataProblem};
 pub use glance::Glance;
 pub use left_out::{LeftOut, LeftOutFiles, LeftOutReason};

@@ -8,29 +8,44 @@ mod raster;
 mod tiff;
 mod tiff_numbers;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
-pub use range::{ImageFacts, ValueKind, ValueRange};
+pub use range::{DecodedImage, ImageFacts, ValueKind, ValueRange};
 pub(super) use range::{range, range_warning, windowed};
 
+use super::error::DataError;
 use super::pixels::Pixels;
 
-/// An image and what the decoder saw of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Decoded {
-    /// Values from black to white.
-    pub pixels: Pixels,
-    /// The image as it was stored.
-    pub facts: ImageFacts,
+impl Pixels {
+    /// Reads the first image of a file, by its content rather than by its extension.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is not a whole image of a supported kind.
+    pub fn read(path: &Path) -> Result<Self, DataError> {
+        let corrupt = |reason| DataError::Corrupt {
+            id: path.display().to_string(),
+            reason,
+        };
+        let bytes = fs::read(path).map_err(|e| corrupt(e.to_string()))?;
+        Self::decode(&bytes).map_err(corrupt)
+    }
+
+    /// Decodes the first image in the bytes of a file.
+    ///
+    /// # Errors
+    /// The reason in words.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        Ok(decode(bytes, 0, ValueRange::Stored)?.pixels)
+    }
 }
 
 /// Decodes image `frame` (from 0) of the bytes of a file.
 ///
 /// # Errors
 /// The reason in words.
-pub fn decode(bytes: &[u8], frame: usize, black_white: ValueRange) -> Result<Decoded, String> {
+pub fn decode(bytes: &[u8], frame: usize, black_white: ValueRange) -> Result<DecodedImage, String> {
     if bytes.is_empty() {
         return Err("the file is empty".to_owned());
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::data::pixels::PixelValues;
+use crate::data::pixels::{PixelValues, Pixels};
 
 /// Which stored values are black and white. DICOM values count after rescale slope and intercept.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -25,6 +25,15 @@ impl ValueRange {
             Self::Window(limits) => Some(limits),
         }
     }
+}
+
+/// An image and what the decoder saw of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DecodedImage {
+    /// Values from black to white.
+    pub pixels: Pixels,
+    /// The image as it was stored.
+    pub facts: ImageFacts,
 }
 
 /// What the decoder saw of one image.

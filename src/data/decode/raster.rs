@@ -7,18 +7,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, ImageResult};
 
-use super::range::{ImageFacts, ValueKind, ValueRange, range, windowed};
-use super::{Decoded, tiff, tiff_numbers};
+use super::range::{DecodedImage, ImageFacts, ValueKind, ValueRange, range, windowed};
+use super::{tiff, tiff_numbers};
 use crate::data::pixels::{PixelValues, Pixels};
 
-/// Decoded bytes that a file may ask for, for each of its own: deflate shrinks by at most 1032, and a bit becomes a byte.
+/// DecodedImage bytes that a file may ask for, for each of its own: deflate shrinks by at most 1032, and a bit becomes a byte.
 const MAX_EXPANSION: u64 = 1032 * 8;
 
-/// Decoded bytes that any file may ask for.
+/// DecodedImage bytes that any file may ask for.
 const ALWAYS_ALLOWED: u64 = 1 << 20;
 
 /// Values of an image as stored, `[height, width, channels]`.
-enum Stored {
+enum StoredValues {
     U8(Vec<u8>),
     U16(Vec<u16>),
     F32(Vec<f32>),
@@ -29,7 +29,7 @@ pub(super) fn decode(
     bytes: &[u8],
     frame: usize,
     black_white: ValueRange,
-) -> Result<Decoded, String> {
+) -> Result<DecodedImage, String> {
     if bytes.starts_with(&[0xff, 0xd8]) && !jpeg_is_whole(bytes) {
         return Err("the JPEG ends before its image does".to_owned());
     }
@@ -73,21 +73,21 @@ fn finish(
     mut image: DynamicImage,
     orientation: Orientation,
     black_white: ValueRange,
-) -> Result<Decoded, String> {
+) -> Result<DecodedImage, String> {
     image.apply_orientation(orientation);
     let (width, height) = (image.width() as usize, image.height() as usize);
     if width == 0 || height == 0 {
         return Err(format!("the image is {width} x {height} pixels"));
     }
     let (channels, stored) = match image {
-        DynamicImage::ImageLuma8(i) => (1, Stored::U8(i.into_raw())),
-        DynamicImage::ImageRgb8(i) => (3, Stored::U8(i.into_raw())),
-        DynamicImage::ImageLumaA8(i) => (1, Stored::U8(drop_alpha(i.as_raw(), 1))),
-        DynamicImage::ImageRgba8(i) => (3, Stored::U8(drop_alpha(i.as_raw(), 3))),
-        DynamicImage::ImageLuma16(i) => (1, Stored::U16(i.into_raw())),
-        DynamicImage::ImageRgb16(i) => (3, Stored::U16(i.into_raw())),
-        DynamicImage::ImageLumaA16(i) => (1, Stored::U16(drop_alpha(i.as_raw(), 1))),
-        DynamicImage::ImageRgba16(i) => (3, Stored::U16(drop_alpha(i.as_raw(), 3))),
+        DynamicImage::ImageLuma8(i) => (1, StoredValues::U8(i.into_raw())),
+        DynamicImage::ImageRgb8(i) => (3, StoredValues::U8(i.into_raw())),
+        DynamicImage::ImageLumaA8(i) => (1, StoredValues::U8(drop_alpha(i.as_raw(), 1))),
+        DynamicImage::ImageRgba8(i) => (3, StoredValues::U8(drop_alpha(i.as_raw(), 3))),
+        DynamicImage::ImageLuma16(i) => (1, StoredValues::U16(i.into_raw())),
+        DynamicImage::ImageRgb16(i) => (3, StoredValues::U16(i.into_raw())),
+        DynamicImage::ImageLumaA16(i) => (1, StoredValues::U16(drop_alpha(i.as_raw(), 1))),
+        DynamicImage::ImageRgba16(i) => (3, StoredValues::U16(drop_alpha(i.as_raw(), 3))),
         DynamicImage::ImageRgb32F(i) => floats(i.into_raw()),
         DynamicImage::ImageRgba32F(i) => floats(drop_alpha(i.as_raw(), 3)),
         other => {
@@ -98,7 +98,7 @@ fn finish(
         }
     };
     let (samples, kind, range) = stored.to_samples(black_white)?;
-    Ok(Decoded {
+    Ok(DecodedImage {
         pixels: Pixels {
             width,
             height,
@@ -115,7 +115,7 @@ fn finish(
     })
 }
 
-impl Stored {
+impl StoredValues {
     fn to_samples(
         self,
         black_white: ValueRange,
@@ -154,12 +154,15 @@ impl Stored {
 }
 
 /// RGB values, or grey ones where the decoder wrote each value three times.
-fn floats(values: Vec<f32>) -> (usize, Stored) {
+fn floats(values: Vec<f32>) -> (usize, StoredValues) {
     let same = |p: &[f32]| p[0].to_bits() == p[1].to_bits() && p[1].to_bits() == p[2].to_bits();
     if values.chunks_exact(3).all(same) {
-        return (1, Stored::F32(values.into_iter().step_by(3).collect()));
+        return (
+            1,
+            StoredValues::F32(values.into_iter().step_by(3).collect()),
+        );
     }
-    (3, Stored::F32(values))
+    (3, StoredValues::F32(values))
 }
 
 fn drop_alpha<T: Copy>(values: &[T], colours: usize) -> Vec<T> {

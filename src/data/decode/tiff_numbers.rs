@@ -6,12 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use ::tiff::ColorType;
 use ::tiff::decoder::{Decoder, DecodingResult};
 
-use super::Decoded;
-use super::range::{ImageFacts, ValueKind, ValueRange, range, windowed};
+use super::range::{DecodedImage, ImageFacts, ValueKind, ValueRange, range, windowed};
 use crate::data::pixels::Pixels;
 
 /// Decodes the first page of `bytes`, grey or RGB, whatever its values are.
-pub(super) fn decode(bytes: &[u8], black_white: ValueRange) -> Result<Decoded, String> {
+pub(super) fn decode(bytes: &[u8], black_white: ValueRange) -> Result<DecodedImage, String> {
     // A decoder that panics on a damaged file must cost that file, not the run.
     let values = catch_unwind(AssertUnwindSafe(|| Values::read(bytes)))
         .map_err(|_| "the decoder gave up on damaged data".to_owned())??;
@@ -26,7 +25,7 @@ pub(super) fn decode(bytes: &[u8], black_white: ValueRange) -> Result<Decoded, S
             ));
         }
     };
-    Ok(Decoded {
+    Ok(DecodedImage {
         facts: ImageFacts {
             kind: values.kind,
             channels: values.channels,

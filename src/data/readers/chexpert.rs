@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{Folder, Tree, name_of, stem_of};
 use super::resolve::{ImageIndex, Resolved};
-use super::table::{Row, Table, find_column};
+use super::table::{LabelRow, Table, find_column};
 use crate::data::dataset::{DataFormat, Dataset, OpenOptions, PixelSource, Sample, UnknownPolicy};
 use crate::data::error::{DataError, DataProblem};
 use crate::data::split::Split;
@@ -95,7 +95,7 @@ struct Found<'a> {
 }
 
 /// What a row's finding makes of its image.
-enum Finding {
+enum FindingValue {
     Class(usize),
     LeftOut,
     Unknown(String),
@@ -154,9 +154,9 @@ impl<'a> Found<'a> {
                 continue;
             }
             let class = match self.finding(row.field(finding_column), options) {
-                Finding::Class(class) => class,
-                Finding::LeftOut => continue,
-                Finding::Unknown(class) => {
+                FindingValue::Class(class) => class,
+                FindingValue::LeftOut => continue,
+                FindingValue::Unknown(class) => {
                     self.problems.push(DataProblem::UnknownClass {
                         id: relative.to_owned(),
                         class,
@@ -185,10 +185,10 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
-    fn finding(&mut self, field: &str, options: &OpenOptions) -> Finding {
+    fn finding(&mut self, field: &str, options: &OpenOptions) -> FindingValue {
         let policy = match field {
-            "1.0" | "1" => return Finding::Class(1),
-            "0.0" | "0" => return Finding::Class(0),
+            "1.0" | "1" => return FindingValue::Class(1),
+            "0.0" | "0" => return FindingValue::Class(0),
             "-1.0" | "-1" => {
                 self.uncertain += 1;
                 options.uncertain
@@ -197,12 +197,12 @@ impl<'a> Found<'a> {
                 self.not_mentioned += 1;
                 options.not_mentioned
             }
-            other => return Finding::Unknown(other.to_owned()),
+            other => return FindingValue::Unknown(other.to_owned()),
         };
         match policy {
-            UnknownPolicy::Negative => Finding::Class(0),
-            UnknownPolicy::Positive => Finding::Class(1),
-            UnknownPolicy::Skip => Finding::LeftOut,
+            UnknownPolicy::Negative => FindingValue::Class(0),
+            UnknownPolicy::Positive => FindingValue::Class(1),
+            UnknownPolicy::Skip => FindingValue::LeftOut,
         }
     }
 
@@ -247,7 +247,7 @@ impl<'a> Found<'a> {
     }
 }
 
-fn is_frontal(row: &Row, view_column: Option<usize>, path: &str) -> bool {
+fn is_frontal(row: &LabelRow, view_column: Option<usize>, path: &str) -> bool {
     match view_column {
         Some(column) => row.field(column).eq_ignore_ascii_case("frontal"),
         None => path.to_ascii_lowercase().contains("frontal"),

@@ -90,7 +90,7 @@ pub(super) struct Tree {
 impl Tree {
     /// Walks the folders below `root`.
     pub fn walk(root: &Path, options: &OpenOptions) -> Result<Self, DataError> {
-        let mut walk = Walk {
+        let mut walk = TreeWalk {
             root,
             include: Patterns::new("data.include", &options.include)?,
             exclude: Patterns::new("data.exclude", &options.exclude)?,
@@ -116,14 +116,14 @@ impl Tree {
     }
 }
 
-struct Walk<'a> {
+struct TreeWalk<'a> {
     root: &'a Path,
     include: Patterns,
     exclude: Patterns,
     left_out: LeftOut,
 }
 
-impl Walk<'_> {
+impl TreeWalk<'_> {
     fn folder(&mut self, path: &Path, depth: usize) -> Result<Folder, DataError> {
         if depth > MAX_DEPTH {
             return Err(DataError::Options(format!(

@@ -14,7 +14,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::files::{Folder, stem_of};
 use crate::bytes::{available_memory_bytes, readable};
-use crate::data::array::{Array, ArrayBytes, Element, ImageArray};
+use crate::data::array::{ArrayBytes, Element, ImageArray, NumberArray};
 use crate::data::dataset::{DataFormat, Dataset, PixelSource, Sample};
 use crate::data::error::DataError;
 use crate::data::split::Split;
@@ -224,7 +224,7 @@ fn class_names(file: &Path, count: usize, first: usize) -> Vec<String> {
 }
 
 /// The class index of each image, of `[N]`, `[N, 1]` or one-hot `[N, K]`.
-fn class_indices(array: &Array) -> Result<Vec<usize>, String> {
+fn class_indices(array: &NumberArray) -> Result<Vec<usize>, String> {
     let one_hot = match array.shape[..] {
         [_] | [_, 1] => false,
         [_, _] => true,
@@ -304,7 +304,7 @@ impl Archive {
     }
 
     /// The array `name`: mapped where it is stored as it is, read where it is compressed.
-    fn array(&mut self, name: &str) -> Result<Array, DataError> {
+    fn array(&mut self, name: &str) -> Result<NumberArray, DataError> {
         let bytes = self.bytes(name)?;
         self.parse(bytes)
             .map_err(|message| self.error(name, &message))
@@ -374,7 +374,7 @@ impl Archive {
     }
 
     /// Shape and element type of an array, checked against the bytes that there are.
-    fn parse(&self, bytes: ArrayBytes) -> Result<Array, String> {
+    fn parse(&self, bytes: ArrayBytes) -> Result<NumberArray, String> {
         let all = bytes.as_slice();
         let mut rest = all;
         let header = NpyHeader::from_reader(&mut rest).map_err(|e| e.to_string())?;
@@ -405,7 +405,7 @@ impl Archive {
                 rest.len()
             ));
         }
-        Ok(Array {
+        Ok(NumberArray {
             strides: strides(&shape, header.order()),
             shape,
             element,

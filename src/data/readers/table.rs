@@ -20,19 +20,19 @@ pub(super) struct Table {
     pub path: PathBuf,
     /// Names of the columns.
     pub header: Vec<String>,
-    pub rows: Vec<Row>,
+    pub rows: Vec<LabelRow>,
 }
 
 /// A row of a table.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
+pub(super) struct LabelRow {
     /// Line of the file, from 1.
     pub line: u64,
     /// As many as there are columns, without spaces around them.
     fields: Vec<String>,
 }
 
-impl Row {
+impl LabelRow {
     /// The field in column `index`.
     pub fn field(&self, index: usize) -> &str {
         self.fields.get(index).map_or("", String::as_str)
@@ -56,7 +56,7 @@ impl Table {
         let mut rows = Vec::new();
         for record in reader.records() {
             let record = record.map_err(error)?;
-            rows.push(Row {
+            rows.push(LabelRow {
                 line: record.position().map_or(0, csv::Position::line),
                 fields: record.iter().map(str::to_owned).collect(),
             });
