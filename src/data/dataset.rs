@@ -13,7 +13,6 @@ use super::decode::{DecodedImage, ValueRange, decode};
 use super::error::{DataError, DataProblem};
 use super::left_out::LeftOut;
 use super::pixels::Pixels;
-use super::readers::LabelColumns;
 use super::split::Split;
 
 /// How a data set lies on disk.
@@ -74,6 +73,19 @@ pub enum OnMismatch {
     Fail,
     /// Leave the samples concerned out, with a warning each.
     Skip,
+}
+
+/// Names of the columns of a table of labels; those that are not given are told by the names that people use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelColumns {
+    /// Path or name of an image.
+    pub file: Option<String>,
+    /// Its class.
+    pub label: Option<String>,
+    /// Its split: train, val or test.
+    pub split: Option<String>,
+    /// Whose image it is.
+    pub patient: Option<String>,
 }
 
 /// How [`Dataset::open`] reads.

@@ -24,7 +24,7 @@ mod transform;
 
 pub use array::{Element, ImageArray};
 pub use dataset::{
-    DataFormat, Dataset, OnMismatch, OpenOptions, PixelSource, Sample, UnknownPolicy,
+    DataFormat, Dataset, LabelColumns, OnMismatch, OpenOptions, PixelSource, Sample, UnknownPolicy,
 };
 pub use decode::{DecodedImage, ImageFacts, ValueKind, ValueRange, decode};
 pub use error::{DataError, DataProblem};
@@ -33,7 +33,6 @@ pub use left_out::{LeftOut, LeftOutFiles, LeftOutReason};
 pub use loader::{Batch, Loader, LoaderOptions, OnCorrupt, Position};
 pub use order::{Entry, epoch_order};
 pub use pixels::{PixelValues, Pixels};
-pub use readers::LabelColumns;
 pub use report::{DatasetReport, SeenValues, contact_sheet};
 pub use split::Split;
 pub use transform::{Augment, Orientation, Transform};

@@ -10,7 +10,7 @@ use super::files::{Tree, extension_of, name_of, stem_of};
 use super::folder::split_named;
 use super::resolve::{ImageIndex, Resolved};
 use super::table::{TABLE_EXTENSIONS, Table, find_column};
-use crate::data::dataset::{DataFormat, Dataset, OpenOptions, PixelSource, Sample};
+use crate::data::dataset::{DataFormat, Dataset, LabelColumns, OpenOptions, PixelSource, Sample};
 use crate::data::error::{DataError, DataProblem};
 use crate::data::split::Split;
 
@@ -57,19 +57,6 @@ const PATIENT_COLUMNS: [&str; 9] = [
 /// AIROGS: its column of files, and its classes (no referable glaucoma, referable glaucoma).
 const AIROGS_FILE: &str = "challenge_id";
 const AIROGS_CLASSES: [&str; 2] = ["NRG", "RG"];
-
-/// Names of the columns of a table of labels; those that are not given are told by the names that people use.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LabelColumns {
-    /// Path or name of an image.
-    pub file: Option<String>,
-    /// Its class.
-    pub label: Option<String>,
-    /// Its split: train, val or test.
-    pub split: Option<String>,
-    /// Whose image it is.
-    pub patient: Option<String>,
-}
 
 /// Where the columns of a table are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

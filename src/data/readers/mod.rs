@@ -11,8 +11,6 @@ mod table;
 
 use std::path::Path;
 
-pub use labels::LabelColumns;
-
 use super::dataset::{DataFormat, Dataset, OpenOptions};
 use super::error::DataError;
 use files::{Folder, Tree, extension_of};
