@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::files::{Folder, Tree, name_of, stem_of};
+use super::files::{Folder, Tree};
+use super::paths::{name_of, stem_of};
 use super::resolve::{ImageIndex, Resolved};
 use super::table::{LabelRow, Table, find_column};
 use crate::data::dataset::{DataFormat, Dataset, OpenOptions, PixelSource, Sample, UnknownPolicy};

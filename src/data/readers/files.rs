@@ -5,17 +5,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::masks;
+use super::paths::{extension_of, has_image_extension, name_of};
 use crate::data::dataset::OpenOptions;
 use crate::data::decode::is_dicom;
 use crate::data::error::DataError;
 use crate::data::left_out::{LeftOut, LeftOutReason};
 use crate::data::patterns::Patterns;
-
-/// Extensions of files that a decoder exists for, in lower case.
-const IMAGE_EXTENSIONS: [&str; 16] = [
-    "png", "jpg", "jpeg", "jpe", "jfif", "tif", "tiff", "bmp", "webp", "pgm", "ppm", "pbm", "pnm",
-    "dcm", "dicom", "ima",
-];
 
 /// Folders and files that operating systems, archives and network drives leave behind, in lower case.
 const SYSTEM_NAMES: [&str; 11] = [
@@ -193,41 +188,14 @@ impl TreeWalk<'_> {
 
 /// True for a file that a decoder exists for: by its extension; DICOM files, which often have none, by their content.
 fn is_image(path: &Path) -> bool {
-    let extension = extension_of(path);
-    if IMAGE_EXTENSIONS.contains(&extension.as_str()) {
+    if has_image_extension(path) {
         return true;
     }
+    let extension = extension_of(path);
     // Names made of an identifier such as 1.2.840.10008 end in digits.
     extension.bytes().all(|b| b.is_ascii_digit()) && {
         let mut head = Vec::new();
         let read = File::open(path).and_then(|file| file.take(256).read_to_end(&mut head));
         read.is_ok() && is_dicom(&head)
     }
-}
-
-/// True if the extension is that of an image.
-pub(super) fn has_image_extension(path: &Path) -> bool {
-    IMAGE_EXTENSIONS.contains(&extension_of(path).as_str())
-}
-
-/// The extension in lower case; empty where there is none.
-pub(super) fn extension_of(path: &Path) -> String {
-    let extension = path.extension().unwrap_or_default();
-    extension.to_string_lossy().to_lowercase()
-}
-
-/// The last component as text.
-pub(super) fn name_of(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
-}
-
-/// The last component without its extension.
-pub(super) fn stem_of(path: &Path) -> String {
-    path.file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::files::{Folder, Tree, name_of};
+use super::files::{Folder, Tree};
+use super::paths::name_of;
 use crate::data::dataset::{DataFormat, Dataset, PixelSource, Sample};
 use crate::data::error::{DataError, DataProblem};
 use crate::data::left_out::LeftOut;

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::files::{Tree, extension_of, name_of, stem_of};
+use super::files::Tree;
 use super::folder::split_named;
+use super::paths::{extension_of, name_of, stem_of};
 use super::resolve::{ImageIndex, Resolved};
 use super::table::{TABLE_EXTENSIONS, Table, find_column};
 use crate::data::dataset::{DataFormat, Dataset, LabelColumns, OpenOptions, PixelSource, Sample};
@@ -367,7 +368,7 @@ impl Labelled<'_> {
 /// A name as in the table, without the extension of an image.
 fn bare(name: &str) -> String {
     let path = Path::new(name);
-    if super::files::has_image_extension(path) {
+    if super::paths::has_image_extension(path) {
         return path.with_extension("").display().to_string();
     }
     name.to_owned()

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::files::{name_of, stem_of};
+use super::paths::{name_of, stem_of};
 
 /// What is added to the name of a picture for that of its mask, in lower case, after `_`, `-` or a space.
 const MASK_WORDS: [&str; 8] = [

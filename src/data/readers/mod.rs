@@ -6,6 +6,7 @@ mod folder;
 mod labels;
 mod masks;
 mod npz;
+mod paths;
 mod resolve;
 mod table;
 
@@ -13,7 +14,8 @@ use std::path::Path;
 
 use super::dataset::{DataFormat, Dataset, OpenOptions};
 use super::error::DataError;
-use files::{Folder, Tree, extension_of};
+use files::{Folder, Tree};
+use paths::extension_of;
 
 /// Reads `path` with the reader that the options name or, for [`DataFormat::Auto`], that fits.
 pub(super) fn read(path: &Path, options: &OpenOptions) -> Result<Dataset, DataError> {

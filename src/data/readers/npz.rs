@@ -12,7 +12,8 @@ use memmap2::Mmap;
 use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
 use zip::{CompressionMethod, ZipArchive};
 
-use super::files::{Folder, stem_of};
+use super::files::Folder;
+use super::paths::stem_of;
 use crate::bytes::{available_memory_bytes, readable};
 use crate::data::array::{ArrayBytes, Element, ImageArray, NumberArray};
 use crate::data::dataset::{DataFormat, Dataset, PixelSource, Sample};

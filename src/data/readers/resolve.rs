@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
-use super::files::{extension_of, has_image_extension};
+use super::paths::{extension_of, has_image_extension};
 
 /// Components from the end of a path under which a file can be found.
 const MAX_TAIL: usize = 4;
