@@ -31,6 +31,15 @@ impl Element {
         }
     }
 
+    fn kind(self) -> ValueKind {
+        let bits = 8 * self.size_bytes() as u32;
+        match self {
+            Self::Bool => ValueKind::Bits(1),
+            Self::Float(_) => ValueKind::Float(bits),
+            _ => ValueKind::Bits(bits),
+        }
+    }
+
     /// The value of an element with little-endian bytes.
     fn value(self, bytes: &[u8]) -> f64 {
         let unsigned = bytes
@@ -178,7 +187,9 @@ impl ImageArray {
     ) -> Result<DecodedImage, String> {
         let element = self.array.element;
         let range = range(self.values(index))?;
-        let limits = match (black_white.limits(), element) {
+        let kind = element.kind();
+        let given = black_white.limits(kind);
+        let limits = match (given, element) {
             (Some(limits), _) => Some(limits),
             (None, Element::Unsigned(1 | 2)) => None,
             (None, Element::Bool) => Some([0.0, 1.0]),
@@ -206,7 +217,6 @@ impl ImageArray {
             }
             (None, _) => PixelValues::U16(self.values(index).map(|v| v as u16).collect()),
         };
-        let bits = 8 * element.size_bytes() as u32;
         Ok(DecodedImage {
             pixels: Pixels {
                 width: self.width,
@@ -215,15 +225,11 @@ impl ImageArray {
                 samples,
             },
             facts: ImageFacts {
-                kind: match element {
-                    Element::Bool => ValueKind::Bits(1),
-                    Element::Float(_) => ValueKind::Float(bits),
-                    _ => ValueKind::Bits(bits),
-                },
+                kind,
                 channels: self.channels,
                 range,
                 turned: false,
-                windowed: black_white != ValueRange::Stored,
+                windowed: given.is_some(),
             },
         })
     }

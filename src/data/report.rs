@@ -200,10 +200,10 @@ impl fmt::Display for DatasetReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{}: {} images in {} classes ({})",
+            "{}: {} in {} ({})",
             self.root.display(),
-            self.total(),
-            self.classes.len(),
+            counted(self.total(), "image", "images"),
+            counted(self.classes.len(), "class", "classes"),
             self.format
         )?;
         let name_width = self
@@ -276,18 +276,27 @@ impl fmt::Display for DatasetReport {
         listed(f, "repeated images", &self.repeated, |group| {
             group.join(" = ")
         })?;
+        for (&(kind, _), seen) in self.values.iter().filter(|(_, seen)| !seen.windowed) {
+            if let Some(warning) = range_warning(kind, seen.range) {
+                writeln!(f, "  warning: {warning}")?;
+            }
+        }
         if self.leaked > 0 {
             writeln!(
                 f,
-                "  warning: {} images occur in more than one split",
-                self.leaked
+                "  warning: {} in more than one split",
+                counted(self.leaked, "image occurs", "images occur")
             )?;
         }
         if self.groups_on_both_sides > 0 {
             writeln!(
                 f,
-                "  warning: {} patients have images in more than one split",
-                self.groups_on_both_sides
+                "  warning: {} in more than one split; a model is then measured on patients that it knows",
+                counted(
+                    self.groups_on_both_sides,
+                    "patient has images",
+                    "patients have images"
+                )
             )?;
         }
         Ok(())
@@ -295,7 +304,7 @@ impl fmt::Display for DatasetReport {
 }
 
 impl DatasetReport {
-    /// Kinds of values with their ranges, orientation, and warnings about ranges.
+    /// Kinds of values with their ranges, colour and orientation.
     fn write_values(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = |(&(kind, channels), seen): (&(ValueKind, usize), &SeenValues)| {
             let colour = if channels == 1 { "grey" } else { "RGB" };
@@ -319,13 +328,13 @@ impl DatasetReport {
             1 => writeln!(f, "  turned: 1 image, as its file says (EXIF)")?,
             n => writeln!(f, "  turned: {n} images, as their files say (EXIF)")?,
         }
-        for (&(kind, _), seen) in self.values.iter().filter(|(_, seen)| !seen.windowed) {
-            if let Some(warning) = range_warning(kind, seen.range) {
-                writeln!(f, "  warning: {warning}")?;
-            }
-        }
         Ok(())
     }
+}
+
+/// A number with the word that it counts.
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// A value with at most four digits behind the point.

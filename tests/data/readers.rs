@@ -401,8 +401,8 @@ fn chexpert_layout_and_unknown_findings() {
     assert_eq!(set.counts(), [3, 1], "unknown counts as negative");
     assert_eq!(set.splits(), [Split::Train]);
     assert!(set.notes()[0].contains("1 lateral"), "{:?}", set.notes());
-    assert!(set.notes()[1].contains("1 uncertain findings (-1) count as negative"));
-    assert!(set.notes()[2].contains("1 findings not mentioned (empty) count as negative"));
+    assert!(set.notes()[1].contains("1 uncertain finding (-1) counts as negative"));
+    assert!(set.notes()[2].contains("1 empty finding (not mentioned) counts as negative"));
     let with = |policy| OpenOptions {
         uncertain: policy,
         not_mentioned: policy,

@@ -2,6 +2,7 @@
 
 #[path = "../made_up/mod.rs"]
 mod made_up;
+mod people;
 mod run_file;
 mod runs;
 mod state;

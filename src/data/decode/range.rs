@@ -10,19 +10,21 @@ pub enum ValueRange {
     /// What the file says: the whole range of its integer type, 0 to 1 for floating point, the window of a DICOM file.
     #[default]
     Stored,
-    /// 0 to `2^bits - 1`, for example 12-bit values in 16-bit files.
+    /// 0 to `2^bits - 1` where files have more bits than that: 12-bit values in 16-bit files. Others are as stored.
     Bits(u32),
     /// From black to white; what lies outside is clipped.
     Window([f64; 2]),
 }
 
 impl ValueRange {
-    /// Black and white, where they are given.
-    pub fn limits(self) -> Option<[f64; 2]> {
-        match self {
-            Self::Stored => None,
-            Self::Bits(bits) => Some([0.0, 2f64.powi(bits as i32) - 1.0]),
-            Self::Window(limits) => Some(limits),
+    /// Black and white of values of this kind, where they are given.
+    pub fn limits(self, kind: ValueKind) -> Option<[f64; 2]> {
+        match (self, kind) {
+            (Self::Bits(bits), ValueKind::Bits(stored)) if stored > bits => {
+                Some([0.0, 2f64.powi(bits as i32) - 1.0])
+            }
+            (Self::Stored | Self::Bits(_), _) => None,
+            (Self::Window(limits), _) => Some(limits),
         }
     }
 }
@@ -77,8 +79,8 @@ pub(in crate::data) fn range_warning(kind: ValueKind, [low, high]: [f64; 2]) -> 
     let used = (high.max(0.0) + 1.0).log2().ceil() as u32;
     (low >= 0.0 && used < bits).then(|| {
         format!(
-            "values from {low} to {high} in {bits} bit: white is never reached, images are dark; if values have {used} \
-             bits, set data.bits = {used}, else data.window = [black, white]"
+            "values from {low} to {high} in {bits} bit leave images dark; if they have {used} bits, set data.bits = {used}, \
+             else data.window = [black, white]"
         )
     })
 }

@@ -97,7 +97,10 @@ fn finish(
             ));
         }
     };
-    let (samples, kind, range) = stored.to_samples(black_white)?;
+    let kind = stored.kind();
+    let limits = black_white.limits(kind);
+    let windowed = limits.is_some();
+    let (samples, range) = stored.to_samples(limits)?;
     Ok(DecodedImage {
         pixels: Pixels {
             width,
@@ -110,23 +113,24 @@ fn finish(
             channels,
             range,
             turned: orientation != Orientation::NoTransforms,
-            windowed: black_white != ValueRange::Stored,
+            windowed,
         },
     })
 }
 
 impl StoredValues {
-    fn to_samples(
-        self,
-        black_white: ValueRange,
-    ) -> Result<(PixelValues, ValueKind, [f64; 2]), String> {
-        let kind = match &self {
+    fn kind(&self) -> ValueKind {
+        match self {
             Self::U8(_) => ValueKind::Bits(8),
             Self::U16(_) => ValueKind::Bits(16),
             Self::F32(_) => ValueKind::Float(32),
-        };
+        }
+    }
+
+    /// The values between black and white, and their range as stored.
+    fn to_samples(self, limits: Option<[f64; 2]>) -> Result<(PixelValues, [f64; 2]), String> {
         let range = range(self.values())?;
-        let samples = match (self, black_white.limits()) {
+        let samples = match (self, limits) {
             (stored, Some(limits)) => windowed(stored.values(), limits),
             (Self::U8(values), None) => PixelValues::U8(values),
             (Self::U16(values), None) => PixelValues::U16(values),
@@ -141,7 +145,7 @@ impl StoredValues {
                 windowed(stored.values(), [0.0, 1.0])
             }
         };
-        Ok((samples, kind, range))
+        Ok((samples, range))
     }
 
     fn values(&self) -> Box<dyn Iterator<Item = f64> + '_> {

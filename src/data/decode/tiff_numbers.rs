@@ -15,7 +15,8 @@ pub(super) fn decode(bytes: &[u8], black_white: ValueRange) -> Result<DecodedIma
     let values = catch_unwind(AssertUnwindSafe(|| Values::read(bytes)))
         .map_err(|_| "the decoder gave up on damaged data".to_owned())??;
     let range = range(values.numbers.iter().copied())?;
-    let limits = match (black_white.limits(), values.kind) {
+    let given = black_white.limits(values.kind);
+    let limits = match (given, values.kind) {
         (Some(limits), _) => limits,
         (None, ValueKind::Float(_)) if range[0] >= 0.0 && range[1] <= 1.0 => [0.0, 1.0],
         (None, kind) => {
@@ -31,7 +32,7 @@ pub(super) fn decode(bytes: &[u8], black_white: ValueRange) -> Result<DecodedIma
             channels: values.channels,
             range,
             turned: false,
-            windowed: black_white != ValueRange::Stored,
+            windowed: given.is_some(),
         },
         pixels: Pixels {
             width: values.width,

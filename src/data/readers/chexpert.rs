@@ -222,26 +222,41 @@ impl<'a> Found<'a> {
     }
 
     fn notes(&self, options: &OpenOptions) -> Vec<String> {
-        let outcome = |policy| match policy {
-            UnknownPolicy::Negative => "count as negative",
-            UnknownPolicy::Positive => "count as positive",
-            UnknownPolicy::Skip => "were left out",
+        let outcome = |count, policy| match (policy, count) {
+            (UnknownPolicy::Negative, 1) => "counts as negative",
+            (UnknownPolicy::Negative, _) => "count as negative",
+            (UnknownPolicy::Positive, 1) => "counts as positive",
+            (UnknownPolicy::Positive, _) => "count as positive",
+            (UnknownPolicy::Skip, 1) => "was left out",
+            (UnknownPolicy::Skip, _) => "were left out",
         };
         let mut notes = Vec::new();
-        if self.lateral > 0 {
-            notes.push(format!("{} lateral views were left out", self.lateral));
+        match self.lateral {
+            0 => {}
+            1 => notes.push("1 lateral view was left out".to_owned()),
+            n => notes.push(format!("{n} lateral views were left out")),
         }
         let policies = [
-            (self.uncertain, "uncertain findings (-1)", options.uncertain),
+            (
+                self.uncertain,
+                "uncertain finding",
+                "(-1)",
+                options.uncertain,
+            ),
             (
                 self.not_mentioned,
-                "findings not mentioned (empty)",
+                "empty finding",
+                "(not mentioned)",
                 options.not_mentioned,
             ),
         ];
-        for (count, what, policy) in policies {
+        for (count, what, value, policy) in policies {
             if count > 0 {
-                notes.push(format!("{count} {what} {}", outcome(policy)));
+                let plural = if count == 1 { "" } else { "s" };
+                notes.push(format!(
+                    "{count} {what}{plural} {value} {}",
+                    outcome(count, policy)
+                ));
             }
         }
         notes
