@@ -57,7 +57,7 @@ pub(super) struct Args {
         conflicts_with = "ancestral"
     )]
     eta: f64,
-    /// Ancestral (DDPM) sampling over the first --steps time steps instead of DDIM
+    /// Ancestral (DDPM) sampling instead of DDIM
     #[arg(long)]
     ancestral: bool,
     /// Seed; image k of a seed is the same in any batch
