@@ -31,6 +31,7 @@ mod open;
 pub mod pickle;
 mod safetensors;
 mod schedule;
+mod state;
 mod torch;
 
 pub use config::{MODEL_FORMAT, ModelConfig, ModelConfigError};
@@ -45,4 +46,5 @@ pub use model::{Class, Model, ModelFormat, ModelSource, UnknownClass};
 pub use names::{ParameterMismatch, Shapes, shapes_of, unet_parameters, vae_parameters};
 pub use safetensors::{SafetensorsFile, read_safetensors, write_safetensors};
 pub use schedule::recognise_betas;
+pub use state::StateDict;
 pub use torch::{TorchFile, TorchFormat};
