@@ -202,6 +202,198 @@ fn a_checkpoint_is_inspected_converted_and_sampled() {
     assert!(succeed(&["doctor"]).contains("cpu"));
 }
 
+/// Where the inputs are that people have, beside the checkout.
+fn shared(what: &str) -> Option<PathBuf> {
+    let path = root().join("../shared").join(what);
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "CI needs {}",
+        path.display()
+    );
+    eprintln!("NOT TESTED: {} is missing", path.display());
+    None
+}
+
+/// Checkpoints with wrappers, foreign tensors, a bound method and without checksums are inspected, converted and sampled;
+/// what was left out is one line.
+#[test]
+fn checkpoints_as_people_have_them_work_and_say_what_was_left_out() {
+    let (Some(inputs), Some(golden)) = (shared("inputs"), shared("golden")) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let vae = golden.join("checkpoint_vae.zip.ckpt");
+    let vae = vae.to_str().unwrap();
+    let file = |name: &str| inputs.join(name).to_str().unwrap().to_owned();
+    let note = "left out 2 tensors that are no part of the model: lpips (1), val_fid (1)";
+    let whole = succeed(&[
+        "inspect",
+        golden
+            .join("checkpoint_pipeline.zip.ckpt")
+            .to_str()
+            .unwrap(),
+        "--vae",
+        vae,
+    ]);
+    let hash = whole.lines().find(|line| line.contains("hash")).unwrap();
+    for (name, expected) in [
+        ("metrics-inside.ckpt", note),
+        ("no-crc.ckpt", "without a checksum"),
+        ("compiled-ddp.ckpt", "no note"),
+        ("compiled-submodules.ckpt", "no note"),
+        ("bound-method.ckpt", "no note"),
+    ] {
+        let path = file(name);
+        let text = succeed(&["inspect", &path, "--vae", vae]);
+        assert!(text.contains(hash), "{name}: {text}");
+        let notes: Vec<&str> = text.lines().filter(|l| l.contains("  note  ")).collect();
+        match expected {
+            "no note" => assert!(notes.is_empty(), "{notes:?}"),
+            _ => assert!(notes.len() == 1 && notes[0].contains(expected), "{notes:?}"),
+        }
+
+        let copy = folder.path().join(name);
+        let copy = copy.to_str().unwrap();
+        let output = run(&["convert", &path, copy, "--vae", vae, "--size", "16"]);
+        let text = stderr(&output);
+        assert!(output.status.success(), "{name}: {text}");
+        assert_eq!(text.contains(expected), expected != "no note", "{text}");
+
+        let sample = |model: &str, vae: &[&str], out: &str| {
+            let out = folder.path().join(out);
+            let common = ["sample", "--steps", "2", "--count", "1", "--size", "16"];
+            let place = ["--model", model, "--out", out.to_str().unwrap()];
+            let output = run(&[&common[..], &place, vae].concat());
+            let text = stderr(&output);
+            assert!(output.status.success(), "{name}: {text}");
+            (pixels(&out).data, text)
+        };
+        let (direct, text) = sample(&path, &["--vae", vae], "direct.png");
+        assert_eq!(text.contains(expected), expected != "no note", "{text}");
+        let (converted, text) = sample(copy, &[], "converted.png");
+        assert!(!text.contains("left out"), "{text}");
+        assert!(direct == converted, "{name}");
+    }
+}
+
+/// Mean difference between horizontal neighbours, in levels.
+fn roughness(path: &Path) -> f64 {
+    let image = pixels(path);
+    let channels = image.channels;
+    let row = image.width * channels;
+    let values: Vec<f64> = image.data.iter().map(|&v| f64::from(v)).collect();
+    let mut sum = 0.0;
+    for line in values.chunks_exact(row) {
+        let pairs = line.iter().zip(&line[channels..]);
+        sum += pairs.map(|(a, b)| (a - b).abs()).sum::<f64>();
+    }
+    sum / values.len() as f64
+}
+
+/// One step begins at the last time step, where the estimate from noise is a blurred image; from time step 0 the noise would
+/// be left as it is.
+#[test]
+fn one_step_is_an_estimate_and_no_noise() {
+    let folder = tempfile::tempdir().unwrap();
+    for method in [&["--eta", "1"][..], &["--ancestral"]] {
+        let roughness = |steps: &str| {
+            let out = folder.path().join(steps);
+            let common = ["sample", "--class", "wbc", "--count", "1", "--steps", steps];
+            succeed(&[&common[..], method, &["--out", out.to_str().unwrap()]].concat());
+            roughness(&out.join("00000000_wbc.png"))
+        };
+        let (one, forty) = (roughness("1"), roughness("40"));
+        println!("{one} after one step, {forty} after forty");
+        assert!(one < 0.0, "{one} after one step, {forty} after forty");
+    }
+}
+
+/// Wherever the program is and is started, it finds the model that ships with it, or says where it looked.
+#[test]
+fn the_model_that_ships_is_found_from_anywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path().join("here");
+    let program = folder.path().join("bin/medfusion");
+    let share = folder.path().join("share/medfusion/weights");
+    for made in [&here, &folder.path().join("bin"), &share] {
+        std::fs::create_dir_all(made).unwrap();
+    }
+    std::fs::copy(env!("CARGO_BIN_EXE_medfusion"), &program).unwrap();
+    let explain = |weights: Option<&Path>| {
+        let mut command = Command::new(&program);
+        command.args(["sample", "--explain", "--count", "1", "--unconditional"]);
+        command.current_dir(&here).env_remove("MEDFUSION_WEIGHTS");
+        if let Some(weights) = weights {
+            command.env("MEDFUSION_WEIGHTS", weights);
+        }
+        let output = command.output().unwrap();
+        (output.status.success(), stderr(&output))
+    };
+    // Where it was built.
+    let (ok, text) = explain(None);
+    let built = root().join("weights/cells64");
+    assert!(ok && text.contains(built.to_str().unwrap()), "{text}");
+    // Where it was installed.
+    let xray = share.join("xray32");
+    std::fs::create_dir(&xray).unwrap();
+    for file in files(&root().join("weights/xray32")) {
+        let from = root().join("weights/xray32").join(&file);
+        std::fs::copy(from, xray.join(file)).unwrap();
+    }
+    let (ok, text) = explain(None);
+    assert!(ok && text.contains(xray.to_str().unwrap()), "{text}");
+    // Where the environment says, and nowhere else.
+    let weights = root().join("weights");
+    let (ok, text) = explain(Some(&weights));
+    assert!(ok && text.contains("weights/cells64"), "{text}");
+    let (ok, text) = explain(Some(&here));
+    assert!(!ok, "{text}");
+    for mention in [
+        "cells64",
+        "xray32",
+        here.to_str().unwrap(),
+        "--model",
+        "MEDFUSION_WEIGHTS",
+    ] {
+        assert!(text.contains(mention), "{mention} in {text}");
+    }
+}
+
+/// A folder of another kind is answered with the command that makes one file of it.
+#[test]
+fn sharded_checkpoints_are_one_error_with_a_command() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, files, mentions) in [
+        (
+            "dcp",
+            &[".metadata", "__0_0.distcp"][..],
+            &["torch.distributed", "dcp_to_torch", "model.pt"][..],
+        ),
+        (
+            "deepspeed",
+            &["zero_to_fp32.py", "latest"],
+            &["DeepSpeed", "python zero_to_fp32.py . model.ckpt"],
+        ),
+        (
+            "shards",
+            &["a.safetensors.index.json"],
+            &["sharded", "save_file", "model.safetensors"],
+        ),
+    ] {
+        let place = folder.path().join(name);
+        std::fs::create_dir(&place).unwrap();
+        for file in files {
+            std::fs::write(place.join(file), "x").unwrap();
+        }
+        let place = place.to_str().unwrap();
+        fail(&["inspect", place], mentions);
+        fail(&["sample", "--model", place], mentions);
+    }
+}
+
 #[test]
 fn images_are_reconstructed() {
     let folder = tempfile::tempdir().unwrap();
