@@ -40,15 +40,22 @@ pub(super) fn check_weights(
     weights: &TensorMap,
     precision: Precision,
 ) -> Result<(), WeightOverflow> {
-    // A stored f32 that is finite stays so.
     let may_overflow = |tensor: &Tensor| {
-        tensor.shape().len() >= 2 && !(precision == Precision::F32 && tensor.dtype() != DType::F64)
+        let fits = match tensor.dtype() {
+            DType::F64 => false,
+            DType::F16 => true,
+            // A stored f32 that is finite stays so.
+            _ => precision == Precision::F32,
+        };
+        tensor.shape().len() >= 2 && !fits
     };
     let found = weights.par_iter().find_map_first(|(name, tensor)| {
         if !may_overflow(tensor) {
             return None;
         }
-        let value = first_overflow(tensor, precision)?;
+        let value = first_overflow(tensor, precision);
+        tensor.release();
+        let value = value?;
         Some(WeightOverflow {
             name: name.clone(),
             value,

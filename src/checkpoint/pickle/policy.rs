@@ -94,12 +94,19 @@ const HARMLESS: &[(&str, &str)] = &[
     ("http", "HTTPStatus"),
     ("io", "BytesIO"),
     ("io", "StringIO"),
+    ("multiprocessing.context", "DefaultContext"),
+    ("multiprocessing.context", "ForkContext"),
+    ("multiprocessing.context", "ForkServerContext"),
+    ("multiprocessing.context", "SpawnContext"),
+    ("platform", "uname_result"),
     ("signal", "Handlers"),
     ("signal", "Sigmasks"),
     ("signal", "Signals"),
     ("socket", "AddressFamily"),
     ("socket", "SocketKind"),
     ("torch._dynamo.eval_frame", "OptimizedModule"),
+    ("urllib.parse", "ParseResult"),
+    ("urllib.parse", "SplitResult"),
 ];
 
 /// Single functions of modules that are otherwise harmless.

@@ -46,7 +46,7 @@ pub(super) fn parse_storage_id(pickle: &Pickle, id: Id) -> Option<StorageId> {
         (None, "UntypedStorage") => Some(1),
         (None, "ComplexFloatStorage") => Some(8),
         (None, "ComplexDoubleStorage") => Some(16),
-        (None, "QInt8Storage" | "QUInt8Storage") => Some(1),
+        (None, "QInt8Storage" | "QUInt8Storage" | "QUInt4x2Storage" | "QUInt2x4Storage") => Some(1),
         (None, "QInt32Storage") => Some(4),
         _ => None,
     };
