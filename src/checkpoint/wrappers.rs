@@ -32,27 +32,29 @@ const NETWORK: [&str; 4] = ["in_conv", "inc", "inc_dec", "out_enc"];
 /// `state` with wrappers' components taken out of its names wherever they are, and without the one prefix that its model
 /// lies under; what lies elsewhere keeps its name.
 ///
+/// Two tensors that differ and get the same name cannot be read: which of them is meant cannot be told.
+///
 /// # Errors
-/// If two tensors that differ get the same name, or several models lie beside each other.
+/// If several models lie beside each other.
 pub(super) fn unwrap(state: StateDict) -> Result<StateDict, Problem> {
     let mut tensors = TensorMap::new();
+    let unreadable = state.unreadable.into_iter();
+    let unreadable = unreadable.map(|(name, why)| (unwrapped(&name), why));
+    let mut unreadable: BTreeMap<String, String> = unreadable.collect();
     for (name, tensor) in state.tensors {
         match tensors.entry(unwrapped(&name)) {
             Entry::Vacant(place) => drop(place.insert(tensor)),
             Entry::Occupied(other) if *other.get() == tensor => {}
-            Entry::Occupied(_) => {
-                return Err(Problem::tensor(
-                    &name,
-                    "is there twice, with and without a wrapper's prefix, and the two differ; save one of them alone",
-                ));
+            Entry::Occupied(other) => {
+                let why = "is there twice, with and without a wrapper's prefix, and the two differ; save one of them alone";
+                unreadable.insert(other.key().clone(), why.to_owned());
             }
         }
     }
-    let unreadable = state.unreadable.into_iter();
-    let unreadable = unreadable.map(|(name, why)| (unwrapped(&name), why));
+    tensors.retain(|name, _| !unreadable.contains_key(name));
     let state = StateDict {
         tensors,
-        unreadable: unreadable.collect(),
+        unreadable,
     };
     Ok(match model_prefix(&state)? {
         Some(prefix) => StateDict {
@@ -178,7 +180,9 @@ mod tests {
             tensors: twice.map(str::to_owned).into_iter().zip(differ).collect(),
             ..StateDict::default()
         };
-        let error = unwrap(state).unwrap_err().to_string();
-        assert!(error.contains("there twice"), "{error}");
+        let state = unwrap(state).unwrap();
+        assert!(state.tensors.is_empty());
+        let why = &state.unreadable["in_conv.conv.bias"];
+        assert!(why.contains("there twice"), "{why}");
     }
 }

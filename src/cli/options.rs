@@ -205,7 +205,7 @@ pub(super) fn show_notes(model: &Model) {
 /// The models that ship with the project, in the order of preference. The package on crates.io has only the second.
 const SHIPPED: [&str; 2] = ["cells64", "xray32"];
 
-/// Names the folder that holds the models that ship, or one model folder.
+/// Names the folder that holds the models that ship, or one model.
 const WEIGHTS: &str = "MEDFUSION_WEIGHTS";
 
 /// The model where none is named.
@@ -242,9 +242,9 @@ fn weight_folders(named: Option<&Path>, program: Option<&Path>) -> Vec<PathBuf> 
     folders
 }
 
-/// The model in a folder of models, or the folder itself if it is one.
+/// The model in a folder of models, or what the path names itself: a model folder or a file.
 fn model_in(folder: &Path) -> Option<PathBuf> {
-    let is_model = |path: &PathBuf| path.join(MODEL_JSON).is_file();
+    let is_model = |path: &PathBuf| path.is_file() || path.join(MODEL_JSON).is_file();
     let inside = SHIPPED.map(|model| folder.join(model));
     inside.into_iter().chain([folder.to_owned()]).find(is_model)
 }
