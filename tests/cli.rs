@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use medfusion::checkpoint::{Facts, Model, StoredModel, save_folder, write_safetensors};
 use medfusion::data::Pixels;
+use medfusion::device::{Device, DeviceChoice};
+use medfusion::diffusion::{Method, TimestepSpacing};
 use medfusion::image::png::{Image8, read_text, write};
+use medfusion::pipeline::Sampler;
 use medfusion::tensor::{Tensor, TensorMap};
 
 fn root() -> &'static Path {
@@ -94,6 +97,10 @@ fn files(folder: &Path) -> Vec<String> {
 
 fn pixels(path: &Path) -> Pixels {
     Pixels::decode(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn rgb(path: &Path) -> image::RgbImage {
+    image::open(path).unwrap().to_rgb8()
 }
 
 #[test]
@@ -200,6 +207,239 @@ fn a_checkpoint_is_inspected_converted_and_sampled() {
         "sample", "--model", copy, "--count", "1", "--steps", "2", "--out", out,
     ]);
     assert!(succeed(&["doctor"]).contains("cpu"));
+}
+
+/// Where the inputs are that people have, beside the checkout.
+fn shared(what: &str) -> Option<PathBuf> {
+    let path = root().join("../shared").join(what);
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "CI needs {}",
+        path.display()
+    );
+    eprintln!("NOT TESTED: {} is missing", path.display());
+    None
+}
+
+/// Checkpoints with wrappers, foreign tensors, a bound method and without checksums are inspected, converted and sampled;
+/// what was left out is one line.
+#[test]
+fn checkpoints_as_people_have_them_work_and_say_what_was_left_out() {
+    let (Some(inputs), Some(golden)) = (shared("inputs"), shared("golden")) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let vae = golden.join("checkpoint_vae.zip.ckpt");
+    let vae = vae.to_str().unwrap();
+    let file = |name: &str| inputs.join(name).to_str().unwrap().to_owned();
+    let note = "left out 2 tensors that are no part of the model: lpips (1), val_fid (1)";
+    let whole = succeed(&[
+        "inspect",
+        golden
+            .join("checkpoint_pipeline.zip.ckpt")
+            .to_str()
+            .unwrap(),
+        "--vae",
+        vae,
+    ]);
+    let hash = whole.lines().find(|line| line.contains("hash")).unwrap();
+    for (name, expected) in [
+        ("metrics-inside.ckpt", note),
+        ("no-crc.ckpt", "without a checksum"),
+        ("compiled-ddp.ckpt", "no note"),
+        ("compiled-submodules.ckpt", "no note"),
+        ("bound-method.ckpt", "no note"),
+    ] {
+        let path = file(name);
+        let text = succeed(&["inspect", &path, "--vae", vae]);
+        assert!(text.contains(hash), "{name}: {text}");
+        let notes: Vec<&str> = text.lines().filter(|l| l.contains("  note  ")).collect();
+        match expected {
+            "no note" => assert!(notes.is_empty(), "{notes:?}"),
+            _ => assert!(notes.len() == 1 && notes[0].contains(expected), "{notes:?}"),
+        }
+
+        let copy = folder.path().join(name);
+        let copy = copy.to_str().unwrap();
+        let output = run(&["convert", &path, copy, "--vae", vae, "--size", "16"]);
+        let text = stderr(&output);
+        assert!(output.status.success(), "{name}: {text}");
+        assert_eq!(text.contains(expected), expected != "no note", "{text}");
+
+        let sample = |model: &str, vae: &[&str], out: &str| {
+            let out = folder.path().join(out);
+            let common = ["sample", "--steps", "2", "--count", "1", "--size", "16"];
+            let place = ["--model", model, "--out", out.to_str().unwrap()];
+            let output = run(&[&common[..], &place, vae].concat());
+            let text = stderr(&output);
+            assert!(output.status.success(), "{name}: {text}");
+            (rgb(&out), text)
+        };
+        let (direct, text) = sample(&path, &["--vae", vae], "direct.png");
+        assert_eq!(text.contains(expected), expected != "no note", "{text}");
+        let (converted, text) = sample(copy, &[], "converted.png");
+        assert!(!text.contains("left out"), "{text}");
+        assert!(direct == converted, "{name}");
+    }
+}
+
+/// How much darker the middle of an image is than its border, in levels of 256: much for a white cell, nothing for noise.
+fn contrast(level: impl Fn(u32, u32) -> f64, side: u32) -> f64 {
+    let (mut middle, mut border) = ((0.0, 0), (0.0, 0));
+    let is_middle = |at: u32| (side * 3 / 8..side * 5 / 8).contains(&at);
+    let is_border = |at: u32| at < side / 8 || at >= side - side / 8;
+    for (x, y) in (0..side).flat_map(|x| (0..side).map(move |y| (x, y))) {
+        let sum = match (is_middle(x) && is_middle(y), is_border(x) || is_border(y)) {
+            (true, _) => &mut middle,
+            (_, true) => &mut border,
+            _ => continue,
+        };
+        *sum = (sum.0 + level(x, y), sum.1 + 1);
+    }
+    border.0 / f64::from(border.1) - middle.0 / f64::from(middle.1)
+}
+
+/// One step begins at the last time step, and so do few ancestral steps: a white cell is dark in its middle. The reference's
+/// time steps leave the noise as it is.
+#[test]
+fn few_steps_begin_with_noise_and_end_with_an_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Model::open(root().join("weights/cells64")).unwrap();
+    let device = Device::builder().choice(DeviceChoice::Cpu).open().unwrap();
+    for (flags, method, steps) in [
+        (&["--steps", "1"][..], Method::default(), 1),
+        (&["--steps", "1", "--ancestral"], Method::Ancestral, 1),
+        (&["--steps", "30", "--ancestral"], Method::Ancestral, 30),
+    ] {
+        let out = folder.path().join(flags.join(""));
+        let common = [
+            "sample", "--class", "wbc", "--count", "4", "--device", "cpu",
+        ];
+        succeed(&[&common[..], flags, &["--out", out.to_str().unwrap()]].concat());
+        let files = files(&out);
+        let contrasts = files.iter().map(|file| {
+            let image = rgb(&out.join(file));
+            let level = |x, y| {
+                image
+                    .get_pixel(x, y)
+                    .0
+                    .iter()
+                    .map(|&v| f64::from(v))
+                    .sum::<f64>()
+                    / 3.0
+            };
+            contrast(level, image.width())
+        });
+        let even = contrasts.sum::<f64>() / files.len() as f64;
+
+        let sampler = Sampler::new(&model)
+            .class("wbc")
+            .count(4)
+            .steps(steps)
+            .method(method);
+        let sampler = sampler.spacing(TimestepSpacing::Reference);
+        let images = sampler.prepare(&device).unwrap();
+        let contrasts = images.map(|image| {
+            let image = image.unwrap();
+            let [_, width, channels] = image.shape;
+            let level = |x: u32, y: u32| {
+                let at = (y as usize * width + x as usize) * channels;
+                let sum: f32 = image.pixels[at..at + channels].iter().sum();
+                f64::from(sum) / channels as f64 * 127.5
+            };
+            contrast(level, width as u32)
+        });
+        let reference = contrasts.sum::<f64>() / 4.0;
+        println!("{flags:?}: {even:.1} levels, at the reference's time steps {reference:.1}");
+        assert!(even > 20.0, "{flags:?}: {even} levels");
+        assert!(reference.abs() < 10.0, "{flags:?}: {reference} levels");
+    }
+}
+
+/// Wherever the program is and is started, it finds the model that ships with it, or says where it looked.
+#[test]
+fn the_model_that_ships_is_found_from_anywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path().join("here");
+    let program = folder.path().join("bin/medfusion");
+    let share = folder.path().join("share/medfusion/weights");
+    for made in [&here, &folder.path().join("bin"), &share] {
+        std::fs::create_dir_all(made).unwrap();
+    }
+    std::fs::copy(env!("CARGO_BIN_EXE_medfusion"), &program).unwrap();
+    let explain = |weights: Option<&Path>| {
+        let mut command = Command::new(&program);
+        command.args(["sample", "--explain", "--count", "1", "--unconditional"]);
+        command.current_dir(&here).env_remove("MEDFUSION_WEIGHTS");
+        if let Some(weights) = weights {
+            command.env("MEDFUSION_WEIGHTS", weights);
+        }
+        let output = command.output().unwrap();
+        (output.status.success(), stderr(&output))
+    };
+    // Where it was built.
+    let (ok, text) = explain(None);
+    let built = root().join("weights/cells64");
+    assert!(ok && text.contains(built.to_str().unwrap()), "{text}");
+    // Where it was installed.
+    let xray = share.join("xray32");
+    std::fs::create_dir(&xray).unwrap();
+    for file in files(&root().join("weights/xray32")) {
+        let from = root().join("weights/xray32").join(&file);
+        std::fs::copy(from, xray.join(file)).unwrap();
+    }
+    let (ok, text) = explain(None);
+    assert!(ok && text.contains(xray.to_str().unwrap()), "{text}");
+    // Where the environment says, and nowhere else.
+    let weights = root().join("weights");
+    let (ok, text) = explain(Some(&weights));
+    assert!(ok && text.contains("weights/cells64"), "{text}");
+    let (ok, text) = explain(Some(&here));
+    assert!(!ok, "{text}");
+    for mention in [
+        "cells64",
+        "xray32",
+        here.to_str().unwrap(),
+        "--model",
+        "MEDFUSION_WEIGHTS",
+    ] {
+        assert!(text.contains(mention), "{mention} in {text}");
+    }
+}
+
+/// A folder of another kind is answered with the command that makes one file of it.
+#[test]
+fn sharded_checkpoints_are_one_error_with_a_command() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, files, mentions) in [
+        (
+            "dcp",
+            &[".metadata", "__0_0.distcp"][..],
+            &["torch.distributed", "dcp_to_torch", "model.pt"][..],
+        ),
+        (
+            "deepspeed",
+            &["zero_to_fp32.py", "latest"],
+            &["DeepSpeed", "python zero_to_fp32.py . model.ckpt"],
+        ),
+        (
+            "shards",
+            &["a.safetensors.index.json"],
+            &["sharded", "save_file", "model.safetensors"],
+        ),
+    ] {
+        let place = folder.path().join(name);
+        std::fs::create_dir(&place).unwrap();
+        for file in files {
+            std::fs::write(place.join(file), "x").unwrap();
+        }
+        let place = place.to_str().unwrap();
+        fail(&["inspect", place], mentions);
+        fail(&["sample", "--model", place], mentions);
+    }
 }
 
 #[test]

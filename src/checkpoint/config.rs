@@ -13,6 +13,9 @@ use crate::model::config::{
 /// The format version that [`ModelConfig::format`] states.
 pub const MODEL_FORMAT: u32 = 1;
 
+/// Name of the configuration file in a model folder.
+pub const MODEL_JSON: &str = "model.json";
+
 /// A configuration that describes no model.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]

@@ -9,7 +9,10 @@ use thiserror::Error;
 use super::config::ModelConfigError;
 use super::facts::Fact;
 use super::names::ParameterMismatch;
+use super::notes::{LeftOut, listed};
 use super::pickle::PickleError;
+use super::sharded::FolderKind;
+use crate::bytes::readable;
 use crate::model::config::ConfigError;
 
 /// A problem with the file or folder at `path`.
@@ -42,6 +45,14 @@ pub enum Problem {
     Foreign {
         /// What it looks like.
         found: String,
+    },
+    /// It is a folder of another kind, or a part of one.
+    #[error("{kind}; expected a model folder or one file that holds the model")]
+    Folder {
+        /// The outermost folder of it.
+        folder: PathBuf,
+        /// Its kind.
+        kind: FolderKind,
     },
     /// The file is of a known kind, but broken.
     #[error("{what}; the file is damaged or incomplete, fetch or copy it again")]
@@ -81,6 +92,21 @@ pub enum Problem {
     /// Tensors and configuration disagree.
     #[error(transparent)]
     Mismatch(#[from] ParameterMismatch),
+    /// Most of the file is something else than a model.
+    #[error(
+        "most of the file ({} of {}) is no part of a Medfusion model: {}; save the model's own state dict",
+        readable(*bytes),
+        readable(*file_bytes),
+        listed(groups)
+    )]
+    MostlyForeign {
+        /// What there is beside the model.
+        groups: Vec<LeftOut>,
+        /// Size of it, without what measures or trains a model.
+        bytes: usize,
+        /// Size of all tensors.
+        file_bytes: usize,
+    },
     /// The file holds no averaged weights (`ema_model.averaged_model.*`), and the caller wants them.
     #[error("the checkpoint holds no averaged weights (`ema_model.averaged_model.*`)")]
     NoAverage,

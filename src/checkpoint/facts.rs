@@ -1,5 +1,6 @@
 //! What is known of a checkpoint: its tensors by part, what the caller says of it, and what is still missing.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -80,8 +81,14 @@ pub struct Parts {
     pub noise: TensorMap,
     /// True if `unet` holds the averaged weights.
     pub ema: bool,
-    /// Tensors under no known prefix.
+    /// Tensors of none of these, by their names in the state dict: those of metrics, of perceptual networks, ….
     pub other: TensorMap,
+    /// What is before the names of `unet` in the state dict, with a dot at its end, or nothing.
+    pub unet_prefix: &'static str,
+    /// What is before the names of `vae`.
+    pub vae_prefix: &'static str,
+    /// Why tensors that no network needs cannot be read, by their names in the state dict.
+    pub unreadable: BTreeMap<String, String>,
 }
 
 /// One of the two networks of a model.

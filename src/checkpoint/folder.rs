@@ -8,16 +8,15 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tempfile::{Builder, TempDir};
 
-use super::config::ModelConfig;
+use super::config::{MODEL_JSON, ModelConfig};
 use super::digest::{check_finite, digest_tensors, element, first_non_finite, model_hash, unravel};
 use super::names::{ParameterMismatch, shapes_of, unet_parameters, vae_parameters};
 use super::safetensors::{read_safetensors, write_safetensors};
+use super::sharded::kind_of;
 use super::{CheckpointError, Problem};
 use crate::files::{parent_of, sync_folder, write_atomically};
 use crate::tensor::{DType, TensorMap};
 
-/// Name of the configuration file in a model folder.
-pub const MODEL_JSON: &str = "model.json";
 /// Name of the noise estimator's tensors in a model folder.
 pub const UNET_FILE: &str = "unet.safetensors";
 /// Name of the autoencoder's tensors in a model folder.
@@ -270,14 +269,23 @@ pub fn load_folder(path: impl AsRef<Path>) -> Result<StoredModel, CheckpointErro
     load(path.as_ref()).map(|(model, _)| model)
 }
 
+/// The problem with a folder that has no `model.json`.
+fn no_model(path: &Path) -> Problem {
+    match kind_of(path) {
+        Some((folder, kind)) => Problem::Folder { folder, kind },
+        None => Problem::Foreign {
+            found: "a folder without a model.json".to_owned(),
+        },
+    }
+}
+
 /// A model folder's model and hash, which reading it computes anyway.
 pub(super) fn load(path: &Path) -> Result<(StoredModel, String), CheckpointError> {
     let json_path = path.join(MODEL_JSON);
     let text = match fs::read(&json_path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_dir() => {
-            let found = "a folder without a model.json".to_owned();
-            return Err(Problem::Foreign { found }.at(path));
+            return Err(no_model(path).at(path));
         }
         Err(error) => return Err(Problem::io("read")(error).at(&json_path)),
     };

@@ -8,101 +8,13 @@ use serde_json::Value;
 
 use super::config::{MODEL_FORMAT, ModelConfig};
 use super::error::{Problem, Undetermined};
-use super::facts::{Fact, Facts, Network, Parts, Weights};
+use super::facts::{Fact, Facts, Network, Parts};
 use super::names::Shapes;
 use super::schedule;
 use crate::diffusion::Objective;
 use crate::model::config::{
     AttentionKind, Backbone, TimeEmbedding, UnetConfig, UnetVariant, VaeConfig,
 };
-use crate::tensor::TensorMap;
-
-/// Splits a state dict into parts: a Lightning pipeline, or a bare UNet or VAE.
-///
-/// # Errors
-/// If the tensors are of no network this project knows, or the wanted weights are not there.
-pub fn split(state: TensorMap, hyper: Option<&Value>, weights: Weights) -> Result<Parts, Problem> {
-    const PIPELINE: [&str; 4] = [
-        "noise_estimator.",
-        "noise_scheduler.",
-        "latent_embedder.",
-        "ema_model.",
-    ];
-    // Wrappers for several devices or for compilation put one prefix before everything.
-    let mut state = state;
-    for wrapper in ["module.", "_orig_mod."] {
-        if state.keys().all(|name| name.starts_with(wrapper)) {
-            state = strip(state, wrapper);
-        }
-    }
-    let mut parts = Parts::default();
-    let is_pipeline = state
-        .keys()
-        .any(|name| PIPELINE.iter().any(|prefix| name.starts_with(prefix)));
-    if !is_pipeline {
-        state.retain(|name, _| !name.starts_with("perceiver."));
-        let has = |prefix: &str| state.keys().any(|name| name.starts_with(prefix));
-        if has("inc_dec.") || has("out_enc.") {
-            parts.vae = state;
-        } else if has("in_conv.") || has("inc.") {
-            parts.unet = state;
-        } else {
-            let some: Vec<&str> = state.keys().take(3).map(String::as_str).collect();
-            return Err(Problem::Foreign {
-                found: format!(
-                    "its {} tensors are of no Medfusion network (the first: {})",
-                    state.len(),
-                    some.join(", ")
-                ),
-            });
-        }
-        if weights == Weights::Ema {
-            return Err(Problem::NoAverage);
-        }
-        return Ok(parts);
-    }
-    let mut raw = TensorMap::new();
-    let mut averaged = TensorMap::new();
-    for (name, tensor) in state {
-        let (part, name) = if let Some(rest) = name.strip_prefix("noise_estimator.") {
-            (&mut raw, rest)
-        } else if let Some(rest) = name.strip_prefix("ema_model.averaged_model.") {
-            (&mut averaged, rest)
-        } else if let Some(rest) = name.strip_prefix("latent_embedder.") {
-            if rest.starts_with("perceiver.") {
-                continue;
-            }
-            (&mut parts.vae, rest)
-        } else if let Some(rest) = name.strip_prefix("noise_scheduler.") {
-            (&mut parts.noise, rest)
-        } else {
-            (&mut parts.other, name.as_str())
-        };
-        part.insert(name.to_owned(), tensor);
-    }
-    let wants_ema = hyper
-        .and_then(|hyper| hyper.get("use_ema"))
-        .and_then(Value::as_bool)
-        .unwrap_or(true);
-    parts.ema = match weights {
-        Weights::Raw => false,
-        Weights::Ema if averaged.is_empty() => return Err(Problem::NoAverage),
-        Weights::Ema => true,
-        Weights::Auto => wants_ema && !averaged.is_empty(),
-    };
-    parts.unet = if parts.ema { averaged } else { raw };
-    Ok(parts)
-}
-
-fn strip(state: TensorMap, prefix: &str) -> TensorMap {
-    state
-        .into_iter()
-        .map(|(name, tensor)| match name.strip_prefix(prefix) {
-            Some(rest) => (rest.to_owned(), tensor),
-            None => (name, tensor),
-        })
-        .collect()
-}
 
 /// The configuration of a checkpoint's parts. `hyper` is Lightning's `hyper_parameters`; `vae` the configuration of
 /// the autoencoder where the caller knows it from elsewhere.
@@ -125,6 +37,8 @@ pub fn infer_model(
                 Some(pipeline) => pipeline.get("latent_embedder_kwargs"),
                 None => hyper.filter(|hyper| hyper.get("emb_channels").is_some()),
             };
+            // What a person passed may be an object that stays opaque, which says nothing.
+            let kwargs = kwargs.filter(|kwargs| kwargs.is_object());
             let shapes = super::names::shapes_of(&parts.vae);
             Some(vae_config(&shapes, kwargs, facts, &mut missing)?)
         }
@@ -143,7 +57,8 @@ pub fn infer_model(
     if !parts.unet.is_empty() {
         let shapes = super::names::shapes_of(&parts.unet);
         let kwargs = pipeline.and_then(|pipeline| {
-            let mut kwargs = pipeline.get("noise_estimator_kwargs")?.clone();
+            let kwargs = pipeline.get("noise_estimator_kwargs")?;
+            let mut kwargs = kwargs.is_object().then(|| kwargs.clone())?;
             // The pipeline hands its own settings down to the network.
             for key in ["estimate_variance", "use_self_conditioning"] {
                 if let (Some(map), Some(value)) = (kwargs.as_object_mut(), pipeline.get(key)) {
@@ -345,7 +260,10 @@ fn check_kwargs(network: Network, kwargs: Option<&Value>) -> Result<(), Problem>
             dimensions.unwrap_or_default()
         )));
     }
-    let activation = kwargs.get("act_name").map(|act| &act[0]);
+    let activation = kwargs.get("act_name").map(|act| match act {
+        Value::Array(name_and_settings) => name_and_settings.first().unwrap_or(act),
+        name => name,
+    });
     let is_swish = |act: &Value| {
         act.as_str()
             .is_some_and(|name| ["swish", "silu"].contains(&name.to_ascii_lowercase().as_str()))

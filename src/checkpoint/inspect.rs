@@ -14,7 +14,9 @@ use super::folder::{self, save_folder};
 use super::model::Model;
 use super::model::ModelFormat;
 use super::names::Shapes;
+use super::notes::Note;
 use super::open::read_file;
+use super::state::StateDict;
 use crate::bytes::readable;
 use crate::tensor::{DType, TensorMap};
 
@@ -35,6 +37,8 @@ pub struct Inspection {
     pub hyper_parameters: Option<Value>,
     /// Keys of the outermost dict of a PyTorch checkpoint.
     pub top_level_keys: Vec<String>,
+    /// What a person should know of the file.
+    pub notes: Vec<Note>,
     /// Whether [`fmt::Display`] lists every tensor.
     pub list_tensors: bool,
 }
@@ -93,23 +97,41 @@ pub fn inspect(path: impl AsRef<Path>, facts: &Facts) -> Result<Inspection, Chec
             hash: Some(hash),
             hyper_parameters: None,
             top_level_keys: Vec::new(),
+            notes: Vec::new(),
             list_tensors: false,
         });
     }
     let raw = read_file(path).map_err(|problem| problem.at(path))?;
+    let mut notes = raw.notes;
     let (config, hash) = match Model::open_with(path, facts) {
-        Ok(model) => (Ok(model.config), Some(model.hash)),
-        Err(error) => (Err(Arc::new(error)), None),
+        Ok(model) => {
+            notes = model.source.notes;
+            (Ok(model.config), Some(model.hash))
+        }
+        Err(error) => {
+            notes.extend(unreadable(&raw.state));
+            (Err(Arc::new(error)), None)
+        }
     };
     Ok(Inspection {
         path: path.to_owned(),
         format: raw.format,
-        parts: parts_by_prefix(&raw.state),
+        parts: parts_by_prefix(&raw.state.tensors),
         config,
         hash,
         hyper_parameters: raw.hyper_parameters,
         top_level_keys: raw.top_level_keys,
+        notes,
         list_tensors: false,
+    })
+}
+
+/// The note on the tensors of a file that cannot be read.
+fn unreadable(state: &StateDict) -> Option<Note> {
+    let (name, why) = state.unreadable.first_key_value()?;
+    Some(Note::Unreadable {
+        tensors: state.unreadable.len(),
+        first: (name.clone(), why.clone()),
     })
 }
 
@@ -148,6 +170,9 @@ impl fmt::Display for Inspection {
         }
         if !self.top_level_keys.is_empty() {
             writeln!(f, "  keys        {}", self.top_level_keys.join(", "))?;
+        }
+        for note in &self.notes {
+            writeln!(f, "  note        {note}")?;
         }
         writeln!(f, "\nparts")?;
         let width = self.parts.iter().map(|p| p.name.len()).max().unwrap_or(0);

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::config::ModelConfig;
 use super::folder::StoredModel;
+use super::notes::Note;
 use super::torch::TorchFormat;
 use crate::tensor::TensorMap;
 
@@ -59,6 +60,8 @@ pub struct ModelSource {
     pub ema: bool,
     /// Lightning's hyper-parameters, where the file has them.
     pub hyper_parameters: Option<Value>,
+    /// What a person should know of the file, such as what was left out.
+    pub notes: Vec<Note>,
 }
 
 impl Model {
@@ -81,6 +84,7 @@ impl Model {
             format: ModelFormat::Folder,
             ema: false,
             hyper_parameters: None,
+            notes: Vec::new(),
         };
         Self::new(model.clone(), model.hash(), source)
     }

@@ -4,25 +4,29 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::config::ModelConfig;
-use super::facts::{Facts, Parts};
-use super::folder::{self, MODEL_JSON, StoredModel};
-use super::infer::{infer_model, split};
+use super::config::{MODEL_JSON, ModelConfig};
+use super::facts::Facts;
+use super::folder::{self, StoredModel};
+use super::foreign::{left_out, take_foreign};
+use super::infer::infer_model;
 use super::map::{SharedBytes, map_file};
 use super::model::{Model, ModelFormat, ModelSource};
-use super::names::ParameterMismatch;
+use super::names::{unet_parameters, vae_parameters};
+use super::notes::Note;
 use super::safetensors::{looks_like_safetensors, parse};
+use super::sharded::kind_around;
+use super::split::split_state;
+use super::state::StateDict;
 use super::torch::TorchFile;
-use super::{CheckpointError, Problem, names};
-use crate::model::config::VaeConfig;
-use crate::tensor::TensorMap;
+use super::{CheckpointError, Problem};
 
 /// The tensors of a file and what else it says, before any interpretation.
 pub(super) struct RawFile {
     pub format: ModelFormat,
-    pub state: TensorMap,
+    pub state: StateDict,
     pub hyper_parameters: Option<Value>,
     pub top_level_keys: Vec<String>,
+    pub notes: Vec<Note>,
 }
 
 impl Model {
@@ -56,6 +60,7 @@ impl Model {
                 format: ModelFormat::Folder,
                 ema: false,
                 hyper_parameters: None,
+                notes: Vec::new(),
             };
             return Ok(Self::new(model, hash, source));
         }
@@ -71,26 +76,37 @@ impl Model {
 fn interpret(
     raw: RawFile,
     path: &Path,
-    separate_vae: Option<(VaeConfig, TensorMap)>,
+    separate_vae: Option<Model>,
     facts: &Facts,
 ) -> Result<Model, Problem> {
     let RawFile {
         format,
         state,
         hyper_parameters,
+        mut notes,
         ..
     } = raw;
     let hyper = hyper_parameters.as_ref();
-    let mut parts = split(state, hyper, facts.weights)?;
-    reject_strangers(&parts)?;
-    let vae_config = separate_vae.map(|(config, tensors)| {
-        if parts.vae.is_empty() {
-            parts.vae = tensors;
+    let sizes = state.tensors.values().map(|tensor| tensor.bytes().len());
+    let file_bytes = sizes.sum();
+    let mut parts = split_state(state, hyper, facts.weights)?;
+    let vae_config = match separate_vae {
+        Some(vae) => {
+            if parts.vae.is_empty() {
+                parts.vae = vae.vae;
+            }
+            notes.extend(vae.source.notes);
+            vae.config.vae
         }
-        config
-    });
+        None => None,
+    };
     let config = infer_model(&parts, hyper, vae_config, facts)
         .map_err(|problem| hint_at_folder(problem, path))?;
+    let needed = config.unet.as_ref().map(unet_parameters).transpose()?;
+    let unet = take_foreign("unet", &needed.unwrap_or_default(), &mut parts.unet);
+    let needed = config.vae.as_ref().map(vae_parameters).transpose()?;
+    let vae = take_foreign("vae", &needed.unwrap_or_default(), &mut parts.vae);
+    notes.extend(left_out(&parts, &unet, &vae, file_bytes)?);
     let model = StoredModel {
         config,
         unet: parts.unet,
@@ -103,6 +119,7 @@ fn interpret(
         format,
         ema: parts.ema,
         hyper_parameters,
+        notes,
     };
     Ok(Model::new(model, hash, source))
 }
@@ -118,7 +135,7 @@ fn hint_at_folder(problem: Problem, path: &Path) -> Problem {
     }
 }
 
-fn open_vae(path: &Path, facts: &Facts) -> Result<(VaeConfig, TensorMap), CheckpointError> {
+fn open_vae(path: &Path, facts: &Facts) -> Result<Model, CheckpointError> {
     let own = Facts {
         vae_norm_groups: facts.vae_norm_groups,
         vae_strides: facts.vae_strides.clone(),
@@ -127,21 +144,9 @@ fn open_vae(path: &Path, facts: &Facts) -> Result<(VaeConfig, TensorMap), Checkp
     };
     let model = Model::open_with(path, &own)?;
     match model.config.vae {
-        Some(config) => Ok((config, model.vae)),
+        Some(_) => Ok(model),
         None => Err(Problem::unsupported("the file holds no autoencoder").at(path)),
     }
-}
-
-fn reject_strangers(parts: &Parts) -> Result<(), Problem> {
-    if parts.other.is_empty() {
-        return Ok(());
-    }
-    let mismatch = ParameterMismatch {
-        part: "the pipeline".to_owned(),
-        unexpected: names::shapes_of(&parts.other).into_iter().collect(),
-        ..ParameterMismatch::default()
-    };
-    Err(mismatch.into())
 }
 
 /// Lets what the caller says win over `model.json`. True if anything changed.
@@ -180,21 +185,25 @@ fn apply(config: &mut ModelConfig, facts: &Facts) -> bool {
 
 /// Reads a safetensors file or PyTorch checkpoint, telling them apart by their first bytes.
 pub(super) fn read_file(path: &Path) -> Result<RawFile, Problem> {
+    if let Some((folder, kind)) = kind_around(path).filter(|_| path.is_file()) {
+        return Err(Problem::Folder { folder, kind });
+    }
     let bytes = map_file(path)?;
     let content = (*bytes).as_ref();
     // First, since its first byte, the low one of a length, can be any.
     if looks_like_safetensors(content) {
-        let file = parse(bytes)?;
-        if file.tensors.is_empty() {
+        let (state, _) = parse(bytes)?;
+        if state.is_empty() {
             return Err(Problem::Foreign {
                 found: "a safetensors file without tensors".to_owned(),
             });
         }
         return Ok(RawFile {
             format: ModelFormat::Safetensors,
-            state: file.tensors,
+            state,
             hyper_parameters: None,
             top_level_keys: Vec::new(),
+            notes: Vec::new(),
         });
     }
     if content.starts_with(b"PK\x03\x04")
@@ -210,11 +219,14 @@ pub(super) fn read_file(path: &Path) -> Result<RawFile, Problem> {
 
 fn torch_file(bytes: SharedBytes) -> Result<RawFile, Problem> {
     let file = TorchFile::parse(bytes)?;
+    let unsummed = file.without_checksum().filter(|(members, _)| *members > 0);
+    let notes = unsummed.map(|(members, of)| Note::NoChecksum { members, of });
     Ok(RawFile {
         format: ModelFormat::Torch(file.format()),
-        state: file.state_dict()?,
+        state: file.state()?,
         hyper_parameters: file.hyper_parameters(),
         top_level_keys: file.top_level_keys(),
+        notes: notes.into_iter().collect(),
     })
 }
 

@@ -9,6 +9,7 @@ use safetensors::tensor::{Dtype, SafeTensorError};
 use serde_json::{Map, Value, json};
 
 use super::map::{SharedBytes, map_file};
+use super::state::StateDict;
 use super::{CheckpointError, Problem};
 use crate::files::write_atomically;
 use crate::tensor::{DType, Tensor, TensorMap};
@@ -28,9 +29,12 @@ pub struct SafetensorsFile {
 /// If the file cannot be read, is no safetensors file, is truncated, or holds a type the engine has no use for.
 pub fn read_safetensors(path: impl AsRef<Path>) -> Result<SafetensorsFile, CheckpointError> {
     let path = path.as_ref();
-    map_file(path)
-        .and_then(parse)
-        .map_err(|problem| problem.at(path))
+    let read = || -> Result<SafetensorsFile, Problem> {
+        let (state, metadata) = parse(map_file(path)?)?;
+        let tensors = state.into_tensors()?;
+        Ok(SafetensorsFile { tensors, metadata })
+    };
+    read().map_err(|problem| problem.at(path))
 }
 
 /// True if the bytes begin as a safetensors file does: a header length, then a JSON object.
@@ -41,21 +45,21 @@ pub(super) fn looks_like_safetensors(bytes: &[u8]) -> bool {
     u64::from_le_bytes(*length) <= 100_000_000 && rest.first() == Some(&b'{')
 }
 
-pub(super) fn parse(bytes: SharedBytes) -> Result<SafetensorsFile, Problem> {
+/// The tensors and the `__metadata__` entry.
+pub(super) fn parse(bytes: SharedBytes) -> Result<(StateDict, BTreeMap<String, String>), Problem> {
     let content = (*bytes).as_ref();
     let (header_len, metadata) = SafeTensors::read_metadata(content).map_err(describe)?;
     let data_start = header_len + 8;
-    let mut tensors = TensorMap::new();
+    let mut state = StateDict::default();
     for (name, info) in metadata.tensors() {
-        let dtype = dtype_of(info.dtype).ok_or_else(|| {
-            Problem::tensor(
-                &name,
-                format!(
-                    "has the type {:?}, which this reader does not take; convert it to F32, F16 or BF16",
-                    info.dtype
-                ),
-            )
-        })?;
+        let Some(dtype) = dtype_of(info.dtype) else {
+            let why = format!(
+                "has the type {:?}, which this reader does not take; convert it to F32, F16 or BF16",
+                info.dtype
+            );
+            state.unreadable.insert(name, why);
+            continue;
+        };
         let (start, end) = info.data_offsets;
         let tensor = Tensor::from_shared(
             dtype,
@@ -65,13 +69,10 @@ pub(super) fn parse(bytes: SharedBytes) -> Result<SafetensorsFile, Problem> {
             end - start,
         )
         .map_err(|error| Problem::tensor(&name, error))?;
-        tensors.insert(name, tensor);
+        state.tensors.insert(name, tensor);
     }
     let metadata = metadata.metadata().clone().unwrap_or_default();
-    Ok(SafetensorsFile {
-        tensors,
-        metadata: metadata.into_iter().collect(),
-    })
+    Ok((state, metadata.into_iter().collect()))
 }
 
 fn describe(error: SafeTensorError) -> Problem {

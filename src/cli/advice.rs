@@ -2,14 +2,16 @@
 //! that helps.
 
 use std::error::Error;
+use std::path::Path;
 
-use crate::checkpoint::{CheckpointError, Fact, Network, Problem, Undetermined};
-use crate::compile::OverBudget;
+use crate::checkpoint::{CheckpointError, Fact, FolderKind, Network, Problem, Undetermined};
+use crate::compile::{OverBudget, Precision};
 use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::device::cuda::CudaError;
 use crate::metrics::ClassifierError;
-use crate::pipeline::SampleError;
+use crate::pipeline::{AutoencoderError, SampleError, WeightOverflow};
+use crate::tensor::DType;
 use crate::train::TrainError;
 use crate::train::run_file::RunFileError;
 
@@ -32,6 +34,10 @@ pub(super) fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
             .or_else(|| error.downcast_ref().and_then(training))
             .or_else(|| error.downcast_ref().and_then(run_file))
             .or_else(|| error.downcast_ref().and_then(checkpoint))
+            .or_else(|| {
+                let overflow: &WeightOverflow = error.downcast_ref()?;
+                other_precision(overflow.precision)
+            })
             .or_else(|| error.downcast_ref().and_then(device))
             .or_else(|| error.downcast_ref().and_then(cuda))
             .or_else(|| error.downcast_ref().map(over_budget))
@@ -70,8 +76,20 @@ fn inner<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'stati
             _ => {}
         }
     }
-    if let Some(SampleError::Device(inner)) = error.downcast_ref() {
-        return Some(inner);
+    if let Some(error) = error.downcast_ref() {
+        match error {
+            SampleError::Device(inner) => return Some(inner),
+            SampleError::WeightOverflow(inner) => return Some(inner),
+            SampleError::Autoencoder(inner) => return Some(inner),
+            _ => {}
+        }
+    }
+    if let Some(error) = error.downcast_ref() {
+        match error {
+            AutoencoderError::Device(inner) => return Some(inner),
+            AutoencoderError::WeightOverflow(inner) => return Some(inner),
+            _ => {}
+        }
     }
     if let Some(CheckpointError { problem, .. }) = error.downcast_ref() {
         return Some(&**problem);
@@ -89,6 +107,9 @@ fn sampling(error: &SampleError) -> Option<String> {
             "; leave out --class, --opposite-class and --guidance".to_owned()
         }
         SampleError::Memory { fits, .. } if *fits > 0 => format!("; take --batch {fits}"),
+        SampleError::NotFinite { precision, .. } if precision.storage() == DType::F16 => {
+            return other_precision(*precision);
+        }
         _ => return None,
     })
 }
@@ -121,6 +142,7 @@ fn run_file(error: &RunFileError) -> Option<String> {
 fn checkpoint(problem: &Problem) -> Option<String> {
     match problem {
         Problem::NoAverage => Some("; leave out --weights ema".to_owned()),
+        Problem::Folder { folder, kind } => one_file(folder, kind),
         Problem::Undetermined(Undetermined { missing }) => {
             let flags: Vec<String> = missing.iter().filter_map(flag).collect();
             Some(format!(
@@ -128,6 +150,53 @@ fn checkpoint(problem: &Problem) -> Option<String> {
                 flags.join(" ")
             ))
         }
+        _ => None,
+    }
+}
+
+/// The command that makes one file of a folder.
+fn one_file(folder: &Path, kind: &FolderKind) -> Option<String> {
+    let folder = quoted(folder);
+    let command = match kind {
+        FolderKind::DeepSpeed { has_script: true } => {
+            format!("cd {folder} && python zero_to_fp32.py . model.ckpt")
+        }
+        FolderKind::DeepSpeed { has_script: false } => {
+            format!("python -m deepspeed.utils.zero_to_fp32 {folder} model.ckpt")
+        }
+        FolderKind::Distributed => format!(
+            "python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} model.pt"
+        ),
+        FolderKind::SafetensorsShards => format!(
+            "cd {folder} && python -c \"import glob, safetensors.torch as s; \
+             s.save_file({{k: v for f in glob.glob('*-of-*.safetensors') for k, v in s.load_file(f).items()}}, \
+             'model.safetensors')\""
+        ),
+        FolderKind::TorchShards => format!(
+            "cd {folder} && python -c \"import glob, torch; \
+             torch.save({{k: v for f in glob.glob('*-of-*.bin') for k, v in \
+             torch.load(f, map_location='cpu').items()}}, 'model.pt')\""
+        ),
+        _ => return None,
+    };
+    Some(format!("; make one file of it with\n  {command}"))
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=@:".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+/// Numbers end sooner in f16 than in the other precisions.
+fn other_precision(precision: Precision) -> Option<String> {
+    match precision.storage() {
+        DType::F16 => Some("; take --precision bf16 or f32".to_owned()),
+        DType::BF16 => Some("; take --precision f32".to_owned()),
         _ => None,
     }
 }
@@ -244,6 +313,52 @@ mod tests {
             message(&error),
             "the CPU does not compute in f16; leave --precision out, or use --device cuda"
         );
+    }
+
+    /// Numbers that end in f16 are no damage.
+    #[test]
+    fn an_overflow_is_answered_with_another_precision() {
+        for precision in [Precision::F16, Precision::F16Fast] {
+            let overflow = || WeightOverflow {
+                name: "in_conv.conv.weight".to_owned(),
+                value: 70000.0,
+                precision,
+                largest: 65504.0,
+            };
+            let errors = [
+                SampleError::WeightOverflow(overflow()),
+                SampleError::Autoencoder(AutoencoderError::WeightOverflow(overflow())),
+                SampleError::NotFinite {
+                    index: 3,
+                    precision,
+                },
+            ];
+            for error in errors {
+                let text = message(&error);
+                assert!(text.contains(&precision.to_string()), "{text}");
+                assert!(text.ends_with("; take --precision bf16 or f32"), "{text}");
+                assert!(!text.contains("damaged"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_of_another_kind_is_answered_with_the_command_that_makes_one_file_of_it() {
+        let text = |folder: &str, kind| {
+            let folder = folder.into();
+            message(&Problem::Folder { folder, kind }.at("run"))
+        };
+        let script = text("runs/a b", FolderKind::DeepSpeed { has_script: true });
+        let expected = "\n  cd 'runs/a b' && python zero_to_fp32.py . model.ckpt";
+        assert!(script.ends_with(expected), "{script}");
+        let distributed = text("run", FolderKind::Distributed);
+        let expected = "torch.distributed.checkpoint.format_utils dcp_to_torch run model.pt";
+        assert!(distributed.ends_with(expected), "{distributed}");
+        let shards = text("run", FolderKind::SafetensorsShards);
+        assert!(shards.contains("cd run && python -c \"import"), "{shards}");
+        assert!(shards.ends_with("'model.safetensors')\""), "{shards}");
+        let of = text("run", FolderKind::Of(vec!["best".into(), "model".into()]));
+        assert!(of.contains("holds best, model; open one of these"), "{of}");
     }
 
     /// A library's errors about a missing GPU name no flag; the command line adds the other device, through every wrapper.

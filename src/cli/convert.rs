@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::error::CliError;
-use super::options::{ModelOptions, parse_dtype, parse_size};
+use super::options::{ModelOptions, parse_dtype, parse_size, show_notes};
 use super::process::print;
 use crate::checkpoint;
 use crate::tensor::DType;
@@ -32,6 +32,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     facts.class_names = args.class_names.clone();
     facts.image_size = args.size;
     let converted = checkpoint::convert(&args.input, &args.output, &facts, args.dtype)?;
+    show_notes(&converted.source);
     print(format!(
         "{} ({}) -> {}, {:.1} MB of weights, hash {}",
         args.input.display(),

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::error::CliError;
 use super::progress::CompileBar;
-use crate::checkpoint::{Facts, Model, Weights};
+use crate::checkpoint::{Facts, MODEL_JSON, Model, Weights};
 use crate::compile::PrecisionChoice;
 use crate::device::{Device, DeviceChoice};
 use crate::diffusion::{BetaSchedule, NoiseConfig, Objective};
@@ -169,37 +169,84 @@ impl ModelOptions {
         }
     }
 
-    pub fn open(&self, path: &Path) -> Result<Model, CliError> {
+    /// The model at `path`, or the one that ships.
+    pub fn open(&self, path: Option<&Path>) -> Result<Model, CliError> {
+        let shipped;
+        let path = match path {
+            Some(path) => path,
+            None => {
+                shipped = shipped_model()?;
+                if !shipped.starts_with("weights") {
+                    tracing::info!("model: {}", shipped.display());
+                }
+                &shipped
+            }
+        };
         if !path.exists() {
             return Err(CliError::new(format!(
-                "--model {}: no such file or folder; give a model folder or a checkpoint \
-                 (the models that ship are weights/cells64 and weights/xray32 in the project's checkout)",
+                "--model {}: no such file or folder; give a model folder or a checkpoint, or leave --model out for the \
+                 model that ships",
                 path.display()
             )));
         }
-        if path != Path::new(SHIPPED[0]) && path == shipped_model() {
-            tracing::info!(
-                "model: {}, because {} is not here",
-                path.display(),
-                SHIPPED[0]
-            );
-        }
-        Ok(Model::open_with(path, &self.facts())?)
+        let model = Model::open_with(path, &self.facts())?;
+        show_notes(&model);
+        Ok(model)
+    }
+}
+
+/// A line for each thing that a person should know of the model's file.
+pub(super) fn show_notes(model: &Model) {
+    for note in &model.source.notes {
+        tracing::warn!("{}: {note}", model.source.path.display());
     }
 }
 
 /// The models that ship with the project, in the order of preference. The package on crates.io has only the second.
-const SHIPPED: [&str; 2] = ["weights/cells64", "weights/xray32"];
+const SHIPPED: [&str; 2] = ["cells64", "xray32"];
 
-/// The model where none is named: the first that is in the working directory, or where this program was built.
-pub(super) fn shipped_model() -> PathBuf {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let here = SHIPPED.map(PathBuf::from);
-    let there = SHIPPED.map(|model| built.join(model));
-    here.into_iter()
-        .chain(there)
-        .find(|model| model.is_dir())
-        .unwrap_or_else(|| SHIPPED[0].into())
+/// Names the folder that holds the models that ship, or one model.
+const WEIGHTS: &str = "MEDFUSION_WEIGHTS";
+
+/// The model where none is named.
+fn shipped_model() -> Result<PathBuf, CliError> {
+    let named = std::env::var_os(WEIGHTS).filter(|folder| !folder.is_empty());
+    let program = std::env::current_exe().ok();
+    let folders = weight_folders(named.as_deref().map(Path::new), program.as_deref());
+    let found = folders.iter().find_map(|folder| model_in(folder));
+    found.ok_or_else(|| {
+        let folders: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
+        CliError::new(format!(
+            "none of the models that ship ({}) was found; looked at in {}; give --model PATH, or the folder that holds \
+             them in {WEIGHTS}",
+            SHIPPED.join(", "),
+            folders.join(", ")
+        ))
+    })
+}
+
+/// Where the models that ship may be: the folder that the environment names and no other; else in the working directory,
+/// beside the program, where an installation puts them, or where the program was built.
+fn weight_folders(named: Option<&Path>, program: Option<&Path>) -> Vec<PathBuf> {
+    if let Some(named) = named {
+        return vec![named.to_owned()];
+    }
+    let mut folders = vec![PathBuf::from("weights")];
+    if let Some(beside) = program.and_then(Path::parent) {
+        folders.push(beside.join("weights"));
+        if let Some(prefix) = beside.parent() {
+            folders.push(prefix.join("share/medfusion/weights"));
+        }
+    }
+    folders.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("weights"));
+    folders
+}
+
+/// The model in a folder of models, or what the path names itself: a model folder or a file.
+fn model_in(folder: &Path) -> Option<PathBuf> {
+    let is_model = |path: &PathBuf| path.is_file() || path.join(MODEL_JSON).is_file();
+    let inside = SHIPPED.map(|model| folder.join(model));
+    inside.into_iter().chain([folder.to_owned()]).find(is_model)
 }
 
 /// `256` or `256x320` (height × width).
@@ -247,6 +294,31 @@ mod tests {
                 .unwrap_err()
                 .contains("'a'")
         );
+    }
+
+    #[test]
+    fn the_model_that_ships_is_found_wherever_the_program_was_installed() {
+        let installed = tempfile::tempdir().unwrap();
+        let program = installed.path().join("bin/medfusion");
+        let folders = weight_folders(None, Some(&program));
+        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights");
+        let expected = [
+            PathBuf::from("weights"),
+            installed.path().join("bin/weights"),
+            installed.path().join("share/medfusion/weights"),
+            built.clone(),
+        ];
+        assert_eq!(folders, expected);
+        // One that is named is the only one.
+        assert_eq!(weight_folders(Some(&built), Some(&program)), [built]);
+        let share = &folders[2];
+        assert_eq!(model_in(share), None);
+        let xray = share.join("xray32");
+        std::fs::create_dir_all(&xray).unwrap();
+        assert_eq!(model_in(share), None);
+        std::fs::write(xray.join(MODEL_JSON), "{}").unwrap();
+        assert_eq!(model_in(share), Some(xray.clone()));
+        assert_eq!(model_in(&xray), Some(xray));
     }
 
     #[test]

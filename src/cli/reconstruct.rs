@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use super::choices;
 use super::error::CliError;
-use super::options::{DeviceOptions, ModelOptions, parse_size, shipped_model};
+use super::options::{DeviceOptions, ModelOptions, parse_size};
 use super::process::print;
 use crate::data::{Dataset, OpenOptions, Pixels, Split, Transform};
 use crate::image::grid::{GridOptions, compose};
 use crate::image::png::{self, Image8};
 use crate::pipeline::{Autoencoder, SampleError, psnr_db};
+use crate::tensor::DType;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -21,9 +22,9 @@ pub(super) struct Args {
     /// The part of an .npz file
     #[arg(long, value_name = "SPLIT", value_parser = choices::split(), default_value = "test")]
     split: Split,
-    /// Model folder, safetensors file or PyTorch checkpoint
-    #[arg(long, value_name = "PATH", default_value_os_t = shipped_model())]
-    model: PathBuf,
+    /// Model folder, safetensors file or PyTorch checkpoint [default: the one that ships]
+    #[arg(long, value_name = "PATH")]
+    model: Option<PathBuf>,
     /// Images at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch: u16,
@@ -131,7 +132,7 @@ fn find_images(path: &Path, split: Split, found: &mut Vec<Input>) -> Result<(), 
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let model = args.model_options.open(&args.model)?;
+    let model = args.model_options.open(args.model.as_deref())?;
     let mut files = Vec::new();
     for path in &args.images {
         find_images(path, args.split, &mut files)?;
@@ -170,8 +171,15 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         for (offset, ((file, image), result)) in group.iter().zip(&images).zip(&results).enumerate()
         {
             if !result.mse.is_finite() {
+                let precision = device.precision();
+                let cause = match precision.storage() {
+                    DType::F16 => {
+                        "a number beyond 65504 overflowed on the way; take --precision bf16 or f32"
+                    }
+                    _ => "the weights are damaged",
+                };
                 return Err(CliError::new(format!(
-                    "{}: the reconstruction is NaN or infinite; the weights are damaged",
+                    "{}: the reconstruction is NaN or infinite in {precision}: {cause}",
                     file.name()
                 )));
             }

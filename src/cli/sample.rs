@@ -11,7 +11,7 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::error::CliError;
-use super::options::{DeviceOptions, ModelOptions, parse_size, shipped_model};
+use super::options::{DeviceOptions, ModelOptions, parse_size};
 use super::process::{interrupt_flag, print};
 use crate::bytes::mib;
 use crate::checkpoint::Model;
@@ -23,9 +23,9 @@ use crate::pipeline::{Image, SampleError, Sampler, Samples};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Model folder, safetensors file or PyTorch checkpoint
-    #[arg(long, value_name = "PATH", default_value_os_t = shipped_model())]
-    model: PathBuf,
+    /// Model folder, safetensors file or PyTorch checkpoint [default: the one that ships]
+    #[arg(long, value_name = "PATH")]
+    model: Option<PathBuf>,
     /// Classes by index or name, separated by commas [default: every class the model knows]
     #[arg(
         long = "class",
@@ -57,7 +57,7 @@ pub(super) struct Args {
         conflicts_with = "ancestral"
     )]
     eta: f64,
-    /// Ancestral (DDPM) sampling over the first --steps time steps instead of DDIM
+    /// Ancestral (DDPM) sampling instead of DDIM
     #[arg(long)]
     ancestral: bool,
     /// Seed; image k of a seed is the same in any batch
@@ -90,7 +90,7 @@ const MOST_IN_GRID: u64 = 4096;
 const OTHER_IMAGES: [&str; 7] = ["jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp"];
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let model = args.model_options.open(&args.model)?;
+    let model = args.model_options.open(args.model.as_deref())?;
     let device = args.device.open()?;
     let sampler = sampler(args, &model);
     if args.explain {
@@ -245,7 +245,7 @@ impl Output {
     /// Checks that the output can be written before any work is done.
     fn open(args: &Args, model: &Model, samples: &Samples) -> Result<Self, CliError> {
         let provenance = Provenance {
-            model: args.model.display().to_string(),
+            model: model.source.path.display().to_string(),
             hash: model.hash.clone(),
             seed: args.seed,
             steps: args.steps,

@@ -11,6 +11,7 @@ use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::error::CliError;
+use super::options::show_notes;
 use super::process::{interrupt_flag, print};
 use crate::checkpoint::Model;
 use crate::compile::PrecisionChoice;
@@ -189,6 +190,7 @@ fn settings_of_vae(common: &Common, path: &Path) -> Result<Vec<Override>, CliErr
         return Ok(Vec::new());
     }
     let model = Model::open(path)?;
+    show_notes(&model);
     let mut overrides = Vec::new();
     if let Some(size) = model.config.image_size
         && !common.says("data.image_size")

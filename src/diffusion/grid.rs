@@ -1,6 +1,27 @@
 //! Which time steps a sampler visits.
 
-/// The DDIM grid of `steps` time steps in `0..timesteps`, ascending; sampling walks it from the
+/// How the time steps of a trajectory lie among those of the schedule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimestepSpacing {
+    /// Evenly over the whole process, see [`even_timesteps`]: every trajectory starts at the last time step, where `x_t`
+    /// is noise.
+    #[default]
+    Even,
+    /// As the reference implementation: [`ddim_timesteps`] and [`ancestral_timesteps`]. They differ from [`Self::Even`]
+    /// for DDIM of one step and for ancestral sampling of fewer steps than the schedule has; both of these start from noise
+    /// at a time step where the network expects a sample with less noise. For comparison with recorded trajectories.
+    Reference,
+}
+
+/// The grid of [`TimestepSpacing::Even`], ascending: [`ddim_timesteps`], and for one step the last time step.
+pub fn even_timesteps(timesteps: usize, steps: usize) -> Vec<i32> {
+    match steps {
+        1 => vec![timesteps.saturating_sub(1) as i32],
+        _ => ddim_timesteps(timesteps, steps),
+    }
+}
+
+/// The DDIM grid of `steps` time steps in `0..timesteps`, ascending; a trajectory runs through it from the
 /// end.
 ///
 /// Evenly spaced from 0 to `T - 1` with spacing `d = (T - 1) / (steps - 1)` in `f64`, truncated:
@@ -25,7 +46,7 @@ pub fn ddim_timesteps(timesteps: usize, steps: usize) -> Vec<i32> {
 }
 
 /// The ancestral grid: the first `steps` time steps, ascending. It is not respaced, so with fewer
-/// than `T` steps the walk starts from pure noise in the middle of the process, as the reference
+/// than `T` steps the trajectory starts from pure noise in the middle of the process, as the reference
 /// does.
 pub fn ancestral_timesteps(steps: usize) -> Vec<i32> {
     (0..steps as i32).collect()
@@ -47,5 +68,20 @@ mod tests {
         assert_eq!(ddim_timesteps(1000, 1), [0]);
         assert_eq!(ddim_timesteps(1000, 4), [0, 333, 666, 999]);
         assert_eq!(ancestral_timesteps(3), [0, 1, 2]);
+    }
+
+    #[test]
+    fn even_spacing_starts_at_the_last_time_step() {
+        for timesteps in [1, 2, 50, 1000] {
+            for steps in 1..=timesteps {
+                let grid = even_timesteps(timesteps, steps);
+                assert_eq!(grid[steps - 1], timesteps as i32 - 1, "{steps}");
+                if steps > 1 {
+                    assert_eq!(grid, ddim_timesteps(timesteps, steps));
+                }
+            }
+            let all = ancestral_timesteps(timesteps);
+            assert_eq!(even_timesteps(timesteps, timesteps), all);
+        }
     }
 }

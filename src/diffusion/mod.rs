@@ -10,10 +10,10 @@ mod table;
 
 pub use config::{BetaSchedule, NoiseConfig, Objective};
 pub use error::DiffusionError;
-pub use grid::{ancestral_timesteps, ddim_timesteps};
+pub use grid::{TimestepSpacing, ancestral_timesteps, ddim_timesteps, even_timesteps};
 pub use sampling::{
     HostValues, NoiseSource, RunInputs, SamplingSpec, SamplingStep, StepInputs, initial_noise,
     names, sampling_step,
 };
-pub use schedule::NoiseSchedule;
+pub use schedule::{NoiseSchedule, PosteriorStep};
 pub use table::{Method, SamplerTable};

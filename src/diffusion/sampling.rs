@@ -1,4 +1,4 @@
-//! A sampling step as part of a graph: running the plan once per row of the table walks from
+//! A sampling step as part of a graph: running the plan once per row of the table leads from
 //! noise to a sample without a decision of the host.
 //!
 //! The state `x_t` and the step counter live on the device; time steps, coefficients and the
@@ -77,7 +77,7 @@ pub struct StepInputs {
     pub t: Value,
     /// Classes `i32[M]`, -1 for none.
     pub labels: Option<Value>,
-    /// Scalar: 0 in the first step of a walk, 1 later. Self-conditioning multiplies its input by
+    /// Scalar: 0 in the first step of a trajectory, 1 later. Self-conditioning multiplies its input by
     /// it: the first step has none.
     pub continues: Value,
 }
@@ -87,7 +87,7 @@ pub struct StepInputs {
 pub struct SamplingStep {
     /// What the network was given.
     pub inputs: StepInputs,
-    /// The state; a walk's result after its last step.
+    /// The state; a trajectory's result after its last step.
     pub x_t: Value,
     /// The step's estimates of `x_0` and of the noise, `[N, …, C]`.
     pub estimates: Estimates,
@@ -176,10 +176,10 @@ pub enum HostValues {
     I32(Vec<i32>),
 }
 
-/// What one walk starts from.
+/// What one trajectory starts from.
 #[derive(Clone, Debug)]
 pub struct RunInputs<'a> {
-    /// The walk.
+    /// The trajectory.
     pub table: &'a SamplerTable,
     /// Noise to start from, `[N, …, C]`; [`initial_noise`] makes it.
     pub x_t: &'a [f32],
@@ -196,7 +196,7 @@ pub struct RunInputs<'a> {
 }
 
 impl SamplingSpec {
-    /// The bindings to write before a walk of `run.table.steps()` runs of the plan. Some may be
+    /// The bindings to write before a trajectory of `run.table.steps()` runs of the plan. Some may be
     /// unknown to a plan whose network does not read them.
     ///
     /// # Errors
@@ -342,7 +342,7 @@ mod tests {
         g.concat(&[y, variance])
     }
 
-    fn walk(images: &[u32], labels: &[i32], guidance: f64, method: Method) -> Vec<f32> {
+    fn trajectory(images: &[u32], labels: &[i32], guidance: f64, method: Method) -> Vec<f32> {
         let guided = guidance != 1.0;
         let spec = spec(images.len(), guided);
         let mut g = Graph::new();
@@ -386,12 +386,12 @@ mod tests {
         let len: usize = SHAPE.iter().product();
         for method in [Method::default(), Method::Ancestral] {
             for guidance in [1.0, 3.5] {
-                let many = walk(&[3, 8, u32::MAX], &[0, 2, 1], guidance, method);
+                let many = trajectory(&[3, 8, u32::MAX], &[0, 2, 1], guidance, method);
                 assert!(many.iter().all(|v| v.is_finite()));
-                let alone = walk(&[8], &[2], guidance, method);
+                let alone = trajectory(&[8], &[2], guidance, method);
                 assert_eq!(many[len..2 * len], alone, "{method:?} {guidance}");
-                assert_ne!(alone, walk(&[8], &[1], guidance, method));
-                assert_ne!(alone, walk(&[9], &[2], guidance, method));
+                assert_ne!(alone, trajectory(&[8], &[1], guidance, method));
+                assert_ne!(alone, trajectory(&[9], &[2], guidance, method));
             }
         }
     }
@@ -399,8 +399,8 @@ mod tests {
     /// Guidance between a prediction and itself changes nothing but rounding.
     #[test]
     fn guidance_extrapolates_from_the_unconditional_half() {
-        let without = walk(&[1], &[-1], 1.0, Method::default());
-        let guided = walk(&[1], &[-1], 7.0, Method::default());
+        let without = trajectory(&[1], &[-1], 1.0, Method::default());
+        let guided = trajectory(&[1], &[-1], 7.0, Method::default());
         assert_eq!(without, guided);
     }
 

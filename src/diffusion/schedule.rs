@@ -43,6 +43,19 @@ pub struct NoiseSchedule {
     pub posterior_variance: Vec<f32>,
 }
 
+/// A reverse step `q(x_previous | x_t, x_0)`, see [`NoiseSchedule::posterior`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PosteriorStep {
+    /// Weight of `x_0` in the mean.
+    pub sample: f32,
+    /// Weight of `x_t` in the mean.
+    pub keep: f32,
+    /// `ln max(variance, 1e-20)`.
+    pub log_variance: f32,
+    /// `ln max(beta, 1e-20)`, the upper end of a learned variance.
+    pub log_beta: f32,
+}
+
 impl NoiseSchedule {
     /// The tables of a configuration.
     ///
@@ -130,6 +143,31 @@ impl NoiseSchedule {
                 [self.log_posterior_variance(t), self.log_beta(t), weight]
             })
             .collect()
+    }
+
+    /// The reverse step from time step `t` to `previous` (`None` for the clean sample), which may skip time steps: the
+    /// posterior of a process whose steps are those between the two, with `beta = 1 - A_t / A_previous` (Nichol, Dhariwal,
+    /// "Improved Denoising Diffusion Probabilistic Models", ICML 2021, section 4). Neighbours are read from the tables.
+    pub fn posterior(&self, t: usize, previous: Option<usize>) -> PosteriorStep {
+        if previous.map_or(0, |previous| previous + 1) == t {
+            return PosteriorStep {
+                sample: self.posterior_mean_coef1[t],
+                keep: self.posterior_mean_coef2[t],
+                log_variance: self.log_posterior_variance(t),
+                log_beta: self.log_beta(t),
+            };
+        }
+        let cumulative = |t: usize| f64::from(self.alphas_cumprod[t]);
+        let (a, before) = (cumulative(t), previous.map_or(1.0, cumulative));
+        let alpha = a / before;
+        let beta = 1.0 - alpha;
+        let log = |variance: f64| (variance as f32).max(MIN_VARIANCE).ln();
+        PosteriorStep {
+            sample: (beta * before.sqrt() / (1.0 - a)) as f32,
+            keep: ((1.0 - before) * alpha.sqrt() / (1.0 - a)) as f32,
+            log_variance: log(beta * (1.0 - before) / (1.0 - a)),
+            log_beta: log(beta),
+        }
     }
 
     /// `ln max(posterior variance, 1e-20)` of time step `t`.

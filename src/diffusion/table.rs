@@ -1,11 +1,14 @@
-//! The coefficients of a sampler's walk, one row per step, as [`SamplerStep`] reads them.
+//! The coefficients of a sampler's trajectory, one row per step, as [`SamplerStep`] reads them.
 //!
 //! [`SamplerStep`]: crate::ops::SamplerStep
 
-use super::{DiffusionError, NoiseSchedule, ancestral_timesteps, ddim_timesteps};
+use super::{
+    DiffusionError, NoiseSchedule, TimestepSpacing, ancestral_timesteps, ddim_timesteps,
+    even_timesteps,
+};
 use crate::ops::sampler::{COEFFICIENTS, Coefficient};
 
-/// How a sampler walks from noise to a sample.
+/// How a sampler gets from noise to a sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Method {
     /// Song, Meng, Ermon, "Denoising Diffusion Implicit Models", ICLR 2021, eq. 12 and 16:
@@ -22,7 +25,7 @@ pub enum Method {
         /// Share of fresh noise: 0 for none, 1 for as much as the ancestral step.
         eta: f64,
     },
-    /// The posterior step of DDPM over the first `steps` time steps, see [`ancestral_timesteps`].
+    /// The posterior step of DDPM from each time step of the grid to the next, see [`NoiseSchedule::posterior`].
     /// The only method that uses a learned variance.
     Ancestral,
 }
@@ -33,7 +36,7 @@ impl Default for Method {
     }
 }
 
-/// Time steps and coefficients in walking order.
+/// Time steps and coefficients from noise to sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SamplerTable {
     /// The time step that each step evaluates the network at, descending.
@@ -43,15 +46,31 @@ pub struct SamplerTable {
 }
 
 impl SamplerTable {
-    /// The walk of `steps` steps under a guidance scale (1 for none). `learned_variance` says that
+    /// The trajectory of `steps` evenly spaced steps under a guidance scale (1 for none). `learned_variance` says that
     /// the network predicts a variance; DDIM has no use for it, the ancestral step takes it.
+    ///
+    /// # Errors
+    /// As [`SamplerTable::spaced`].
+    pub fn new(
+        schedule: &NoiseSchedule,
+        method: Method,
+        steps: usize,
+        guidance: f64,
+        learned_variance: bool,
+    ) -> Result<Self, DiffusionError> {
+        let spacing = TimestepSpacing::default();
+        Self::spaced(schedule, method, spacing, steps, guidance, learned_variance)
+    }
+
+    /// As [`SamplerTable::new`], over the time steps of `spacing`.
     ///
     /// # Errors
     /// If `steps` is 0 or more than the schedule has, `eta` is not in [0, 1] or `guidance` is not
     /// finite.
-    pub fn new(
+    pub fn spaced(
         schedule: &NoiseSchedule,
         method: Method,
+        spacing: TimestepSpacing,
         steps: usize,
         guidance: f64,
         learned_variance: bool,
@@ -63,17 +82,22 @@ impl SamplerTable {
         if !guidance.is_finite() {
             return Err(DiffusionError::Guidance(guidance));
         }
-        let grid = match method {
-            Method::Ddim { eta } if !(0.0..=1.0).contains(&eta) => {
-                return Err(DiffusionError::Eta(eta));
-            }
-            Method::Ddim { .. } => ddim_timesteps(most, steps),
-            Method::Ancestral => ancestral_timesteps(steps),
+        if let Method::Ddim { eta } = method
+            && !(0.0..=1.0).contains(&eta)
+        {
+            return Err(DiffusionError::Eta(eta));
+        }
+        let grid = match (spacing, method) {
+            (TimestepSpacing::Even, _) => even_timesteps(most, steps),
+            (TimestepSpacing::Reference, Method::Ddim { .. }) => ddim_timesteps(most, steps),
+            (TimestepSpacing::Reference, Method::Ancestral) => ancestral_timesteps(steps),
         };
         let mut coefficients = vec![0.0; steps * COEFFICIENTS];
         for (step, row) in coefficients.chunks_exact_mut(COEFFICIENTS).enumerate() {
             let at = steps - 1 - step;
             let t = grid[at] as usize;
+            let previous = at.checked_sub(1).map(|at| grid[at] as usize);
+            let posterior = schedule.posterior(t, previous);
             let mut set = |c: Coefficient, value: f32| row[c as usize] = value;
             set(Coefficient::Recip, schedule.sqrt_recip_alphas_cumprod[t]);
             set(
@@ -81,17 +105,14 @@ impl SamplerTable {
                 schedule.sqrt_recipm1_alphas_cumprod[t],
             );
             set(Coefficient::Guidance, guidance as f32);
-            set(
-                Coefficient::LogPosterior,
-                schedule.log_posterior_variance(t),
-            );
-            set(Coefficient::LogBeta, schedule.log_beta(t));
-            match method {
-                Method::Ddim { eta } if at > 0 => {
+            set(Coefficient::LogPosterior, posterior.log_variance);
+            set(Coefficient::LogBeta, posterior.log_beta);
+            match (method, previous) {
+                (Method::Ddim { eta }, Some(previous)) => {
                     // In f32 and in this order, as the reference computes them: with many steps
                     // 1 - A_t / A_t' keeps only a few digits.
                     let a = schedule.alphas_cumprod[t];
-                    let next = schedule.alphas_cumprod[grid[at - 1] as usize];
+                    let next = schedule.alphas_cumprod[previous];
                     let sigma = match a < 1.0 {
                         true => eta as f32 * ((1.0 - a / next) * (1.0 - next) / (1.0 - a)).sqrt(),
                         // Betas too small for f32.
@@ -103,14 +124,13 @@ impl SamplerTable {
                     set(Coefficient::Noise, sigma);
                 }
                 _ => {
-                    // The posterior step; it also ends a DDIM walk, where it has no noise.
-                    set(Coefficient::Sample, schedule.posterior_mean_coef1[t]);
-                    set(Coefficient::Keep, schedule.posterior_mean_coef2[t]);
-                    if t > 0 && learned_variance {
+                    // The posterior step; it also ends a DDIM trajectory, where it has no noise.
+                    set(Coefficient::Sample, posterior.sample);
+                    set(Coefficient::Keep, posterior.keep);
+                    if previous.is_some() && learned_variance {
                         set(Coefficient::Learned, 1.0);
-                    } else if t > 0 {
-                        let std = (0.5 * schedule.log_posterior_variance(t)).exp();
-                        set(Coefficient::Noise, std);
+                    } else if previous.is_some() {
+                        set(Coefficient::Noise, (0.5 * posterior.log_variance).exp());
                     }
                 }
             }
@@ -195,6 +215,70 @@ mod tests {
                 let want = ancestral.get(step, Coefficient::Keep);
                 assert!((keep - want).abs() <= 1e-3, "t {t}: {keep} {want}");
             }
+        }
+    }
+
+    /// One step goes from the last time step straight to the estimate of `x_0`; the reference's starts at time step 0.
+    #[test]
+    fn one_step_starts_at_the_last_time_step() {
+        let schedule = schedule();
+        for method in [Method::default(), Method::Ancestral] {
+            let table = SamplerTable::new(&schedule, method, 1, 1.0, false).unwrap();
+            assert_eq!(table.timesteps, [999]);
+            assert_eq!(table.get(0, Coefficient::Sample), 1.0);
+            assert_eq!(table.get(0, Coefficient::Keep), 0.0);
+            assert!(!table.needs_noise());
+            let recip = schedule.sqrt_recip_alphas_cumprod[999];
+            assert_eq!(table.get(0, Coefficient::Recip), recip);
+            let reference = TimestepSpacing::Reference;
+            let table = SamplerTable::spaced(&schedule, method, reference, 1, 1.0, false).unwrap();
+            assert_eq!(table.timesteps, [0]);
+        }
+    }
+
+    /// Fewer ancestral steps are spaced evenly: the step of DDIM with eta 1, written with `x_t` instead of the noise.
+    #[test]
+    fn short_ancestral_trajectories_cover_the_whole_process() {
+        let schedule = schedule();
+        for steps in [2, 7, 150, 500] {
+            let ddim = SamplerTable::new(&schedule, Method::default(), steps, 1.0, false).unwrap();
+            let table = SamplerTable::new(&schedule, Method::Ancestral, steps, 1.0, false).unwrap();
+            assert_eq!(table.timesteps[0], 999);
+            assert_eq!(table.timesteps, ddim.timesteps);
+            for step in 0..steps {
+                let both = |c| (ddim.get(step, c), table.get(step, c));
+                let (sigma, noise) = both(Coefficient::Noise);
+                assert!((sigma - noise).abs() <= 1e-4, "{sigma} {noise}");
+                let (direction, _) = both(Coefficient::Direction);
+                let (sample, posterior) = both(Coefficient::Sample);
+                let recip_m1 = ddim.get(step, Coefficient::RecipM1);
+                let keep = direction * ddim.get(step, Coefficient::Recip) / recip_m1;
+                let sample = sample - direction / recip_m1;
+                let found = table.get(step, Coefficient::Keep);
+                assert!((keep - found).abs() <= 1e-3, "{step}: {keep} {found}");
+                assert!((sample - posterior).abs() <= 1e-3, "{sample} {posterior}");
+            }
+            let learned = SamplerTable::new(&schedule, Method::Ancestral, steps, 1.0, true);
+            let learned = learned.unwrap();
+            assert_eq!(learned.get(0, Coefficient::Learned), 1.0);
+            assert_eq!(learned.get(steps - 1, Coefficient::Learned), 0.0);
+            let (low, high) = (
+                learned.get(0, Coefficient::LogPosterior),
+                learned.get(0, Coefficient::LogBeta),
+            );
+            assert!(low < high, "{low} {high}");
+        }
+        // The recorded trajectories stay reachable.
+        let reference = TimestepSpacing::Reference;
+        let ancestral = Method::Ancestral;
+        let table = SamplerTable::spaced(&schedule, ancestral, reference, 3, 1.0, false).unwrap();
+        assert_eq!(table.timesteps, [2, 1, 0]);
+        let full = SamplerTable::new(&schedule, ancestral, 1000, 1.0, false).unwrap();
+        let row = |table: &SamplerTable, step: usize| {
+            table.coefficients[step * COEFFICIENTS..][..COEFFICIENTS].to_vec()
+        };
+        for step in 0..3 {
+            assert_eq!(row(&table, step), row(&full, 997 + step));
         }
     }
 

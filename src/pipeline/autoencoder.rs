@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::overflow::{WeightOverflow, check_weights};
 use crate::checkpoint::{Model, ModelConfig};
 use crate::device::{Compiled, Device, DeviceError, Executable, MemoryReport};
 use crate::graph::{Graph, GraphError};
@@ -24,6 +25,9 @@ pub enum AutoencoderError {
         /// What was asked of it.
         asked: &'static str,
     },
+    /// A weight is infinite in the device's precision.
+    #[error(transparent)]
+    WeightOverflow(#[from] WeightOverflow),
     /// The size does not fit the network.
     #[error(transparent)]
     Graph(#[from] GraphError),
@@ -95,6 +99,7 @@ impl PlannedAutoencoder {
     }
 
     pub fn load(self, model: &Model, device: &Device) -> Result<Autoencoder, AutoencoderError> {
+        check_weights(&model.vae, device.precision())?;
         Ok(Autoencoder {
             executable: device.load(self.compiled, &model.vae)?,
             direction: self.direction,

@@ -3,10 +3,13 @@
 use thiserror::Error;
 
 use super::autoencoder::AutoencoderError;
+use super::overflow::WeightOverflow;
 use crate::checkpoint::UnknownClass;
+use crate::compile::Precision;
 use crate::device::{DeviceError, MemoryReport};
 use crate::diffusion::DiffusionError;
 use crate::graph::GraphError;
+use crate::tensor::DType;
 
 /// Why images cannot be made.
 #[derive(Debug, Error)]
@@ -62,12 +65,21 @@ pub enum SampleError {
     },
     /// An image is no image.
     #[error(
-        "image {index} came out as NaN or infinity: the weights are damaged or the guidance scale is too large"
+        "image {index} came out as NaN or infinity in {precision}: {}",
+        match precision.storage() {
+            DType::F16 => "a number beyond 65504 overflowed on the way, or the guidance scale is too large",
+            _ => "the weights are damaged or the guidance scale is too large",
+        }
     )]
     NotFinite {
         /// Its index under the seed.
         index: u64,
+        /// What the device computed in.
+        precision: Precision,
     },
+    /// A weight is infinite in the device's precision.
+    #[error(transparent)]
+    WeightOverflow(#[from] WeightOverflow),
     /// The observer stopped the run.
     #[error("interrupted")]
     Interrupted,

@@ -17,6 +17,7 @@
 
 mod autoencoder;
 mod error;
+mod overflow;
 mod sampler;
 mod samples;
 mod shifts;
@@ -24,6 +25,7 @@ mod step;
 
 pub use autoencoder::{Autoencoder, AutoencoderError, Reconstruction, psnr_db};
 pub use error::SampleError;
+pub use overflow::WeightOverflow;
 pub use sampler::Sampler;
 pub use samples::{Image, Samples};
 pub use step::{sampler_graph, sampling_graph};

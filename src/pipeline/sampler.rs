@@ -7,7 +7,9 @@ use super::shifts::Shifts;
 use super::step::{SamplerGraph, sampler_step};
 use crate::checkpoint::{Class, Model};
 use crate::device::{Compiled, Device, MemoryReport};
-use crate::diffusion::{Method, NoiseSchedule, NoiseSource, SamplerTable, SamplingSpec};
+use crate::diffusion::{
+    Method, NoiseSchedule, NoiseSource, SamplerTable, SamplingSpec, TimestepSpacing,
+};
 
 /// What to make. Every setting has a default; [`Sampler::prepare`] checks them together.
 #[derive(Clone, Debug)]
@@ -19,6 +21,7 @@ pub struct Sampler<'m> {
     guidance: f64,
     opposite: Option<Class>,
     method: Method,
+    spacing: TimestepSpacing,
     clip_x0: Option<bool>,
     seed: u64,
     first: u64,
@@ -40,6 +43,7 @@ impl<'m> Sampler<'m> {
             guidance: 1.0,
             opposite: None,
             method: Method::default(),
+            spacing: TimestepSpacing::default(),
             clip_x0: None,
             seed: 0,
             first: 0,
@@ -94,6 +98,13 @@ impl<'m> Sampler<'m> {
     #[must_use]
     pub fn method(mut self, method: Method) -> Self {
         self.method = method;
+        self
+    }
+
+    /// Which time steps the steps are: evenly over the whole process, or the reference's.
+    #[must_use]
+    pub fn spacing(mut self, spacing: TimestepSpacing) -> Self {
+        self.spacing = spacing;
         self
     }
 
@@ -194,9 +205,10 @@ impl<'m> Sampler<'m> {
             return Err(SampleError::Unconditional);
         }
         let schedule = NoiseSchedule::new(noise)?;
-        let table = SamplerTable::new(
+        let table = SamplerTable::spaced(
             &schedule,
             self.method,
+            self.spacing,
             self.steps,
             self.guidance,
             unet.learned_variance,

@@ -6,8 +6,10 @@ use std::ops::ControlFlow;
 
 use super::autoencoder::{Autoencoder, PlannedAutoencoder};
 use super::error::SampleError;
+use super::overflow::check_weights;
 use super::shifts::{SHIFTS, Shifts};
 use crate::checkpoint::Model;
+use crate::compile::Precision;
 use crate::device::{Compiled, Device, Executable, MemoryReport, Progress, Stage};
 use crate::diffusion::{HostValues, RunInputs, SamplerTable, SamplingSpec, initial_noise, names};
 
@@ -49,6 +51,7 @@ pub(super) struct PlannedSampler {
 
 impl PlannedSampler {
     pub fn load(self, model: &Model, device: &Device) -> Result<Samples, SampleError> {
+        check_weights(&model.unet, device.precision())?;
         let mut step = device.load(self.step, &model.unet)?;
         if let Some(shifts) = &self.shifts {
             let table = shifts.compute(&model.unet, device, &self.table.timesteps)?;
@@ -63,6 +66,7 @@ impl PlannedSampler {
             None => None,
         };
         Ok(Samples {
+            precision: device.precision(),
             spec: self.spec,
             table: self.table,
             step,
@@ -90,6 +94,7 @@ type StepObserver = Box<dyn FnMut(Progress) -> ControlFlow<()>>;
 ///
 /// An iterator over images in the order of their indices. After an error there are no more images.
 pub struct Samples {
+    precision: Precision,
     spec: SamplingSpec,
     table: SamplerTable,
     step: Box<dyn Executable>,
@@ -205,7 +210,8 @@ impl Samples {
         {
             let index = self.first + offset;
             if !pixels.iter().all(|v| v.is_finite()) {
-                return Err(SampleError::NotFinite { index });
+                let precision = self.precision;
+                return Err(SampleError::NotFinite { index, precision });
             }
             let class = self.class_of(*offset).cloned();
             self.ready.push_back(Image {

@@ -249,7 +249,12 @@ mod tests {
 
     /// A trajectory of a small network with hashed weights; with and without `tabulated` shifts. `attending` networks read
     /// the embedding in their attention too, and condition themselves.
-    fn walk(classes: Option<usize>, guidance: bool, attending: bool, tabulated: bool) -> Vec<f32> {
+    fn trajectory(
+        classes: Option<usize>,
+        guidance: bool,
+        attending: bool,
+        tabulated: bool,
+    ) -> Vec<f32> {
         let mut config = ModelConfig::published(2);
         let unet = config.unet.as_mut().unwrap();
         if attending {
@@ -320,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn tabulated_shifts_give_the_same_walk() {
+    fn tabulated_shifts_give_the_same_trajectory() {
         for (classes, guidance, attending) in [
             (Some(2), false, false),
             (Some(2), true, false),
@@ -328,8 +333,8 @@ mod tests {
             (Some(2), true, true),
         ] {
             let (want, got) = (
-                walk(classes, guidance, attending, false),
-                walk(classes, guidance, attending, true),
+                trajectory(classes, guidance, attending, false),
+                trajectory(classes, guidance, attending, true),
             );
             let worst = want
                 .iter()

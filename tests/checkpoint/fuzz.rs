@@ -1,7 +1,9 @@
 //! Damaged and hostile files end in one error: no panic, no endless loop, and no wrong tensor from a checked format.
 
-use std::io::{Cursor, Write};
-
+use crate::memory;
+use crate::pickled::{
+    Py, archive, checkpoint, numpy_array, numpy_scalar, text, tuple, without_checksums,
+};
 use crate::support::{name, torch_files};
 use medfusion::checkpoint::pickle::Pickle;
 use medfusion::checkpoint::{
@@ -156,44 +158,6 @@ fn damaged_safetensors_are_survived() {
         std::fs::write(&damaged, &bytes).unwrap();
         let _ = read_safetensors(&damaged);
     }
-}
-
-/// A zip checkpoint around a pickle and storages.
-fn archive(pickle: &[u8], storages: &[(&str, &[u8])], packed: bool) -> Vec<u8> {
-    use zip::write::SimpleFileOptions;
-    let method = match packed {
-        true => zip::CompressionMethod::Deflated,
-        false => zip::CompressionMethod::Stored,
-    };
-    let options = SimpleFileOptions::default().compression_method(method);
-    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    writer.start_file("archive/data.pkl", options).unwrap();
-    writer.write_all(pickle).unwrap();
-    for (name, bytes) in storages {
-        writer
-            .start_file(format!("archive/{name}"), options)
-            .unwrap();
-        writer.write_all(bytes).unwrap();
-    }
-    writer.finish().unwrap().into_inner()
-}
-
-/// A text in protocol 2.
-fn text(value: &str) -> Vec<u8> {
-    let mut bytes = vec![b'X'];
-    bytes.extend((value.len() as u32).to_le_bytes());
-    bytes.extend(value.bytes());
-    bytes
-}
-
-fn tuple(numbers: &[i64]) -> Vec<u8> {
-    let mut bytes = vec![b'('];
-    for number in numbers {
-        bytes.extend(b"\x8a\x08");
-        bytes.extend(number.to_le_bytes());
-    }
-    bytes.push(b't');
-    bytes
 }
 
 /// `{name: _rebuild_tensor_v2(storage '0' of `class` with `count` elements, offset, size, stride, False, {})}`
@@ -476,5 +440,269 @@ fn a_damaged_model_json_is_survived() {
         std::fs::write(dir.path().join(MODEL_JSON), &bytes).unwrap();
         // There are no tensors, so nothing can load; what matters is that it ends in an error.
         assert!(load_folder(dir.path()).is_err());
+    }
+}
+
+/// A checkpoint with everything that is read past: wrappers, foreign and unreadable tensors, objects, NumPy's values.
+fn crowded_checkpoint() -> Vec<u8> {
+    use crate::model::{pipeline_state, small_model};
+    let mut state = pipeline_state(&small_model(), true);
+    state = state
+        .into_iter()
+        .map(|(name, tensor)| (format!("module._orig_mod.{name}"), tensor))
+        .collect();
+    let small = |values: &[f32]| medfusion::tensor::Tensor::from_f32([values.len()], values);
+    state.insert("val_fid.real_sum".into(), small(&[1.0, 2.0]));
+    let quantised = Py::Raw(b"ctorch._utils\n_rebuild_qtensor\n)R".to_vec());
+    let attribute = b"c__builtin__\ngetattr\n(cmy.losses\nLoss\n)\x81Vforward\ntR";
+    let hyper = Py::dict([
+        ("loss", Py::Raw(attribute.to_vec())),
+        ("groups", numpy_scalar("core", "i8", &[4; 8])),
+        ("strides", numpy_array("_core", "f4", &[2, 3], &[7; 24])),
+        ("empty", numpy_array("core", "f4", &[1 << 40, 0], &[])),
+    ]);
+    let state = Py::state(&state).with("module.metric", quantised);
+    checkpoint(&Py::dict([
+        ("state_dict", Py::dict([])),
+        ("module", Py::dict([("state_dict", state)])),
+        ("hyper_parameters", hyper),
+    ]))
+}
+
+/// Without checksums damage reaches what is behind them: names, objects, the inference of an architecture.
+#[test]
+fn damaged_checkpoints_without_checksums_are_survived() {
+    use crate::model::small_overrides;
+    use medfusion::checkpoint::{Model, inspect};
+    let whole = without_checksums(crowded_checkpoint(), true);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.ckpt");
+    std::fs::write(&path, &whole).unwrap();
+    let good = Model::open_with(&path, &small_overrides()).unwrap();
+    assert_eq!(good.source.notes.len(), 2, "{:?}", good.source.notes);
+    let pickle = whole.windows(4).position(|b| b == b"\x80\x02}(").unwrap();
+    let pickle_end = whole
+        .windows(14)
+        .position(|b| b == b"archive/data/0")
+        .unwrap();
+    let mut places = Places(8);
+    let (mut read, mut refused) = (0, 0);
+    for round in 0..1500 {
+        let mut bytes = whole.clone();
+        for _ in 0..1 + places.below(6) {
+            // Most of the damage to the pickle, which is a small part of the file.
+            let at = match round % 3 {
+                0 => places.below(bytes.len()),
+                _ => pickle + places.below(pickle_end - pickle),
+            };
+            bytes[at] = places.below(256) as u8;
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        match Model::open_with(&path, &small_overrides()) {
+            Ok(model) => {
+                assert!(
+                    model
+                        .source
+                        .notes
+                        .iter()
+                        .all(|note| !note.to_string().is_empty())
+                );
+                read += 1;
+            }
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                refused += 1;
+            }
+        }
+        if round % 10 == 0 {
+            let _ = inspect(&path, &small_overrides()).map(|report| report.to_string());
+        }
+    }
+    println!("{read} read, {refused} refused");
+    assert!(read > 50 && refused > 50, "{read} {refused}");
+    // Cut anywhere, the directory at its end is gone.
+    for end in (0..whole.len()).step_by(whole.len() / 200) {
+        std::fs::write(&path, &whole[..end]).unwrap();
+        assert!(
+            Model::open_with(&path, &small_overrides()).is_err(),
+            "{end}"
+        );
+    }
+}
+
+/// Calls of what is read as a value or stays opaque, in any combination, and never more memory than they justify.
+#[test]
+fn random_objects_are_survived_in_little_memory() {
+    let raw = |py: Py| match py {
+        Py::Raw(bytes) => bytes,
+        _ => unreachable!("instructions"),
+    };
+    let huge = [
+        [1 << 40, 0],
+        [1 << 32, 1 << 32],
+        [-1, 4],
+        [0, 1 << 62],
+        [1 << 20, 1],
+    ];
+    let mut pieces: Vec<Vec<u8>> = [
+        &b"c__builtin__\ngetattr\n"[..],
+        b"cnumpy\ndtype\n",
+        b"cnumpy.core.multiarray\nscalar\n",
+        b"cnumpy._core.multiarray\n_reconstruct\n",
+        b"cnumpy._core.numeric\n_frombuffer\n",
+        b"cnumpy\nndarray\n",
+        b"cfunctools\npartial\n",
+        b"ctorch._utils\n_rebuild_tensor_v2\n",
+        b"Vf8\n",
+        b"VU4611686018427387904\n",
+        b"V>\n",
+        b"I-5\n",
+        b"C\x08\0\0\0\0\0\0\xf0?",
+        b"(",
+        b")",
+        b"]",
+        b"}",
+        b"t",
+        b"R",
+        b"\x81",
+        b"b",
+        b"e",
+        b"u",
+        b"2",
+        b"0",
+        b"q\x01",
+        b"h\x01",
+        b"\x85",
+        b"\x86",
+        b"\x87",
+    ]
+    .map(<[u8]>::to_vec)
+    .into();
+    pieces.push(raw(numpy_scalar("core", "f4", &[1; 4])));
+    pieces.push(raw(numpy_scalar("_core", "f8", &[1; 4])));
+    pieces.extend(huge.map(|shape| raw(numpy_array("core", "i2", &shape, &[1; 12]))));
+    pieces.extend(huge.map(|shape| tuple(&shape)));
+    let mut places = Places(9);
+    let mut finished = 0;
+    for _ in 0..60_000 {
+        let count = 1 + places.below(24);
+        let mut bytes: Vec<u8> = Vec::new();
+        for _ in 0..count {
+            bytes.extend(&pieces[places.below(pieces.len())]);
+        }
+        bytes.push(b'.');
+        let largest = memory::largest_allocation(|| {
+            if let Ok((pickle, _)) = Pickle::parse(&bytes) {
+                let _ = pickle.repr(pickle.root());
+                let _ = pickle.json(pickle.root());
+                finished += 1;
+            }
+            let _ = read(archive(&bytes, &[], false));
+        });
+        // The zip's writer and the buffers of its reader take some tens of KiB.
+        let justified = (1 << 18) + 64 * bytes.len();
+        assert!(largest <= justified, "{largest} bytes for {bytes:?}");
+    }
+    assert!(finished > 1000, "only {finished} streams were whole");
+}
+
+/// Names of any components, in any order: taken apart, put together, counted.
+#[test]
+fn random_names_are_survived() {
+    use medfusion::checkpoint::{Facts, ParameterMismatch, Weights, infer_model, split};
+    let parts = [
+        "module",
+        "_orig_mod",
+        "_forward_module",
+        "model",
+        "noise_estimator",
+        "latent_embedder",
+        "ema_model",
+        "averaged_model",
+        "noise_scheduler",
+        "betas",
+        "perceiver",
+        "in_conv",
+        "inc",
+        "inc_dec",
+        "out_enc",
+        "conv",
+        "weight",
+        "0",
+        "",
+        "é",
+    ];
+    let facts = Facts {
+        published: true,
+        ..Facts::default()
+    };
+    let tensor = medfusion::tensor::Tensor::from_f32([1], &[1.0]);
+    let mut places = Places(10);
+    let (mut split_up, mut refused) = (0, 0);
+    for _ in 0..20_000 {
+        let mut state = TensorMap::new();
+        for _ in 0..1 + places.below(6) {
+            let count = 1 + places.below(6);
+            let name: Vec<&str> = (0..count)
+                .map(|_| parts[places.below(parts.len())])
+                .collect();
+            state.insert(name.join("."), tensor.clone());
+        }
+        let weights = [Weights::Auto, Weights::Raw, Weights::Ema][places.below(3)];
+        match split(state, None, weights) {
+            Ok(found) => {
+                let _ = infer_model(&found, None, None, &facts);
+                let shapes = medfusion::checkpoint::shapes_of(&found.unet);
+                let _ = ParameterMismatch::check("unet", &[], &shapes);
+                split_up += 1;
+            }
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                refused += 1;
+            }
+        }
+    }
+    assert!(split_up > 1000 && refused > 1000, "{split_up} {refused}");
+}
+
+/// Folders of any names: never a model, never a panic.
+#[test]
+fn random_folders_are_survived() {
+    use medfusion::checkpoint::{Facts, Model, inspect};
+    let names = [
+        ".metadata",
+        "__0_0.distcp",
+        "latest",
+        "global_step1",
+        "checkpoint",
+        "zero_to_fp32.py",
+        "mp_rank_00_model_states.pt",
+        "zero_pp_rank_0_mp_rank_00_optim_states.pt",
+        "model.safetensors.index.json",
+        "a-00001-of-00002.safetensors",
+        "-of-.bin",
+        "00001-of-00002.bin",
+        "é-0000é-of-00002.bin",
+        "model_index.json",
+        "model",
+        "x.ckpt",
+    ];
+    let mut places = Places(11);
+    for _ in 0..300 {
+        let dir = tempfile::tempdir().unwrap();
+        for name in names {
+            let path = dir.path().join(name);
+            match places.below(6) {
+                0 => std::fs::write(path, "{").unwrap(),
+                1 => std::fs::create_dir(path).unwrap(),
+                2 => std::os::unix::fs::symlink("nowhere", path).unwrap(),
+                _ => {}
+            }
+        }
+        let error = Model::open(dir.path()).unwrap_err();
+        assert!(!error.to_string().is_empty());
+        for name in names {
+            assert!(inspect(dir.path().join(name), &Facts::default()).is_err());
+        }
     }
 }

@@ -2,7 +2,10 @@
 
 mod fuzz;
 mod golden;
+mod inputs;
+mod memory;
 mod model;
 mod names;
+mod pickled;
 mod reference;
 mod support;

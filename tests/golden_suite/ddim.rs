@@ -1,10 +1,11 @@
-//! Family `ddim`: whole sampling walks with their recorded noise, network and decoder included.
+//! Family `ddim`: whole trajectories with their recorded noise, network and decoder included.
 
 use libtest_mimic::Failed;
 use medfusion::checkpoint::ModelConfig;
 use medfusion::diffusion::Objective;
 use medfusion::diffusion::{
-    HostValues, Method, NoiseSchedule, NoiseSource, RunInputs, SamplerTable, SamplingSpec, names,
+    HostValues, Method, NoiseSchedule, NoiseSource, RunInputs, SamplerTable, SamplingSpec,
+    TimestepSpacing, names,
 };
 use medfusion::graph::Graph;
 use medfusion::model::build_decoder;
@@ -77,10 +78,17 @@ pub fn run_case(case: &Case) -> Result<(), Failed> {
         };
         let (labels, opposite) = (list("cond"), list("un_cond"));
         let guidance = scale != 1.0 && !labels.is_empty();
-        let table = SamplerTable::new(&schedule, method, steps, scale, unet.learned_variance)?;
-        let walked: Vec<i32> = case.ints(&format!("in.{name}.timesteps"))?;
+        let table = SamplerTable::spaced(
+            &schedule,
+            method,
+            TimestepSpacing::Reference,
+            steps,
+            scale,
+            unet.learned_variance,
+        )?;
+        let recorded: Vec<i32> = case.ints(&format!("in.{name}.timesteps"))?;
         report.check(
-            table.timesteps == walked,
+            table.timesteps == recorded,
             format!("{name}: other time steps"),
         );
 

@@ -3,15 +3,18 @@
 //! A pickle is a program for a stack machine that may call any importable function. [`Pickle::parse`] executes the
 //! stack part only. Lists, dicts, tuples, numbers and strings become [`PickleNode`]s; a class or function is a name
 //! ([`PickleNode::Global`]), and calling one gives a [`PickleNode::Call`] that remembers who would have been called with what.
-//! Names that no checkpoint has a reason to mention, such as `posix.system`, stop the reader.
+//! What it stands for stays opaque, except for NumPy's numbers, which are read. Names that no checkpoint has a reason to
+//! mention, such as `posix.system`, stop the reader.
 
 mod error;
+mod numpy;
 mod policy;
 mod render;
 mod value;
 mod vm;
 
 pub use error::PickleError;
+pub(super) use numpy::NumpyArray;
 pub use value::{Call, Id, Pickle, PickleNode};
 
 impl Pickle {

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
+use super::numpy::NumpyArray;
 use super::{Id, Pickle, PickleNode};
 
 /// Nesting beyond this is cut; hyper-parameters nest three or four deep.
@@ -95,6 +96,9 @@ impl Pickle {
                 let _ = write!(out, "<class '{module}.{name}'>");
             }
             PickleNode::Call(call) => match self.class_name(call.callable) {
+                Some(name) if matches!(&*name, "builtins.getattr" | "__builtin__.getattr") => {
+                    self.write_attribute(call.args, depth, budget, out);
+                }
                 Some(name) => {
                     let _ = write!(out, "<{name} object>");
                 }
@@ -107,6 +111,19 @@ impl Pickle {
                 None => out.push_str("<storage>"),
             },
         }
+    }
+
+    /// A bound method, or another attribute of an object: `getattr(object, name)`.
+    fn write_attribute(&self, args: Id, depth: usize, budget: &mut usize, out: &mut String) {
+        let Some(&[object, attribute, ..]) = self.elements(args) else {
+            out.push_str("<attribute>");
+            return;
+        };
+        out.push_str("<attribute ");
+        self.write_repr(attribute, depth + 1, budget, out);
+        out.push_str(" of ");
+        self.write_repr(object, depth + 1, budget, out);
+        out.push('>');
     }
 
     fn write_sequence(
@@ -149,29 +166,41 @@ impl Pickle {
             PickleNode::List(elements) | PickleNode::Set(elements) => {
                 self.json_array(elements, depth, budget)
             }
-            PickleNode::Dict(items) => {
-                let mut map = Map::new();
-                for (key, value) in items {
-                    if *budget == 0 {
-                        break;
-                    }
-                    let key = match self.node(*key) {
-                        PickleNode::Str(text) => {
-                            *budget = budget.saturating_sub(text.len());
-                            text.to_string()
-                        }
-                        _ => self.repr(*key),
-                    };
-                    map.insert(key, self.to_json(*value, depth + 1, budget));
-                }
-                Value::Object(map)
+            PickleNode::Dict(items) => self.json_object(items, depth, budget),
+            PickleNode::Call(call) if !call.items.is_empty() => {
+                self.json_object(&call.items, depth, budget)
             }
+            PickleNode::Call(_) => match self.numpy_array(id) {
+                Some(array) if array.len() <= *budget => {
+                    *budget -= array.len();
+                    array_json(&array, &array.strides(), 0, 0)
+                        .unwrap_or_else(|| self.repr(id).into())
+                }
+                _ => self.repr(id).into(),
+            },
             PickleNode::BigInt(_)
             | PickleNode::Bytes(_)
             | PickleNode::Global { .. }
-            | PickleNode::Call(_)
             | PickleNode::Persistent(_) => self.repr(id).into(),
         }
+    }
+
+    fn json_object(&self, items: &[(Id, Id)], depth: usize, budget: &mut usize) -> Value {
+        let mut map = Map::new();
+        for (key, value) in items {
+            if *budget == 0 {
+                break;
+            }
+            let key = match self.node(*key) {
+                PickleNode::Str(text) => {
+                    *budget = budget.saturating_sub(text.len());
+                    text.to_string()
+                }
+                _ => self.repr(*key),
+            };
+            map.insert(key, self.to_json(*value, depth + 1, budget));
+        }
+        Value::Object(map)
     }
 
     fn json_array(&self, elements: &[Id], depth: usize, budget: &mut usize) -> Value {
@@ -184,6 +213,33 @@ impl Pickle {
         }
         Value::Array(array)
     }
+}
+
+/// The array from axis `axis` on, whose first element is `first`; `None` if its elements have no value.
+fn array_json(
+    array: &NumpyArray<'_>,
+    strides: &[usize],
+    axis: usize,
+    first: usize,
+) -> Option<Value> {
+    // Of an empty array only its being empty is told: `(1 << 40, 0)` has no elements and a great many rows.
+    if array.len() == 0 {
+        return Some(Value::Array(Vec::new()));
+    }
+    let Some(&extent) = array.shape.get(axis) else {
+        return Some(match array.value(first)? {
+            PickleNode::Bool(value) => value.into(),
+            PickleNode::Int(value) => value.into(),
+            PickleNode::Float(value) if !value.is_finite() => python_float(value).into(),
+            PickleNode::Float(value) => value.into(),
+            PickleNode::BigInt(bytes) => decimal(&bytes).into(),
+            PickleNode::Str(text) => text.into_string().into(),
+            _ => return None,
+        });
+    };
+    let row = |i: usize| array_json(array, strides, axis + 1, first + i * strides[axis]);
+    let rows: Option<Vec<Value>> = (0..extent).map(row).collect();
+    rows.map(Value::Array)
 }
 
 /// A float as Python prints it: the shortest digits that give it back, an exponent from 1e16 and below 1e-4.

@@ -91,10 +91,11 @@ impl Pickle {
             .map(|&(_, value)| value)
     }
 
-    /// The entries of a dict.
+    /// The entries of a dict, or of an object that is filled by key, as those of dict's subclasses are.
     pub fn items(&self, id: Id) -> Option<&[(Id, Id)]> {
         match self.node(id) {
             PickleNode::Dict(items) => Some(items),
+            PickleNode::Call(call) if !call.items.is_empty() => Some(&call.items),
             _ => None,
         }
     }

@@ -5,15 +5,17 @@ mod storages;
 mod tensors;
 mod zip;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
 use serde_json::Value;
 
 use self::storages::Storages;
-use self::tensors::TensorReader;
+use self::tensors::{TensorProblem, TensorReader, key_text};
 use super::map::{SharedBytes, map_file};
 use super::pickle::{Id, Pickle, PickleNode};
+use super::state::StateDict;
 use super::{CheckpointError, Problem};
 use crate::tensor::{Tensor, TensorMap};
 
@@ -114,28 +116,70 @@ impl TorchFile {
 
     /// Lightning's `hyper_parameters` as JSON; classes are texts such as `<class 'torch.optim.adamw.AdamW'>`.
     pub fn hyper_parameters(&self) -> Option<Value> {
-        let id = self.pickle.get(self.pickle.root(), "hyper_parameters")?;
-        self.pickle.items(id)?;
-        Some(self.pickle.json(id))
+        let found = self.wrappers().into_iter().find_map(|dict| {
+            let id = self.pickle.get(dict, "hyper_parameters")?;
+            self.pickle.items(id).is_some().then_some(id)
+        });
+        found.map(|id| self.pickle.json(id))
     }
 
-    /// The state dict: Lightning's `state_dict`, a few other customary names, or every tensor of the outermost value,
-    /// nested names joined by dots.
+    /// The state dict: Lightning's `state_dict`, DeepSpeed's `module` and a few other customary names, also one in the
+    /// other; or every tensor of the outermost value, nested names joined by dots.
     ///
     /// # Errors
     /// If there is no tensor, or one cannot be read; the error names it.
     pub fn state_dict(&self) -> Result<TensorMap, Problem> {
-        let root = self.pickle.root();
-        let named = ["state_dict", "model_state_dict", "model"]
-            .iter()
-            .filter_map(|key| self.pickle.get(root, key))
-            .find(|&id| self.pickle.items(id).is_some());
+        self.state()?.into_tensors()
+    }
+
+    /// As [`TorchFile::state_dict`], with tensors of types and kinds that are not read as such.
+    ///
+    /// # Errors
+    /// If there is no tensor, or the file is damaged.
+    pub fn state(&self) -> Result<StateDict, Problem> {
         let mut reader = TensorReader::new(&self.pickle, self.storages.as_ref(), self.file_len);
-        let tensors = self.flatten(named.unwrap_or(root), named.is_some(), &mut reader)?;
-        if tensors.is_empty() {
+        let wrappers = self.wrappers();
+        let (root, inside) = wrappers
+            .split_first()
+            .map_or((self.pickle.root(), &[][..]), |(root, inside)| {
+                (*root, inside)
+            });
+        let holds_tensors = |dict: &Id| {
+            let items = self.pickle.items(*dict).unwrap_or_default();
+            items.iter().any(|&(_, value)| reader.is_tensor(value))
+        };
+        let named = inside.iter().copied().find(holds_tensors);
+        // A state dict of nested dicts, or an empty one, which is an error that names the file's keys.
+        let named = named.or_else(|| inside.first().copied());
+        let state = self.flatten(named.unwrap_or(root), named.is_some(), &mut reader)?;
+        if state.is_empty() {
             return Err(Problem::unsupported(self.describe_root()));
         }
-        Ok(tensors)
+        Ok(state)
+    }
+
+    /// Members of the archive that carry no checksum, of how many; `None` for a container that has none at all.
+    pub fn without_checksum(&self) -> Option<(usize, usize)> {
+        self.storages.without_checksum()
+    }
+
+    /// The outermost dict, and those inside of it that stand for a state dict or hold one, from the outside in.
+    fn wrappers(&self) -> Vec<Id> {
+        const KEYS: [&str; 4] = ["state_dict", "model_state_dict", "module", "model"];
+        let mut found = Vec::new();
+        let mut seen = HashSet::new();
+        let mut next = vec![self.pickle.root()];
+        while !next.is_empty() {
+            // A dict may contain itself.
+            next.retain(|&id| self.pickle.items(id).is_some() && seen.insert(id));
+            found.extend_from_slice(&next);
+            let inside = |&dict: &Id| {
+                KEYS.iter()
+                    .filter_map(move |key| self.pickle.get(dict, key))
+            };
+            next = next.iter().flat_map(inside).collect();
+        }
+        found
     }
 
     /// The tensor at `id`, row-major.
@@ -149,17 +193,17 @@ impl TorchFile {
     }
 
     /// Walks dicts and lists from `root` without recursion. In a state dict (`strict`) an object that is no tensor is
-    /// an error, since it stands where one was expected; around it, optimizers and counters are passed by.
+    /// an unreadable one, since it stands where one was expected; around it, optimizers and counters are passed by.
     fn flatten(
         &self,
         root: Id,
         strict: bool,
         reader: &mut TensorReader<'_>,
-    ) -> Result<TensorMap, Problem> {
+    ) -> Result<StateDict, Problem> {
         /// Nested containers visited at most; a shared container counts each time it is reached.
         const MAX_VISITS: usize = 1_000_000;
         const MAX_DEPTH: usize = 32;
-        let mut tensors = TensorMap::new();
+        let mut state = StateDict::default();
         let mut pending = vec![(String::new(), root, 0)];
         let mut visits = 0;
         while let Some((name, id, depth)) = pending.pop() {
@@ -173,18 +217,16 @@ impl TorchFile {
                 "" => key.to_owned(),
                 name => format!("{name}.{key}"),
             };
-            match self.pickle.node(id) {
-                PickleNode::Dict(items) => {
-                    // The stack is walked last in, first out; of equal keys the last has to win.
-                    for &(key, value) in items {
-                        let key = match self.pickle.node(key) {
-                            PickleNode::Str(text) => text.to_string(),
-                            PickleNode::Int(number) => number.to_string(),
-                            _ => continue,
-                        };
+            if let Some(items) = self.pickle.items(id) {
+                // The stack is worked on last in, first out; of equal keys the last has to win.
+                for &(key, value) in items {
+                    if let Some(key) = key_text(&self.pickle, key) {
                         pending.push((join(&key), value, depth + 1));
                     }
                 }
+                continue;
+            }
+            match self.pickle.node(id) {
                 PickleNode::List(elements) => {
                     for (index, &value) in elements.iter().enumerate() {
                         pending.push((join(&index.to_string()), value, depth + 1));
@@ -197,18 +239,25 @@ impl TorchFile {
                 }
                 PickleNode::Call(_) if strict || reader.is_tensor(id) => {
                     let name = if name.is_empty() { "tensor" } else { &name };
-                    if tensors.contains_key(name) {
+                    let StateDict {
+                        tensors,
+                        unreadable,
+                    } = &mut state;
+                    if tensors.contains_key(name) || unreadable.contains_key(name) {
                         continue;
                     }
-                    let tensor = reader
-                        .tensor(id)
-                        .map_err(|problem| Problem::tensor(name, problem))?;
-                    tensors.insert(name.to_owned(), tensor);
+                    match reader.tensor(id) {
+                        Ok(tensor) => drop(tensors.insert(name.to_owned(), tensor)),
+                        Err(TensorProblem::Kind(why)) => {
+                            unreadable.insert(name.to_owned(), why);
+                        }
+                        Err(broken) => return Err(Problem::tensor(name, broken)),
+                    }
                 }
                 _ => {}
             }
         }
-        Ok(tensors)
+        Ok(state)
     }
 
     fn describe_root(&self) -> String {

@@ -7,6 +7,11 @@ use crate::checkpoint::map::SharedBytes;
 pub(super) trait Storages: Send + Sync {
     /// The bytes of storage `key`, verified where the format has a checksum.
     fn storage(&self, key: &str) -> Result<Window, Problem>;
+
+    /// Members that carry no checksum though the format has one, and how many members there are.
+    fn without_checksum(&self) -> Option<(usize, usize)> {
+        None
+    }
 }
 
 /// A range of shared bytes.

@@ -1,10 +1,11 @@
 //! From recorded calls such as `_rebuild_tensor_v2(storage, offset, size, stride, …)` to tensors.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use super::storages::{Storages, Window};
-use crate::checkpoint::pickle::{Id, Pickle, PickleNode};
+use crate::checkpoint::pickle::{Id, NumpyArray, Pickle, PickleNode};
 use crate::tensor::{DType, Tensor};
 
 /// What `('storage', type, key, location, count, view)` says.
@@ -45,7 +46,7 @@ pub(super) fn parse_storage_id(pickle: &Pickle, id: Id) -> Option<StorageId> {
         (None, "UntypedStorage") => Some(1),
         (None, "ComplexFloatStorage") => Some(8),
         (None, "ComplexDoubleStorage") => Some(16),
-        (None, "QInt8Storage" | "QUInt8Storage") => Some(1),
+        (None, "QInt8Storage" | "QUInt8Storage" | "QUInt4x2Storage" | "QUInt2x4Storage") => Some(1),
         (None, "QInt32Storage") => Some(4),
         _ => None,
     };
@@ -98,6 +99,33 @@ fn torch_dtype(name: &str) -> Option<DType> {
     })
 }
 
+/// Why a value gives no tensor.
+#[derive(Debug)]
+pub(super) enum TensorProblem {
+    /// It is of a kind or type that this reader does not take, in a file that may well be sound.
+    Kind(String),
+    /// What it says of itself cannot be so, or its bytes are not what they were.
+    Broken(String),
+}
+
+impl<T: Into<String>> From<T> for TensorProblem {
+    fn from(what: T) -> Self {
+        Self::Broken(what.into())
+    }
+}
+
+impl fmt::Display for TensorProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kind(what) | Self::Broken(what) => f.write_str(what),
+        }
+    }
+}
+
+fn kind<T>(what: impl Into<String>) -> Result<T, TensorProblem> {
+    Err(TensorProblem::Kind(what.into()))
+}
+
 /// Turns values into tensors, reading and verifying each storage once.
 pub(super) struct TensorReader<'a> {
     pickle: &'a Pickle,
@@ -129,19 +157,22 @@ impl<'a> TensorReader<'a> {
     }
 
     /// The tensor at `id`, row-major.
-    pub(super) fn tensor(&mut self, id: Id) -> Result<Tensor, String> {
+    pub(super) fn tensor(&mut self, id: Id) -> Result<Tensor, TensorProblem> {
         /// A parameter of a subclass of a tensor is three calls deep.
         const MAX_WRAPPERS: usize = 8;
+        if let Some(array) = self.pickle.numpy_array(id) {
+            return self.numpy(&array);
+        }
         let mut id = id;
         let mut callable = None;
         for _ in 0..MAX_WRAPPERS {
             let PickleNode::Call(call) = self.pickle.node(id) else {
-                return Err(format!("expected a tensor, found {}", self.summary(id)));
+                return kind(format!("expected a tensor, found {}", self.summary(id)));
             };
             let function = callable.take().unwrap_or(call.callable);
             let args = self.pickle.elements(call.args).unwrap_or_default();
             let Some((module, name)) = self.pickle.global(function) else {
-                return Err("is made by something that is no function".to_owned());
+                return kind("is made by something that is no function");
             };
             match (module, name) {
                 (
@@ -166,7 +197,7 @@ impl<'a> TensorReader<'a> {
                             id = *inner_args.first().ok_or("a parameter without a tensor")?;
                         }
                         _ => {
-                            return Err(format!(
+                            return kind(format!(
                                 "is made by {}, which this reader does not know",
                                 self.summary(inner)
                             ));
@@ -174,31 +205,27 @@ impl<'a> TensorReader<'a> {
                     }
                 }
                 ("torch._utils", "_rebuild_sparse_tensor" | "_rebuild_sparse_csr_tensor") => {
-                    return Err(
-                        "is sparse; convert it in Python with `.to_dense()` and save again"
-                            .to_owned(),
+                    return kind(
+                        "is sparse; convert it in Python with `.to_dense()` and save again",
                     );
                 }
                 ("torch._utils", "_rebuild_qtensor") => {
-                    return Err(
-                        "is quantised; convert it in Python with `.dequantize()` and save again"
-                            .to_owned(),
+                    return kind(
+                        "is quantised; convert it in Python with `.dequantize()` and save again",
                     );
                 }
                 ("torch._utils", "_rebuild_meta_tensor_no_storage") => {
-                    return Err(
-                        "is on the `meta` device, so its values were never saved".to_owned()
-                    );
+                    return kind("is on the `meta` device, so its values were never saved");
                 }
                 _ => {
-                    return Err(format!(
+                    return kind(format!(
                         "is made by `{module}.{name}`, which this reader does not know and does not run; \
                          save a plain state dict"
                     ));
                 }
             }
         }
-        Err("is wrapped in too many calls".to_owned())
+        Err("is wrapped in too many calls".into())
     }
 
     fn summary(&self, id: Id) -> String {
@@ -216,15 +243,16 @@ impl<'a> TensorReader<'a> {
     }
 
     /// `(storage, offset, size, stride, requires_grad, hooks[, dtype])`, all counted in elements.
-    fn strided(&mut self, function: &str, args: &[Id]) -> Result<Tensor, String> {
+    fn strided(&mut self, function: &str, args: &[Id]) -> Result<Tensor, TensorProblem> {
         let [storage, offset, size, stride, ..] = *args else {
             return Err(format!(
                 "`{function}` has {} arguments, expected 4 or more",
                 args.len()
-            ));
+            )
+            .into());
         };
         let PickleNode::Persistent(storage) = self.pickle.node(storage) else {
-            return Err(format!("has no storage, found {}", self.summary(storage)));
+            return Err(format!("has no storage, found {}", self.summary(storage)).into());
         };
         let storage = parse_storage_id(self.pickle, *storage)
             .ok_or_else(|| format!("has an invalid storage {}", self.summary(*storage)))?;
@@ -233,14 +261,10 @@ impl<'a> TensorReader<'a> {
             _ => None,
         };
         let dtype = match named_dtype {
-            Some((_, name)) => torch_dtype(name)
-                .ok_or_else(|| format!("has the type `{name}`, which this reader does not take"))?,
-            None => storage.dtype.ok_or_else(|| {
-                format!(
-                    "has the type `{}`, which this reader does not take",
-                    storage.type_name
-                )
-            })?,
+            Some((_, name)) => torch_dtype(name).ok_or_else(|| foreign_type(name))?,
+            None => storage
+                .dtype
+                .ok_or_else(|| foreign_type(&storage.type_name))?,
         };
         let offset = self
             .pickle
@@ -254,7 +278,8 @@ impl<'a> TensorReader<'a> {
                 "has {} dimensions and {} strides",
                 shape.len(),
                 strides.len()
-            ));
+            )
+            .into());
         }
 
         let window = self.window(&storage)?;
@@ -270,7 +295,8 @@ impl<'a> TensorReader<'a> {
             return Err(format!(
                 "needs {needed} elements of storage {}, which holds {available}",
                 storage.key
-            ));
+            )
+            .into());
         }
         let count = shape
             .iter()
@@ -289,17 +315,51 @@ impl<'a> TensorReader<'a> {
                 window.start + start,
                 count * element_bytes,
             )
-            .map_err(|error| error.to_string());
+            .map_err(|error| error.to_string().into());
         }
-        let bytes = count
-            .checked_mul(element_bytes)
+        let source = &window.as_slice()[offset * element_bytes..];
+        self.gathered(source, dtype, shape, &strides)
+    }
+
+    /// A row-major copy of a strided view, which the caller has checked to lie within `source`.
+    fn gathered(
+        &mut self,
+        source: &[u8],
+        dtype: DType,
+        shape: Vec<usize>,
+        strides: &[usize],
+    ) -> Result<Tensor, TensorProblem> {
+        let element_bytes = dtype.size_bytes();
+        let bytes = shape
+            .iter()
+            .try_fold(element_bytes, |bytes, &extent| bytes.checked_mul(extent))
             .ok_or("has a size that overflows")?;
         self.copy_budget = self.copy_budget.checked_sub(bytes).ok_or_else(|| {
             format!("is a view of {bytes} bytes of a far smaller file; refusing to expand it")
         })?;
-        let source = &window.as_slice()[offset * element_bytes..];
-        let copy = gather(source, &shape, &strides, element_bytes, bytes);
-        Tensor::from_bytes(dtype, shape, copy).map_err(|error| error.to_string())
+        let copy = gather(source, &shape, strides, element_bytes, bytes);
+        Tensor::from_bytes(dtype, shape, copy).map_err(|error| error.to_string().into())
+    }
+
+    /// An array of NumPy's where a tensor is expected.
+    fn numpy(&mut self, array: &NumpyArray<'_>) -> Result<Tensor, TensorProblem> {
+        let dtype = match (array.element.kind, array.element.bytes) {
+            _ if array.element.big_endian => None,
+            (b'f', 8) => Some(DType::F64),
+            (b'f', 4) => Some(DType::F32),
+            (b'f', 2) => Some(DType::F16),
+            (b'i', 8) => Some(DType::I64),
+            (b'i', 4) => Some(DType::I32),
+            (b'i', 2) => Some(DType::I16),
+            (b'i', 1) => Some(DType::I8),
+            (b'u', 1) => Some(DType::U8),
+            (b'b', 1) => Some(DType::Bool),
+            _ => None,
+        };
+        let Some(dtype) = dtype else {
+            return kind("is a NumPy array of a type that this reader does not take");
+        };
+        self.gathered(array.bytes, dtype, array.shape.clone(), &array.strides())
     }
 
     fn extents(&self, id: Id) -> Option<Vec<usize>> {
@@ -352,6 +412,12 @@ impl<'a> TensorReader<'a> {
             len,
         })
     }
+}
+
+fn foreign_type(name: &str) -> TensorProblem {
+    TensorProblem::Kind(format!(
+        "has the type `{name}`, which this reader does not take"
+    ))
 }
 
 impl Window {

@@ -1,4 +1,5 @@
-//! The zip container: `<stem>/data.pkl` and one member per storage, each with a CRC-32 that is verified.
+//! The zip container: `<stem>/data.pkl` and one member per storage, each with a CRC-32 that is verified, unless the archive
+//! was written without (`torch.serialization.set_crc32_options(False)`).
 
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
@@ -27,7 +28,8 @@ struct Member {
     start: usize,
     len: usize,
     packed_len: u64,
-    crc: u32,
+    /// `None` where it was not computed.
+    crc: Option<u32>,
     stored: bool,
 }
 
@@ -77,12 +79,15 @@ pub(super) fn open(bytes: SharedBytes) -> Result<(Pickle, ZipStorages), Problem>
         {
             return Err(outside());
         }
+        let content = (*bytes).as_ref();
+        let header = usize::try_from(file.header_start()).map_err(|_| outside())?;
+        let computed = file.crc32() != 0 || states_a_checksum(content, header, start + packed);
         let member = Member {
             index,
             start,
             len,
             packed_len,
-            crc: file.crc32(),
+            crc: computed.then(|| file.crc32()),
             stored,
         };
         drop(file);
@@ -107,6 +112,28 @@ pub(super) fn open(bytes: SharedBytes) -> Result<(Pickle, ZipStorages), Problem>
     Ok((pickle, storages))
 }
 
+/// True if the member whose local header is at `header`, and whose data ends at `end`, states a checksum there or in the
+/// descriptor behind its data. The archive's directory says 0, which is one in 2^32 checksums, or means "not computed";
+/// a checksum that was lost from the directory alone would still be told by the other two.
+fn states_a_checksum(content: &[u8], header: usize, end: usize) -> bool {
+    let word = |at: Option<usize>| {
+        let at = at?;
+        let bytes = content.get(at..at.checked_add(4)?)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    };
+    let local = word(header.checked_add(14));
+    let flags = word(header.checked_add(6)).unwrap_or(0);
+    /// Size and checksum follow the data.
+    const DESCRIPTOR: u32 = 1 << 3;
+    const SIGNATURE: u32 = u32::from_le_bytes(*b"PK\x07\x08");
+    let described = match flags & DESCRIPTOR != 0 {
+        false => Some(0),
+        true if word(Some(end)) == Some(SIGNATURE) => word(end.checked_add(4)),
+        true => word(Some(end)),
+    };
+    local != Some(0) || described != Some(0)
+}
+
 /// The folder inside the archive that holds `data.pkl`, with its slash; PyTorch names it `archive` or after the file.
 fn find_stem(members: &HashMap<String, Member>) -> Result<String, Problem> {
     let stem = members
@@ -128,17 +155,19 @@ fn find_stem(members: &HashMap<String, Member>) -> Result<String, Problem> {
 }
 
 impl ZipStorages {
-    /// The bytes of `<stem>/<name>`, verified against the archive's CRC.
+    /// The bytes of `<stem>/<name>`, verified against the archive's CRC where there is one.
     fn member(&self, name: &str) -> Result<Window, Problem> {
         let name = format!("{}{name}", self.stem);
         let member = self.members.get(&name).ok_or_else(|| {
             Problem::damaged(format!("member `{name}` is missing from the archive"))
         })?;
         let corrupt = || {
-            Problem::damaged(format!(
-                "member `{name}` does not match its checksum (CRC-32 {:08x})",
-                member.crc
-            ))
+            Problem::damaged(match member.crc {
+                Some(crc) => {
+                    format!("member `{name}` does not match its checksum (CRC-32 {crc:08x})")
+                }
+                None => format!("member `{name}` cannot be unpacked to {} bytes", member.len),
+            })
         };
         let window = if member.stored {
             Window {
@@ -153,8 +182,10 @@ impl ZipStorages {
                 .unwrap_or_else(|poisoned| poisoned.into_inner());
             let file = archive.by_index(member.index).map_err(|_| corrupt())?;
             let mut unpacked = Vec::new();
-            // One byte more than promised shows a member that is longer than it claims.
-            file.take(member.len as u64 + 1)
+            // One byte more than promised shows a member that is longer than it claims. Without a checksum the end is not
+            // read, which is where the archive's reader compares it.
+            let most = member.len as u64 + u64::from(member.crc.is_some());
+            file.take(most)
                 .read_to_end(&mut unpacked)
                 .map_err(|_| corrupt())?;
             if unpacked.len() != member.len || member.packed_len == 0 && member.len > 0 {
@@ -166,10 +197,10 @@ impl ZipStorages {
                 bytes: Arc::new(unpacked),
             }
         };
-        if crc32fast::hash(window.as_slice()) != member.crc {
-            return Err(corrupt());
+        match member.crc {
+            Some(crc) if crc32fast::hash(window.as_slice()) != crc => Err(corrupt()),
+            _ => Ok(window),
         }
-        Ok(window)
     }
 
     /// The text of a short member, if it is there.
@@ -187,5 +218,13 @@ impl ZipStorages {
 impl Storages for ZipStorages {
     fn storage(&self, key: &str) -> Result<Window, Problem> {
         self.member(&format!("data/{key}"))
+    }
+
+    fn without_checksum(&self) -> Option<(usize, usize)> {
+        let unsummed = self
+            .members
+            .values()
+            .filter(|m| m.crc.is_none() && m.len > 0);
+        Some((unsummed.count(), self.members.len()))
     }
 }

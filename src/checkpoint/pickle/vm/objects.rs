@@ -2,7 +2,8 @@
 
 use super::machine::Machine;
 use super::reader::Result;
-use crate::checkpoint::pickle::policy::is_forbidden;
+use crate::checkpoint::pickle::numpy;
+use crate::checkpoint::pickle::policy::{forbidden_argument, is_forbidden};
 use crate::checkpoint::pickle::{Call, Id, PickleError, PickleNode};
 
 impl Machine<'_> {
@@ -95,6 +96,7 @@ impl Machine<'_> {
 
     /// Pushes what `callable(*args)` makes, where that is a plain container; else a record of the call.
     fn call(&mut self, callable: Id, args: Id, kwargs: Option<Id>) -> Result<()> {
+        self.check_arguments(callable, args)?;
         let plain = match (self.node(callable), self.node(args), kwargs) {
             (PickleNode::Global { module, name }, PickleNode::Tuple(args), None) => {
                 self.container(module, name, args)
@@ -112,6 +114,26 @@ impl Machine<'_> {
             }))
         });
         self.push(node)
+    }
+
+    /// Refuses a call that is harmless by its name, but not by what it reaches for.
+    fn check_arguments(&self, callable: Id, args: Id) -> Result<()> {
+        let (PickleNode::Global { module, name }, PickleNode::Tuple(args)) =
+            (self.node(callable), self.node(args))
+        else {
+            return Ok(());
+        };
+        // Both of those that are looked at are among the first two.
+        let texts = args.iter().take(2).map(|&id| match self.node(id) {
+            PickleNode::Str(text) => Some(&**text),
+            _ => None,
+        });
+        match forbidden_argument(module, name, &texts.collect::<Vec<_>>()) {
+            Some(what) => Err(PickleError::Forbidden {
+                name: format!("{module}.{name}({what})"),
+            }),
+            None => Ok(()),
+        }
     }
 
     fn container(&self, module: &str, name: &str, args: &[Id]) -> Option<PickleNode> {
@@ -141,6 +163,9 @@ impl Machine<'_> {
             // How protocol 2 spells bytes.
             ("builtins" | "__builtin__", "bytes") if args.is_empty() => {
                 Some(PickleNode::Bytes(Box::default()))
+            }
+            (module, "scalar") if numpy::is_multiarray(module) => {
+                numpy::scalar(&self.nodes, *args.first()?, *args.get(1)?)
             }
             ("_codecs", "encode") => match (self.node(*args.first()?), self.node(*args.get(1)?)) {
                 (PickleNode::Str(text), PickleNode::Str(codec)) if &**codec == "latin1" => {

@@ -75,6 +75,57 @@ fn dangerous_names_are_refused() {
     assert!(Pickle::parse(b"(cos\nsystem\nS'ls'\no.").is_err());
 }
 
+/// What a person passes to a network and Python cannot write as plain data.
+#[test]
+fn objects_among_the_values_stay_opaque() {
+    for (bytes, expected) in [
+        // A bound method: getattr(Loss(), 'forward').
+        (
+            &b"c__builtin__\ngetattr\n(cmy.losses\nLoss\n)\x81Vforward\ntR."[..],
+            "<attribute 'forward' of <my.losses.Loss object>>",
+        ),
+        (
+            b"\x80\x04\x8c\x08builtins\x8c\x07getattr\x93\x8c\x04loss\x8c\x05Inner\x93\x8c\x01f\x86R.",
+            "<attribute 'f' of <class 'loss.Inner'>>",
+        ),
+        // A partial function: the state follows the call.
+        (
+            b"cfunctools\npartial\n(ctorch\nclamp\ntR(ctorch\nclamp\n(t}Ntb.",
+            "<functools.partial object>",
+        ),
+        (b"cmy.kinds\nKind\n(I2\ntR.", "<my.kinds.Kind object>"),
+        (b"ctorch.nn.functional\nsilu\n.", "<class 'torch.nn.functional.silu'>"),
+        // A lambda, as dill and cloudpickle write it.
+        (
+            b"cdill._dill\n_create_function\n(cdill._dill\n_create_code\n(I1\ntRtR.",
+            "<dill._dill._create_function object>",
+        ),
+        (
+            b"ccloudpickle.cloudpickle\n_make_function\n(ccloudpickle.cloudpickle\nsubimport\n(Vnumpy\ntRtR.",
+            "<cloudpickle.cloudpickle._make_function object>",
+        ),
+        (b"cnumpy\ndtype\n(Vf8\nI00\nI01\ntR(I3\nV<\nNNNI-1\nI-1\nI0\ntb.", "<numpy.dtype object>"),
+    ] {
+        assert_eq!(repr(bytes), expected);
+    }
+    // A dict's subclass, filled by key, is read as a dict.
+    let pickle = parse(b"cmy.config\nAttributes\n)\x81(Va\nI1\nVb\n]u.");
+    assert_eq!(pickle.json(pickle.root()).to_string(), "{\"a\":1,\"b\":[]}");
+}
+
+#[test]
+fn attributes_that_lead_to_the_interpreter_are_refused() {
+    for bytes in [
+        &b"cbuiltins\ngetattr\n(cmy.losses\nLoss\nV__globals__\ntR."[..],
+        b"c__builtin__\ngetattr\n(c__builtin__\nobject\nV__subclasses__\ntR.",
+        b"cdill._dill\n_import_module\n(Vos\ntR.",
+        b"ccloudpickle.cloudpickle\nsubimport\n(Vsubprocess\ntR.",
+    ] {
+        let error = Pickle::parse(bytes).unwrap_err();
+        assert!(matches!(error, PickleError::Forbidden { .. }), "{error}");
+    }
+}
+
 #[test]
 fn bombs_hit_a_limit() {
     let wide = vec![b'N'; MAX_NODES + 1];
