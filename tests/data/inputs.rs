@@ -926,3 +926,24 @@ fn an_array_that_lies_beyond_its_file_is_refused() {
         );
     }
 }
+
+/// Two grey images of 3 x 2 pixels with one-hot labels.
+pub fn small_npz(path: &Path, compressed: bool) {
+    npz(
+        path,
+        compressed,
+        &[
+            Npy("train_images", "|u1", false, &[2, 2, 3], (1..=12).collect()),
+            Npy(
+                "train_labels",
+                "<i8",
+                true,
+                &[2, 2],
+                [1u64, 0, 0, 1]
+                    .iter()
+                    .flat_map(|v| v.to_le_bytes())
+                    .collect(),
+            ),
+        ],
+    );
+}

@@ -28,7 +28,7 @@ struct Soak {
     environment: &'static [(&'static str, &'static str)],
 }
 
-const SOAKS: [Soak; 7] = [
+const SOAKS: [Soak; 8] = [
     Soak {
         name: "paper-size",
         about: "the 194 M-parameter UNet on the emulated GPU against the CPU: one evaluation, one training step \
@@ -99,6 +99,12 @@ const SOAKS: [Soak; 7] = [
             "--nocapture",
         ],
         environment: &[("PROPTEST_CASES", "20000")],
+    },
+    Soak {
+        name: "data",
+        about: "damaged images, TIFF pages, arrays and label tables: 100000 of each instead of a few hundred (10 minutes)",
+        arguments: &["--test", "data", "hostile::", "--", "--nocapture"],
+        environment: &[("MEDFUSION_FUZZ_ROUNDS", "100000")],
     },
     Soak {
         name: "ptx-frontend",

@@ -5,7 +5,7 @@ use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, ImageResult};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, ImageResult, Limits};
 
 use super::range::{DecodedImage, ImageFacts, ValueKind, ValueRange, range, windowed};
 use super::{tiff, tiff_numbers};
@@ -34,12 +34,14 @@ pub(super) fn decode(
         return Err("the JPEG ends before its image does".to_owned());
     }
     let mut bytes = Cow::Borrowed(bytes);
-    if frame > 0 {
+    if tiff::is_tiff(&bytes) {
         let pages = tiff::pages(Cursor::new(&bytes))?;
         let &page = pages
             .get(frame)
             .ok_or_else(|| format!("the file has {} pages, not {}", pages.len(), frame + 1))?;
-        tiff::select_page(bytes.to_mut(), page);
+        if frame > 0 {
+            tiff::select_page(bytes.to_mut(), page);
+        }
     }
     // A decoder that panics on a damaged file must cost that file, not the run.
     let read = catch_unwind(AssertUnwindSafe(|| read(&bytes)))
@@ -47,16 +49,24 @@ pub(super) fn decode(
     match read {
         Ok((image, orientation)) => finish(image, orientation, black_white),
         Err(ImageError::Unsupported(_)) if tiff::is_tiff(&bytes) => {
-            tiff_numbers::decode(&bytes, black_white)
+            tiff_numbers::decode(&bytes, allowed_bytes(&bytes), black_white)
         }
         Err(error) => Err(error.to_string()),
     }
 }
 
+/// Memory that decoding a file may take.
+fn allowed_bytes(bytes: &[u8]) -> u64 {
+    bytes.len() as u64 * MAX_EXPANSION + ALWAYS_ALLOWED
+}
+
 fn read(bytes: &[u8]) -> ImageResult<(DynamicImage, Orientation)> {
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    let allowed = allowed_bytes(bytes);
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(allowed.min(limits.max_alloc.unwrap_or(u64::MAX)));
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    reader.limits(limits);
     let mut decoder = reader.into_decoder()?;
-    let allowed = bytes.len() as u64 * MAX_EXPANSION + ALWAYS_ALLOWED;
     if decoder.total_bytes() > allowed {
         let (width, height) = decoder.dimensions();
         let reason = format!(
@@ -100,7 +110,7 @@ fn finish(
     let kind = stored.kind();
     let limits = black_white.limits(kind);
     let windowed = limits.is_some();
-    let (samples, range) = stored.to_samples(limits)?;
+    let (samples, range) = stored.into_samples(limits)?;
     Ok(DecodedImage {
         pixels: Pixels {
             width,
@@ -128,7 +138,7 @@ impl StoredValues {
     }
 
     /// The values between black and white, and their range as stored.
-    fn to_samples(self, limits: Option<[f64; 2]>) -> Result<(PixelValues, [f64; 2]), String> {
+    fn into_samples(self, limits: Option<[f64; 2]>) -> Result<(PixelValues, [f64; 2]), String> {
         let range = range(self.values())?;
         let samples = match (self, limits) {
             (stored, Some(limits)) => windowed(stored.values(), limits),

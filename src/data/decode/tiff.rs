@@ -79,9 +79,11 @@ pub(super) fn is_tiff(bytes: &[u8]) -> bool {
 /// Offsets of the directories of full images, in the order of the file; thumbnails and masks are no pages.
 ///
 /// # Errors
-/// If the chain is damaged.
+/// If the chain is damaged, or an entry claims more values than the file can hold, for which decoders would make room.
 pub(super) fn pages(mut file: impl Read + Seek) -> Result<Vec<u64>, String> {
     let damaged = |e: io::Error| format!("the chain of TIFF pages is damaged: {e}");
+    let file_bytes = file.seek(SeekFrom::End(0)).map_err(damaged)?;
+    file.rewind().map_err(damaged)?;
     let mut head = [0; 4];
     file.read_exact(&mut head).map_err(damaged)?;
     let layout = Layout::of(&head).ok_or("not a TIFF")?;
@@ -94,41 +96,65 @@ pub(super) fn pages(mut file: impl Read + Seek) -> Result<Vec<u64>, String> {
         if !seen.insert(offset) || seen.len() > MAX_PAGES {
             return Err("the chain of TIFF pages leads in a circle".to_owned());
         }
-        let (is_page, next) = directory(&mut file, layout, offset).map_err(damaged)?;
-        if is_page {
+        let directory = Directory::read(&mut file, layout, offset).map_err(damaged)?;
+        if directory.largest_entry_bytes > file_bytes {
+            return Err(format!(
+                "an entry of a TIFF page claims {} bytes of values, the file has {file_bytes}",
+                directory.largest_entry_bytes
+            ));
+        }
+        if directory.is_page {
             pages.push(offset);
         }
-        offset = next;
+        offset = directory.next;
     }
     Ok(pages)
 }
 
-/// Whether the directory at `offset` is a page, and the offset of the next one.
-fn directory(
-    file: &mut (impl Read + Seek),
-    layout: Layout,
-    offset: u64,
-) -> io::Result<(bool, u64)> {
-    file.seek(SeekFrom::Start(offset))?;
-    let entries = layout.either::<2>(file)?;
-    let entry_bytes = if layout.wide { 20 } else { 12 };
-    let start = file.stream_position()?;
-    let mut is_page = true;
-    // Tags are in ascending order, and only that of the subfile type matters.
-    for _ in 0..entries.min(8) {
-        let mut entry = [0; 20];
-        file.read_exact(&mut entry[..entry_bytes])?;
-        if layout.number(&entry[..2]) == u64::from(SUBFILE_TYPE) {
-            let value = if layout.wide { 12..16 } else { 8..12 };
-            is_page = layout.number(&entry[value]) & THUMBNAIL_OR_MASK == 0;
+/// What matters of an image directory.
+struct Directory {
+    is_page: bool,
+    /// Bytes of the values of the entry that has most of them.
+    largest_entry_bytes: u64,
+    /// Offset of the next directory; 0 for the last.
+    next: u64,
+}
+
+impl Directory {
+    fn read(file: &mut (impl Read + Seek), layout: Layout, offset: u64) -> io::Result<Self> {
+        file.seek(SeekFrom::Start(offset))?;
+        let entries = layout.either::<2>(file)?;
+        let entry_bytes = if layout.wide { 20 } else { 12 };
+        let mut directory = Self {
+            is_page: true,
+            largest_entry_bytes: 0,
+            next: 0,
+        };
+        for _ in 0..entries {
+            let mut entry = [0; 20];
+            file.read_exact(&mut entry[..entry_bytes])?;
+            let value = if layout.wide { 12 } else { 8 };
+            let count = layout.number(&entry[4..value]);
+            let bytes = count.saturating_mul(value_bytes(layout.number(&entry[2..4])));
+            directory.largest_entry_bytes = directory.largest_entry_bytes.max(bytes);
+            if layout.number(&entry[..2]) == u64::from(SUBFILE_TYPE) {
+                let kind = layout.number(&entry[value..value + 4]);
+                directory.is_page = kind & THUMBNAIL_OR_MASK == 0;
+            }
         }
+        directory.next = layout.either::<4>(file)?;
+        Ok(directory)
     }
-    let end = entries
-        .checked_mul(entry_bytes as u64)
-        .and_then(|bytes| bytes.checked_add(start))
-        .ok_or(io::ErrorKind::InvalidData)?;
-    file.seek(SeekFrom::Start(end))?;
-    Ok((is_page, layout.either::<4>(file)?))
+}
+
+/// Bytes of a value by its type's number in the format.
+fn value_bytes(kind: u64) -> u64 {
+    match kind {
+        3 | 8 => 2,
+        4 | 9 | 11 | 13 => 4,
+        5 | 10 | 12 | 16..=18 => 8,
+        _ => 1,
+    }
 }
 
 /// Points the header of `bytes` at the directory at `offset`.

@@ -4,15 +4,20 @@ use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ::tiff::ColorType;
-use ::tiff::decoder::{Decoder, DecodingResult};
+use ::tiff::decoder::{Decoder, DecodingResult, Limits};
 
 use super::range::{DecodedImage, ImageFacts, ValueKind, ValueRange, range, windowed};
 use crate::data::pixels::Pixels;
 
-/// Decodes the first page of `bytes`, grey or RGB, whatever its values are.
-pub(super) fn decode(bytes: &[u8], black_white: ValueRange) -> Result<DecodedImage, String> {
+/// Decodes the first page of `bytes`, grey or RGB, whatever its values are, in at most `allowed_bytes` of memory for a
+/// buffer.
+pub(super) fn decode(
+    bytes: &[u8],
+    allowed_bytes: u64,
+    black_white: ValueRange,
+) -> Result<DecodedImage, String> {
     // A decoder that panics on a damaged file must cost that file, not the run.
-    let values = catch_unwind(AssertUnwindSafe(|| Values::read(bytes)))
+    let values = catch_unwind(AssertUnwindSafe(|| Values::read(bytes, allowed_bytes)))
         .map_err(|_| "the decoder gave up on damaged data".to_owned())??;
     let range = range(values.numbers.iter().copied())?;
     let given = black_white.limits(values.kind);
@@ -53,9 +58,14 @@ struct Values {
 }
 
 impl Values {
-    fn read(bytes: &[u8]) -> Result<Self, String> {
+    fn read(bytes: &[u8], allowed_bytes: u64) -> Result<Self, String> {
         let error = |e: ::tiff::TiffError| e.to_string();
-        let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(error)?;
+        let allowed = usize::try_from(allowed_bytes).unwrap_or(usize::MAX);
+        let mut limits = Limits::default();
+        limits.decoding_buffer_size = limits.decoding_buffer_size.min(allowed);
+        limits.intermediate_buffer_size = limits.intermediate_buffer_size.min(allowed);
+        let decoder = Decoder::new(Cursor::new(bytes)).map_err(error)?;
+        let mut decoder = decoder.with_limits(limits);
         let (width, height) = decoder.dimensions().map_err(error)?;
         let channels = match decoder.colortype().map_err(error)? {
             ColorType::Gray(_) => 1,

@@ -262,17 +262,20 @@ fn class_indices(array: &NumberArray) -> Result<Vec<usize>, String> {
 struct Archive {
     path: PathBuf,
     zip: ZipArchive<BufReader<File>>,
+    file_bytes: u64,
     map: Option<Arc<Mmap>>,
 }
 
 impl Archive {
     fn open(path: &Path) -> Result<Self, DataError> {
         let file = File::open(path).map_err(DataError::io("open", path))?;
+        let file_bytes = file.metadata().map_err(DataError::io("read", path))?.len();
         let zip = ZipArchive::new(BufReader::new(file))
             .map_err(|e| DataError::malformed(path, None, format!("no .npz file: {e}")))?;
         Ok(Self {
             path: path.to_owned(),
             zip,
+            file_bytes,
             map: None,
         })
     }
@@ -335,10 +338,9 @@ impl Archive {
             };
             return Ok(ArrayBytes::Mapped(map, start as usize..end as usize));
         }
-        // The claimed size is believed as far as the compressed one can account for it.
-        let size = entry
-            .size()
-            .min(entry.compressed_size().saturating_mul(MAX_EXPANSION));
+        // The claimed size is believed as far as the file can account for it.
+        let stored = entry.compressed_size().min(self.file_bytes);
+        let size = entry.size().min(stored.saturating_mul(MAX_EXPANSION));
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         if let Some(free) = available_memory_bytes()
             && size > free
@@ -377,6 +379,9 @@ impl Archive {
     /// Shape and element type of an array, checked against the bytes that there are.
     fn parse(&self, bytes: ArrayBytes) -> Result<NumberArray, String> {
         let all = bytes.as_slice();
+        if header_bytes(all).is_none_or(|needed| needed > all.len()) {
+            return Err("the header of the array is damaged".to_owned());
+        }
         let mut rest = all;
         let header = NpyHeader::from_reader(&mut rest).map_err(|e| e.to_string())?;
         let start = all.len() - rest.len();
@@ -414,6 +419,16 @@ impl Archive {
             bytes: bytes.skip(start),
         })
     }
+}
+
+/// Bytes of an array's header as it says itself: a magic number, a version, and a length of 2 bytes or, from version 2
+/// on, 4.
+fn header_bytes(bytes: &[u8]) -> Option<usize> {
+    let length = match *bytes.get(6)? {
+        1 => usize::from(u16::from_le_bytes(*bytes.get(8..)?.first_chunk()?)),
+        _ => u32::from_le_bytes(*bytes.get(8..)?.first_chunk()?) as usize,
+    };
+    length.checked_add(8)
 }
 
 /// Elements from one index to the next, by dimension.
