@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::array::ImageArray;
 use super::decode::{DecodedImage, ValueRange, decode};
 use super::error::{DataError, DataProblem};
-use super::left_out::LeftOut;
+use super::left_out::LeftOutByReason;
 use super::pixels::Pixels;
 use super::split::Split;
 
@@ -180,7 +180,7 @@ pub struct Dataset {
     pub(super) samples: Vec<Sample>,
     pub(super) problems: Vec<DataProblem>,
     pub(super) notes: Vec<String>,
-    pub(super) left_out: LeftOut,
+    pub(super) left_out: LeftOutByReason,
     pub(super) black_white: ValueRange,
 }
 
@@ -194,7 +194,7 @@ impl Dataset {
             samples: Vec::new(),
             problems: Vec::new(),
             notes: Vec::new(),
-            left_out: LeftOut::default(),
+            left_out: LeftOutByReason::default(),
             black_white: ValueRange::Stored,
         }
     }
@@ -230,7 +230,7 @@ impl Dataset {
     }
 
     /// Files below the root that are not in the set, by reason.
-    pub fn left_out(&self) -> &LeftOut {
+    pub fn left_out(&self) -> &LeftOutByReason {
         &self.left_out
     }
 

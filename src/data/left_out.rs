@@ -40,11 +40,11 @@ pub struct LeftOutFiles {
 
 /// Everything below the root of a data set that is not in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct LeftOutByReason {
     by_reason: BTreeMap<LeftOutReason, LeftOutFiles>,
 }
 
-impl LeftOut {
+impl LeftOutByReason {
     /// Counts `path`.
     pub(super) fn add(&mut self, reason: LeftOutReason, path: &Path) {
         let files = self.by_reason.entry(reason).or_insert(LeftOutFiles {
@@ -88,7 +88,7 @@ impl LeftOut {
     }
 }
 
-impl fmt::Display for LeftOut {
+impl fmt::Display for LeftOutByReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.lines(Path::new("")).join("\n"))
     }

@@ -29,7 +29,7 @@ pub use dataset::{
 pub use decode::{DecodedImage, ImageFacts, ValueKind, ValueRange, decode};
 pub use error::{DataError, DataProblem};
 pub use glance::Glance;
-pub use left_out::{LeftOut, LeftOutFiles, LeftOutReason};
+pub use left_out::{LeftOutByReason, LeftOutFiles, LeftOutReason};
 pub use loader::{Batch, Loader, LoaderOptions, OnCorrupt, Position};
 pub use order::{Entry, epoch_order};
 pub use pixels::{PixelValues, Pixels};

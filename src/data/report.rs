@@ -10,7 +10,7 @@ use super::dataset::Dataset;
 use super::decode::{ImageFacts, ValueKind, range_warning};
 use super::error::{DataError, DataProblem};
 use super::glance::is_grey;
-use super::left_out::LeftOut;
+use super::left_out::LeftOutByReason;
 use super::pixels::{PixelValues, Pixels};
 use super::split::Split;
 use super::transform::Transform;
@@ -60,7 +60,7 @@ pub struct DatasetReport {
     /// The split that training measures on; `None` if nothing is held out.
     pub held_out: Option<Split>,
     /// Files that are not in the set, by reason.
-    pub left_out: LeftOut,
+    pub left_out: LeftOutByReason,
     /// What the reader decided, in words.
     pub notes: Vec<String>,
 }

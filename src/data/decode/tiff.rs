@@ -14,13 +14,13 @@ const THUMBNAIL_OR_MASK: u64 = 0b101;
 
 /// Byte order and width of a TIFF's offsets.
 #[derive(Clone, Copy, Debug)]
-struct Layout {
+struct TiffLayout {
     big_endian: bool,
     /// BigTIFF: offsets and counts of 8 bytes.
     wide: bool,
 }
 
-impl Layout {
+impl TiffLayout {
     fn of(head: &[u8; 4]) -> Option<Self> {
         let (big_endian, version) = match head {
             [b'I', b'I', low, high] => (false, [*low, *high]),
@@ -73,7 +73,7 @@ impl Layout {
 /// True if these are the first bytes of a TIFF.
 pub(super) fn is_tiff(bytes: &[u8]) -> bool {
     let head = bytes.first_chunk::<4>();
-    head.is_some_and(|head| Layout::of(head).is_some())
+    head.is_some_and(|head| TiffLayout::of(head).is_some())
 }
 
 /// Offsets of the directories of full images, in the order of the file; thumbnails and masks are no pages.
@@ -86,7 +86,7 @@ pub(super) fn pages(mut file: impl Read + Seek) -> Result<Vec<u64>, String> {
     file.rewind().map_err(damaged)?;
     let mut head = [0; 4];
     file.read_exact(&mut head).map_err(damaged)?;
-    let layout = Layout::of(&head).ok_or("not a TIFF")?;
+    let layout = TiffLayout::of(&head).ok_or("not a TIFF")?;
     let mut pages = Vec::new();
     let mut seen = BTreeSet::new();
     file.seek(SeekFrom::Start(layout.first_directory().0 as u64))
@@ -121,7 +121,7 @@ struct Directory {
 }
 
 impl Directory {
-    fn read(file: &mut (impl Read + Seek), layout: Layout, offset: u64) -> io::Result<Self> {
+    fn read(file: &mut (impl Read + Seek), layout: TiffLayout, offset: u64) -> io::Result<Self> {
         file.seek(SeekFrom::Start(offset))?;
         let entries = layout.either::<2>(file)?;
         let entry_bytes = if layout.wide { 20 } else { 12 };
@@ -159,7 +159,7 @@ fn value_bytes(kind: u64) -> u64 {
 
 /// Points the header of `bytes` at the directory at `offset`.
 pub(super) fn select_page(bytes: &mut [u8], offset: u64) {
-    let Some(layout) = bytes.first_chunk::<4>().and_then(Layout::of) else {
+    let Some(layout) = bytes.first_chunk::<4>().and_then(TiffLayout::of) else {
         return;
     };
     let (at, width) = layout.first_directory();

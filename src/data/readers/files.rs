@@ -9,7 +9,7 @@ use super::paths::{extension_of, has_image_extension, name_of};
 use crate::data::dataset::OpenOptions;
 use crate::data::decode::is_dicom;
 use crate::data::error::DataError;
-use crate::data::left_out::{LeftOut, LeftOutReason};
+use crate::data::left_out::{LeftOutByReason, LeftOutReason};
 use crate::data::patterns::Patterns;
 
 /// Folders and files that operating systems, archives and network drives leave behind, in lower case.
@@ -79,7 +79,7 @@ impl Folder {
 #[derive(Debug)]
 pub(super) struct Tree {
     pub top: Folder,
-    left_out: LeftOut,
+    left_out: LeftOutByReason,
 }
 
 impl Tree {
@@ -89,7 +89,7 @@ impl Tree {
             root,
             include: Patterns::new("data.include", &options.include)?,
             exclude: Patterns::new("data.exclude", &options.exclude)?,
-            left_out: LeftOut::default(),
+            left_out: LeftOutByReason::default(),
         };
         let top = walk.folder(root, 0)?;
         Ok(Self {
@@ -99,7 +99,7 @@ impl Tree {
     }
 
     /// What was left out, when `used` are the files beside images that a reader made use of.
-    pub fn left_out(&self, used: &[PathBuf]) -> LeftOut {
+    pub fn left_out(&self, used: &[PathBuf]) -> LeftOutByReason {
         let mut left_out = self.left_out.clone();
         for path in self.top.others_below() {
             if !used.contains(path) {
@@ -115,7 +115,7 @@ struct TreeWalk<'a> {
     root: &'a Path,
     include: Patterns,
     exclude: Patterns,
-    left_out: LeftOut,
+    left_out: LeftOutByReason,
 }
 
 impl TreeWalk<'_> {

@@ -7,7 +7,7 @@ use super::files::{Folder, Tree};
 use super::paths::name_of;
 use crate::data::dataset::{DataFormat, Dataset, PixelSource, Sample};
 use crate::data::error::{DataError, DataProblem};
-use crate::data::left_out::LeftOut;
+use crate::data::left_out::LeftOutByReason;
 use crate::data::names::ids_below;
 use crate::data::split::Split;
 
@@ -50,7 +50,7 @@ impl<'a> FolderLayout<'a> {
         names.into_iter().collect()
     }
 
-    pub(super) fn describe(&self, left_out: &LeftOut) -> String {
+    pub(super) fn describe(&self, left_out: &LeftOutByReason) -> String {
         let folders = self.top.folders.len();
         let mut text = match folders {
             1 => "1 folder without images".to_owned(),
