@@ -256,6 +256,8 @@ fn checkpoints_as_people_have_them_work_and_say_what_was_left_out() {
         let path = file(name);
         let text = succeed(&["inspect", &path, "--vae", vae]);
         assert!(text.contains(hash), "{name}: {text}");
+        // Whatever the names in the file begin with.
+        assert!(text.contains("\n  noise_estimator  "), "{name}: {text}");
         let notes: Vec<&str> = text.lines().filter(|l| l.contains("  note  ")).collect();
         match expected {
             "no note" => assert!(notes.is_empty(), "{notes:?}"),

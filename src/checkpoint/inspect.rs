@@ -17,6 +17,7 @@ use super::names::Shapes;
 use super::notes::Note;
 use super::open::read_file;
 use super::state::StateDict;
+use super::wrappers::unwrapped;
 use crate::bytes::readable;
 use crate::tensor::{DType, TensorMap};
 
@@ -135,11 +136,12 @@ fn unreadable(state: &StateDict) -> Option<Note> {
     })
 }
 
-/// Groups tensors by the first word of their names, or by the known prefixes of a pipeline.
+/// Groups tensors by the first word of their names behind what wrappers put there; the names stay those of the file.
 fn parts_by_prefix(state: &TensorMap) -> Vec<PartReport> {
-    let mut groups: BTreeMap<&str, TensorMap> = BTreeMap::new();
+    let mut groups: BTreeMap<String, TensorMap> = BTreeMap::new();
     for (name, tensor) in state {
-        let group = name.split('.').next().unwrap_or(name);
+        let bare = unwrapped(name);
+        let group = bare.split('.').next().unwrap_or(&bare).to_owned();
         groups
             .entry(group)
             .or_default()

@@ -65,7 +65,8 @@ pub(super) fn unwrap(state: StateDict) -> Result<StateDict, Problem> {
     })
 }
 
-fn unwrapped(name: &str) -> String {
+/// A name without wrappers' components.
+pub(super) fn unwrapped(name: &str) -> String {
     let kept = name.split('.').filter(|part| !WRAPPERS.contains(part));
     let kept: Vec<&str> = kept.collect();
     kept.join(".")
