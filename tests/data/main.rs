@@ -1,5 +1,6 @@
 //! Images from disk to batches, and back to PNGs.
 
+mod dicom;
 mod hostile;
 mod inputs;
 mod loader;

@@ -3,6 +3,7 @@
 //! One file may hold several images: the pages of a TIFF, the frames of a DICOM object. [`frames`] counts them without
 //! decoding, [`decode`] decodes one. The kind is told by content, never by the file's name.
 
+mod dicom;
 mod range;
 mod raster;
 mod tiff;
@@ -17,6 +18,9 @@ pub(super) use range::{range, range_warning, windowed};
 
 use super::error::DataError;
 use super::pixels::Pixels;
+
+/// Bytes that tell what kind of file it is.
+const HEAD: u64 = 512;
 
 impl Pixels {
     /// Reads the first image of a file, by its content rather than by its extension.
@@ -49,6 +53,9 @@ pub fn decode(bytes: &[u8], frame: usize, black_white: ValueRange) -> Result<Dec
     if bytes.is_empty() {
         return Err("the file is empty".to_owned());
     }
+    if dicom::is_dicom(bytes) {
+        return dicom::decode(bytes, frame, black_white);
+    }
     raster::decode(bytes, frame, black_white)
 }
 
@@ -57,18 +64,21 @@ pub fn decode(bytes: &[u8], frame: usize, black_white: ValueRange) -> Result<Dec
 pub(super) fn frames(path: &Path) -> usize {
     let count = || -> Option<usize> {
         let mut file = BufReader::new(File::open(path).ok()?);
-        let mut head = [0; 4];
-        file.read_exact(&mut head).ok()?;
+        let mut head = Vec::new();
+        file.by_ref().take(HEAD).read_to_end(&mut head).ok()?;
         file.rewind().ok()?;
         if tiff::is_tiff(&head) {
             return tiff::pages(file).ok().map(|pages| pages.len());
+        }
+        if dicom::is_dicom(&head) {
+            return dicom::frames(path).ok();
         }
         None
     };
     count().unwrap_or(1).max(1)
 }
 
-/// True if these are the first bytes of a DICOM file.
+/// True if these are the first bytes of a DICOM file or of a data set without preamble; 256 are enough.
 pub(super) fn is_dicom(head: &[u8]) -> bool {
-    head.get(128..132) == Some(b"DICM")
+    dicom::is_dicom(head)
 }
