@@ -36,7 +36,7 @@ impl Peer {
         let exact = 1.0 / 65_535.0;
         match self.syntax.as_str() {
             // Decoders of lossy JPEG round differently and spread chroma differently.
-            syntax if syntax.starts_with("JPEG Baseline") => 0.2,
+            syntax if syntax.starts_with("JPEG Baseline") => 0.02,
             _ => exact,
         }
     }
@@ -73,9 +73,9 @@ fn difference(peer: &Peer, folder: &Path) -> Result<f64, String> {
     Ok(most)
 }
 
-/// `cargo xtask peers dicom` runs this with the folder that its script wrote.
+/// Needs the folder that `xtask/peers/dicom.py` wrote; `docs/peers/dicom.md` has the commands.
 #[test]
-#[ignore = "needs pydicom's files: cargo xtask peers dicom"]
+#[ignore = "needs what pydicom makes of its files: docs/peers/dicom.md"]
 fn pydicom_makes_the_same_of_its_files() {
     let folder = std::env::var("MEDFUSION_PYDICOM").expect("MEDFUSION_PYDICOM names the folder");
     let folder = Path::new(&folder);
@@ -99,5 +99,6 @@ fn pydicom_makes_the_same_of_its_files() {
         println!("| {} | {} | {theirs} | {ours} |", peer.name, peer.syntax);
     }
     println!("\n{same} files are the same.");
+    assert!(same > 60, "only {same} files are the same");
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

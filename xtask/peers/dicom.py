@@ -1,4 +1,4 @@
-"""What pydicom makes of the DICOM files that it ships, for `cargo xtask peers dicom`.
+"""What pydicom makes of the DICOM files that it ships, to compare with; docs/peers/dicom.md has the commands.
 
     dicom.py OUT
 

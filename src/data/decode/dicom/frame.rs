@@ -72,7 +72,19 @@ pub(super) fn stored_frame<'a>(
         ));
     }
     if data.compression.is_native() {
-        return native(&data.bytes[pixels.value.clone()], data, form, frame);
+        let bytes = &data.bytes[pixels.value.clone()];
+        // Words (OW) of big-endian files hold two bytes of pixels in reverse order.
+        let vr = data.bytes.get(pixels.start + 4..pixels.start + 6);
+        if data.encoding.big_endian && vr == Some(b"OW") && form.bits_allocated == 8 {
+            let words = bytes.chunks(2);
+            let swapped: Vec<u8> = words.flat_map(|word| word.iter().rev().copied()).collect();
+            let stored = native(&swapped, data, form, frame)?;
+            return Ok(StoredFrame {
+                bytes: Cow::Owned(stored.bytes.into_owned()),
+                ..stored
+            });
+        }
+        return native(bytes, data, form, frame);
     }
     if !pixels.open {
         return Err(format!(

@@ -299,7 +299,7 @@ fn begins_a_data_set(bytes: &[u8], encoding: ElementEncoding) -> bool {
         let identifying = found.tag.0 == 8 && found.tag.1 <= 0x60;
         let meta = found.tag.0 == 2 && found.tag.1 <= 0x102 && encoding.explicit;
         let vr = !encoding.explicit || FIRST_VRS.contains(&&found.vr);
-        (identifying || meta) && vr && found.length <= 64 && found.length % 2 == 0
+        (identifying || meta) && vr && found.length <= 64 && found.length.is_multiple_of(2)
     };
     let Some(first) = head(bytes, encoding, 0).filter(plausible) else {
         return false;
