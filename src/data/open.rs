@@ -6,7 +6,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::dataset::{Dataset, OnMismatch, OpenOptions, PixelSource, Sample};
-use super::decode::frames;
+use super::decode::{frames, patient_key};
 use super::error::{DataError, DataProblem};
 use super::readers;
 use super::split::Split;
@@ -42,6 +42,7 @@ impl Dataset {
     pub fn inspect(path: &Path, options: &OpenOptions) -> Result<Self, DataError> {
         let mut set = readers::read(path, options)?;
         set.black_white = options.black_white;
+        set.find_patients();
         set.find_pages();
         set.find_empty_classes();
         if set.samples.is_empty() {
@@ -57,6 +58,15 @@ impl Dataset {
             });
         }
         Ok(set)
+    }
+
+    /// Gives images whose files name a patient a group of their own, where no table says whose they are.
+    fn find_patients(&mut self) {
+        self.samples.par_iter_mut().for_each(|sample| {
+            if let (None, PixelSource::File { path, .. }) = (&sample.group, &sample.source) {
+                sample.group = patient_key(path);
+            }
+        });
     }
 
     /// Makes each page or frame of a file a sample of its own: `stack#1`, `stack#2` and so on.

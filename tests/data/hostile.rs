@@ -147,6 +147,22 @@ fn pages_of_tiff() {
     );
 }
 
+#[test]
+fn dicom_objects() {
+    let bytes = super::dicom::small_dicom();
+    assert!(decode(&bytes, 0, ValueRange::Stored).is_ok());
+    attack("DICOM", &bytes, rounds(2000), |damaged| {
+        decode(damaged, 0, ValueRange::Stored).is_ok()
+    });
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("a/1.dcm");
+    fs::create_dir(dir.path().join("a")).unwrap();
+    attack("a folder of DICOM", &bytes, rounds(500), |damaged| {
+        fs::write(&path, damaged).unwrap();
+        open(dir.path())
+    });
+}
+
 /// Opens the data set in `folder` and decodes all of it.
 fn open(folder: &Path) -> bool {
     let options = OpenOptions {

@@ -78,6 +78,18 @@ pub(super) fn frames(path: &Path) -> usize {
     count().unwrap_or(1).max(1)
 }
 
+/// A key that is the same for all images of one patient, where the file says whose image it is (DICOM). It is a hash, and
+/// has to stay in memory.
+pub(super) fn patient_key(path: &Path) -> Option<String> {
+    let mut head = Vec::new();
+    let file = File::open(path).ok()?;
+    file.take(HEAD).read_to_end(&mut head).ok()?;
+    if dicom::is_dicom(&head) {
+        return dicom::patient_key(path);
+    }
+    None
+}
+
 /// True if these are the first bytes of a DICOM file or of a data set without preamble; 256 are enough.
 pub(super) fn is_dicom(head: &[u8]) -> bool {
     dicom::is_dicom(head)
