@@ -152,7 +152,7 @@ impl<'a> RawDataSet<'a> {
     /// The attributes that pixels depend on, and no others: an error of the crate can quote nothing else.
     pub fn attributes(&self, elements: &Elements) -> Result<DefaultDicomObject, String> {
         let damaged = || "the attributes of the DICOM file that describe its pixels are damaged";
-        let mut bytes = Vec::new();
+        let mut bytes = MARK.to_vec();
         FileMetaTableBuilder::new()
             .transfer_syntax(syntax::native_uid(self.encoding))
             .media_storage_sop_class_uid(syntax::SECONDARY_CAPTURE)
