@@ -30,17 +30,27 @@ impl Peer {
         }
     }
 
-    /// Largest differences that decoders of this transfer syntax may have, between 0 (black) and 1 (white).
+    /// Largest difference that there may be, between 0 (black) and 1 (white).
     fn tolerance(&self) -> f64 {
-        // Half a step of 16 bits, and as much for values that pydicom computes in single precision.
-        let exact = 1.0 / 65_535.0;
-        match self.syntax.as_str() {
-            // Decoders of lossy JPEG round differently and spread chroma differently.
-            syntax if syntax.starts_with("JPEG Baseline") => 0.2,
-            _ => exact,
+        if self.syntax.starts_with("JPEG Baseline") {
+            // Decoders of lossy JPEG round at other places and spread chroma in other ways: up to 5 of 255.
+            return 5.0 / 255.0;
         }
+        // A step of 16 bits: half of it is our rounding.
+        1.0 / 65_535.0
+    }
+
+    /// True for kinds of compression that are refused here and that pydicom reads with native libraries.
+    fn may_be_refused(&self) -> bool {
+        self.syntax.contains("JPEG-LS")
+            || self.syntax.starts_with("JPEG Extended")
+            || (self.syntax.starts_with("RLE")
+                && WITH_32_BITS.iter().any(|n| self.name.contains(n)))
     }
 }
+
+/// Files with compressed values of 32 bits.
+const WITH_32_BITS: [&str; 2] = ["32bit", "rtdose"];
 
 fn brightness(image: &DecodedImage) -> Vec<f64> {
     match &image.pixels.samples {
@@ -94,10 +104,16 @@ fn pydicom_makes_the_same_of_its_files() {
                 }
                 format!("differs by {most:.7} at most")
             }
-            Err(reason) => reason,
+            Err(reason) => {
+                if peer.pixels.is_some() && !peer.may_be_refused() {
+                    wrong.push(format!("{}: {reason}", peer.name));
+                }
+                reason
+            }
         };
         println!("| {} | {} | {theirs} | {ours} |", peer.name, peer.syntax);
     }
     println!("\n{same} files are the same.");
     assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(same >= 70, "pydicom 3.0.2 ships 77 such files");
 }

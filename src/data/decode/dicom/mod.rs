@@ -53,6 +53,9 @@ pub(super) fn is_dicom(head: &[u8]) -> bool {
 pub(super) fn frames(path: &Path) -> Result<usize, String> {
     with_header(path, |data, file_bytes| {
         let elements = data.elements(tags::PIXEL_REPRESENTATION).ok()?;
+        if !elements.complete {
+            return None;
+        }
         Some(quietly(|| {
             let form = StoredForm::of(&*data.attributes(&elements)?)?;
             let bytes = form.frame_bits().saturating_mul(form.frames) as u64 / 8;
@@ -79,7 +82,7 @@ pub(super) fn frames(path: &Path) -> Result<usize, String> {
 #[expect(dead_code, reason = "for splits that keep a patient together")]
 pub(super) fn patient_key(path: &Path) -> Option<String> {
     with_header(path, |data, _| {
-        let id = data.value(PATIENT_ID).ok()?;
+        let id = data.value(PATIENT_ID)?;
         Some(id.map(|id| id.trim_ascii()).and_then(|id| {
             let end = id.iter().rposition(|&byte| !matches!(byte, 0 | b' '))?;
             let hash = blake3::hash(&id[..=end]);

@@ -66,6 +66,8 @@ pub(super) struct ElementSpan {
     pub value: Range<usize>,
     /// The length is undefined: a sequence, or compressed pixels.
     pub open: bool,
+    /// The value is words of 16 bits (VR OW), also where two pixels share one.
+    pub words: bool,
     /// How elements inside are written.
     inside: ElementEncoding,
 }
@@ -171,6 +173,7 @@ fn element_within(
         start: at,
         value: start..end,
         open,
+        words: found.vr == *b"OW",
         inside,
     })
 }
