@@ -79,7 +79,10 @@ pub(super) fn frames(path: &Path) -> Result<usize, String> {
 
 /// A key for the images of one patient: 16 hexadecimal digits of the BLAKE3 hash of the patient's ID, `None` where the file
 /// names none. An ID can be guessed from its hash, so keys stay in memory and are never written anywhere.
-#[expect(dead_code, reason = "for splits that keep a patient together")]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "for splits that keep a patient together")
+)]
 pub(super) fn patient_key(path: &Path) -> Option<String> {
     with_header(path, |data, _| {
         let id = data.value(PATIENT_ID)?;
