@@ -89,10 +89,16 @@ impl StoredForm {
             Photometric::Monochrome1 | Photometric::Monochrome2 | Photometric::Palette => 1,
             _ => 3,
         };
-        if self.samples != expected || (expected == 3 && !matches!(self.bits_allocated, 8 | 16)) {
+        if self.samples != expected {
             return Err(format!(
-                "{} channels of {} bits do not go with the object's photometric interpretation",
-                self.samples, self.bits_allocated
+                "the object has {} channels, its photometric interpretation {expected}",
+                self.samples
+            ));
+        }
+        if expected == 3 && !matches!(self.bits_allocated, 8 | 16) {
+            return Err(format!(
+                "colours of {} bits are not read, only of 8 or 16",
+                self.bits_allocated
             ));
         }
         Ok(())

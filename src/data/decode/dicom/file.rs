@@ -52,6 +52,8 @@ pub(super) struct Elements {
     pub extended_offsets: Option<Range<usize>>,
     /// Floating-point pixels, which are an element of their own.
     pub has_float_pixels: bool,
+    /// Something that comes later was seen: no element is missing because the bytes end.
+    pub complete: bool,
 }
 
 impl<'a> RawDataSet<'a> {
@@ -107,17 +109,20 @@ impl<'a> RawDataSet<'a> {
             pixels: None,
             extended_offsets: None,
             has_float_pixels: false,
+            complete: false,
         };
         let mut at = self.start;
         while at < self.bytes.len() {
             let span = element(&self.bytes, self.encoding, at)?;
             if span.tag > last {
+                found.complete = true;
                 break;
             }
             at = span.value.end;
             match span.tag {
                 tags::PIXEL_DATA => {
                     found.pixels = Some(span);
+                    found.complete = true;
                     break;
                 }
                 tags::EXTENDED_OFFSET_TABLE => found.extended_offsets = Some(span.value),
@@ -133,27 +138,23 @@ impl<'a> RawDataSet<'a> {
         Ok(found)
     }
 
-    /// Bytes of the value of an element.
-    pub fn value(&self, tag: Tag) -> Result<Option<&[u8]>, StructureError> {
+    /// Bytes of the value of an element; `None` if the bytes end before it can be told.
+    pub fn value(&self, tag: Tag) -> Option<Option<&[u8]>> {
         let mut at = self.start;
         while at < self.bytes.len() {
-            let span = element(&self.bytes, self.encoding, at)?;
-            if span.tag == tag {
-                return Ok(self.bytes.get(span.value));
-            }
-            if span.tag > tag {
-                break;
+            let span = element(&self.bytes, self.encoding, at).ok()?;
+            if span.tag >= tag {
+                return Some((span.tag == tag).then(|| &self.bytes[span.value]));
             }
             at = span.value.end;
         }
-        Ok(None)
+        None
     }
 
     /// The attributes that pixels depend on, and no others: an error of the crate can quote nothing else.
     pub fn attributes(&self, elements: &Elements) -> Result<DefaultDicomObject, String> {
         let damaged = || "the attributes of the DICOM file that describe its pixels are damaged";
-        let mut bytes = vec![0; PREAMBLE];
-        bytes.extend_from_slice(MARK);
+        let mut bytes = MARK.to_vec();
         FileMetaTableBuilder::new()
             .transfer_syntax(syntax::native_uid(self.encoding))
             .media_storage_sop_class_uid(syntax::SECONDARY_CAPTURE)

@@ -40,6 +40,13 @@ impl StoredFrame<'_> {
             .map(|bytes| self.value(bytes))
     }
 
+    fn into_owned<'b>(self) -> StoredFrame<'b> {
+        StoredFrame {
+            bytes: Cow::Owned(self.bytes.into_owned()),
+            ..self
+        }
+    }
+
     fn value(&self, bytes: &[u8]) -> i64 {
         let raw = match *bytes {
             [a] => u32::from(a),
@@ -73,16 +80,8 @@ pub(super) fn stored_frame<'a>(
     }
     if data.compression.is_native() {
         let bytes = &data.bytes[pixels.value.clone()];
-        // Words (OW) of big-endian files hold two bytes of pixels in reverse order.
-        let vr = data.bytes.get(pixels.start + 4..pixels.start + 6);
-        if data.encoding.big_endian && vr == Some(b"OW") && form.bits_allocated == 8 {
-            let words = bytes.chunks(2);
-            let swapped: Vec<u8> = words.flat_map(|word| word.iter().rev().copied()).collect();
-            let stored = native(&swapped, data, form, frame)?;
-            return Ok(StoredFrame {
-                bytes: Cow::Owned(stored.bytes.into_owned()),
-                ..stored
-            });
+        if data.encoding.big_endian && pixels.words && form.bits_allocated <= 8 {
+            return native_words(bytes, data, form, frame);
         }
         return native(bytes, data, form, frame);
     }
@@ -139,6 +138,20 @@ fn native<'a>(
     Ok(stored)
 }
 
+/// Pixels of at most 8 bits in words whose higher byte comes first: the lower byte is the earlier pixel.
+fn native_words<'a>(
+    bytes: &[u8],
+    data: &RawDataSet<'_>,
+    form: &StoredForm,
+    frame: usize,
+) -> Result<StoredFrame<'a>, String> {
+    let bytes: Vec<u8> = bytes
+        .chunks_exact(2)
+        .flat_map(|word| [word[1], word[0]])
+        .collect();
+    native(&bytes, data, form, frame).map(StoredFrame::into_owned)
+}
+
 /// A frame that is written as uncompressed ones are.
 fn whole<'a>(
     bytes: Cow<'a, [u8]>,
@@ -151,13 +164,7 @@ fn whole<'a>(
     };
     match bytes {
         Cow::Borrowed(bytes) => native(bytes, data, &one, 0),
-        Cow::Owned(bytes) => {
-            let stored = native(&bytes, data, &one, 0)?;
-            Ok(StoredFrame {
-                bytes: Cow::Owned(stored.bytes.into_owned()),
-                ..stored
-            })
-        }
+        Cow::Owned(bytes) => native(&bytes, data, &one, 0).map(StoredFrame::into_owned),
     }
 }
 

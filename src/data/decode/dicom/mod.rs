@@ -12,6 +12,8 @@ mod lut;
 mod structure;
 mod syntax;
 mod tags;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io::Read;
@@ -51,6 +53,9 @@ pub(super) fn is_dicom(head: &[u8]) -> bool {
 pub(super) fn frames(path: &Path) -> Result<usize, String> {
     with_header(path, |data, file_bytes| {
         let elements = data.elements(tags::PIXEL_REPRESENTATION).ok()?;
+        if !elements.complete {
+            return None;
+        }
         Some(quietly(|| {
             let form = StoredForm::of(&*data.attributes(&elements)?)?;
             let bytes = form.frame_bits().saturating_mul(form.frames) as u64 / 8;
@@ -76,7 +81,7 @@ pub(super) fn frames(path: &Path) -> Result<usize, String> {
 /// names none. An ID can be guessed from its hash, so keys stay in memory and are never written anywhere.
 pub(super) fn patient_key(path: &Path) -> Option<String> {
     with_header(path, |data, _| {
-        let id = data.value(PATIENT_ID).ok()?;
+        let id = data.value(PATIENT_ID)?;
         Some(id.map(|id| id.trim_ascii()).and_then(|id| {
             let end = id.iter().rposition(|&byte| !matches!(byte, 0 | b' '))?;
             let hash = blake3::hash(&id[..=end]);

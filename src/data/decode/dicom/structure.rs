@@ -66,6 +66,8 @@ pub(super) struct ElementSpan {
     pub value: Range<usize>,
     /// The length is undefined: a sequence, or compressed pixels.
     pub open: bool,
+    /// The value is words of 16 bits (VR OW), also where two pixels share one.
+    pub words: bool,
     /// How elements inside are written.
     inside: ElementEncoding,
 }
@@ -98,9 +100,11 @@ struct ElementHead {
     size: usize,
 }
 
-/// VRs with two reserved bytes and a length of four.
-const LONG_VRS: [&[u8; 2]; 13] = [
-    b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV",
+/// VRs with a length of two bytes (PS3.5 7.1.2). All others, unknown ones too, have two reserved bytes and a length of four,
+/// and that is how dicom-object takes them.
+const SHORT_VRS: [&[u8; 2]; 21] = [
+    b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN",
+    b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US",
 ];
 
 fn head(bytes: &[u8], encoding: ElementEncoding, at: usize) -> Option<ElementHead> {
@@ -118,10 +122,10 @@ fn head(bytes: &[u8], encoding: ElementEncoding, at: usize) -> Option<ElementHea
         });
     }
     let vr = [rest.get(4).copied()?, rest.get(5).copied()?];
-    let (length, size) = if LONG_VRS.contains(&&vr) {
-        (long(8)?, 12)
-    } else {
+    let (length, size) = if SHORT_VRS.contains(&&vr) {
         (u32::from(number(6)?), 8)
+    } else {
+        (long(8)?, 12)
     };
     Some(ElementHead {
         tag,
@@ -171,6 +175,7 @@ fn element_within(
         start: at,
         value: start..end,
         open,
+        words: found.vr == *b"OW",
         inside,
     })
 }
