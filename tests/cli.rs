@@ -12,6 +12,10 @@ use medfusion::diffusion::{Method, TimestepSpacing};
 use medfusion::image::png::{Image8, read_text, write};
 use medfusion::pipeline::Sampler;
 use medfusion::tensor::{Tensor, TensorMap};
+use shared::shared;
+
+#[path = "common/shared.rs"]
+mod shared;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -207,21 +211,6 @@ fn a_checkpoint_is_inspected_converted_and_sampled() {
         "sample", "--model", copy, "--count", "1", "--steps", "2", "--out", out,
     ]);
     assert!(succeed(&["doctor"]).contains("cpu"));
-}
-
-/// Where the inputs are that people have, beside the checkout.
-fn shared(what: &str) -> Option<PathBuf> {
-    let path = root().join("../shared").join(what);
-    if path.exists() {
-        return Some(path);
-    }
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "CI needs {}",
-        path.display()
-    );
-    eprintln!("NOT TESTED: {} is missing", path.display());
-    None
 }
 
 /// Checkpoints with wrappers, foreign tensors, a bound method and without checksums are inspected, converted and sampled;

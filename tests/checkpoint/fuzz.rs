@@ -4,25 +4,13 @@ use crate::memory;
 use crate::pickled::{
     Py, archive, checkpoint, numpy_array, numpy_scalar, text, tuple, without_checksums,
 };
+use crate::places::Places;
 use crate::support::{name, torch_files};
 use medfusion::checkpoint::pickle::Pickle;
 use medfusion::checkpoint::{
     Problem, TorchFile, hashed_parameters, read_safetensors, write_safetensors,
 };
 use medfusion::tensor::TensorMap;
-
-/// SplitMix64: the same places on every run.
-struct Places(u64);
-
-impl Places {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound as u64) as usize
-    }
-}
 
 fn read(bytes: Vec<u8>) -> Result<TensorMap, Problem> {
     let file = TorchFile::from_bytes(bytes)?;

@@ -14,7 +14,8 @@ use crate::model::{pipeline_state, small_model, small_overrides};
 use crate::pickled::{
     Py, checkpoint, numpy_array, numpy_scalar, tensor_call, text, without_checksums,
 };
-use crate::support::{golden, shared};
+use crate::shared::shared;
+use crate::support::golden;
 
 fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder.join(name);
@@ -105,12 +106,9 @@ fn left_out(model: &Model) -> Vec<(String, usize)> {
 /// The examples hold the weights of the golden pipeline, so each is the same model to the last bit.
 #[test]
 fn the_examples_are_the_model_that_they_hold() {
-    let Some(shared) = shared() else { return };
-    let folder = shared.join("inputs");
-    if !folder.is_dir() {
-        eprintln!("NOT TESTED: {} is missing", folder.display());
+    let Some(folder) = shared("inputs") else {
         return;
-    }
+    };
     let golden = golden();
     for weights in [Weights::Auto, Weights::Raw, Weights::Ema] {
         let facts = Facts {

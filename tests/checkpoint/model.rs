@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{golden, shared, torch_files};
+use crate::shared::shared;
+use crate::support::{golden, torch_files};
 use medfusion::checkpoint::ModelConfig;
 use medfusion::checkpoint::{
     CheckpointError, Fact, Facts, MODEL_JSON, Model, ModelFormat, Network, Problem, StoredModel,
@@ -540,8 +541,9 @@ fn schedules_are_recognised_in_their_betas() {
 
 #[test]
 fn the_reference_checkpoint_opens_and_converts_to_half() {
-    let Some(shared) = shared() else { return };
-    let path = shared.join("reference/cells64.ckpt");
+    let Some(path) = shared("reference/cells64.ckpt") else {
+        return;
+    };
     let overrides = Facts {
         published: true,
         image_size: Some([64, 64]),

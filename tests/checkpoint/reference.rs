@@ -4,7 +4,7 @@
 //! Both need files beside the checkout (`../shared`); without them the tests say that they skip,
 //! and fail under CI.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use medfusion::checkpoint::{Facts, Model, read_safetensors};
 use medfusion::data::{Pixels, Transform};
@@ -17,21 +17,7 @@ use medfusion::model::build_decoder;
 use medfusion::pipeline::{Autoencoder, psnr_db, sampling_graph};
 use medfusion::tensor::{DType, nchw_to_nhwc};
 
-fn shared(what: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../shared")
-        .join(what);
-    if path.exists() {
-        return Some(path);
-    }
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "CI needs {}",
-        path.display()
-    );
-    eprintln!("SKIPPED: {} is missing", path.display());
-    None
-}
+use crate::shared::shared;
 
 fn reference() -> Option<(PathBuf, Model)> {
     let folder = shared("reference")?;

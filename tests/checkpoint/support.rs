@@ -24,21 +24,6 @@ pub fn golden() -> PathBuf {
     root.join("tests/golden")
 }
 
-/// The shared folder, where it is there.
-pub fn shared() -> Option<PathBuf> {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let found = shared.is_dir();
-    assert!(
-        found || std::env::var_os("CI").is_none(),
-        "CI needs {}",
-        shared.display()
-    );
-    if !found {
-        eprintln!("note: {} is missing", shared.display());
-    }
-    found.then_some(shared)
-}
-
 /// Files of the golden folder that `wanted` takes, by name.
 pub fn cases(wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let folder = golden();

@@ -1,8 +1,6 @@
 //! Damaged and hostile files of every kind that a data set may hold: no panic, no memory that the file's size does not
 //! justify. `MEDFUSION_FUZZ_ROUNDS` makes the loop longer (`cargo xtask soak data`).
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
@@ -11,68 +9,34 @@ use image::{DynamicImage, GrayImage, ImageFormat, Luma};
 use medfusion::data::{Dataset, OnMismatch, OpenOptions, ValueRange, decode};
 use tempfile::TempDir;
 
-/// Remembers the largest allocation of each thread.
-struct Largest;
+use crate::memory::largest_allocation;
+use crate::places::Places;
 
-thread_local! {
-    static LARGEST: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator unchanged; the cell beside it has no destructor and allocates nothing.
-unsafe impl GlobalAlloc for Largest {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(layout.size())));
-        // SAFETY: the caller's contract is that of the system's allocator.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Largest = Largest;
-
-/// SplitMix64: the same damage on every run.
-struct Places(u64);
-
-impl Places {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound.max(1) as u64) as usize
-    }
-
-    /// A copy with a few bytes changed, inserted, removed or repeated, or the end cut off.
-    fn damage(&mut self, bytes: &[u8]) -> Vec<u8> {
-        const TELLING: [u8; 8] = [0, 1, 0x7f, 0x80, 0xfe, 0xff, b',', b'"'];
-        let mut damaged = bytes.to_vec();
-        for _ in 0..1 + self.below(4) {
-            let at = self.below(damaged.len());
-            match self.below(6) {
-                0 => damaged[at] ^= 1 << self.below(8),
-                1 => damaged[at] = TELLING[self.below(TELLING.len())],
-                2 => damaged.insert(at, self.below(256) as u8),
-                3 => {
-                    damaged.remove(at);
-                }
-                4 => {
-                    let end = (at + self.below(16)).min(damaged.len());
-                    let piece = damaged[at..end].to_vec();
-                    damaged.splice(at..at, piece);
-                }
-                _ => damaged.truncate(at),
+/// A copy with a few bytes changed, inserted, removed or repeated, or the end cut off.
+fn damage(places: &mut Places, bytes: &[u8]) -> Vec<u8> {
+    const TELLING: [u8; 8] = [0, 1, 0x7f, 0x80, 0xfe, 0xff, b',', b'"'];
+    let mut damaged = bytes.to_vec();
+    for _ in 0..1 + places.below(4) {
+        let at = places.below(damaged.len());
+        match places.below(6) {
+            0 => damaged[at] ^= 1 << places.below(8),
+            1 => damaged[at] = TELLING[places.below(TELLING.len())],
+            2 => damaged.insert(at, places.below(256) as u8),
+            3 => {
+                damaged.remove(at);
             }
-            if damaged.is_empty() {
-                damaged.push(0);
+            4 => {
+                let end = (at + places.below(16)).min(damaged.len());
+                let piece = damaged[at..end].to_vec();
+                damaged.splice(at..at, piece);
             }
+            _ => damaged.truncate(at),
         }
-        damaged
+        if damaged.is_empty() {
+            damaged.push(0);
+        }
     }
+    damaged
 }
 
 fn rounds(default: usize) -> usize {
@@ -85,10 +49,8 @@ fn attack(what: &str, bytes: &[u8], rounds: usize, mut read: impl FnMut(&[u8]) -
     let mut places = Places(what.len() as u64);
     let (mut refused, mut largest) = (0, 0);
     for round in 0..rounds {
-        let damaged = places.damage(bytes);
-        LARGEST.set(0);
-        refused += usize::from(!read(&damaged));
-        let used = LARGEST.get();
+        let damaged = damage(&mut places, bytes);
+        let used = largest_allocation(|| refused += usize::from(!read(&damaged)));
         // Deflate's best factor, a byte for each bit, 8 bytes for each value of an array, and room for small things.
         let justified = damaged.len() * 1032 * 8 * 2 + (4 << 20);
         assert!(

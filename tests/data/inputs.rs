@@ -11,21 +11,9 @@ use medfusion::data::{
 };
 use tempfile::TempDir;
 
-/// A folder of shared examples; `None` after saying so, unless CI demands it.
+/// A folder of shared examples.
 fn shared(name: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../shared/inputs")
-        .join(name);
-    if path.exists() {
-        return Some(path);
-    }
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "{} is missing",
-        path.display()
-    );
-    eprintln!("SKIPPED: {} is missing", path.display());
-    None
+    crate::shared::shared(&format!("inputs/{name}"))
 }
 
 fn save(path: PathBuf, image: impl Into<DynamicImage>) {

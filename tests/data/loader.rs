@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,8 @@ use medfusion::data::{
     Split, Transform,
 };
 use tempfile::TempDir;
+
+use crate::readers::real;
 
 /// Two classes, `a` with `counts[0]` images and `b` with `counts[1]`, all different and of mixed sizes.
 fn folder(counts: [u32; 2]) -> TempDir {
@@ -285,20 +287,9 @@ fn dropping_a_loader_ends_its_threads() {
 /// (1.8 ms and 0.7 ms on a quiet machine).
 #[test]
 fn loading_is_no_bottleneck() {
-    let root = std::env::var_os("MEDFUSION_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
-        PathBuf::from,
-    );
-    let path = root.join("blood-cells-64");
-    if !path.exists() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "{} is missing",
-            path.display()
-        );
-        eprintln!("SKIPPED: {} is missing", path.display());
+    let Some(path) = real("blood-cells-64") else {
         return;
-    }
+    };
     let set = Arc::new(open(&path).select(Split::Train).unwrap());
     let transform = Transform::new([64, 64], 3).unwrap();
     let training = LoaderOptions {

@@ -4,5 +4,11 @@ mod dicom;
 mod hostile;
 mod inputs;
 mod loader;
+#[path = "../common/memory.rs"]
+mod memory;
+#[path = "../common/places.rs"]
+mod places;
 mod png;
 mod readers;
+#[path = "../common/shared.rs"]
+mod shared;

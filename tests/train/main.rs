@@ -5,5 +5,7 @@ mod made_up;
 mod people;
 mod run_file;
 mod runs;
+#[path = "../common/shared.rs"]
+mod shared;
 mod state;
 mod tensorboard;

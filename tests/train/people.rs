@@ -7,6 +7,8 @@ use std::process::{Command, Output};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use tempfile::TempDir;
 
+use crate::shared::shared;
+
 const SMALL: &str = "
 [model]
 hidden_channels = [4, 8]
@@ -155,16 +157,9 @@ fn a_class_without_a_readable_image_stops_the_run() {
 /// The shared examples through `medfusion data`.
 #[test]
 fn the_report_says_what_became_of_each_kind_of_input() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/inputs");
-    if !root.exists() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "{} is missing",
-            root.display()
-        );
-        eprintln!("SKIPPED: {} is missing", root.display());
+    let Some(root) = shared("inputs") else {
         return;
-    }
+    };
     let kinds: [(&str, &[&str], &str); 10] = [
         ("masks", &[], "6 segmentation masks"),
         (
