@@ -60,22 +60,21 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let black_white = match (args.window.as_deref(), args.bits) {
-        (Some(&[black, white]), _) if black < white => ValueRange::Window([black, white]),
-        (Some(limits), _) => {
+    let window = match args.window.as_deref() {
+        None => None,
+        Some(&[black, white]) if black < white => Some([black, white]),
+        Some(limits) => {
             return Err(CliError::new(format!(
                 "--window {limits:?}: expected a black value below a white one"
             )));
         }
-        (None, Some(bits)) => ValueRange::Bits(bits),
-        (None, None) => ValueRange::Stored,
     };
     let mut options = OpenOptions {
         format: args.format,
         include: args.include.clone(),
         exclude: args.exclude.clone(),
         labels: args.labels.clone(),
-        black_white,
+        black_white: ValueRange::of(window, args.bits),
         uncertain: args.uncertain.unwrap_or(args.unknown),
         not_mentioned: args.not_mentioned.unwrap_or(args.unknown),
         ..OpenOptions::default()

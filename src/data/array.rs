@@ -6,7 +6,7 @@ use std::sync::Arc;
 use half::f16;
 use memmap2::Mmap;
 
-use super::decode::{DecodedImage, ImageFacts, ValueKind, ValueRange, range, windowed};
+use super::decode::{DecodedImage, ImageFacts, ValueKind, ValueRange, ends, range, windowed};
 use super::pixels::{PixelValues, Pixels};
 
 /// Type of the elements of an array.
@@ -189,33 +189,14 @@ impl ImageArray {
         let range = range(self.values(index))?;
         let kind = element.kind();
         let given = black_white.limits(kind);
-        let limits = match (given, element) {
-            (Some(limits), _) => Some(limits),
-            (None, Element::Unsigned(1 | 2)) => None,
-            (None, Element::Bool) => Some([0.0, 1.0]),
-            (None, Element::Float(_)) if range[0] >= 0.0 && range[1] <= 1.0 => Some([0.0, 1.0]),
-            (None, Element::Float(_)) => {
-                return Err(format!(
-                    "floating-point values from {} to {}: without a window they are taken to lie between 0 (black) and \
-                     1 (white)",
-                    range[0], range[1]
-                ));
-            }
-            (None, _) => {
-                return Err(format!(
-                    "{} bit integers from {} to {}: black and white cannot be told without a window",
-                    8 * element.size_bytes(),
-                    range[0],
-                    range[1]
-                ));
-            }
-        };
-        let samples = match (limits, element) {
-            (Some(limits), _) => windowed(self.values(index), limits),
+        let samples = match (given, element) {
             (None, Element::Unsigned(1)) => {
                 PixelValues::U8(self.values(index).map(|v| v as u8).collect())
             }
-            (None, _) => PixelValues::U16(self.values(index).map(|v| v as u16).collect()),
+            (None, Element::Unsigned(2)) => {
+                PixelValues::U16(self.values(index).map(|v| v as u16).collect())
+            }
+            _ => windowed(self.values(index), ends(given, kind, range)?),
         };
         Ok(DecodedImage {
             pixels: Pixels {

@@ -6,7 +6,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::dataset::{Dataset, OnMismatch, OpenOptions, PixelSource, Sample};
-use super::decode::{frames, patient_key};
+use super::decode::{FileContent, content};
 use super::error::{DataError, DataProblem};
 use super::readers;
 use super::split::Split;
@@ -42,8 +42,7 @@ impl Dataset {
     pub fn inspect(path: &Path, options: &OpenOptions) -> Result<Self, DataError> {
         let mut set = readers::read(path, options)?;
         set.black_white = options.black_white;
-        set.find_patients();
-        set.find_pages();
+        set.look_into_files();
         set.find_empty_classes();
         if set.samples.is_empty() {
             if !set.problems.is_empty() {
@@ -60,25 +59,22 @@ impl Dataset {
         Ok(set)
     }
 
-    /// Gives images whose files name a patient a group of their own, where no table says whose they are.
-    fn find_patients(&mut self) {
-        self.samples.par_iter_mut().for_each(|sample| {
-            if let (None, PixelSource::File { path, .. }) = (&sample.group, &sample.source) {
-                sample.group = patient_key(path);
-            }
-        });
-    }
-
-    /// Makes each page or frame of a file a sample of its own: `stack#1`, `stack#2` and so on.
-    fn find_pages(&mut self) {
-        let counts: Vec<usize> = self
+    /// Makes each page or frame of a file a sample of its own, `stack#1`, `stack#2` and so on, and groups images by the
+    /// patient that their files name, where no table says whose they are.
+    fn look_into_files(&mut self) {
+        let contents: Vec<FileContent> = self
             .samples
             .par_iter()
             .map(|sample| match &sample.source {
-                PixelSource::File { path, .. } => frames(path),
-                PixelSource::Array { .. } => 1,
+                PixelSource::File { path, .. } => content(path),
+                PixelSource::Array { .. } => FileContent::default(),
             })
             .collect();
+        let mut counts = Vec::with_capacity(contents.len());
+        for (sample, content) in self.samples.iter_mut().zip(contents) {
+            sample.group = sample.group.take().or(content.patient);
+            counts.push(content.images);
+        }
         let several = counts.iter().filter(|&&count| count > 1);
         let (files, images) = several.fold((0, 0), |(n, sum), count| (n + 1, sum + count));
         if files == 0 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::error::TrainError;
 use super::init::initial_weights;
 use super::names;
-use super::run_file::ClassifierRun;
+use super::run_file::{ClassifierRun, Sets};
 use super::session::{Measured, Pass, Session, TrainingTask, Watch};
 use super::step::TrainingGraph;
 use super::tasks::{budget_bytes, identity, next_batch, open_device, report_skipped, step_options};
@@ -49,12 +49,11 @@ fn prepare(
     Ok((training, compiled, device))
 }
 
-/// The plan of a run's step, to look at.
+/// The plan of a run's step for so many classes, to look at.
 ///
 /// # Errors
 /// If the architecture does not fit or the memory budget is too small.
-pub fn plan(run: &ClassifierRun) -> Result<Compiled, TrainError> {
-    let classes = run.data.open()?.train.classes().len();
+pub fn plan(run: &ClassifierRun, classes: usize) -> Result<Compiled, TrainError> {
     Ok(prepare(run, classes)?.1)
 }
 
@@ -68,7 +67,17 @@ pub fn train(
     resume: bool,
     watch: Watch<'_>,
 ) -> Result<(), TrainError> {
-    let sets = run.data.open()?;
+    train_on(run.data.open()?, run, out, resume, watch)
+}
+
+/// As [`train`], on sets that are open.
+pub(super) fn train_on(
+    sets: Sets,
+    run: &ClassifierRun,
+    out: &Path,
+    resume: bool,
+    watch: Watch<'_>,
+) -> Result<(), TrainError> {
     let class_names = sets.train.classes().to_vec();
     if class_names.len() < 2 {
         return Err(TrainError::Setting(format!(

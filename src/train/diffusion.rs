@@ -8,7 +8,7 @@ use super::init::initial_weights;
 use super::latents::{BATCH, LatentCache, LatentLoader, LatentSource, latent_len};
 use super::loss::{DiffusionInputs, DiffusionLoss, DiffusionLossOptions, diffusion_loss};
 use super::names;
-use super::run_file::DiffusionRun;
+use super::run_file::{DiffusionRun, Sets};
 use super::session::{Event, Measured, Pass, Session, TrainingTask, Watch};
 use super::step::TrainingGraph;
 use super::tasks::{
@@ -163,12 +163,11 @@ fn prepare(run: &DiffusionRun, classes: usize) -> Result<PlannedTraining, TrainE
     })
 }
 
-/// The plan of a run's step, to look at.
+/// The plan of a run's step for so many classes, to look at.
 ///
 /// # Errors
 /// If the architecture does not fit or the memory budget is too small.
-pub fn plan(run: &DiffusionRun) -> Result<Compiled, TrainError> {
-    let classes = run.data.open()?.train.classes().len();
+pub fn plan(run: &DiffusionRun, classes: usize) -> Result<Compiled, TrainError> {
     Ok(prepare(run, classes)?.compiled)
 }
 
@@ -182,7 +181,17 @@ pub fn train(
     resume: bool,
     watch: Watch<'_>,
 ) -> Result<(), TrainError> {
-    let sets = run.data.open()?;
+    train_on(run.data.open()?, run, out, resume, watch)
+}
+
+/// As [`train`], on sets that are open.
+pub(super) fn train_on(
+    sets: Sets,
+    run: &DiffusionRun,
+    out: &Path,
+    resume: bool,
+    watch: Watch<'_>,
+) -> Result<(), TrainError> {
     let classes = sets.train.classes().to_vec();
     let PlannedTraining {
         training,
@@ -192,8 +201,9 @@ pub fn train(
         space,
         vae,
     } = prepare(run, classes.len())?;
+    let fingerprint = sets.train.fingerprint();
     let identity = identity(&[
-        sets.train.fingerprint(),
+        fingerprint.clone(),
         vae.as_ref().map_or(String::new(), |vae| vae.hash.clone()),
         format!(
             "{:?} {} {}",
@@ -205,6 +215,7 @@ pub fn train(
     let options = run.data.training_loader(run.train.batch, run.train.seed)?;
     let source = LatentSource {
         dataset: &sets.train,
+        fingerprint,
         transform,
         augment: options.augment,
         on_corrupt: run.data.on_corrupt,

@@ -56,6 +56,8 @@ fn orientations(augment: &Augment) -> Vec<Orientation> {
 /// How the images of a set become latents.
 pub(super) struct LatentSource<'a> {
     pub dataset: &'a Arc<Dataset>,
+    /// What [`Dataset::fingerprint`] says, which reads every file.
+    pub fingerprint: String,
     pub transform: Transform,
     pub augment: Augment,
     pub on_corrupt: OnCorrupt,
@@ -130,7 +132,7 @@ impl LatentCache {
         let text = format!(
             "latents 1 {} {} {:?} {} {} {} {}",
             model.hash,
-            source.dataset.fingerprint(),
+            source.fingerprint,
             source.transform.size,
             source.transform.channels,
             augment.flip_horizontal,

@@ -116,11 +116,12 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// If the device or the data cannot be opened, the architecture does not fit or the memory budget is too small.
     pub fn plan(mut self) -> Result<Compiled, TrainError> {
-        self.run.data().settle()?;
+        let sets = self.run.data().settle()?;
+        let classes = sets.train.classes().len();
         match &self.run {
             AnyRun::Vae(run) => Ok(vae::plan(run)?.1),
-            AnyRun::Diffusion(run) => diffusion::plan(run),
-            AnyRun::Classifier(run) => classifier::plan(run),
+            AnyRun::Diffusion(run) => diffusion::plan(run, classes),
+            AnyRun::Classifier(run) => classifier::plan(run, classes),
         }
     }
 
@@ -136,7 +137,7 @@ impl<'a> Trainer<'a> {
             resume,
             mut watchers,
         } = self;
-        run.data().settle()?;
+        let sets = run.data().settle()?;
         let text = match &run {
             AnyRun::Vae(run) => to_toml::<VaeRun>(run),
             AnyRun::Diffusion(run) => to_toml::<DiffusionRun>(run),
@@ -155,9 +156,9 @@ impl<'a> Trainer<'a> {
             flow
         };
         let result = match &run {
-            AnyRun::Vae(run) => vae::train(run, &out, resume, &mut watch),
-            AnyRun::Diffusion(run) => diffusion::train(run, &out, resume, &mut watch),
-            AnyRun::Classifier(run) => classifier::train(run, &out, resume, &mut watch),
+            AnyRun::Vae(run) => vae::train_on(sets, run, &out, resume, &mut watch),
+            AnyRun::Diffusion(run) => diffusion::train_on(sets, run, &out, resume, &mut watch),
+            AnyRun::Classifier(run) => classifier::train_on(sets, run, &out, resume, &mut watch),
         };
         let is_interrupted = matches!(result, Err(TrainError::Interrupted { .. }));
         if result.is_err() && !is_interrupted && !begun {

@@ -7,7 +7,7 @@ use super::error::TrainError;
 use super::init::initial_weights;
 use super::loss::{VaeLossOptions, vae_loss};
 use super::names;
-use super::run_file::VaeRun;
+use super::run_file::{Sets, VaeRun};
 use super::session::{Measured, Pass, Session, TrainingTask, Watch};
 use super::step::TrainingGraph;
 use super::tasks::{
@@ -89,8 +89,18 @@ pub fn plan(run: &VaeRun) -> Result<(TrainingGraph, Compiled, Device), TrainErro
 /// # Errors
 /// Whatever stops it; see [`TrainError`].
 pub fn train(run: &VaeRun, out: &Path, resume: bool, watch: Watch<'_>) -> Result<(), TrainError> {
+    train_on(run.data.open()?, run, out, resume, watch)
+}
+
+/// As [`train`], on sets that are open.
+pub(super) fn train_on(
+    sets: Sets,
+    run: &VaeRun,
+    out: &Path,
+    resume: bool,
+    watch: Watch<'_>,
+) -> Result<(), TrainError> {
     let (training, compiled, device) = plan(run)?;
-    let sets = run.data.open()?;
     let identity = identity(&[
         sets.train.fingerprint(),
         format!(

@@ -1,6 +1,6 @@
 //! From the bytes of an image file to pixels, whatever kind of file it is.
 //!
-//! One file may hold several images: the pages of a TIFF, the frames of a DICOM object. [`frames`] counts them without
+//! One file may hold several images: the pages of a TIFF, the frames of a DICOM object. [`content`] counts them without
 //! decoding, [`decode`] decodes one. The kind is told by content, never by the file's name.
 
 mod dicom;
@@ -10,17 +10,17 @@ mod tiff;
 mod tiff_numbers;
 
 use std::fs::{self, File};
-use std::io::{BufReader, Read, Seek};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 pub use range::{DecodedImage, ImageFacts, ValueKind, ValueRange};
-pub(super) use range::{range, range_warning, windowed};
+pub(super) use range::{ends, range, range_warning, windowed};
 
 use super::error::DataError;
 use super::pixels::Pixels;
 
 /// Bytes that tell what kind of file it is.
-const HEAD: u64 = 512;
+const HEAD: usize = 512;
 
 impl Pixels {
     /// Reads the first image of a file, by its content rather than by its extension.
@@ -59,35 +59,40 @@ pub fn decode(bytes: &[u8], frame: usize, black_white: ValueRange) -> Result<Dec
     raster::decode(bytes, frame, black_white)
 }
 
-/// Number of images in a file. Reads no more than headers; a damaged file counts as one image, so that whoever decodes
-/// it can say what is wrong.
-pub(super) fn frames(path: &Path) -> usize {
-    let count = || -> Option<usize> {
-        let mut file = BufReader::new(File::open(path).ok()?);
-        let mut head = Vec::new();
-        file.by_ref().take(HEAD).read_to_end(&mut head).ok()?;
-        file.rewind().ok()?;
-        if tiff::is_tiff(&head) {
-            return tiff::pages(file).ok().map(|pages| pages.len());
-        }
-        if dicom::is_dicom(&head) {
-            return dicom::frames(path).ok();
-        }
-        None
-    };
-    count().unwrap_or(1).max(1)
+/// What a file holds, as far as its headers tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FileContent {
+    /// Number of images; a damaged file counts as one, so that whoever decodes it can say what is wrong.
+    pub images: usize,
+    /// A key that is the same for all images of one patient, where the file says whose image it is (DICOM). It is a hash, and
+    /// has to stay in memory.
+    pub patient: Option<String>,
 }
 
-/// A key that is the same for all images of one patient, where the file says whose image it is (DICOM). It is a hash, and
-/// has to stay in memory.
-pub(super) fn patient_key(path: &Path) -> Option<String> {
-    let mut head = Vec::new();
-    let file = File::open(path).ok()?;
-    file.take(HEAD).read_to_end(&mut head).ok()?;
-    if dicom::is_dicom(&head) {
-        return dicom::patient_key(path);
+impl Default for FileContent {
+    fn default() -> Self {
+        Self {
+            images: 1,
+            patient: None,
+        }
     }
-    None
+}
+
+/// Looks at the headers of the file at `path`.
+pub(super) fn content(path: &Path) -> FileContent {
+    let look = || -> Option<FileContent> {
+        let mut file = BufReader::with_capacity(HEAD, File::open(path).ok()?);
+        let head = file.fill_buf().ok()?;
+        let mut content = FileContent::default();
+        if tiff::is_tiff(head) {
+            content.images = tiff::pages(file).ok()?.len().max(1);
+        } else if dicom::is_dicom(head) {
+            content.images = dicom::frames(path).unwrap_or(1).max(1);
+            content.patient = dicom::patient_key(path);
+        }
+        Some(content)
+    };
+    look().unwrap_or_default()
 }
 
 /// True if these are the first bytes of a DICOM file or of a data set without preamble; 256 are enough.

@@ -17,6 +17,15 @@ pub enum ValueRange {
 }
 
 impl ValueRange {
+    /// The range that a window or a number of bits asks for; the window wins.
+    pub fn of(window: Option<[f64; 2]>, bits: Option<u32>) -> Self {
+        match (window, bits) {
+            (Some(limits), _) => Self::Window(limits),
+            (None, Some(bits)) => Self::Bits(bits),
+            (None, None) => Self::Stored,
+        }
+    }
+
     /// Black and white of values of this kind, where they are given.
     pub fn limits(self, kind: ValueKind) -> Option<[f64; 2]> {
         match (self, kind) {
@@ -98,6 +107,29 @@ pub(in crate::data) fn range(values: impl Iterator<Item = f64>) -> Result<[f64; 
         range = [range[0].min(value), range[1].max(value)];
     }
     Ok(range)
+}
+
+/// Black and white of values of `kind` in `range`, where they are not the ends of an integer type: as given, else 0 and 1.
+///
+/// # Errors
+/// If nothing is given, and the values do not lie between 0 and 1 or are integers of a kind without such ends.
+pub(in crate::data) fn ends(
+    given: Option<[f64; 2]>,
+    kind: ValueKind,
+    [low, high]: [f64; 2],
+) -> Result<[f64; 2], String> {
+    match (given, kind) {
+        (Some(limits), _) => Ok(limits),
+        (None, ValueKind::Bits(1)) => Ok([0.0, 1.0]),
+        (None, ValueKind::Float(_)) if low >= 0.0 && high <= 1.0 => Ok([0.0, 1.0]),
+        (None, ValueKind::Float(_)) => Err(format!(
+            "floating-point values from {low} to {high}: without a window they are taken to lie between 0 (black) and 1 \
+             (white)"
+        )),
+        (None, ValueKind::Bits(bits)) => Err(format!(
+            "{bits} bit integers from {low} to {high}: black and white cannot be told without a window"
+        )),
+    }
 }
 
 /// Values between black and white as 16-bit values, rounded to nearest.

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, ImageResult, Limits};
 
-use super::range::{DecodedImage, ImageFacts, ValueKind, ValueRange, range, windowed};
+use super::range::{DecodedImage, ImageFacts, ValueKind, ValueRange, ends, range, windowed};
 use super::{tiff, tiff_numbers};
 use crate::data::pixels::{PixelValues, Pixels};
 
@@ -139,23 +139,27 @@ impl StoredValues {
 
     /// The values between black and white, and their range as stored.
     fn into_samples(self, limits: Option<[f64; 2]>) -> Result<(PixelValues, [f64; 2]), String> {
-        let range = range(self.values())?;
+        let range = self.range()?;
+        let kind = self.kind();
         let samples = match (self, limits) {
-            (stored, Some(limits)) => windowed(stored.values(), limits),
             (Self::U8(values), None) => PixelValues::U8(values),
             (Self::U16(values), None) => PixelValues::U16(values),
-            (stored @ Self::F32(_), None) => {
-                if range[0] < 0.0 || range[1] > 1.0 {
-                    return Err(format!(
-                        "floating-point values from {} to {}: without a window they are taken to lie between 0 (black) \
-                         and 1 (white)",
-                        range[0], range[1]
-                    ));
-                }
-                windowed(stored.values(), [0.0, 1.0])
-            }
+            (stored, _) => windowed(stored.values(), ends(limits, kind, range)?),
         };
         Ok((samples, range))
+    }
+
+    /// Smallest and largest value. Every image that is loaded comes by here.
+    fn range(&self) -> Result<[f64; 2], String> {
+        fn of<T: Ord + Copy + Into<f64>>(values: &[T]) -> [f64; 2] {
+            let ends = [values.iter().min(), values.iter().max()];
+            ends.map(|end| end.map_or(0.0, |&end| end.into()))
+        }
+        match self {
+            Self::U8(values) => Ok(of(values)),
+            Self::U16(values) => Ok(of(values)),
+            Self::F32(values) => range(values.iter().map(|&v| f64::from(v))),
+        }
     }
 
     fn values(&self) -> Box<dyn Iterator<Item = f64> + '_> {

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use ::tiff::ColorType;
 use ::tiff::decoder::{Decoder, DecodingResult, Limits};
 
-use super::range::{DecodedImage, ImageFacts, ValueKind, ValueRange, range, windowed};
+use super::range::{DecodedImage, ImageFacts, ValueKind, ValueRange, ends, range, windowed};
 use crate::data::pixels::Pixels;
 
 /// Decodes the first page of `bytes`, grey or RGB, whatever its values are, in at most `allowed_bytes` of memory for a
@@ -21,16 +21,7 @@ pub(super) fn decode(
         .map_err(|_| "the decoder gave up on damaged data".to_owned())??;
     let range = range(values.numbers.iter().copied())?;
     let given = black_white.limits(values.kind);
-    let limits = match (given, values.kind) {
-        (Some(limits), _) => limits,
-        (None, ValueKind::Float(_)) if range[0] >= 0.0 && range[1] <= 1.0 => [0.0, 1.0],
-        (None, kind) => {
-            return Err(format!(
-                "{kind} values from {} to {}: black and white cannot be told without a window",
-                range[0], range[1]
-            ));
-        }
-    };
+    let limits = ends(given, values.kind, range)?;
     Ok(DecodedImage {
         facts: ImageFacts {
             kind: values.kind,

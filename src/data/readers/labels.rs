@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::Tree;
 use super::folder::split_named;
-use super::paths::{extension_of, name_of, stem_of};
+use super::paths::{extension_of, name_of, stem_of, without_image_extension};
 use super::resolve::{ImageIndex, Resolved};
 use super::table::{TABLE_EXTENSIONS, Table, find_column};
 use crate::data::dataset::{DataFormat, Dataset, LabelColumns, OpenOptions, PixelSource, Sample};
@@ -292,7 +292,9 @@ impl Labelled<'_> {
         for row in &table.rows {
             let name = row.field(columns.file);
             let line = row.line;
-            let id = bare(name);
+            let id = without_image_extension(Path::new(name))
+                .display()
+                .to_string();
             let place = if self.several_tables {
                 format!("{} line {line}", name_of(&table.path))
             } else {
@@ -363,13 +365,4 @@ impl Labelled<'_> {
         }
         Ok(())
     }
-}
-
-/// A name as in the table, without the extension of an image.
-fn bare(name: &str) -> String {
-    let path = Path::new(name);
-    if super::paths::has_image_extension(path) {
-        return path.with_extension("").display().to_string();
-    }
-    name.to_owned()
 }

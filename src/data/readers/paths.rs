@@ -1,6 +1,6 @@
 //! Parts of paths as text.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Extensions of files that a decoder exists for, in lower case.
 const IMAGE_EXTENSIONS: [&str; 16] = [
@@ -11,6 +11,15 @@ const IMAGE_EXTENSIONS: [&str; 16] = [
 /// True if the extension is that of an image.
 pub(super) fn has_image_extension(path: &Path) -> bool {
     IMAGE_EXTENSIONS.contains(&extension_of(path).as_str())
+}
+
+/// The path without its extension, if that is one of an image: names may have other dots.
+pub(super) fn without_image_extension(path: &Path) -> PathBuf {
+    if has_image_extension(path) {
+        path.with_extension("")
+    } else {
+        path.to_owned()
+    }
 }
 
 /// The extension in lower case; empty where there is none.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
-use super::paths::{extension_of, has_image_extension};
+use super::paths::{extension_of, has_image_extension, without_image_extension};
 
 /// Components from the end of a path under which a file can be found.
 const MAX_TAIL: usize = 4;
@@ -94,11 +94,7 @@ impl<'a> ImageIndex<'a> {
 
 /// The components of a path as text, the last one without the extension of an image.
 fn parts_of(path: &Path) -> Vec<String> {
-    let bare = if has_image_extension(path) {
-        path.with_extension("")
-    } else {
-        path.to_owned()
-    };
+    let bare = without_image_extension(path);
     let text = |part: &OsStr| part.to_string_lossy().into_owned();
     bare.components()
         .filter_map(|part| match part {

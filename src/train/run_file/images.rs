@@ -19,11 +19,6 @@ pub struct Sets {
 impl Data {
     /// How the set is read.
     fn options(&self) -> OpenOptions {
-        let black_white = match (self.window, self.bits) {
-            (Some(limits), _) => ValueRange::Window(limits),
-            (None, Some(bits)) => ValueRange::Bits(bits),
-            (None, None) => ValueRange::Stored,
-        };
         OpenOptions {
             format: self.format,
             include: self.include.clone(),
@@ -35,7 +30,7 @@ impl Data {
                 split: self.split_column.clone(),
                 patient: self.patient_column.clone(),
             },
-            black_white,
+            black_white: ValueRange::of(self.window, self.bits),
             finding: self.finding.clone(),
             uncertain: self.uncertain.unwrap_or(self.unknown),
             not_mentioned: self.not_mentioned.unwrap_or(self.unknown),
@@ -105,12 +100,12 @@ impl Data {
         self.channels.unwrap_or(3)
     }
 
-    /// Decides what follows from the images themselves and says so: one channel where all are grey, what is measured on,
-    /// and values that use a small part of their range.
+    /// Opens the sets, decides what follows from the images themselves and says so: one channel where all are grey, what is
+    /// measured on, and values that use a small part of their range.
     ///
     /// # Errors
     /// As [`Data::open`].
-    pub fn settle(&mut self) -> Result<(), DataError> {
+    pub fn settle(&mut self) -> Result<Sets, DataError> {
         let sets = self.open()?;
         let glance = sets.train.glance();
         if self.channels.is_none() {
@@ -138,7 +133,7 @@ impl Data {
                 "nothing is held out, so nothing is measured; data.holdout names a set, data.holdout_fraction makes one"
             ),
         }
-        Ok(())
+        Ok(sets)
     }
 
     /// Size and channels.

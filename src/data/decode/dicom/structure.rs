@@ -165,10 +165,7 @@ fn element_within(
     let end = if open {
         items_end(bytes, inside, start, found.tag, depth + 1)?
     } else {
-        (found.length as usize)
-            .checked_add(start)
-            .filter(|&end| end <= bytes.len())
-            .ok_or(StructureError::Ends(found.tag))?
+        end_of_value(bytes, start, found.length, found.tag)?
     };
     Ok(ElementSpan {
         tag: found.tag,
@@ -178,6 +175,19 @@ fn element_within(
         words: found.vr == *b"OW",
         inside,
     })
+}
+
+/// The end of the `length` bytes from `start`, all of which have to be there; `tag` is whose they are.
+fn end_of_value(
+    bytes: &[u8],
+    start: usize,
+    length: u32,
+    tag: Tag,
+) -> Result<usize, StructureError> {
+    start
+        .checked_add(length as usize)
+        .filter(|&end| end <= bytes.len())
+        .ok_or(StructureError::Ends(tag))
 }
 
 /// The end of the items that begin at `at`, up to and with their delimiter.
@@ -200,10 +210,7 @@ fn items_end(
                 at = open_item_end(bytes, encoding, at, parent, depth)?;
             }
             ITEM => {
-                at = at
-                    .checked_add(item.length as usize)
-                    .filter(|&end| end <= bytes.len())
-                    .ok_or(StructureError::Ends(parent))?;
+                at = end_of_value(bytes, at, item.length, parent)?;
             }
             _ => return Err(StructureError::Damaged(parent)),
         }
