@@ -179,9 +179,10 @@ impl TreeWalk<'_> {
         if !self.include.is_empty() {
             return;
         }
-        for mask in masks::masks_among(images) {
-            images.retain(|path| *path != mask);
-            self.left_out.add(LeftOutReason::Mask, &mask);
+        let masks = masks::masks_among(images);
+        images.retain(|path| !masks.contains(path));
+        for mask in &masks {
+            self.left_out.add(LeftOutReason::Mask, mask);
         }
     }
 }

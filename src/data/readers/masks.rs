@@ -28,7 +28,7 @@ const MASK_FOLDERS: [&str; 6] = [
 ];
 
 /// The masks among the images of a folder: `x_mask`, `x_mask_1`, `x-seg` and the like beside `x`.
-pub(super) fn masks_among(images: &[PathBuf]) -> Vec<PathBuf> {
+pub(super) fn masks_among(images: &[PathBuf]) -> BTreeSet<PathBuf> {
     let stems: BTreeSet<String> = images.iter().map(|path| stem_of(path)).collect();
     let is_mask = |path: &&PathBuf| {
         let stem = stem_of(path);
@@ -76,6 +76,6 @@ mod tests {
     #[test]
     fn a_mask_without_a_picture_is_a_picture() {
         let images = ["a.png", "a_mask.png", "b_mask.png"].map(PathBuf::from);
-        assert_eq!(masks_among(&images), [PathBuf::from("a_mask.png")]);
+        assert_eq!(masks_among(&images), [PathBuf::from("a_mask.png")].into());
     }
 }

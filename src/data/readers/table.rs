@@ -1,6 +1,7 @@
 //! Tables of labels as people save them: comma, semicolon or tab, with or without a byte order mark, any line ends.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::data::error::DataError;
@@ -13,6 +14,9 @@ pub(super) const TABLE_EXTENSIONS: [&str; 3] = ["csv", "tsv", "tab"];
 
 /// Larger files are no label tables; they are not read into memory.
 const MAX_BYTES: u64 = 1 << 30;
+
+/// Bytes in which the header of a table ends.
+const MAX_HEADER_BYTES: u64 = 64 << 10;
 
 /// A table with a header, read whole.
 #[derive(Clone, Debug)]
@@ -68,14 +72,18 @@ impl Table {
         })
     }
 
-    /// The names of the columns of the table at `path`; empty where it is no text.
+    /// The names of the columns of the table at `path`; empty where it is no text. Reads no more than its beginning.
     pub fn header_of(path: &Path) -> Result<Vec<String>, DataError> {
-        let Ok(text) = text_of(path) else {
+        let mut beginning = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_HEADER_BYTES).read_to_end(&mut beginning))
+            .map_err(DataError::io("read", path))?;
+        let Ok(text) = decoded(path, &beginning) else {
             return Ok(Vec::new());
         };
-        let first: String = text.lines().take(1).collect();
+        let first = text.lines().next().unwrap_or_default();
         let mut reader = csv::ReaderBuilder::new()
-            .delimiter(delimiter_of(&first))
+            .delimiter(delimiter_of(first))
             .trim(csv::Trim::All)
             .from_reader(first.as_bytes());
         let header = reader
@@ -111,7 +119,7 @@ pub(super) fn find_column(header: &[String], names: &[&str]) -> Option<usize> {
         .or_else(|| names.iter().find_map(alike))
 }
 
-/// The text of a file, without its byte order mark.
+/// The text of a whole file.
 fn text_of(path: &Path) -> Result<String, DataError> {
     let size = path.metadata().map_err(DataError::io("read", path))?.len();
     if size > MAX_BYTES {
@@ -119,11 +127,16 @@ fn text_of(path: &Path) -> Result<String, DataError> {
         return Err(DataError::malformed(path, None, message));
     }
     let bytes = fs::read(path).map_err(DataError::io("read", path))?;
+    decoded(path, &bytes)
+}
+
+/// The text that `bytes` of the file at `path` encode, without a byte order mark.
+fn decoded(path: &Path, bytes: &[u8]) -> Result<String, DataError> {
     let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = bytes.chunks_exact(2).map(|b| unit([b[0], b[1]])).collect();
         String::from_utf16(&units)
     };
-    let text = match bytes[..] {
+    let text = match *bytes {
         [0xef, 0xbb, 0xbf, ref text @ ..] => String::from_utf8_lossy(text).into_owned(),
         // Spreadsheets save "Unicode text" in this form.
         [0xff, 0xfe, ref text @ ..] => {
