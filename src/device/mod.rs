@@ -21,7 +21,7 @@ use crate::compile::{DeviceKind, Precision, PrecisionChoice, Purpose, compile, c
 use crate::graph::Graph;
 use crate::tensor::TensorMap;
 use cpu::CpuDevice;
-use cuda::{CudaDevice, CudaOptions};
+use cuda::{CudaDevice, CudaError, CudaOptions};
 
 /// The device that a user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,10 +131,11 @@ impl DeviceBuilder {
     /// If the device cannot be had, or does not compute in the precision.
     pub fn open(self) -> Result<Device, DeviceError> {
         match self.choice {
-            DeviceChoice::Auto => match CudaDevice::open(0, self.cuda_options()) {
+            DeviceChoice::Auto => match self.usable_gpu() {
                 Ok(device) => Ok(self.cuda(device)),
+                Err(CudaError::NoDriver) => self.cpu(),
                 Err(error) => {
-                    tracing::debug!("auto takes the CPU: {error}");
+                    tracing::warn!("computing on the CPU, for the GPU cannot be used: {error}");
                     self.cpu()
                 }
             },
@@ -148,6 +149,13 @@ impl DeviceBuilder {
                 Ok(self.cuda(device))
             }
         }
+    }
+
+    /// The first GPU, if kernels can be compiled for it.
+    fn usable_gpu(&self) -> Result<CudaDevice, CudaError> {
+        let device = CudaDevice::open(0, self.cuda_options())?;
+        device.check_compiler()?;
+        Ok(device)
     }
 
     fn cpu(&self) -> Result<Device, DeviceError> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// Runs `medfusion sample` in an empty folder with these variables and arguments.
-fn sample(folder: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+pub fn sample(folder: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/cells64");
     Command::new(env!("CARGO_BIN_EXE_medfusion"))
         .args([
@@ -25,7 +25,7 @@ fn sample(folder: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Outp
 }
 
 /// Checks that a run failed with one line that contains `parts`, wrote no image and did not panic.
-fn refuses(folder: &Path, output: &Output, parts: &[&str]) {
+pub fn refuses(folder: &Path, output: &Output, parts: &[&str]) {
     let text = String::from_utf8_lossy(&output.stderr);
     let errors: Vec<&str> = text.lines().filter(|line| line.contains("error")).collect();
     assert_eq!(output.status.code(), Some(1), "{text}");
@@ -50,7 +50,7 @@ fn refuses(folder: &Path, output: &Output, parts: &[&str]) {
     assert!(left.is_empty(), "left behind: {left:?}");
 }
 
-fn succeeds(folder: &Path, output: &Output) {
+pub fn succeeds(folder: &Path, output: &Output) {
     assert!(
         output.status.success(),
         "{}",
@@ -60,7 +60,7 @@ fn succeeds(folder: &Path, output: &Output) {
 }
 
 /// Whether the emulated GPU can be used here; in CI it must be.
-fn emulated() -> bool {
+pub fn emulated() -> bool {
     let found = medfusion::device::cuda::diagnose();
     let missing: Vec<&str> = found
         .iter()

@@ -1,6 +1,7 @@
 //! The CUDA device on the emulated GPU: sampling, training, every kernel through the assembler, and what a user sees when
 //! something is missing.
 
+mod drivers;
 mod every_kernel;
 mod faults;
 mod kernel_table;

@@ -9,10 +9,26 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum ToolkitError {
     /// NVRTC's library could not be loaded from anywhere.
-    #[error("NVRTC was not found (tried {})", list(tried))]
+    #[error("NVRTC was not found (tried {})", attempts(tried))]
     NvrtcMissing {
-        /// The places that were tried, in their order; a bare file name was looked up by the loader.
-        tried: Vec<PathBuf>,
+        /// The places that were tried, in their order.
+        tried: Vec<Attempt>,
+    },
+    /// NVRTC is there, but not the library with its device headers.
+    #[error(
+        "NVRTC {}.{} does not find libnvrtc-builtins, which belongs beside {}{}",
+        version.0,
+        version.1,
+        beside.display(),
+        behind(log)
+    )]
+    NoBuiltins {
+        /// NVRTC's version.
+        version: (i32, i32),
+        /// NVRTC's library; a bare file name was found by the loader.
+        beside: PathBuf,
+        /// NVRTC's messages, which name the file.
+        log: String,
     },
     /// A program of the toolkit is installed nowhere that is looked at.
     #[error("{tool} was not found (tried {})", list(tried))]
@@ -40,11 +56,13 @@ pub enum ToolkitError {
         /// The compiler's messages; empty where it gives none.
         log: String,
     },
-    /// NVRTC says that it compiled the program but hands out no PTX.
-    #[error("{name}: NVRTC gave no PTX")]
-    NoPtx {
+    /// NVRTC says that it compiled the program but does not hand out the code.
+    #[error("{name}: NVRTC gave no {kind}")]
+    NoCode {
         /// The program's name.
         name: String,
+        /// What was asked for: `PTX` or `machine code`.
+        kind: &'static str,
     },
     /// ptxas refuses a PTX text.
     #[error("ptxas refuses the PTX for sm_{}{}:\n{log}", capability.0, capability.1)]
@@ -64,12 +82,40 @@ pub enum ToolkitError {
     },
 }
 
+/// A place where a library was looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The file; a bare file name was looked up by the loader.
+    pub path: PathBuf,
+    /// The loader's reason where the file is there.
+    pub why: Option<String>,
+}
+
 /// What NVRTC answers, with its messages where there are any.
 pub(crate) fn refusal(code: i32, log: &str) -> String {
     match log.is_empty() {
         true => format!("NVRTC error {code}"),
         false => format!("NVRTC error {code}\n{log}"),
     }
+}
+
+fn behind(log: &str) -> String {
+    match log.is_empty() {
+        true => String::new(),
+        false => format!(" ({log})"),
+    }
+}
+
+/// The places that were tried, for a message.
+pub fn attempts(tried: &[Attempt]) -> String {
+    let tried: Vec<String> = tried
+        .iter()
+        .map(|Attempt { path, why }| match why {
+            Some(why) => format!("{}, which does not load: {why}", path.display()),
+            None => path.display().to_string(),
+        })
+        .collect();
+    tried.join(", ")
 }
 
 fn list(paths: &[PathBuf]) -> String {

@@ -1,16 +1,25 @@
 //! Where NVIDIA's compiler pieces are.
 //!
-//! The order is `MEDFUSION_NVRTC` (NVRTC only), `CUDA_PATH`, `CUDA_HOME`, the loader's path or `PATH`, and the folder
-//! `target/nvrtc` that `cargo xtask setup` fills from PyPI, seen from the executable and the working directory upwards.
+//! The order is `MEDFUSION_NVRTC` (NVRTC only), `CUDA_PATH`, `CUDA_HOME`, the loader's path or `PATH`, the folder
+//! `target/nvrtc` that `cargo xtask setup` fills from PyPI, seen from the executable and the working directory upwards,
+//! the Python packages of the active environment (`VIRTUAL_ENV`, `CONDA_PREFIX`), of the user and of the system, where
+//! PyTorch brings these libraries along, and `/usr/local/cuda`.
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::ToolkitError;
 
 /// Library names that NVRTC goes by, in the order of preference.
 const NVRTC_NAMES: [&str; 3] = ["libnvrtc.so.12", "libnvrtc.so.13", "libnvrtc.so"];
+
+/// Folders of a wheel's `nvidia` that hold NVRTC: of CUDA 12, and of CUDA 13, whose wheels share one folder.
+const NVRTC_PACKAGES: [&str; 2] = ["cuda_nvrtc", "cu13"];
+
+/// Folders of a wheel's `nvidia` whose `include` holds CUDA's headers.
+const HEADER_PACKAGES: [&str; 4] = ["cuda_runtime", "cuda_cccl", "cuda_nvcc", "cu13"];
 
 /// Folders of a toolkit that may hold its libraries.
 const LIBRARY_FOLDERS: [&str; 3] = ["lib64", "lib", "targets/x86_64-linux/lib"];
@@ -25,13 +34,20 @@ struct Surroundings {
     path: Vec<PathBuf>,
     /// Folders that NVIDIA's wheels were unpacked into.
     wheels: Vec<PathBuf>,
+    /// Where a toolkit is installed though no variable names it.
+    usual: Vec<PathBuf>,
 }
 
 impl Surroundings {
     fn of_this_process() -> Self {
         let starts = [env::current_exe().ok(), env::current_dir().ok()];
         let starts: Vec<PathBuf> = starts.into_iter().flatten().collect();
-        Self::of(|name| env::var_os(name), &starts)
+        let mut here = Self::of(|name| env::var_os(name), &starts);
+        let system = ["/usr/local", "/usr"].map(PathBuf::from);
+        here.wheels
+            .extend(system.iter().flat_map(|prefix| python_packages(prefix)));
+        here.usual = vec![PathBuf::from("/usr/local/cuda")];
+        here
     }
 
     fn of(variable: impl Fn(&str) -> Option<OsString>, starts: &[PathBuf]) -> Self {
@@ -54,8 +70,23 @@ impl Surroundings {
                 .flat_map(|start| start.ancestors())
                 .flat_map(|folder| [folder.join("nvrtc"), folder.join("target/nvrtc")])
                 .filter(|folder| folder.join("nvidia").is_dir())
+                .chain(
+                    [
+                        folder("VIRTUAL_ENV"),
+                        folder("CONDA_PREFIX"),
+                        folder("HOME").map(|home| home.join(".local")),
+                    ]
+                    .into_iter()
+                    .flatten()
+                    .flat_map(|prefix| python_packages(&prefix)),
+                )
                 .collect(),
+            usual: Vec::new(),
         }
+    }
+
+    fn all_toolkits(&self) -> impl Iterator<Item = &PathBuf> {
+        self.toolkits.iter().chain(&self.usual)
     }
 
     fn nvrtc(&self) -> Vec<PathBuf> {
@@ -76,21 +107,29 @@ impl Surroundings {
         }
         found.retain(|path| path.is_file());
         found.extend(NVRTC_NAMES.map(PathBuf::from));
-        for wheels in &self.wheels {
-            let libraries = in_folder(&wheels.join("nvidia/cuda_nvrtc/lib"));
-            found.extend(libraries.into_iter().filter(|path| path.is_file()));
-        }
+        let wheels = self.wheels.iter().flat_map(|wheels| {
+            NVRTC_PACKAGES.map(|package| wheels.join("nvidia").join(package).join("lib"))
+        });
+        let usual = self
+            .usual
+            .iter()
+            .flat_map(|toolkit| LIBRARY_FOLDERS.map(|libraries| toolkit.join(libraries)));
+        found.extend(
+            wheels
+                .chain(usual)
+                .flat_map(|folder| in_folder(&folder))
+                .filter(|path| path.is_file()),
+        );
         found
     }
 
     fn include_folders(&self) -> Vec<PathBuf> {
         let mut found: Vec<PathBuf> = self
-            .toolkits
-            .iter()
+            .all_toolkits()
             .flat_map(|folder| [folder.join("include"), folder.join("include/cccl")])
             .collect();
         for wheels in &self.wheels {
-            for package in ["cuda_runtime", "cuda_cccl", "cuda_nvcc"] {
+            for package in HEADER_PACKAGES {
                 found.push(wheels.join("nvidia").join(package).join("include"));
             }
         }
@@ -100,12 +139,13 @@ impl Surroundings {
     }
 
     /// The program `tool`, which lies in `nvidia/<package>/bin` of the wheels.
-    fn tool(&self, tool: &'static str, package: &str) -> Result<PathBuf, ToolkitError> {
-        let toolkits = self.toolkits.iter().map(|folder| folder.join("bin"));
-        let wheels = self
-            .wheels
-            .iter()
-            .map(|folder| folder.join("nvidia").join(package).join("bin"));
+    fn tool(&self, tool: &'static str, packages: &[&str]) -> Result<PathBuf, ToolkitError> {
+        let toolkits = self.all_toolkits().map(|folder| folder.join("bin"));
+        let wheels = self.wheels.iter().flat_map(|folder| {
+            packages
+                .iter()
+                .map(|package| folder.join("nvidia").join(package).join("bin"))
+        });
         let tried: Vec<PathBuf> = toolkits
             .chain(self.path.iter().cloned())
             .chain(wheels)
@@ -116,6 +156,26 @@ impl Surroundings {
             None => Err(ToolkitError::ToolMissing { tool, tried }),
         }
     }
+}
+
+/// Folders of Python packages below `prefix` that hold some of NVIDIA's.
+fn python_packages(prefix: &Path) -> Vec<PathBuf> {
+    let Ok(versions) = fs::read_dir(prefix.join("lib")) else {
+        return Vec::new();
+    };
+    let mut versions: Vec<PathBuf> = versions
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with("python3"))
+        })
+        .collect();
+    versions.sort();
+    versions
+        .iter()
+        .flat_map(|version| ["site-packages", "dist-packages"].map(|name| version.join(name)))
+        .filter(|packages| packages.join("nvidia").is_dir())
+        .collect()
 }
 
 /// Where NVRTC's library may be, in the order to be tried; a bare file name is the loader's to find. A file that
@@ -134,7 +194,7 @@ pub fn include_folders() -> Vec<PathBuf> {
 /// # Errors
 /// [`ToolkitError::ToolMissing`] with the places that were tried.
 pub fn ptxas() -> Result<PathBuf, ToolkitError> {
-    Surroundings::of_this_process().tool("ptxas", "cuda_nvcc")
+    Surroundings::of_this_process().tool("ptxas", &["cuda_nvcc", "cu13"])
 }
 
 /// The disassembler of machine code that knows control flow and registers.
@@ -142,7 +202,7 @@ pub fn ptxas() -> Result<PathBuf, ToolkitError> {
 /// # Errors
 /// [`ToolkitError::ToolMissing`] with the places that were tried.
 pub fn nvdisasm() -> Result<PathBuf, ToolkitError> {
-    Surroundings::of_this_process().tool("nvdisasm", "cu13")
+    Surroundings::of_this_process().tool("nvdisasm", &["cu13"])
 }
 
 /// The program that takes machine code out of binaries and fat binaries.
@@ -150,13 +210,11 @@ pub fn nvdisasm() -> Result<PathBuf, ToolkitError> {
 /// # Errors
 /// [`ToolkitError::ToolMissing`] with the places that were tried.
 pub fn cuobjdump() -> Result<PathBuf, ToolkitError> {
-    Surroundings::of_this_process().tool("cuobjdump", "cu13")
+    Surroundings::of_this_process().tool("cuobjdump", &["cu13"])
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn touch(path: &Path) {
@@ -171,6 +229,28 @@ mod tests {
             &[],
         );
         assert_eq!(found.nvrtc(), [PathBuf::from("/nowhere/libnvrtc.so.12")]);
+    }
+
+    /// The wheels of CUDA 13 share one folder, wherever they are installed.
+    #[test]
+    fn the_wheels_of_cuda_13_are_found_in_a_python_environment() {
+        let root = tempfile::tempdir().expect("a folder");
+        let packages = root.path().join("lib/python3.13/site-packages/nvidia/cu13");
+        touch(&packages.join("lib/libnvrtc.so.13"));
+        touch(&packages.join("include/cuda_fp16.h"));
+        touch(&packages.join("bin/ptxas"));
+        touch(&root.path().join("lib/python3.12/site-packages/other/file"));
+        for variable in ["VIRTUAL_ENV", "CONDA_PREFIX"] {
+            let found =
+                Surroundings::of(|name| (name == variable).then(|| root.path().into()), &[]);
+            assert_eq!(
+                found.nvrtc().last(),
+                Some(&packages.join("lib/libnvrtc.so.13"))
+            );
+            assert_eq!(found.include_folders(), [packages.join("include")]);
+            let ptxas = found.tool("ptxas", &["cuda_nvcc", "cu13"]);
+            assert_eq!(ptxas, Ok(packages.join("bin/ptxas")));
+        }
     }
 
     #[test]
@@ -210,16 +290,16 @@ mod tests {
             [toolkit.join("include"), wheels.join("cuda_runtime/include")]
         );
         assert_eq!(
-            found.tool("ptxas", "cuda_nvcc"),
+            found.tool("ptxas", &["cuda_nvcc", "cu13"]),
             Ok(wheels.join("cuda_nvcc/bin/ptxas"))
         );
         assert_eq!(
-            found.tool("nvdisasm", "cu13"),
+            found.tool("nvdisasm", &["cu13"]),
             Ok(root.path().join("path/nvdisasm")),
             "PATH comes before the wheels"
         );
         assert_eq!(
-            found.tool("cuobjdump", "cu13"),
+            found.tool("cuobjdump", &["cu13"]),
             Err(ToolkitError::ToolMissing {
                 tool: "cuobjdump",
                 tried: vec![

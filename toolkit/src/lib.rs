@@ -4,7 +4,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`find`] | where things are, and in which order places are tried |
-//! | [`nvrtc`] | CUDA C++ to PTX |
+//! | [`nvrtc`] | CUDA C++ to PTX or machine code |
 //! | [`ptxas`] | what the assembler allots to the kernels of a PTX text |
 //!
 //! ```no_run
@@ -31,6 +31,6 @@ pub mod find;
 pub mod nvrtc;
 pub mod ptxas;
 
-pub use error::ToolkitError;
+pub use error::{Attempt, ToolkitError, attempts};
 pub use nvrtc::{Nvrtc, Source};
 pub use ptxas::{Ptxas, Resources};

@@ -1,4 +1,4 @@
-//! CUDA C++ to PTX through NVRTC, which is loaded when it is first needed.
+//! CUDA C++ to PTX or machine code through NVRTC, which is loaded when it is first needed.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 
 use libloading::Library;
 
-use crate::{ToolkitError, find};
+use crate::error::{Attempt, ToolkitError};
+use crate::find;
 
 type Handle = *mut c_void;
 type Create = unsafe extern "C" fn(
@@ -22,6 +23,11 @@ type Size = unsafe extern "C" fn(Handle, *mut usize) -> c_int;
 type Fetch = unsafe extern "C" fn(Handle, *mut c_char) -> c_int;
 type Destroy = unsafe extern "C" fn(*mut Handle) -> c_int;
 type Version = unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int;
+type CountArchitectures = unsafe extern "C" fn(*mut c_int) -> c_int;
+type ListArchitectures = unsafe extern "C" fn(*mut c_int) -> c_int;
+
+/// `NVRTC_ERROR_BUILTIN_OPERATION_FAILURE`: what NVRTC answers where `libnvrtc-builtins` cannot be loaded.
+const BUILTIN_OPERATION_FAILURE: c_int = 7;
 
 /// NVRTC's functions; they are valid as long as the library that this holds is loaded.
 pub struct Nvrtc {
@@ -32,7 +38,10 @@ pub struct Nvrtc {
     log_size: Size,
     log: Fetch,
     destroy: Destroy,
+    /// Size and text of machine code; NVRTC has them since 11.1.
+    cubin: Option<(Size, Fetch)>,
     version: (i32, i32),
+    architectures: Vec<(u32, u32)>,
     path: PathBuf,
     _library: Library,
 }
@@ -46,22 +55,34 @@ pub struct Source<'a> {
     pub text: &'a str,
     /// Name and text of headers that are not files: `#include "name"` finds them.
     pub headers: &'a [(&'a str, &'a str)],
-    /// The compiler's options, such as `--gpu-architecture=compute_86`.
+    /// The compiler's options, such as `--gpu-architecture=compute_86`; a real architecture (`sm_86`) gives machine
+    /// code as well as PTX.
     pub options: &'a [String],
 }
 
 /// NVRTC, loaded from the first of [`find::nvrtc_candidates`] that can be, once for the process.
 ///
 /// # Errors
-/// [`ToolkitError::NvrtcMissing`] with the places that were tried.
+/// [`ToolkitError::NvrtcMissing`] with the places that were tried, and why a file that is there does not load.
 pub fn shared() -> Result<&'static Nvrtc, ToolkitError> {
     static NVRTC: OnceLock<Result<Nvrtc, ToolkitError>> = OnceLock::new();
-    let loaded = NVRTC.get_or_init(|| {
-        let tried = find::nvrtc_candidates();
-        let opened = tried.iter().find_map(|path| Nvrtc::open(path).ok());
-        opened.ok_or(ToolkitError::NvrtcMissing { tried })
-    });
+    let loaded = NVRTC.get_or_init(|| first_of(find::nvrtc_candidates()));
     loaded.as_ref().map_err(Clone::clone)
+}
+
+fn first_of(candidates: Vec<PathBuf>) -> Result<Nvrtc, ToolkitError> {
+    let mut tried = Vec::new();
+    for path in candidates {
+        match Nvrtc::open(&path) {
+            Ok(nvrtc) => return Ok(nvrtc),
+            Err(error) => {
+                // What the loader says of a bare name is that it found no such library.
+                let why = path.is_file().then(|| error.to_string());
+                tried.push(Attempt { path, why });
+            }
+        }
+    }
+    Err(ToolkitError::NvrtcMissing { tried })
 }
 
 impl Nvrtc {
@@ -82,7 +103,29 @@ impl Nvrtc {
         let (mut major, mut minor) = (0, 0);
         // SAFETY: places for two integers.
         unsafe { version(&mut major, &mut minor) };
+        let cubin = || -> Result<(Size, Fetch), libloading::Error> {
+            Ok((symbol!("nvrtcGetCUBINSize"), symbol!("nvrtcGetCUBIN")))
+        };
+        let architectures = || -> Result<Vec<(u32, u32)>, libloading::Error> {
+            let count: CountArchitectures = symbol!("nvrtcGetNumSupportedArchs");
+            let list: ListArchitectures = symbol!("nvrtcGetSupportedArchs");
+            let mut len = 0;
+            // SAFETY: a place for an integer.
+            if unsafe { count(&mut len) } != 0 {
+                return Ok(Vec::new());
+            }
+            let mut numbers = vec![0; usize::try_from(len).unwrap_or(0)];
+            // SAFETY: as many places as NVRTC counted.
+            let answer = unsafe { list(numbers.as_mut_ptr()) };
+            Ok(numbers
+                .iter()
+                .filter(|number| answer == 0 && **number > 0)
+                .map(|&number| (number as u32 / 10, number as u32 % 10))
+                .collect())
+        };
         Ok(Self {
+            cubin: cubin().ok(),
+            architectures: architectures().unwrap_or_default(),
             create: symbol!("nvrtcCreateProgram"),
             compile: symbol!("nvrtcCompileProgram"),
             ptx_size: symbol!("nvrtcGetPTXSize"),
@@ -106,16 +149,56 @@ impl Nvrtc {
         &self.path
     }
 
+    /// The compute capabilities that it compiles for, such as (8, 6), ascending; empty where it cannot tell (before 11.2).
+    pub fn architectures(&self) -> &[(u32, u32)] {
+        &self.architectures
+    }
+
+    /// Whether it hands out machine code, not only PTX.
+    pub const fn makes_machine_code(&self) -> bool {
+        self.cubin.is_some()
+    }
+
     /// PTX of a program.
     ///
     /// # Errors
-    /// [`ToolkitError::HoldsNul`]; [`ToolkitError::Refused`] with the compiler's messages; [`ToolkitError::NoPtx`].
+    /// [`ToolkitError::HoldsNul`]; [`ToolkitError::Refused`] with the compiler's messages; [`ToolkitError::NoBuiltins`];
+    /// [`ToolkitError::NoCode`].
     pub fn compile(&self, source: &Source<'_>) -> Result<String, ToolkitError> {
+        let program = self.compiled(source)?;
+        let ptx = text(program.fetch(self.ptx_size, self.ptx));
+        match ptx.is_empty() {
+            true => Err(ToolkitError::NoCode {
+                name: source.name.to_owned(),
+                kind: "PTX",
+            }),
+            false => Ok(ptx),
+        }
+    }
+
+    /// Machine code of a program whose options name a real architecture, such as `--gpu-architecture=sm_86`.
+    ///
+    /// # Errors
+    /// As [`Nvrtc::compile`].
+    pub fn compile_to_machine_code(&self, source: &Source<'_>) -> Result<Vec<u8>, ToolkitError> {
+        let none = || ToolkitError::NoCode {
+            name: source.name.to_owned(),
+            kind: "machine code",
+        };
+        let (size, fetch) = self.cubin.ok_or_else(none)?;
+        let code = self.compiled(source)?.fetch(size, fetch);
+        match code.is_empty() {
+            true => Err(none()),
+            false => Ok(code),
+        }
+    }
+
+    fn compiled(&self, source: &Source<'_>) -> Result<CompiledProgram<'_>, ToolkitError> {
         let name = || source.name.to_owned();
         let c_text = |what: &'static str, text: &str| {
             CString::new(text).map_err(|_| ToolkitError::HoldsNul { name: name(), what })
         };
-        let (text, c_name) = (c_text("source", source.text)?, c_text("name", source.name)?);
+        let (c_source, c_name) = (c_text("source", source.text)?, c_text("name", source.name)?);
         let headers: Vec<(CString, CString)> = source
             .headers
             .iter()
@@ -131,10 +214,17 @@ impl Nvrtc {
             .map(|option| c_text("option", option))
             .collect::<Result<_, _>>()?;
         let pointers: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();
-        let refused = |code, log: &str| ToolkitError::Refused {
-            name: name(),
-            code,
-            log: log.trim_end().to_owned(),
+        let refused = |code, log: &str| match code {
+            BUILTIN_OPERATION_FAILURE => ToolkitError::NoBuiltins {
+                version: self.version,
+                beside: self.path.clone(),
+                log: log.trim_end().to_owned(),
+            },
+            _ => ToolkitError::Refused {
+                name: name(),
+                code,
+                log: log.trim_end().to_owned(),
+            },
         };
 
         let mut handle = std::ptr::null_mut();
@@ -142,7 +232,7 @@ impl Nvrtc {
         let created = unsafe {
             (self.create)(
                 &mut handle,
-                text.as_ptr(),
+                c_source.as_ptr(),
                 c_name.as_ptr(),
                 headers.len() as c_int,
                 header_texts.as_ptr(),
@@ -152,49 +242,51 @@ impl Nvrtc {
         if created != 0 {
             return Err(refused(created, ""));
         }
-        let program = Program(self, handle);
+        let program = CompiledProgram(self, handle);
         // SAFETY: a living program and as many NUL-terminated options as announced.
         let compiled =
             unsafe { (self.compile)(program.1, pointers.len() as c_int, pointers.as_ptr()) };
         if compiled != 0 {
-            return Err(refused(compiled, &program.fetch(self.log_size, self.log)));
+            let log = text(program.fetch(self.log_size, self.log));
+            return Err(refused(compiled, &log));
         }
-        let ptx = program.fetch(self.ptx_size, self.ptx);
-        match ptx.is_empty() {
-            true => Err(ToolkitError::NoPtx { name: name() }),
-            false => Ok(ptx),
-        }
+        Ok(program)
     }
 }
 
-/// A program that is destroyed in the end.
-struct Program<'a>(&'a Nvrtc, Handle);
+/// A program that NVRTC holds until this is dropped.
+struct CompiledProgram<'a>(&'a Nvrtc, Handle);
 
-impl Drop for Program<'_> {
+impl Drop for CompiledProgram<'_> {
     fn drop(&mut self) {
         // SAFETY: a program that was created and not destroyed.
         unsafe { (self.0.destroy)(&mut self.1) };
     }
 }
 
-impl Program<'_> {
-    /// A text of the program; empty where NVRTC gives none.
-    fn fetch(&self, size: Size, fetch: Fetch) -> String {
+impl CompiledProgram<'_> {
+    /// What NVRTC made of the program; empty where it gives none.
+    fn fetch(&self, size: Size, fetch: Fetch) -> Vec<u8> {
         let mut bytes = 0;
         // SAFETY: a living program and a place for the size.
         if unsafe { size(self.1, &mut bytes) } != 0 || bytes == 0 {
-            return String::new();
+            return Vec::new();
         }
-        let mut text = vec![0u8; bytes];
+        let mut result = vec![0u8; bytes];
         // SAFETY: the buffer has the size that NVRTC asked for.
-        if unsafe { fetch(self.1, text.as_mut_ptr().cast()) } != 0 {
-            return String::new();
+        match unsafe { fetch(self.1, result.as_mut_ptr().cast()) } {
+            0 => result,
+            _ => Vec::new(),
         }
-        CStr::from_bytes_until_nul(&text).map_or_else(
-            |_| String::from_utf8_lossy(&text).into_owned(),
-            |text| text.to_string_lossy().into_owned(),
-        )
     }
+}
+
+/// NVRTC's texts end with a NUL.
+fn text(bytes: Vec<u8>) -> String {
+    CStr::from_bytes_until_nul(&bytes).map_or_else(
+        |_| String::from_utf8_lossy(&bytes).into_owned(),
+        |text| text.to_string_lossy().into_owned(),
+    )
 }
 
 #[cfg(test)]
@@ -261,7 +353,81 @@ mod tests {
     }
 
     #[test]
+    fn machine_code_is_for_the_architecture_that_the_options_name() {
+        let Some(nvrtc) = nvrtc() else { return };
+        assert!(nvrtc.architectures().contains(&(8, 6)), "since CUDA 11.2");
+        assert!(nvrtc.architectures().is_sorted());
+        assert!(nvrtc.makes_machine_code());
+        let text = "extern \"C\" __global__ void scale(float* x) { *x *= 3.0f; }";
+        let of = |architecture: &str| {
+            let options = [format!("--gpu-architecture={architecture}")];
+            nvrtc.compile_to_machine_code(&Source {
+                options: &options,
+                ..source(text, &[])
+            })
+        };
+        let code = of("sm_86").expect("compiles");
+        assert!(code.starts_with(b"\x7fELF"));
+        // A virtual architecture has PTX only.
+        let none = ToolkitError::NoCode {
+            name: "a.cu".to_owned(),
+            kind: "machine code",
+        };
+        assert_eq!(of("compute_86"), Err(none));
+    }
+
+    /// The compiler keeps its device headers in a library of its own, which a copy of NVRTC alone lacks.
+    #[test]
+    fn a_compiler_without_its_builtins_is_named_as_such() {
+        let Some(nvrtc) = nvrtc() else { return };
+        if !nvrtc.path().is_file() {
+            eprintln!("NOT TESTED: the loader found NVRTC by its name");
+            return;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let alone = folder.path().join("libnvrtc.so.12");
+        std::fs::copy(nvrtc.path(), &alone).expect("copied");
+        // The loader would find the builtins that the other copy has loaded; so a process of its own tries this.
+        let output = std::process::Command::new(std::env::current_exe().expect("a test"))
+            .args([
+                "--ignored",
+                "--exact",
+                "nvrtc::tests::compiles_with_the_named_library",
+            ])
+            .arg("--nocapture")
+            .env("MEDFUSION_NVRTC", &alone)
+            .output()
+            .expect("runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            said.contains("libnvrtc-builtins, which belongs beside"),
+            "{said}"
+        );
+        assert!(said.contains(alone.to_str().expect("UTF-8")), "{said}");
+    }
+
+    #[test]
+    #[ignore = "run by a_compiler_without_its_builtins_is_named_as_such"]
+    fn compiles_with_the_named_library() {
+        let nvrtc = shared().expect("loads");
+        let error = nvrtc.compile(&source("__global__ void f() {}", &[]));
+        let Err(error @ ToolkitError::NoBuiltins { .. }) = error else {
+            panic!("{error:?}");
+        };
+        eprintln!("{error}");
+    }
+
+    #[test]
     fn a_file_that_is_no_library_is_refused() {
         assert!(Nvrtc::open(Path::new("/nowhere/libnvrtc.so.12")).is_err());
+        let folder = tempfile::tempdir().expect("a folder");
+        let (nowhere, text) = (folder.path().join("none.so"), folder.path().join("text.so"));
+        std::fs::write(&text, "no library").expect("written");
+        let Err(error) = first_of(vec![nowhere, text]) else {
+            panic!("nothing to load");
+        };
+        let error = error.to_string();
+        assert!(error.contains("none.so, "), "{error}");
+        assert!(error.contains("text.so, which does not load: "), "{error}");
     }
 }

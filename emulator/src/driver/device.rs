@@ -11,7 +11,7 @@ use crate::limits;
 const CLOCK_KHZ: i32 = 1_695_000;
 const MAX_PITCH: i32 = 0x7fff_ffff;
 const WARP: i32 = 32;
-/// CUDA version that the emulated driver speaks.
+/// CUDA version that the emulated driver speaks, unless `CUDA_EMULATOR_DRIVER_VERSION` says otherwise.
 pub const DRIVER_VERSION: i32 = 12_090;
 
 const NAME: &str = "NVIDIA GeForce RTX 3090 (emulated)";
@@ -113,7 +113,11 @@ api! {
     }
 
     fn cuDriverGetVersion(version: Out<i32>) {
-        version.set(DRIVER_VERSION)
+        version.set(match Driver::get() {
+            Ok(driver) => driver.lock().settings.driver_version_number(),
+            // It may be asked before `cuInit`.
+            Err(_) => DRIVER_VERSION,
+        })
     }
 
     fn cuDeviceGetCount(count: Out<i32>) {

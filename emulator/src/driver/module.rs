@@ -13,6 +13,7 @@ use super::objects::{
     DeviceAllocation, FunctionSettings, LoadedFunction, LoadedModule, Purpose, virtual_architecture,
 };
 use super::process::in_context;
+use super::settings::DriverVersion;
 use super::state::{DriverState, HandleKind};
 use crate::exec::Instance;
 use crate::ir::{Kernel, Module};
@@ -119,10 +120,20 @@ fn refuse(logs: Logs, error: CudaError, text: &str) -> CudaError {
     }
 }
 
+/// What a text's `.version` says, such as 88 for 8.8.
+fn ptx_version(text: &str) -> Option<u32> {
+    let line = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix(".version"))?;
+    let (major, minor) = line.trim().split_once('.')?;
+    Some(major.parse::<u32>().ok()? * 10 + minor.parse::<u32>().ok()?)
+}
+
 /// Loads PTX text into the current context.
 fn load(out: Out<Handle>, image: &[u8], name: &str, logs: Logs) -> Result<()> {
     let (driver, mut state, ctx) = in_context()?;
     capture::check_synchronous(&mut state, None)?;
+    let newest = state.settings.driver_version.map(DriverVersion::newest_ptx);
     drop(state);
     if out.is_null() {
         return Err(CudaError::INVALID_VALUE);
@@ -144,6 +155,20 @@ fn load(out: Out<Handle>, image: &[u8], name: &str, logs: Logs) -> Result<()> {
             &format!("the image is not text: {e}"),
         )
     })?;
+    if let (Some(found), Some(newest)) = (ptx_version(text), newest)
+        && found > newest
+    {
+        let dotted = |version: u32| format!("{}.{}", version / 10, version % 10);
+        return Err(refuse(
+            logs,
+            CudaError::UNSUPPORTED_PTX_VERSION,
+            &format!(
+                "the PTX is of version {}; this driver takes {} and older",
+                dotted(found),
+                dotted(newest)
+            ),
+        ));
+    }
     let module = Module::compile(text, name)
         .map_err(|e| refuse(logs, CudaError::INVALID_PTX, &e.to_string()))?;
     let module = Arc::new(module);

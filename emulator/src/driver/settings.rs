@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::device::DRIVER_VERSION;
 use crate::check::{Checks, Fault, UnknownCheck};
 use crate::counters::LaunchCounters;
 use crate::exec::Options;
@@ -14,9 +15,57 @@ use crate::report::CounterLog;
 const DEFAULT_IDLE: Duration = Duration::from_millis(100);
 /// Prefix of the environment variables; `checks` is `CUDA_EMULATOR_CHECKS`.
 const PREFIX: &str = "CUDA_EMULATOR_";
-const NAMES: [&str; 6] = [
-    "checks", "seed", "threads", "counters", "idle_ms", "watchdog",
+const NAMES: [&str; 7] = [
+    "checks",
+    "seed",
+    "threads",
+    "counters",
+    "idle_ms",
+    "watchdog",
+    "driver_version",
 ];
+
+/// A CUDA release as `cuDriverGetVersion` tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DriverVersion {
+    major: u32,
+    minor: u32,
+}
+
+impl DriverVersion {
+    /// As one number, such as 12020 for 12.2.
+    pub fn number(self) -> i32 {
+        (self.major * 1000 + self.minor * 10) as i32
+    }
+
+    /// The newest PTX that this release takes, such as 82 for 8.2 (PTX ISA, table of release notes).
+    pub fn newest_ptx(self) -> u32 {
+        match (self.major, self.minor) {
+            (11, minor) => 70 + minor,
+            (12, minor @ ..=5) => 80 + minor,
+            (12, minor) => 80 + minor - 1,
+            (_, minor) => 90 + minor,
+        }
+    }
+}
+
+impl std::str::FromStr for DriverVersion {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let version = text.split_once('.').and_then(|(major, minor)| {
+            Some(DriverVersion {
+                major: major.parse().ok()?,
+                minor: minor.parse().ok().filter(|minor| *minor < 10)?,
+            })
+        });
+        version
+            .filter(|version| (11..=13).contains(&version.major))
+            .ok_or_else(|| {
+                format!("expected a CUDA release from 11.0 to 13.9, such as 12.2, found `{text}`")
+            })
+    }
+}
 
 /// What a program or its environment may set.
 pub struct Settings {
@@ -28,6 +77,8 @@ pub struct Settings {
     /// Pause after which pending work runs by itself; `None` for never.
     pub idle: Option<Duration>,
     watchdog: u64,
+    /// An older CUDA release that the driver is told to be of; it then refuses newer PTX. Otherwise it takes any.
+    pub driver_version: Option<DriverVersion>,
     /// The counters of all launches since the start or the last reset.
     pub counters: CounterLog,
     /// Kind and text of the last fault.
@@ -47,6 +98,7 @@ impl Settings {
             counters_file: None,
             idle: Some(DEFAULT_IDLE),
             watchdog: 0,
+            driver_version: None,
             counters: CounterLog::default(),
             last_fault: None,
             last_leaks: CString::default(),
@@ -82,6 +134,7 @@ impl Settings {
             "seed" => self.seed = number(value)?,
             "threads" => self.threads = number(value)? as usize,
             "watchdog" => self.watchdog = number(value)?,
+            "driver_version" => self.driver_version = Some(value.parse()?),
             "idle_ms" if value == "never" => self.idle = None,
             "idle_ms" => self.idle = Some(Duration::from_millis(number(value)?)),
             "counters" => match value {
@@ -110,6 +163,12 @@ impl Settings {
             counters: self.counting,
             max_warp_instructions_per_block: self.watchdog,
         }
+    }
+
+    /// As `cuDriverGetVersion` tells it.
+    pub fn driver_version_number(&self) -> i32 {
+        self.driver_version
+            .map_or(DRIVER_VERSION, DriverVersion::number)
     }
 
     /// Adds the counters of a launch.
@@ -164,4 +223,32 @@ impl Settings {
 pub fn to_c(text: &str) -> CString {
     let text = text.split('\0').next().unwrap_or_default();
     CString::new(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_takes_the_ptx_of_its_release() {
+        let of = |text: &str| {
+            text.parse()
+                .map(|version: DriverVersion| (version.number(), version.newest_ptx()))
+        };
+        // PTX ISA 9.0, table of release notes.
+        let published = [
+            ("11.8", 11_080, 78),
+            ("12.0", 12_000, 80),
+            ("12.5", 12_050, 85),
+            ("12.6", 12_060, 85),
+            ("12.9", 12_090, 88),
+            ("13.0", 13_000, 90),
+        ];
+        for (text, number, ptx) in published {
+            assert_eq!(of(text), Ok((number, ptx)), "{text}");
+        }
+        for text in ["12", "10.2", "14.0", "12.10", "12.x", ""] {
+            assert!(of(text).is_err(), "{text}");
+        }
+    }
 }

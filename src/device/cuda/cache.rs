@@ -1,6 +1,6 @@
 //! Compiled programs on disk, so that only the first run of a plan waits for the compiler.
 //!
-//! A file holds the BLAKE3 of its text in front of the text, so that a truncated or damaged one is compiled anew; it is
+//! A file holds the BLAKE3 of its code in front of the code, so that a truncated or damaged one is compiled anew; it is
 //! written beside and renamed, so that processes that share the folder never see half a file. A cache that cannot be
 //! written is said once and done without.
 
@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Once;
 
+use super::code::Code;
 use super::error::CudaError;
 use super::nvrtc;
 use crate::bytes::mib;
@@ -54,32 +55,32 @@ pub(super) fn state() -> Result<String, String> {
     ))
 }
 
-/// PTX of a program, from the cache or the compiler.
+/// A program compiled to `code`, from the cache or the compiler.
 ///
 /// # Errors
 /// If NVRTC is missing or refuses the program.
-pub(super) fn ptx(program: &Program, capability: (u32, u32)) -> Result<String, CudaError> {
+pub(super) fn compiled(program: &Program, code: Code) -> Result<Vec<u8>, CudaError> {
     let version = nvrtc::nvrtc()?.version();
-    let path = folder().map(|folder| folder.join(file_name(program, capability, version)));
-    if let Some(text) = path.as_ref().and_then(read) {
-        return Ok(text);
+    let path = folder().map(|folder| folder.join(file_name(program, code, version)));
+    if let Some(bytes) = path.as_ref().and_then(read) {
+        return Ok(bytes);
     }
-    let text = nvrtc::compile(program, capability)?;
+    let bytes = nvrtc::compile(program, code)?;
     if let Some(path) = path {
-        write(&path, &text);
+        write(&path, &bytes);
     }
-    Ok(text)
+    Ok(bytes)
 }
 
-/// Named by everything the text depends on.
-fn file_name(program: &Program, capability: (u32, u32), version: (i32, i32)) -> String {
+/// Named by everything the code depends on.
+fn file_name(program: &Program, code: Code, version: (i32, i32)) -> String {
     let mut hash = blake3::Hasher::new();
     let mut add = |text: &str| {
         hash.update(&(text.len() as u64).to_le_bytes());
         hash.update(text.as_bytes());
     };
     add(&format!("nvrtc {}.{}", version.0, version.1));
-    nvrtc::options(program, capability)
+    nvrtc::options(program, code)
         .iter()
         .for_each(|option| add(option));
     add(&nvrtc::program_text(program).unwrap_or_default());
@@ -87,22 +88,22 @@ fn file_name(program: &Program, capability: (u32, u32), version: (i32, i32)) -> 
         add(name);
         add(text);
     }
-    format!("{}.ptx", hash.finalize().to_hex())
+    format!("{}.{}", hash.finalize().to_hex(), code.extension())
 }
 
-fn read(path: &PathBuf) -> Option<String> {
+fn read(path: &PathBuf) -> Option<Vec<u8>> {
     let bytes = fs::read(path).ok()?;
-    let (digest, text) = bytes.split_at_checked(blake3::OUT_LEN)?;
-    (blake3::hash(text).as_bytes() == digest).then(|| String::from_utf8(text.to_vec()).ok())?
+    let (digest, code) = bytes.split_at_checked(blake3::OUT_LEN)?;
+    (blake3::hash(code).as_bytes() == digest).then(|| code.to_vec())
 }
 
-fn write(path: &PathBuf, text: &str) {
+fn write(path: &PathBuf, code: &[u8]) {
     let store = || -> std::io::Result<()> {
         let folder = path.parent().unwrap_or(path);
         fs::create_dir_all(folder)?;
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(blake3::hash(text.as_bytes()).as_bytes())?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(blake3::hash(code).as_bytes())?;
+        file.write_all(code)?;
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
     };

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cudarc::driver::{result, sys};
 use rayon::prelude::*;
 
+use super::code::{self, Code, Compiler};
 use super::driver::{Driver, check};
 use super::error::CudaError;
 use super::{cache, nvrtc};
@@ -24,7 +25,16 @@ pub(super) struct Context {
     copy_stream: sys::CUstream,
     name: String,
     target: Target,
-    modules: Mutex<HashMap<Program, sys::CUmodule>>,
+    emulated: bool,
+    modules: Mutex<Modules>,
+}
+
+/// Programs that are on the GPU.
+#[derive(Default)]
+struct Modules {
+    loaded: HashMap<Program, sys::CUmodule>,
+    /// How many forms of code the driver has refused; those are not tried again.
+    refused: usize,
 }
 
 // SAFETY: the driver's handles may be used from any thread that makes the context current, which every method does.
@@ -36,6 +46,68 @@ impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.name)
     }
+}
+
+/// Compiles `programs`, in parallel; tells `observer` how far it is.
+fn compile_all(
+    programs: &[&Program],
+    code: Code,
+    observer: Option<&Observer>,
+) -> Result<Vec<Vec<u8>>, CudaError> {
+    let total = programs.len() as u64;
+    let done = AtomicU64::new(0);
+    let tell = |done| {
+        if let Some(observer) = observer {
+            observer.tell(Progress {
+                what: Stage::Kernels,
+                done,
+                total,
+            });
+        }
+    };
+    tell(0);
+    programs
+        .par_iter()
+        .map(|program| {
+            let compiled = cache::compiled(program, code);
+            tell(done.fetch_add(1, Ordering::Relaxed) + 1);
+            compiled
+        })
+        .collect()
+}
+
+/// Loads programs into the current context; the driver's answer where it does not take this form of code.
+fn load_all(
+    programs: &[&Program],
+    compiled: Vec<Vec<u8>>,
+    loaded: &mut HashMap<Program, sys::CUmodule>,
+) -> Result<Option<sys::CUresult>, CudaError> {
+    for (&program, mut image) in programs.iter().zip(compiled) {
+        // PTX ends with a NUL for the driver; machine code tells its own length.
+        image.push(0);
+        // SAFETY: a NUL-terminated PTX text, or machine code as NVRTC gave it; unloaded with the context.
+        match unsafe { result::module::load_data(image.as_ptr().cast::<c_void>()) } {
+            Ok(module) => {
+                loaded.insert(program.clone(), module);
+            }
+            Err(error) if of_another_release(error.0) => return Ok(Some(error.0)),
+            Err(error) => return check(&format!("loading {program}"), Err(error)),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the driver says that it does not know this form of code, rather than that the program is wrong.
+fn of_another_release(answer: sys::CUresult) -> bool {
+    use sys::CUresult as R;
+    matches!(
+        answer,
+        R::CUDA_ERROR_INVALID_IMAGE
+            | R::CUDA_ERROR_NO_BINARY_FOR_GPU
+            | R::CUDA_ERROR_JIT_COMPILER_NOT_FOUND
+            | R::CUDA_ERROR_UNSUPPORTED_PTX_VERSION
+            | R::CUDA_ERROR_JIT_COMPILATION_DISABLED
+    )
 }
 
 /// Compute capability below which the kernels' instructions (`cp.async`, bf16 `mma`) do not exist.
@@ -102,8 +174,37 @@ impl Context {
             copy_stream,
             name,
             target,
+            emulated: driver == Driver::Emulated,
             modules: Mutex::default(),
         })
+    }
+
+    /// The driver's CUDA release, such as (12, 9).
+    pub fn driver_version(&self) -> Result<(i32, i32), CudaError> {
+        let mut version = 0;
+        // SAFETY: a place for an integer.
+        let answer = unsafe { sys::cuDriverGetVersion(&mut version) };
+        check("asking the driver's version", answer.result())?;
+        Ok((version / 1000, version % 1000 / 10))
+    }
+
+    /// What programs are compiled to here, in the order to be tried; at least one form.
+    ///
+    /// # Errors
+    /// If NVRTC is missing or compiles nothing that this GPU runs.
+    pub fn attempts(&self) -> Result<Vec<Code>, CudaError> {
+        let nvrtc = nvrtc::nvrtc()?;
+        let capability = self.target.capability;
+        let compiler = Compiler::of(nvrtc);
+        let attempts = code::attempts(&compiler, capability, LEAST_CAPABILITY, self.emulated);
+        match attempts.is_empty() {
+            true => Err(CudaError::UnknownDevice {
+                nvrtc: nvrtc.version(),
+                path: nvrtc.path().to_owned(),
+                capability: format!("{}.{}", capability.0, capability.1),
+            }),
+            false => Ok(attempts),
+        }
     }
 
     pub fn name(&self) -> &str {
@@ -219,43 +320,31 @@ impl Context {
         let mut wanted: Vec<&Program> = launches.iter().map(|l| &l.kernel.program).collect();
         wanted.sort();
         wanted.dedup();
-        wanted.retain(|program| !modules.contains_key(program));
+        wanted.retain(|program| !modules.loaded.contains_key(program));
         if wanted.is_empty() {
             return Ok(());
         }
-        nvrtc::nvrtc()?;
-        let total = wanted.len() as u64;
-        let done = AtomicU64::new(0);
-        let tell = |done| {
-            if let Some(observer) = observer {
-                observer.tell(Progress {
-                    what: Stage::Kernels,
-                    done,
-                    total,
-                });
+        let attempts = self.attempts()?;
+        let mut refusals = Vec::new();
+        for code in &attempts[modules.refused..] {
+            let compiled = compile_all(&wanted, *code, observer)?;
+            self.bind()?;
+            match load_all(&wanted, compiled, &mut modules.loaded)? {
+                None => return Ok(()),
+                Some(answer) => {
+                    tracing::debug!("the driver answers {answer:?} to {code}");
+                    refusals.push(format!("{code} ({answer:?})"));
+                    // Of several forms the last one remains, so that the next plan hears of it too.
+                    modules.refused = (modules.refused + 1).min(attempts.len() - 1);
+                    wanted.retain(|program| !modules.loaded.contains_key(program));
+                }
             }
-        };
-        tell(0);
-        let capability = self.target.capability;
-        let compiled: Result<Vec<String>, CudaError> = wanted
-            .par_iter()
-            .map(|program| {
-                let text = cache::ptx(program, capability);
-                tell(done.fetch_add(1, Ordering::Relaxed) + 1);
-                text
-            })
-            .collect();
-        self.bind()?;
-        for (program, ptx) in wanted.into_iter().zip(compiled?) {
-            let ptx = CString::new(ptx).expect("the text was read up to its NUL");
-            // SAFETY: a NUL-terminated PTX text; unloaded with the context.
-            let module = unsafe { result::module::load_data(ptx.as_ptr().cast::<c_void>()) };
-            modules.insert(
-                program.clone(),
-                check(&format!("loading {program}"), module)?,
-            );
         }
-        Ok(())
+        Err(CudaError::CodeRefused {
+            driver: self.driver_version()?,
+            nvrtc: nvrtc::nvrtc()?.version(),
+            refusals: refusals.join(", "),
+        })
     }
 
     /// The entry point of a kernel whose program is loaded, allowed to take `shared_bytes` of dynamic shared memory.
@@ -268,7 +357,7 @@ impl Context {
         const SHARED_WITHOUT_OPT_IN: u32 = 48 << 10;
         self.bind()?;
         let modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        let module = modules[&kernel.program];
+        let module = modules.loaded[&kernel.program];
         let what = || format!("finding {} in {}", kernel.entry, kernel.program);
         let name = CString::new(kernel.entry).expect("entries are identifiers");
         // SAFETY: a loaded module.
@@ -450,6 +539,7 @@ impl Drop for Context {
                 .modules
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
+                .loaded
                 .drain()
             {
                 let _ = result::module::unload(module);

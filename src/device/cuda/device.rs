@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::context::Context;
 use super::driver::Driver;
 use super::error::CudaError;
+use super::nvrtc;
 use crate::compile::{CudaBackend, Plan, PlanOptions, Precision, rewrite_for};
 use crate::device::progress::Observer;
 use crate::graph::Graph;
@@ -96,6 +97,14 @@ impl CudaDevice {
     pub fn observed_by(mut self, observer: Observer) -> Self {
         self.observer = Some(observer);
         self
+    }
+
+    /// Checks, before anything is built, that kernels can be compiled for this GPU.
+    ///
+    /// # Errors
+    /// If NVRTC is missing, not whole, or compiles nothing that the GPU runs.
+    pub fn check_compiler(&self) -> Result<(), CudaError> {
+        nvrtc::ready(self.context.attempts()?[0])
     }
 
     /// Waits until all work is done.

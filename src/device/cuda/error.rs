@@ -65,10 +65,18 @@ pub enum CudaError {
         /// Names and paths that were tried.
         tried: String,
     },
-    /// NVRTC does not know the GPU.
+    /// NVRTC is there without the library of its device headers.
     #[error(
-        "NVRTC {major}.{minor} at {} is too old for compute capability {capability}; 12.0 or later is needed: \
-         run `cargo xtask setup`, or name a newer one in MEDFUSION_NVRTC",
+        "{missing}; install the whole package, such as `pip install nvidia-cuda-nvrtc-cu12`, or name another NVRTC in MEDFUSION_NVRTC"
+    )]
+    NoBuiltins {
+        /// Which NVRTC lacks which file.
+        missing: String,
+    },
+    /// NVRTC is older than the kernels' language.
+    #[error(
+        "NVRTC {major}.{minor} at {} is too old; 12.0 or later is needed: run `cargo xtask setup`, or name a newer one \
+         in MEDFUSION_NVRTC",
         path.display()
     )]
     OldNvrtc {
@@ -78,8 +86,40 @@ pub enum CudaError {
         minor: i32,
         /// Path of its library.
         path: PathBuf,
-        /// Compute capability that it should compile for.
+    },
+    /// NVRTC knows no architecture that the GPU runs and that the kernels can use.
+    #[error(
+        "NVRTC {}.{} at {} compiles for nothing between the kernels' need (8.0) and the GPU's compute capability \
+         {capability}: name another NVRTC in MEDFUSION_NVRTC",
+        nvrtc.0,
+        nvrtc.1,
+        path.display()
+    )]
+    UnknownDevice {
+        /// NVRTC's version.
+        nvrtc: (i32, i32),
+        /// Path of its library.
+        path: PathBuf,
+        /// Compute capability of the GPU.
         capability: String,
+    },
+    /// The driver takes nothing that NVRTC makes.
+    #[error(
+        "the driver (CUDA {}.{}) takes none of the code that NVRTC {}.{} makes: {refusals}; update the driver, or name an \
+         NVRTC of the driver's release in MEDFUSION_NVRTC, such as that of `pip install {package}`",
+        driver.0,
+        driver.1,
+        nvrtc.0,
+        nvrtc.1,
+        package = nvrtc_package(*driver)
+    )]
+    CodeRefused {
+        /// The driver's CUDA release.
+        driver: (i32, i32),
+        /// NVRTC's version.
+        nvrtc: (i32, i32),
+        /// Each form that was tried, with the driver's answer.
+        refusals: String,
     },
     /// NVRTC rejects a program.
     #[error("kernel program {program} does not compile:\n{log}")]
@@ -107,4 +147,12 @@ pub enum CudaError {
         /// Its size in bytes.
         bytes: usize,
     },
+}
+
+/// The requirement of the wheel that brings NVRTC of a CUDA release.
+fn nvrtc_package((major, minor): (i32, i32)) -> String {
+    match major {
+        ..=12 => format!("nvidia-cuda-nvrtc-cu{major}=={major}.{minor}.*"),
+        _ => format!("nvidia-cuda-nvrtc=={major}.{minor}.*"),
+    }
 }

@@ -1,6 +1,7 @@
 //! The launches of a plan, without memory or a GPU: for the explanation of a plan, for the table of registers, for counting.
 
 use super::addresses::{Addresses, Arena};
+use super::code::Code;
 use super::lower::Lowering;
 use super::{CudaDevice, CudaError, nvrtc};
 use crate::compile::Plan;
@@ -45,7 +46,11 @@ impl PlannedLaunch {
     /// # Errors
     /// If NVRTC is missing or refuses the program.
     pub fn ptx(&self, capability: (u32, u32)) -> Result<String, CudaError> {
-        nvrtc::compile(&self.kernel.program, capability)
+        let bytes = nvrtc::compile(&self.kernel.program, Code::Ptx(capability))?;
+        String::from_utf8(bytes).map_err(|error| CudaError::Compile {
+            program: self.program(),
+            log: format!("NVRTC's PTX is not text: {error}"),
+        })
     }
 
     /// Registers per thread that the kernel's header allows: the number behind `Registers <=` in the comment in front

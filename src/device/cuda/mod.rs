@@ -1,10 +1,11 @@
 //! CUDA devices: NVIDIA's, and the emulated RTX 3090, which differs in nothing but the driver library.
 //!
-//! A plan becomes a list of launches with every address decided. Its programs are compiled by NVRTC before the first
-//! launch, and the whole list is captured once into a CUDA graph that each run replays.
+//! A plan becomes a list of launches with every address decided. NVRTC compiles its programs before the first launch, to
+//! machine code or PTX as the driver takes it, and the whole list is captured once into a CUDA graph that each run replays.
 
 mod addresses;
 mod cache;
+mod code;
 mod context;
 mod device;
 mod doctor;

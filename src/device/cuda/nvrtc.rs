@@ -1,22 +1,70 @@
-//! A program of `kernels/` to PTX: its text and options, handed to NVRTC.
+//! A program of `kernels/` to PTX or machine code: its text and options, handed to NVRTC.
 
 use medfusion_toolkit::{Nvrtc, Source, ToolkitError};
 
+use super::code::Code;
 use super::error::CudaError;
 use crate::kernel::cuda::launch::{LAYOUT_ASSERTS, Program, source, sources};
+
+/// Major release of NVRTC from which on the kernels compile.
+const LEAST_MAJOR: i32 = 12;
 
 /// NVRTC, loaded at the first call.
 ///
 /// # Errors
-/// Says where it was looked for and how to get it.
+/// Says where it was looked for and how to get it, or that it is too old.
 pub(super) fn nvrtc() -> Result<&'static Nvrtc, CudaError> {
-    medfusion_toolkit::nvrtc::shared().map_err(|error| CudaError::NoNvrtc {
+    let nvrtc = medfusion_toolkit::nvrtc::shared().map_err(|error| CudaError::NoNvrtc {
         tried: match error {
             ToolkitError::NvrtcMissing { tried } => {
-                let tried: Vec<String> = tried.iter().map(|p| p.display().to_string()).collect();
-                format!("tried {}", tried.join(", "))
+                format!("tried {}", medfusion_toolkit::attempts(&tried))
             }
             other => other.to_string(),
+        },
+    })?;
+    let (major, minor) = nvrtc.version();
+    match major < LEAST_MAJOR {
+        true => Err(CudaError::OldNvrtc {
+            major,
+            minor,
+            path: nvrtc.path().to_owned(),
+        }),
+        false => Ok(nvrtc),
+    }
+}
+
+/// Whether NVRTC is there and whole, so that programs can be compiled to `code`: it compiles a tiny one.
+///
+/// # Errors
+/// What is missing.
+pub(super) fn ready(code: Code) -> Result<(), CudaError> {
+    let nvrtc = nvrtc()?;
+    let source = Source {
+        name: "ready.cu",
+        text: "extern \"C\" __global__ void ready() {}",
+        headers: &[],
+        options: &[code.architecture()],
+    };
+    compiled_by(nvrtc, &source, code, "ready.cu").map(drop)
+}
+
+fn compiled_by(
+    nvrtc: &Nvrtc,
+    source: &Source<'_>,
+    code: Code,
+    program: &str,
+) -> Result<Vec<u8>, CudaError> {
+    let bytes = match code {
+        Code::Cubin(_) => nvrtc.compile_to_machine_code(source),
+        Code::Ptx(_) => nvrtc.compile(source).map(String::into_bytes),
+    };
+    bytes.map_err(|error| match error {
+        ToolkitError::NoBuiltins { .. } => CudaError::NoBuiltins {
+            missing: error.to_string(),
+        },
+        error => CudaError::Compile {
+            program: program.to_owned(),
+            log: error.to_string(),
         },
     })
 }
@@ -34,13 +82,10 @@ pub(super) fn program_text(program: &Program) -> Option<String> {
     Some(text)
 }
 
-/// Options for an architecture such as (8, 6).
-pub(super) fn options(program: &Program, capability: (u32, u32)) -> Vec<String> {
+/// The compiler's options.
+pub(super) fn options(program: &Program, code: Code) -> Vec<String> {
     let mut options = vec![
-        format!(
-            "--gpu-architecture=compute_{}{}",
-            capability.0, capability.1
-        ),
+        code.architecture(),
         "--std=c++17".to_owned(),
         "--generate-line-info".to_owned(),
         "--device-as-default-execution-space".to_owned(),
@@ -54,40 +99,27 @@ pub(super) fn options(program: &Program, capability: (u32, u32)) -> Vec<String> 
     options
 }
 
-/// Compiles a program of `kernels/` for an architecture.
+/// Compiles a program of `kernels/` to `code`.
 ///
 /// # Errors
 /// Where NVRTC is missing or too old, or the compiler's messages.
-pub(super) fn compile(program: &Program, capability: (u32, u32)) -> Result<String, CudaError> {
+pub(super) fn compile(program: &Program, code: Code) -> Result<Vec<u8>, CudaError> {
     let nvrtc = nvrtc()?;
-    let (major, minor) = nvrtc.version();
-    if major < 12 {
-        return Err(CudaError::OldNvrtc {
-            major,
-            minor,
-            path: nvrtc.path().to_owned(),
-            capability: format!("{}.{}", capability.0, capability.1),
-        });
-    }
-    let refused = |log: String| CudaError::Compile {
+    let text = program_text(program).ok_or_else(|| CudaError::Compile {
         program: program.to_string(),
-        log,
-    };
-    let text = program_text(program)
-        .ok_or_else(|| refused(format!("there is no kernels/{}", program.file)))?;
+        log: format!("there is no kernels/{}", program.file),
+    })?;
     let headers: Vec<(&str, &str)> = sources()
         .iter()
         .filter(|(name, _)| name.ends_with(".cuh"))
         .map(|(name, text)| (*name, text.as_str()))
         .collect();
-    let options = options(program, capability);
+    let options = options(program, code);
     let source = Source {
         name: &format!("kernels/{}", program.file),
         text: &text,
         headers: &headers,
         options: &options,
     };
-    nvrtc
-        .compile(&source)
-        .map_err(|error| refused(error.to_string()))
+    compiled_by(nvrtc, &source, code, &program.to_string())
 }
