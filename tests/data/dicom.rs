@@ -1,7 +1,8 @@
 //! DICOM: files that the tests write byte by byte, and those that pydicom ships, compared with what pydicom makes of them.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use medfusion::data::{
     DataError, Dataset, DatasetReport, DecodedImage, OpenOptions, PixelValues, Split, ValueRange,
@@ -319,18 +320,23 @@ fn difference(peer: &Peer, folder: &Path) -> Result<f64, String> {
     Ok(most)
 }
 
-/// Needs the folder that `xtask/peers/dicom.py` wrote; `docs/peers/dicom.md` has the commands.
-#[test]
-#[ignore = "needs what pydicom makes of its files: docs/peers/dicom.md"]
-fn pydicom_makes_the_same_of_its_files() {
+/// The folder that `xtask/peers/dicom.py` wrote, and the files that pydicom ships.
+fn pydicom() -> (PathBuf, Vec<Peer>) {
     let folder = std::env::var("MEDFUSION_PYDICOM").expect("MEDFUSION_PYDICOM names the folder");
-    let folder = Path::new(&folder);
+    let folder = PathBuf::from(folder);
     let list = fs::read_to_string(folder.join("files.jsonl")).unwrap();
+    (folder, list.lines().map(Peer::of).collect())
+}
+
+#[test]
+#[ignore = "run by cargo xtask peers dicom"]
+fn pydicom_makes_the_same_of_its_files() {
+    let (folder, peers) = pydicom();
     let (mut same, mut wrong) = (0, Vec::new());
-    println!("| file | transfer syntax | pydicom | here |\n|---|---|---|---|");
-    for peer in list.lines().map(Peer::of) {
+    println!("\n| file | transfer syntax | pydicom | here |\n|---|---|---|---|");
+    for peer in peers {
         let theirs = peer.refused.as_deref().unwrap_or("read");
-        let ours = match difference(&peer, folder) {
+        let ours = match difference(&peer, &folder) {
             Ok(_) if peer.pixels.is_none() => "read".to_owned(),
             Ok(most) => {
                 if most <= peer.tolerance() {
@@ -347,4 +353,78 @@ fn pydicom_makes_the_same_of_its_files() {
     println!("\n{same} files are the same.");
     assert!(same > 60, "only {same} files are the same");
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The magnetic resonance images, in folders of their series and without extension, as a scanner's archive gives them.
+#[test]
+#[ignore = "run by cargo xtask peers dicom"]
+fn pydicom_files_of_one_kind_are_trained_on_and_sampled() {
+    let (_, peers) = pydicom();
+    let example = peers
+        .iter()
+        .find(|peer| peer.name.starts_with("dicomdirtests/98892003/"))
+        .expect("pydicom ships them");
+    let series = Path::new(&example.path).ancestors().nth(2).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let data = format!("data.path={}", series.display());
+    let medfusion = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_medfusion"))
+            .args(args)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{args:?}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned() + &said
+    };
+    println!("\n```text\n$ medfusion data dicomdirtests/98892003");
+    let report = medfusion(&["data", series.to_str().unwrap()]);
+    let report = report.replace(series.to_str().unwrap(), "dicomdirtests/98892003");
+    println!("{}", report.trim_end());
+    assert!(report.contains("17 images"), "{report}");
+
+    let model = "[model]\nhidden_channels = [8, 16]\nnorm_groups = 4\n";
+    let run = "[train]\nbatch = 4\nsteps = 20\nvalidate_every = 20\nsample_every = 20\n[device]\ndevice = \"cpu\"\n";
+    let size = "[data]\nimage_size = [16, 16]\n";
+    let vae = format!("{size}{model}latent_channels = 4\n{run}");
+    let unet = format!("{size}{model}embedding_dim = 16\n[diffusion]\ntimesteps = 50\n{run}");
+    fs::write(folder.path().join("vae.toml"), vae).unwrap();
+    fs::write(folder.path().join("unet.toml"), unet).unwrap();
+    let train = |phase: &str, file: &str, more: &[&str]| {
+        let mut args = vec!["train", phase, "--run", file, "--set", &data];
+        args.extend(more);
+        medfusion(&args)
+    };
+    for (phase, file, more) in [
+        ("vae", "vae.toml", &["--out", "vae"][..]),
+        (
+            "diffusion",
+            "unet.toml",
+            &["--out", "unet", "--set", "latents.vae=vae/model"],
+        ),
+    ] {
+        let said = train(phase, file, more);
+        let last = said
+            .lines()
+            .rev()
+            .find(|line| line.contains("step 20"))
+            .unwrap_or(&said);
+        println!("$ medfusion train {phase} --set train.steps=20 …\n{last}");
+    }
+    let made = medfusion(&[
+        "sample",
+        "--model",
+        "unet/model",
+        "--count",
+        "3",
+        "--steps",
+        "5",
+        "--class",
+        "MR1",
+        "--out",
+        "made",
+    ]);
+    println!("$ medfusion sample --class MR1 …\n{}\n```", made.trim_end());
+    let images: Vec<_> = fs::read_dir(folder.path().join("made")).unwrap().collect();
+    assert!(images.len() >= 3, "{images:?}");
 }

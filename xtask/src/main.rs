@@ -3,6 +3,7 @@
 mod ci;
 mod examples;
 mod mutations;
+mod peers;
 mod setup;
 mod soak;
 mod test;
@@ -32,6 +33,8 @@ enum Command {
     Ci,
     /// What takes longer: networks of the paper's size, whole trajectories, long fuzzing; records each output
     Soak(soak::Args),
+    /// Compare with other programs in throw-away environments; records the comparison
+    Peers(peers::Args),
 }
 
 /// The root of this workspace.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Mutations(args) => mutations::run(&args),
         Command::Ci => ci::run(),
         Command::Soak(args) => soak::run(&args),
+        Command::Peers(args) => peers::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

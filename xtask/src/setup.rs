@@ -107,7 +107,7 @@ fn is_current(dir: &Path, wanted: &str) -> bool {
 }
 
 /// The first Python 3 that can run pip. `--target` installs are exempt from PEP 668, so a system Python will do.
-fn find_python() -> Result<String, String> {
+pub fn find_python() -> Result<String, String> {
     let mut without_pip = Vec::new();
     for python in ["python3", "python"] {
         let version = Command::new(python)
