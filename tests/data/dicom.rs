@@ -424,7 +424,10 @@ fn pydicom_files_of_one_kind_are_trained_on_and_sampled() {
         "--out",
         "made",
     ]);
-    println!("$ medfusion sample --class MR1 …\n{}\n```\n", made.trim_end());
+    println!(
+        "$ medfusion sample --class MR1 …\n{}\n```\n",
+        made.trim_end()
+    );
     let images: Vec<_> = fs::read_dir(folder.path().join("made")).unwrap().collect();
     assert!(images.len() >= 3, "{images:?}");
 }

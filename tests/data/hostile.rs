@@ -55,8 +55,9 @@ fn attack(what: &str, bytes: &[u8], rounds: usize, mut read: impl FnMut(&[u8]) -
         let justified = damaged.len() * 1032 * 8 * 2 + (4 << 20);
         assert!(
             used <= justified,
-            "{what}, round {round}: {used} bytes for a file of {}",
-            damaged.len()
+            "{what}, round {round}: {used} bytes for a file of {}: {}",
+            damaged.len(),
+            damaged.escape_ascii()
         );
         largest = largest.max(used);
     }

@@ -5,7 +5,9 @@
 
 use std::ops::Range;
 
-use dicom_core::Tag;
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
+use dicom_core::{Tag, VR};
+use dicom_object::StandardDataDictionary;
 
 /// Sequences in sequences; deeper ones are taken for damage.
 const MAX_DEPTH: usize = 16;
@@ -66,6 +68,7 @@ pub(super) struct ElementSpan {
     pub value: Range<usize>,
     /// The length is undefined: a sequence, or compressed pixels.
     pub open: bool,
+    vr: [u8; 2],
     /// The value is words of 16 bits (VR OW), also where two pixels share one.
     pub words: bool,
     /// How elements inside are written.
@@ -172,6 +175,7 @@ fn element_within(
         start: at,
         value: start..end,
         open,
+        vr: found.vr,
         words: found.vr == *b"OW",
         inside,
     })
@@ -233,8 +237,37 @@ fn open_item_end(
     }
 }
 
-/// Checks all lengths inside the element at `at`, where it holds items.
+/// Bytes of a number of this VR; 1 for texts and bytes.
+fn number_bytes(vr: VR) -> usize {
+    match vr {
+        VR::OW | VR::SS | VR::US => 2,
+        VR::AT | VR::FL | VR::OF | VR::OL | VR::SL | VR::UL => 4,
+        VR::FD | VR::OD | VR::OV | VR::SV | VR::UV => 8,
+        _ => 1,
+    }
+}
+
+/// Checks that the element holds whole numbers. dicom-object leaves what is behind the last whole one unread, and would
+/// take it for the next element's header.
+fn check_numbers(span: &ElementSpan) -> Result<(), StructureError> {
+    let of_dictionary = || {
+        let entry = StandardDataDictionary.by_tag(span.tag)?;
+        Some(entry.vr().relaxed())
+    };
+    let vr = match span.inside.explicit {
+        true => VR::from_binary(span.vr),
+        false => of_dictionary(),
+    };
+    let width = vr.map_or(1, number_bytes);
+    match span.open || span.value.len().is_multiple_of(width) {
+        true => Ok(()),
+        false => Err(StructureError::Damaged(span.tag)),
+    }
+}
+
+/// Checks the lengths of the element and of all elements inside it, where it holds items.
 pub(super) fn check_inside(bytes: &[u8], span: &ElementSpan) -> Result<(), StructureError> {
+    check_numbers(span)?;
     check_items(bytes, span, 0)
 }
 
@@ -262,6 +295,7 @@ fn check_items(bytes: &[u8], parent: &ElementSpan, depth: usize) -> Result<(), S
                 break;
             }
             let span = element_within(&bytes[..end], encoding, at, depth)?;
+            check_numbers(&span)?;
             check_items(bytes, &span, depth + 1)?;
             at = span.value.end;
         }
@@ -326,4 +360,26 @@ fn begins_a_data_set(bytes: &[u8], encoding: ElementEncoding) -> bool {
         .all(|&byte| byte == 0 || (b' '..=b'~').contains(&byte));
     let second = head(bytes, encoding, end);
     (numeric || printable) && second.is_some_and(|next| plausible(&next) && next.tag > first.tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bits Allocated (0028,0100) with three bytes, explicit and implicit; and a text of three bytes, which is fine.
+    #[test]
+    fn elements_hold_whole_numbers() {
+        let check = |bytes: &[u8], encoding| {
+            let span = element(bytes, encoding, 0).expect("an element");
+            check_inside(bytes, &span)
+        };
+        let damaged = Err(StructureError::Damaged(Tag(0x28, 0x100)));
+        let explicit = ElementEncoding::EXPLICIT;
+        assert_eq!(check(b"\x28\0\0\x01US\x03\0\x10\0\0", explicit), damaged);
+        assert_eq!(check(b"\x28\0\0\x01US\x02\0\x10\0", explicit), Ok(()));
+        let implicit = ElementEncoding::IMPLICIT;
+        assert_eq!(check(b"\x28\0\0\x01\x03\0\0\0\x10\0\0", implicit), damaged);
+        assert_eq!(check(b"\x28\0\0\x01\x02\0\0\0\x10\0", implicit), Ok(()));
+        assert_eq!(check(b"\x28\0\x04\0CS\x03\0RGB", explicit), Ok(()));
+    }
 }
