@@ -20,6 +20,12 @@ fn read(bytes: Vec<u8>) -> Result<TensorMap, Problem> {
     file.state_dict()
 }
 
+/// Rounds of a loop: `default`, times `MEDFUSION_FUZZ_FACTOR` where that is set.
+fn rounds(default: usize) -> usize {
+    let factor = std::env::var("MEDFUSION_FUZZ_FACTOR").ok();
+    default * factor.map_or(1, |text| text.parse().expect("a factor"))
+}
+
 #[test]
 fn truncated_files_are_errors() {
     for path in torch_files() {
@@ -52,7 +58,7 @@ fn flipped_bits_are_noticed_or_harmless() {
         let flips = if whole.len() < 100_000 { 4000 } else { 150 };
         let mut places = Places(2);
         let (mut errors, mut harmless) = (0, 0);
-        for _ in 0..flips {
+        for _ in 0..rounds(flips) {
             let (at, bit) = (places.below(whole.len()), places.below(8));
             let mut bytes = whole.clone();
             bytes[at] ^= 1 << bit;
@@ -80,9 +86,9 @@ fn flipped_bits_are_noticed_or_harmless() {
 fn several_flips_at_once_are_survived() {
     for path in torch_files() {
         let whole = std::fs::read(&path).unwrap();
-        let rounds = if whole.len() < 100_000 { 3000 } else { 40 };
+        let damaged = if whole.len() < 100_000 { 3000 } else { 40 };
         let mut places = Places(3);
-        for _ in 0..rounds {
+        for _ in 0..rounds(damaged) {
             let mut bytes = whole.clone();
             for _ in 0..1 + places.below(20) {
                 let at = places.below(bytes.len());
@@ -98,7 +104,7 @@ fn random_pickles_are_survived() {
     let opcodes = b".(012NIJKMFGSVTUXBC)t]lae}dsughjpqrcRiobPQ\x80\x81\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96";
     let mut places = Places(4);
     let mut finished = 0;
-    for _ in 0..200_000 {
+    for _ in 0..rounds(200_000) {
         let bytes: Vec<u8> = (0..1 + places.below(40))
             .map(|_| match places.below(4) {
                 0 => places.below(256) as u8,
@@ -137,7 +143,7 @@ fn damaged_safetensors_are_survived() {
         assert!(read_safetensors(&damaged).is_err(), "cut at {end}");
     }
     let mut places = Places(5);
-    for _ in 0..800 {
+    for _ in 0..rounds(800) {
         let mut bytes = whole.clone();
         for _ in 0..1 + places.below(3) {
             let at = places.below(bytes.len().min(1800));
@@ -364,7 +370,7 @@ fn odd_shapes_never_confuse_the_inference() {
     }
     let mut places = Places(6);
     let (mut inferred, mut refused) = (0, 0);
-    for round in 0..6000 {
+    for round in 0..rounds(6000) {
         let mut shapes = bases[round % bases.len()].clone();
         for _ in 0..1 + places.below(4) {
             let index = places.below(shapes.len());
@@ -419,7 +425,7 @@ fn a_damaged_model_json_is_survived() {
     let text = std::fs::read(shipped.join(MODEL_JSON)).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let mut places = Places(7);
-    for _ in 0..500 {
+    for _ in 0..rounds(500) {
         let mut bytes = text.clone();
         for _ in 0..1 + places.below(3) {
             let at = places.below(bytes.len());
@@ -475,7 +481,7 @@ fn damaged_checkpoints_without_checksums_are_survived() {
         .unwrap();
     let mut places = Places(8);
     let (mut read, mut refused) = (0, 0);
-    for round in 0..1500 {
+    for round in 0..rounds(1500) {
         let mut bytes = whole.clone();
         for _ in 0..1 + places.below(6) {
             // Most of the damage to the pickle, which is a small part of the file.
@@ -572,7 +578,7 @@ fn random_objects_are_survived_in_little_memory() {
     pieces.extend(huge.map(|shape| tuple(&shape)));
     let mut places = Places(9);
     let mut finished = 0;
-    for _ in 0..60_000 {
+    for _ in 0..rounds(60_000) {
         let count = 1 + places.below(24);
         let mut bytes: Vec<u8> = Vec::new();
         for _ in 0..count {
@@ -627,7 +633,7 @@ fn random_names_are_survived() {
     let tensor = medfusion::tensor::Tensor::from_f32([1], &[1.0]);
     let mut places = Places(10);
     let (mut split_up, mut refused) = (0, 0);
-    for _ in 0..20_000 {
+    for _ in 0..rounds(20_000) {
         let mut state = TensorMap::new();
         for _ in 0..1 + places.below(6) {
             let count = 1 + places.below(6);
@@ -676,7 +682,7 @@ fn random_folders_are_survived() {
         "x.ckpt",
     ];
     let mut places = Places(11);
-    for _ in 0..300 {
+    for _ in 0..rounds(300) {
         let dir = tempfile::tempdir().unwrap();
         for name in names {
             let path = dir.path().join(name);

@@ -28,7 +28,7 @@ struct Soak {
     environment: &'static [(&'static str, &'static str)],
 }
 
-const SOAKS: [Soak; 8] = [
+const SOAKS: [Soak; 9] = [
     Soak {
         name: "paper-size",
         about: "the 194 M-parameter UNet on the emulated GPU against the CPU: one evaluation, one training step \
@@ -105,6 +105,12 @@ const SOAKS: [Soak; 8] = [
         about: "damaged images, TIFF pages, arrays and label tables: 100000 of each instead of a few hundred (10 minutes)",
         arguments: &["--test", "data", "hostile::", "--", "--nocapture"],
         environment: &[("MEDFUSION_FUZZ_ROUNDS", "100000")],
+    },
+    Soak {
+        name: "checkpoints",
+        about: "damaged checkpoints, pickles, safetensors, names and folders: 20 times as many (10 minutes)",
+        arguments: &["--test", "checkpoint", "fuzz::", "--", "--nocapture"],
+        environment: &[("MEDFUSION_FUZZ_FACTOR", "20")],
     },
     Soak {
         name: "ptx-frontend",
