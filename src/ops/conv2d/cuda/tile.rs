@@ -22,7 +22,7 @@ pub(super) struct Tile {
     pub n: usize,
     pub k: usize,
     /// Warps along rows and columns.
-    warps: [usize; 2],
+    pub warps: [usize; 2],
     /// Buffers of the `cp.async` pipeline.
     stages: usize,
     /// Blocks that share a multiprocessor; `__launch_bounds__` limits registers accordingly.
@@ -115,6 +115,11 @@ impl Tile {
     /// Threads of a block.
     pub fn threads(&self) -> usize {
         32 * self.warps[0] * self.warps[1]
+    }
+
+    /// Products of 16 × 8 results that a warp computes, along rows and columns.
+    pub fn fragments(&self) -> [usize; 2] {
+        [self.m / self.warps[0] / 16, self.n / self.warps[1] / 8]
     }
 
     /// Dynamic shared memory of a block: the pipeline's buffers.
