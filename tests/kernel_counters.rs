@@ -803,3 +803,46 @@ fn small_layers_have_no_conflicts_and_touch_no_sector_in_vain() {
     }
     assert!(different.is_empty(), "{different:#?}");
 }
+
+/// The formulas hold of every tile, with and without split-K, not of those alone that are chosen.
+#[test]
+fn formulas_hold_of_every_tile() {
+    if emulated().is_none() {
+        return;
+    }
+    for tile in [
+        "128x128",
+        "128x64/2",
+        "64x64/3",
+        "64x16",
+        "128x144/2",
+        "64x144/3",
+    ] {
+        let output = std::process::Command::new(std::env::current_exe().expect("a test"))
+            .args([
+                "--exact",
+                "small_layers_do_what_their_ops_state",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env("MEDFUSION_TILE", tile)
+            .output()
+            .expect("runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{tile}: {said}");
+    }
+}
+
+#[test]
+#[ignore = "run by formulas_hold_of_every_tile, with another tile each time"]
+fn small_layers_do_what_their_ops_state() {
+    let Some((gpu, emulator)) = emulated() else {
+        return;
+    };
+    let mut different = Vec::new();
+    for layer in small_layers() {
+        let rows = execute(&gpu, &emulator, &layer);
+        different.extend(differences(&gpu, &layer, &rows));
+    }
+    assert!(different.is_empty(), "{different:#?}");
+}

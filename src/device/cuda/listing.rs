@@ -77,6 +77,24 @@ impl PlannedLaunch {
             .collect();
         digits.parse().ok()
     }
+
+    /// Registers per thread, as far as the source tells: what the header allows, and no more than the blocks that
+    /// `__launch_bounds__` promises to a multiprocessor of `registers` registers leave it.
+    pub fn registers(&self, registers: u32) -> Option<u32> {
+        /// Registers of a warp are given out in units of 256.
+        const UNIT: u32 = 8;
+        let budget = self.register_budget()?;
+        let constant = |wanted: &str| {
+            let constants = self.kernel.program.constants.iter();
+            let (_, value) = constants.into_iter().find(|(name, _)| *name == wanted)?;
+            value.parse::<u32>().ok()
+        };
+        let threads: u32 = self.block.iter().product();
+        let bound = constant("MIN_BLOCKS").map_or(budget, |blocks| {
+            registers / (blocks * threads) / UNIT * UNIT
+        });
+        Some(budget.min(bound))
+    }
 }
 
 impl CudaDevice {

@@ -215,7 +215,7 @@ impl CudaCall<'_> {
         threads: usize,
         shared_bytes: usize,
         params: &impl KernelParams,
-    ) {
+    ) -> Launched<'_> {
         let work = self.work_of_operands(blocks as u64);
         self.jobs.push(Job {
             kernel,
@@ -225,6 +225,7 @@ impl CudaCall<'_> {
             params: params.bytes(),
             work,
         });
+        Launched(self.jobs.last_mut().map(|job| &mut job.work))
     }
 
     /// Adds a launch of `grid` blocks of `block` threads with `shared_bytes` of dynamic shared memory. A grid without

@@ -66,6 +66,18 @@ impl LaunchWork {
         }
     }
 
+    /// Of a launch that reads and writes so many contiguous bytes once.
+    pub fn of_bytes(blocks: u64, read: usize, written: usize) -> Self {
+        let (load_sectors, store_sectors) = (sectors(read), sectors(written));
+        Self {
+            blocks,
+            load_sectors,
+            store_sectors,
+            dram_bytes: SECTOR_BYTES * (load_sectors + store_sectors),
+            ..Self::default()
+        }
+    }
+
     /// Of this work and another side by side in one grid.
     pub fn beside(self, other: Self) -> Self {
         Self {

@@ -60,7 +60,18 @@ impl GroupNormStats {
         };
         let kernel = kernel("group_norm_stats.cu", "group_norm_stats_merge", x, &tiles);
         let grid = [groups.div_ceil(MERGED_PER_BLOCK), 1, 1];
-        call.launch(kernel, grid, [32 * MERGED_PER_BLOCK, 1, 1], 0, &params);
+        // Two passes over a group's moments, about the first of them.
+        let of_group = parts * MOMENTS_BYTES;
+        let result = groups * 2 * size_of::<f32>();
+        call.launch(kernel, grid, [32 * MERGED_PER_BLOCK, 1, 1], 0, &params)
+            .doing(|| LaunchWork {
+                stated: true,
+                blocks: grid[0] as u64,
+                load_sectors: groups as u64 * (1 + 2 * sectors(of_group)),
+                store_sectors: groups as u64,
+                dram_bytes: (groups * of_group + result) as u64,
+                ..LaunchWork::default()
+            });
     }
 }
 
@@ -174,6 +185,13 @@ impl GroupNorm {
             false => 0,
         };
         let residual = if self.residual { map } else { 0 };
+        // Scale, shift, embedding and statistics.
+        let per_channel = 2 * tiles.channels * size_of::<f32>()
+            + tiles.samples * self.groups * 2 * size_of::<f32>()
+            + match self.embed {
+                true => tiles.samples * tiles.channels * element,
+                false => 0,
+            };
         let groups_of_tile = (tiles.columns * tiles.vector * self.groups / tiles.channels).max(1);
         let threads = tiles.lanes * tiles.columns;
         let merged = threads / groups_of_tile * MOMENTS_BYTES;
@@ -192,7 +210,7 @@ impl GroupNorm {
             shared_wavefronts: blocks * shared,
             load_sectors: 2 * map + residual + blocks * (sectors(first) + affine + embed),
             store_sectors: map + (tiles.samples * self.groups) as u64,
-            dram_bytes: SECTOR_BYTES as u64 * (2 * map + residual),
+            dram_bytes: SECTOR_BYTES as u64 * (2 * map + residual) + per_channel as u64,
             barriers: 2 * blocks * warps,
             steps: tiles.positions.div_ceil(tiles.lanes) as u64,
             ..LaunchWork::default()

@@ -12,9 +12,10 @@ use super::tile::{
 };
 use crate::graph::TensorType;
 use crate::kernel::cuda::params::{Conv2dTensorPackParams, Conv2dTensorParams};
-use crate::kernel::cuda::{CudaCall, DevicePtr, Kernel, element};
+use crate::kernel::cuda::{CudaCall, DevicePtr, Kernel, LaunchWork, element};
 use crate::ops::GroupNormStats;
 use crate::ops::conv2d::geometry::{ConvAxis, ConvPhase, ConvPhases, Direction};
+use crate::tensor::DType;
 
 /// Most phases along an axis: the kernel's parameters have room for 2 × 2.
 const MAX_PHASES_PER_AXIS: usize = 2;
@@ -225,7 +226,12 @@ impl Algorithm for Gemm {
             .with("T", element(self.problem.dtype));
         let blocks = columns.div_ceil(32) * rows.div_ceil(8);
         let floats = (8 * (32 * taps + 1)).max(32 * (8 * taps + 1));
-        call.job(kernel, blocks, 256, 4 * floats, &params);
+        let filter = TensorType::new([rows * columns * taps], DType::F32);
+        let packed = TensorType::new([self.filter_bytes() / 2], self.problem.dtype);
+        call.job(kernel, blocks, 256, 4 * floats, &params)
+            .doing(|| {
+                LaunchWork::of_operands(blocks as u64, [&filter].into_iter(), [&packed].into_iter())
+            });
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) {
