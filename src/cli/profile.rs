@@ -90,6 +90,8 @@ enum Task {
     Encode,
     /// A training step of the noise estimator
     Train,
+    /// Nothing: hold the model of a GPU against measurements that others published
+    Check,
 }
 
 impl Task {
@@ -99,6 +101,7 @@ impl Task {
             Self::Decode => "decoder",
             Self::Encode => "encoder",
             Self::Train => "training step",
+            Self::Check => "check",
         }
     }
 }
@@ -119,6 +122,9 @@ enum Sort {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    if args.task == Task::Check {
+        return print(perf::published::report().trim_end());
+    }
     let gpu = Gpu::named(&args.gpu)?;
     let (config, name) = config(args)?;
     let mut profiles = Vec::new();
@@ -242,7 +248,7 @@ fn inference_graph(args: &Args, config: &ModelConfig, batch: usize) -> Result<Gr
             graph.output("mean", moments.mean);
             graph.output("logvar", moments.logvar);
         }
-        Task::Sample | Task::Train => {
+        Task::Sample | Task::Train | Task::Check => {
             let unet = config
                 .unet
                 .as_ref()

@@ -200,9 +200,10 @@ impl TensorWeightGrad {
             mma: total * step.mma,
             mma_half: 0,
             instructions: total * step.instructions,
-            // Sums pass through shared memory on their way to the result.
+            // All sums are staged in shared memory, and those of the result read again.
             shared_wavefronts: total * step.wavefronts
-                + tiles * 2 * wavefronts(tile.m * tile.n * SUM_BYTES),
+                + tiles * wavefronts(tile.m * tile.n * SUM_BYTES)
+                + wavefronts(result),
             load_sectors: tiles_n as u64 * sectors(pixels * g.out_channels * ELEMENT_BYTES)
                 + tiles_m as u64 * self.window_sectors(),
             store_sectors: sectors(result),
