@@ -21,6 +21,7 @@ mod kernel;
 pub mod metrics;
 pub mod model;
 pub mod ops;
+pub mod perf;
 pub mod pipeline;
 pub mod tensor;
 #[cfg(test)]

@@ -720,3 +720,172 @@ fn ctrl_c_ends_a_run_cleanly() {
         files(folder.path())
     );
 }
+
+/// A profile of the published networks: what the program wrote with `--json`.
+fn profiles(folder: &Path, name: &str, arguments: &[&str]) -> Vec<serde_json::Value> {
+    let path = folder.join(name);
+    let mut all = vec![
+        "profile",
+        "sample",
+        "--published",
+        "--json",
+        path.to_str().unwrap(),
+    ];
+    all.extend(arguments);
+    succeed(&all);
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_profile_is_predicted_layer_by_layer() {
+    let text = succeed(&[
+        "profile",
+        "sample",
+        "--published",
+        "--batch",
+        "8",
+        "--top",
+        "1000",
+    ]);
+    for part in [
+        "predicted for NVIDIA GeForce RTX 3090",
+        "whose mean error is",
+        "nothing was measured",
+        "conv2d_tensor",
+        "in_blocks.3.0.block_seq.1.basic_block.conv",
+        "tensor, f32 sums",
+        "images/s",
+    ] {
+        assert!(text.contains(part), "no '{part}' in {text}");
+    }
+    // Sums over kernels and over layers are the same time.
+    let sum = |title: &str| -> f64 {
+        let table = text.split(&format!("\n{title} ")).nth(1).unwrap();
+        let rows = table.lines().skip(1).take_while(|line| !line.is_empty());
+        let micros = |row: &str| {
+            let words: Vec<&str> = row.split_whitespace().collect();
+            words[words.len() - 5].parse::<f64>().unwrap()
+        };
+        rows.map(micros).sum()
+    };
+    let [kernels, layers, bounds] = ["kernel", "layer", "bound"].map(sum);
+    assert!(kernels > 5000.0, "{kernels}");
+    assert!((layers / kernels - 1.0).abs() < 0.002, "{layers} {kernels}");
+    assert!((bounds / kernels - 1.0).abs() < 0.002, "{bounds} {kernels}");
+
+    let report = succeed(&["profile", "check"]);
+    assert!(
+        report.contains("HGEMM") && report.contains("MISSED"),
+        "{report}"
+    );
+}
+
+#[test]
+fn profiles_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let both = ["--batch", "1,8", "--precision", "f16,f16-fast"];
+    let old = profiles(folder.path(), "old.json", &both);
+    assert_eq!(old.len(), 4);
+    let launches = old[0]["launches"].as_array().unwrap();
+    assert_eq!(launches.len(), 88);
+    assert!(
+        launches
+            .iter()
+            .all(|launch| launch["seconds"].as_f64() > Some(0.0))
+    );
+    let path = folder.path().join("old.json");
+    let path = path.to_str().unwrap();
+    let again = [
+        "profile",
+        "sample",
+        "--published",
+        "--batch",
+        "8",
+        "--compare",
+        path,
+    ];
+    let same = succeed(&again);
+    assert!(
+        same.contains("batch 8, f16") && same.contains(": same"),
+        "{same}"
+    );
+    // A tile that no one would choose.
+    let worse = medfusion(&again)
+        .env("MEDFUSION_TILE", "64x16")
+        .output()
+        .unwrap();
+    assert!(worse.status.success(), "{}", stderr(&worse));
+    let worse = String::from_utf8_lossy(&worse.stdout).into_owned();
+    assert!(
+        worse.contains(": slower") && worse.contains("  conv2d_tensor: "),
+        "{worse}"
+    );
+    let odd = medfusion(&again)
+        .env("MEDFUSION_TILE", "64")
+        .output()
+        .unwrap();
+    assert!(
+        stderr(&odd).contains("MEDFUSION_TILE is ignored"),
+        "{}",
+        stderr(&odd)
+    );
+
+    // What cannot be compared is refused.
+    let compare = |arguments: &[&str], mentions: &[&str]| {
+        let mut all = vec!["profile", "sample", "--compare", path];
+        all.extend(arguments);
+        fail(&all, mentions);
+    };
+    compare(&["--published", "--batch", "2"], &["old.json", "batch 2"]);
+    compare(&["--batch", "8"], &["old.json", "the model that ships"]);
+    compare(
+        &["--published", "--batch", "8", "--gpu", "a100"],
+        &["old.json", "A100"],
+    );
+    let text = std::fs::read_to_string(path).unwrap();
+    for (damaged, mention) in [
+        (
+            text.replace("\"version\": 1", "\"version\": 7"),
+            "version 1, found 7",
+        ),
+        ("{}".to_owned(), "not a list of profiles"),
+        ("[{}]".to_owned(), "found none"),
+    ] {
+        std::fs::write(path, damaged).unwrap();
+        compare(&["--published", "--batch", "8"], &["old.json", mention]);
+    }
+    std::fs::remove_file(path).unwrap();
+    compare(
+        &["--published", "--batch", "8"],
+        &["old.json", "No such file"],
+    );
+}
+
+#[test]
+fn what_cannot_be_profiled_is_refused() {
+    fail(
+        &["profile", "sample", "--published", "--gpu", "rtx5090"],
+        &["`rtx5090`", "rtx3090"],
+    );
+    fail(
+        &["profile", "decode", "--published", "--size", "100"],
+        &["--size 100x100", "multiples of 32"],
+    );
+    for batch in ["0", "1000000", "x"] {
+        let output = run(&["profile", "sample", "--published", "--batch", batch]);
+        // clap's exit code for a bad value.
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains("--batch"), "{}", stderr(&output));
+    }
+    // A plan that the GPU has no room for is predicted all the same, and the table says so.
+    let large = succeed(&[
+        "profile",
+        "train",
+        "--published",
+        "--batch",
+        "4096",
+        "--precision",
+        "f32",
+    ]);
+    assert!(large.contains("does not fit into the 24 GiB"), "{large}");
+}

@@ -15,10 +15,9 @@ use std::fmt::{Display, Write};
 
 use libloading::os::unix::Library;
 use medfusion::checkpoint::ModelConfig;
-use medfusion::compile::PlanOptions;
-use medfusion::compile::Precision;
+use medfusion::compile::{Plan, PlanOptions, Precision};
 use medfusion::device::Executable;
-use medfusion::device::cuda::{CudaDevice, CudaOptions};
+use medfusion::device::cuda::{CudaDevice, CudaOptions, LaunchWork};
 use medfusion::graph::{Graph, Op, Value};
 use medfusion::ops::{
     Attention, Conv2d, Conv2dInputGrad, Conv2dWeightGrad, GroupNorm, GroupNormStats,
@@ -418,6 +417,7 @@ struct Row {
     loads: [u64; 2],
     stores: [u64; 2],
     dram: u64,
+    barriers: u64,
 }
 
 fn ratio([count, ideal]: [u64; 2]) -> Option<f64> {
@@ -444,6 +444,7 @@ impl Row {
             loads: pair("global_load_sectors"),
             stores: pair("global_store_sectors"),
             dram: total("dram_read_bytes") + total("dram_write_bytes"),
+            barriers: total("barriers"),
         }
     }
 
@@ -460,6 +461,43 @@ impl Row {
             mine[1] += theirs[1];
         }
         self.dram += other.dram;
+        self.barriers += other.barriers;
+    }
+
+    /// What the op says that the launch does.
+    fn stated(work: &LaunchWork) -> Self {
+        let same = |count| [count, count];
+        Self {
+            launches: 1,
+            instructions: work.instructions,
+            mma: work.mma + work.mma_half,
+            shared: same(work.shared_wavefronts),
+            loads: same(work.load_sectors),
+            stores: same(work.store_sectors),
+            dram: work.dram_bytes,
+            barriers: work.barriers,
+        }
+    }
+
+    /// Where the op's formulas say something else than what the emulator counted: which count, counted and stated.
+    fn differences(&self, stated: &Self) -> Vec<(&'static str, u64, u64)> {
+        let pairs = [
+            ("mma", self.mma, stated.mma),
+            ("wavefronts", self.shared[0], stated.shared[0]),
+            ("load sectors", self.loads[0], stated.loads[0]),
+            ("store sectors", self.stores[0], stated.stores[0]),
+            ("barriers", self.barriers, stated.barriers),
+        ];
+        let mut different: Vec<_> = pairs
+            .into_iter()
+            .filter(|(_, counted, stated)| counted != stated)
+            .collect();
+        // Partial sums and what the cache reads again are not in the formula.
+        let share = self.dram as f64 / stated.dram as f64;
+        if !(0.99..=1.02).contains(&share) {
+            different.push(("DRAM bytes", self.dram, stated.dram));
+        }
+        different
     }
 
     fn sum(rows: &[(String, Self)]) -> Self {
@@ -520,8 +558,7 @@ fn options(precision: Precision) -> CudaOptions {
 
 /// Executes `layer`; gives its kernels in alphabetical order, without those that cast its f32 inputs and result.
 fn execute(gpu: &CudaDevice, emulator: &Emulator, layer: &Layer) -> Vec<(String, Row)> {
-    let gpu = &gpu.with(options(layer.precision));
-    let plan = gpu.plan(&gpu.lower(&layer.graph), PlanOptions::default());
+    let (gpu, plan) = planned(gpu, layer);
     let mut executable = gpu.load(plan, &layer.weights).expect("a layer's plan");
     emulator.reset();
     executable.run().expect("a run");
@@ -537,6 +574,51 @@ fn execute(gpu: &CudaDevice, emulator: &Emulator, layer: &Layer) -> Vec<(String,
         }
     }
     rows.into_iter().collect()
+}
+
+fn planned(gpu: &CudaDevice, layer: &Layer) -> (CudaDevice, Plan) {
+    let gpu = gpu.with(options(layer.precision));
+    let plan = gpu.plan(&gpu.lower(&layer.graph), PlanOptions::default());
+    (gpu, plan)
+}
+
+/// What the layer's ops state, by kernel; only kernels all of whose launches are stated.
+fn stated(gpu: &CudaDevice, layer: &Layer) -> BTreeMap<&'static str, Row> {
+    let (gpu, plan) = planned(gpu, layer);
+    let launches = gpu.launches(&plan).expect("a layer's launches");
+    let mut rows: BTreeMap<&str, Row> = BTreeMap::new();
+    for launch in launches.iter().filter(|launch| launch.work.stated) {
+        let row = rows.entry(launch.entry()).or_default();
+        row.add(&Row::stated(&launch.work));
+    }
+    rows
+}
+
+/// Where the formulas of the layer's ops differ from what the emulator counted.
+fn differences(gpu: &CudaDevice, layer: &Layer, counted: &[(String, Row)]) -> Vec<String> {
+    let stated = stated(gpu, layer);
+    assert!(
+        !stated.is_empty(),
+        "{}: no kernel states its work",
+        layer.name
+    );
+    let mut texts = Vec::new();
+    for (name, row) in counted {
+        let Some(stated) = stated.get(name.as_str()) else {
+            continue;
+        };
+        for (what, counted, stated) in row.differences(stated) {
+            texts.push(format!(
+                "{}, {name}: {what} {counted}, the formula says {stated}",
+                layer.name
+            ));
+        }
+        println!(
+            "{}, {name}: warp instructions {}, the formula says {}",
+            layer.name, row.instructions, stated.instructions
+        );
+    }
+    texts
 }
 
 fn launches_by_kernel(gpu: &CudaDevice, graph: &Graph) -> Vec<(&'static str, usize)> {
@@ -598,6 +680,7 @@ fn table_of_the_papers_layers() {
     for layer in layers() {
         let start = std::time::Instant::now();
         let rows = execute(&gpu, &emulator, &layer);
+        regressions.extend(differences(&gpu, &layer, &rows));
         let sum = Row::sum(&rows);
         let missed = sum.misses(&layer);
         let names = |bounds: &[Bound]| match bounds {
@@ -706,13 +789,60 @@ fn small_layers_have_no_conflicts_and_touch_no_sector_in_vain() {
     let Some((gpu, emulator)) = emulated() else {
         return;
     };
+    let mut different = Vec::new();
     for layer in small_layers() {
-        let sum = Row::sum(&execute(&gpu, &emulator, &layer));
+        let rows = execute(&gpu, &emulator, &layer);
+        let sum = Row::sum(&rows);
         let missed = sum.misses(&layer);
         assert!(
             missed.is_empty(),
             "{} misses {missed:?}: {sum:?}",
             layer.name
         );
+        different.extend(differences(&gpu, &layer, &rows));
     }
+    assert!(different.is_empty(), "{different:#?}");
+}
+
+/// The formulas hold of every tile, with and without split-K, not of those alone that are chosen.
+#[test]
+fn formulas_hold_of_every_tile() {
+    if emulated().is_none() {
+        return;
+    }
+    for tile in [
+        "128x128",
+        "128x64/2",
+        "64x64/3",
+        "64x16",
+        "128x144/2",
+        "64x144/3",
+    ] {
+        let output = std::process::Command::new(std::env::current_exe().expect("a test"))
+            .args([
+                "--exact",
+                "small_layers_do_what_their_ops_state",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env("MEDFUSION_TILE", tile)
+            .output()
+            .expect("runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{tile}: {said}");
+    }
+}
+
+#[test]
+#[ignore = "run by formulas_hold_of_every_tile, with another tile each time"]
+fn small_layers_do_what_their_ops_state() {
+    let Some((gpu, emulator)) = emulated() else {
+        return;
+    };
+    let mut different = Vec::new();
+    for layer in small_layers() {
+        let rows = execute(&gpu, &emulator, &layer);
+        different.extend(differences(&gpu, &layer, &rows));
+    }
+    assert!(different.is_empty(), "{different:#?}");
 }

@@ -11,6 +11,7 @@ mod inspect;
 mod nearest;
 mod options;
 mod process;
+mod profile;
 mod progress;
 mod reconstruct;
 mod sample;
@@ -50,6 +51,8 @@ enum Command {
     Classify(Box<classify::Args>),
     /// Measure how far images are from the nearest ones of another set, to find copies
     Nearest(Box<nearest::Args>),
+    /// Predict where the time of sampling, decoding, encoding or training goes on a GPU that need not be there
+    Profile(Box<profile::Args>),
     /// Show what this machine offers and what is missing
     Doctor(doctor::Args),
 }
@@ -75,6 +78,7 @@ pub fn run() -> ExitCode {
         Command::Data(args) => data::run(&args),
         Command::Classify(args) => classify::run(&args),
         Command::Nearest(args) => nearest::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     match result {

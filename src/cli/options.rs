@@ -169,6 +169,11 @@ impl ModelOptions {
         }
     }
 
+    /// Whether everything that is not said is as published.
+    pub fn published(&self) -> bool {
+        self.published
+    }
+
     /// The model at `path`, or the one that ships.
     pub fn open(&self, path: Option<&Path>) -> Result<Model, CliError> {
         let shipped;

@@ -6,8 +6,8 @@ use super::lower::Lowering;
 use super::{CudaDevice, CudaError, nvrtc};
 use crate::compile::Plan;
 use crate::device::DeviceError;
-use crate::kernel::cuda::ConstantPool;
 use crate::kernel::cuda::launch::{Kernel, Launch, source, sources};
+use crate::kernel::cuda::{ConstantPool, LaunchWork, Target};
 
 /// One kernel launch of a plan.
 #[derive(Clone, Debug)]
@@ -19,15 +19,21 @@ pub struct PlannedLaunch {
     pub block: [u32; 3],
     /// Dynamic shared memory of a block, in bytes.
     pub shared_bytes: u32,
+    /// What it does.
+    pub work: LaunchWork,
+    /// The plan's step it belongs to, of several that it computes the first; `None` for what packs weights.
+    pub step: Option<usize>,
 }
 
 impl PlannedLaunch {
-    fn new(launch: Launch) -> Self {
+    fn new(launch: Launch, step: Option<usize>) -> Self {
         Self {
             kernel: launch.kernel,
             grid: launch.grid,
             block: launch.block,
             shared_bytes: launch.shared_bytes,
+            work: launch.work,
+            step,
         }
     }
 
@@ -71,6 +77,24 @@ impl PlannedLaunch {
             .collect();
         digits.parse().ok()
     }
+
+    /// Registers per thread, as far as the source tells: what the header allows, and no more than the blocks that
+    /// `__launch_bounds__` promises to a multiprocessor of `registers` registers leave it.
+    pub fn registers(&self, registers: u32) -> Option<u32> {
+        /// Registers of a warp are given out in units of 256.
+        const UNIT: u32 = 8;
+        let budget = self.register_budget()?;
+        let constant = |wanted: &str| {
+            let constants = self.kernel.program.constants.iter();
+            let (_, value) = constants.into_iter().find(|(name, _)| *name == wanted)?;
+            value.parse::<u32>().ok()
+        };
+        let threads: u32 = self.block.iter().product();
+        let bound = constant("MIN_BLOCKS").map_or(budget, |blocks| {
+            registers / (blocks * threads) / UNIT * UNIT
+        });
+        Some(budget.min(bound))
+    }
 }
 
 impl CudaDevice {
@@ -96,23 +120,40 @@ impl CudaDevice {
         &self,
         plan: &Plan,
     ) -> Result<(Vec<PlannedLaunch>, Vec<PlannedLaunch>), DeviceError> {
-        let nowhere = Addresses {
-            bindings: plan.bindings.iter().map(|_| None).collect(),
-            arena: Arena::Isolated(std::collections::HashMap::new()),
-            prepacked: plan.packing.prepacked.iter().map(|_| None).collect(),
-        };
-        let mut lowering = Lowering {
-            target: &self.target,
-            plan,
-            addresses: &nowhere,
-            constants: ConstantPool::default(),
-            once: Vec::new(),
-            each: Vec::new(),
-            owners: Vec::new(),
-        };
-        lowering.run()?;
-        let planned =
-            |launches: Vec<Launch>| launches.into_iter().map(PlannedLaunch::new).collect();
-        Ok((planned(lowering.once), planned(lowering.each)))
+        planned_launches(&self.target, plan)
     }
+}
+
+/// The launches of `plan` on a GPU that need not be there: those that run once, when the plan is loaded, and those of each
+/// run.
+///
+/// # Errors
+/// If no kernel takes a step.
+pub fn planned_launches(
+    target: &Target,
+    plan: &Plan,
+) -> Result<(Vec<PlannedLaunch>, Vec<PlannedLaunch>), DeviceError> {
+    let nowhere = Addresses {
+        bindings: plan.bindings.iter().map(|_| None).collect(),
+        arena: Arena::Isolated(std::collections::HashMap::new()),
+        prepacked: plan.packing.prepacked.iter().map(|_| None).collect(),
+    };
+    let mut lowering = Lowering {
+        target,
+        plan,
+        addresses: &nowhere,
+        constants: ConstantPool::default(),
+        once: Vec::new(),
+        each: Vec::new(),
+        owners: Vec::new(),
+    };
+    lowering.run()?;
+    let once = lowering.once.into_iter();
+    let each = lowering.each.into_iter().zip(lowering.owners);
+    Ok((
+        once.map(|launch| PlannedLaunch::new(launch, None))
+            .collect(),
+        each.map(|(launch, step)| PlannedLaunch::new(launch, step))
+            .collect(),
+    ))
 }

@@ -19,9 +19,10 @@ mod nvrtc;
 mod profile;
 mod staging;
 
+pub use crate::kernel::cuda::LaunchWork;
 pub use device::{CudaDevice, CudaOptions};
 pub use doctor::{Finding, diagnose};
 pub use error::CudaError;
 pub use executable::CudaExecutable;
-pub use listing::PlannedLaunch;
+pub use listing::{PlannedLaunch, planned_launches};
 pub use profile::TimedLaunch;

@@ -4,6 +4,7 @@ use super::constants::ConstantPool;
 use super::jobs::Job;
 use super::launch::{DevicePtr, Kernel, KernelParams, Launch};
 use super::target::Target;
+use super::work::{LaunchWork, Launched};
 use crate::kernel::error::Unsupported;
 use crate::tensor::{DType, TensorType};
 
@@ -214,18 +215,21 @@ impl CudaCall<'_> {
         threads: usize,
         shared_bytes: usize,
         params: &impl KernelParams,
-    ) {
+    ) -> Launched<'_> {
+        let work = self.work_of_operands(blocks as u64);
         self.jobs.push(Job {
             kernel,
             blocks,
             threads,
             shared_bytes,
             params: params.bytes(),
+            work,
         });
+        Launched(self.jobs.last_mut().map(|job| &mut job.work))
     }
 
     /// Adds a launch of `grid` blocks of `block` threads with `shared_bytes` of dynamic shared memory. A grid without
-    /// blocks launches nothing.
+    /// blocks launches nothing. What it does follows from the operands unless the result is told.
     pub fn launch(
         &mut self,
         kernel: Kernel,
@@ -233,10 +237,11 @@ impl CudaCall<'_> {
         block: [usize; 3],
         shared_bytes: usize,
         params: &impl KernelParams,
-    ) {
+    ) -> Launched<'_> {
         if grid.contains(&0) {
-            return;
+            return Launched(None);
         }
+        let work = self.work_of_operands(grid.iter().map(|&extent| extent as u64).product());
         let narrow = |extents: [usize; 3]| {
             extents.map(|e| u32::try_from(e).expect("grids are far below 2^32 blocks"))
         };
@@ -246,7 +251,16 @@ impl CudaCall<'_> {
             block: narrow(block),
             shared_bytes: u32::try_from(shared_bytes).expect("shared memory is some KiB"),
             params: params.bytes(),
+            work,
         });
+        Launched(self.launches.last_mut().map(|launch| &mut launch.work))
+    }
+
+    /// The work of a launch that reads all inputs and writes all results.
+    fn work_of_operands(&self, blocks: u64) -> LaunchWork {
+        let [inputs, outputs] =
+            [self.inputs, self.outputs].map(|operands| operands.iter().map(|operand| &operand.ty));
+        LaunchWork::of_operands(blocks, inputs, outputs)
     }
 
     /// An error that says why no kernel takes this step.

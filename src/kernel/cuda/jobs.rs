@@ -2,6 +2,7 @@
 
 use super::constants::ConstantPool;
 use super::launch::{Kernel, KernelParams, Launch, params::JobsParams};
+use super::work::LaunchWork;
 
 /// A part of a launch, with parameters of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,7 @@ pub struct Job {
     /// Dynamic shared memory of a block.
     pub shared_bytes: usize,
     pub params: Vec<u8>,
+    pub work: LaunchWork,
 }
 
 /// One launch for all jobs of each kernel; their parameters go to `constants`.
@@ -48,5 +50,8 @@ fn launch(jobs: &[Job], constants: &mut ConstantPool) -> Launch {
         block: [narrow(jobs[0].threads), 1, 1],
         shared_bytes: narrow(shared_bytes),
         params: params.bytes(),
+        work: jobs[1..]
+            .iter()
+            .fold(jobs[0].work, |work, job| work.beside(job.work)),
     }
 }

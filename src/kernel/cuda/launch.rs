@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use super::work::LaunchWork;
+
 /// An address in device memory; 0 is null.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct DevicePtr(pub u64);
@@ -81,6 +83,7 @@ pub struct Launch {
     /// Dynamic shared memory in bytes.
     pub shared_bytes: u32,
     pub params: Vec<u8>,
+    pub work: LaunchWork,
 }
 
 /// The parameter structs of all kernels.

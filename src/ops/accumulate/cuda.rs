@@ -3,7 +3,7 @@
 use super::Accumulate;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{CudaCall, CudaOperand, CudaOperator, Kernel, params::AccumulateParams};
-use crate::ops::optimizer::cuda::table;
+use crate::ops::optimizer::cuda::{table, updates};
 
 const THREADS: usize = 256;
 /// Arrays of a step: sum and addend.
@@ -31,7 +31,8 @@ impl CudaOperator for Accumulate {
             factor: self.factor,
         };
         let kernel = Kernel::new("accumulate.cu", "accumulate");
-        call.launch(kernel, [rows, 1, 1], [THREADS, 1, 1], 0, &params);
+        call.launch(kernel, [rows, 1, 1], [THREADS, 1, 1], 0, &params)
+            .doing(|| updates(steps, rows, ARRAYS, 1));
         Ok(())
     }
 }

@@ -5,7 +5,8 @@ use super::{Attention, AttentionGrad};
 use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::params::{AttentionGradParams, AttentionParams};
-use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, Target, element};
+use crate::kernel::cuda::work::{sectors, wavefronts};
+use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, LaunchWork, Target, element};
 use crate::ops::cuda::channel_tiles::vector;
 use crate::tensor::DType;
 
@@ -79,6 +80,41 @@ impl TiledExtents {
         rows * (self.padded * TENSOR_ELEMENT_BYTES + 16)
     }
 
+    /// What the launch of `attention_tensor` does.
+    fn tensor_work(&self) -> LaunchWork {
+        const WARPS: u64 = (TENSOR_THREADS / 32) as u64;
+        const LDMATRIX_WAVEFRONTS: u64 = 4;
+        let tile = TENSOR_ROWS * self.padded * TENSOR_ELEMENT_BYTES;
+        let operand =
+            |rows: usize| self.samples * rows * self.heads * self.d * TENSOR_ELEMENT_BYTES;
+        let blocks_of_queries = self.queries.div_ceil(TENSOR_ROWS);
+        let steps = self.keys.div_ceil(TENSOR_ROWS) as u64;
+        let blocks = (blocks_of_queries * self.heads * self.samples) as u64;
+        // Fragments of 16 × 16 of a tile; each is one ldmatrix and two products, once of keys and once of values.
+        let fragments = (TENSOR_ROWS / 16 * (self.padded / 16)) as u64;
+        let ldmatrix = blocks * WARPS * ((self.padded / 16) as u64 + 2 * steps * fragments);
+        let copies = blocks * (1 + 2 * steps);
+        let mma = blocks * WARPS * steps * 4 * fragments;
+        // Of each score a maximum, a scale, an exponential, a sum and half a conversion; of each sum a product.
+        let scores =
+            blocks * WARPS * steps * (TENSOR_ROWS as u64 / 8 * 4 * 5 + self.padded as u64 / 8 * 4);
+        let lse = self.samples * self.heads * self.queries * size_of::<f32>();
+        let (queries, keys) = (operand(self.queries), operand(self.keys));
+        LaunchWork {
+            stated: true,
+            blocks,
+            mma,
+            mma_half: 0,
+            instructions: mma + ldmatrix + copies * (tile / 512) as u64 + scores,
+            shared_wavefronts: ldmatrix * LDMATRIX_WAVEFRONTS + copies * wavefronts(tile),
+            load_sectors: sectors(queries) + 2 * blocks_of_queries as u64 * sectors(keys),
+            store_sectors: sectors(queries) + sectors(lse),
+            dram_bytes: (2 * queries + 2 * keys + lse) as u64,
+            barriers: blocks * WARPS * (1 + 2 * steps),
+            steps,
+        }
+    }
+
     /// Rows of a tile of the forward kernel.
     fn side(&self) -> usize {
         match self.padded {
@@ -123,13 +159,9 @@ impl CudaOperator for Attention {
             let kernel = e.tensor_kernel("attention_tensor.cu", "attention_tensor", q);
             let (grid, block) = (e.grid(e.queries, TENSOR_ROWS), [TENSOR_THREADS, 1, 1]);
             // A block of keys and one of values.
-            call.launch(
-                kernel,
-                grid,
-                block,
-                e.tensor_bytes(2 * TENSOR_ROWS),
-                &params,
-            );
+            let shared = e.tensor_bytes(2 * TENSOR_ROWS);
+            call.launch(kernel, grid, block, shared, &params)
+                .doing(|| e.tensor_work());
             return Ok(());
         }
         let side = e.side();

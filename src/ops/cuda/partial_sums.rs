@@ -1,7 +1,7 @@
 //! Launches `kernels/partial_sums.cu`, which adds the partial sums of many blocks.
 
 use crate::kernel::cuda::params::PartialSumsParams;
-use crate::kernel::cuda::{CudaCall, DevicePtr, Kernel};
+use crate::kernel::cuda::{CudaCall, DevicePtr, Kernel, LaunchWork};
 
 const THREADS: usize = 256;
 
@@ -22,5 +22,7 @@ pub(in crate::ops) fn partial_sums(
     };
     let kernel = Kernel::new("partial_sums.cu", "partial_sums");
     let blocks = (results.len() * count).div_ceil(THREADS);
-    call.launch(kernel, [blocks, 1, 1], [THREADS, 1, 1], 0, &params);
+    let sums = results.len() * count * size_of::<f32>();
+    call.launch(kernel, [blocks, 1, 1], [THREADS, 1, 1], 0, &params)
+        .doing(|| LaunchWork::of_bytes(blocks as u64, slabs * sums, sums));
 }

@@ -4,7 +4,7 @@ use super::GlobalNorm;
 use crate::graph::TensorType;
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{
-    Chunks, CudaCall, CudaOperator, DevicePtr, Kernel, Target,
+    Chunks, CudaCall, CudaOperator, DevicePtr, Kernel, LaunchWork, Target,
     params::{FinishNormParams, SumSquaresParams},
 };
 
@@ -52,7 +52,9 @@ impl CudaOperator for GlobalNorm {
             max_norm: self.max_norm,
         };
         let kernel = Kernel::new("global_norm.cu", "finish_norm");
-        call.launch(kernel, [1, 1, 1], [FINISH_THREADS, 1, 1], 0, &finish);
+        let partials = chunks.rows() * size_of::<f64>();
+        call.launch(kernel, [1, 1, 1], [FINISH_THREADS, 1, 1], 0, &finish)
+            .doing(|| LaunchWork::of_bytes(1, partials, arrays * size_of::<f32>()));
         Ok(())
     }
 }

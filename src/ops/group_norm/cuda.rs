@@ -7,7 +7,8 @@ use crate::kernel::cuda::params::{
     GroupNormGradSumsParams, GroupNormInputGradParams, GroupNormParams, GroupNormStatsMergeParams,
     GroupNormStatsParams,
 };
-use crate::kernel::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, Target, element};
+use crate::kernel::cuda::work::{sectors, wavefronts};
+use crate::kernel::cuda::{CudaCall, CudaOperator, DevicePtr, Kernel, LaunchWork, Target, element};
 use crate::ops::cuda::channel_tiles::{ChannelTiles, SECTOR_BYTES};
 use crate::ops::cuda::partial_sums::partial_sums;
 
@@ -59,7 +60,18 @@ impl GroupNormStats {
         };
         let kernel = kernel("group_norm_stats.cu", "group_norm_stats_merge", x, &tiles);
         let grid = [groups.div_ceil(MERGED_PER_BLOCK), 1, 1];
-        call.launch(kernel, grid, [32 * MERGED_PER_BLOCK, 1, 1], 0, &params);
+        // Two passes over a group's moments, about the first of them.
+        let of_group = parts * MOMENTS_BYTES;
+        let result = groups * 2 * size_of::<f32>();
+        call.launch(kernel, grid, [32 * MERGED_PER_BLOCK, 1, 1], 0, &params)
+            .doing(|| LaunchWork {
+                stated: true,
+                blocks: grid[0] as u64,
+                load_sectors: groups as u64 * (1 + 2 * sectors(of_group)),
+                store_sectors: groups as u64,
+                dram_bytes: (groups * of_group + result) as u64,
+                ..LaunchWork::default()
+            });
     }
 }
 
@@ -146,8 +158,63 @@ impl CudaOperator for GroupNorm {
             swish: i32::from(self.swish),
             eps,
         };
-        call.launch(kernel, tiles.grid(), tiles.block(), 0, &params);
+        let whole = self.stats.map(|_| self.whole_work(call, &tiles));
+        let launched = call.launch(kernel, tiles.grid(), tiles.block(), 0, &params);
+        if let Some(work) = whole {
+            launched.doing(|| work);
+        }
         Ok(())
+    }
+}
+
+impl GroupNorm {
+    /// What the launch of `group_norm_whole` does.
+    fn whole_work(&self, call: &CudaCall<'_>, tiles: &ChannelTiles) -> LaunchWork {
+        let x = call.in_type(0);
+        let element = x.dtype.size_bytes();
+        let blocks = (tiles.tiles * tiles.samples) as u64;
+        let warps = (tiles.block()[0] / 32) as u64;
+        let map = sectors(x.bytes());
+        // Each thread reads its first position twice.
+        let first = tiles.lanes * tiles.columns * tiles.vector * element;
+        let columns = tiles.columns.min(32) * tiles.vector;
+        // Scale and shift of the columns that a warp has.
+        let affine = 2 * warps * sectors(columns * size_of::<f32>());
+        let embed = match self.embed {
+            true => warps * sectors(columns * element),
+            false => 0,
+        };
+        let residual = if self.residual { map } else { 0 };
+        // Scale, shift, embedding and statistics.
+        let per_channel = 2 * tiles.channels * size_of::<f32>()
+            + tiles.samples * self.groups * 2 * size_of::<f32>()
+            + match self.embed {
+                true => tiles.samples * tiles.channels * element,
+                false => 0,
+            };
+        let groups_of_tile = (tiles.columns * tiles.vector * self.groups / tiles.channels).max(1);
+        let threads = tiles.lanes * tiles.columns;
+        let merged = threads / groups_of_tile * MOMENTS_BYTES;
+        // Threads leave their moments; a warp merges those of a group in two passes about the first; all read the
+        // mean and then the deviation.
+        let shared = wavefronts(threads * MOMENTS_BYTES)
+            + groups_of_tile as u64 * (1 + 2 * wavefronts(merged) + 1)
+            + 2 * warps;
+        // Per access of a thread: eight numbers' sums in the first pass, and normalisation and Swish in the second.
+        const INSTRUCTIONS_PER_ACCESS: u64 = 140;
+        let accesses = (x.len() / tiles.vector).div_ceil(32) as u64;
+        LaunchWork {
+            stated: true,
+            blocks,
+            instructions: INSTRUCTIONS_PER_ACCESS * accesses,
+            shared_wavefronts: blocks * shared,
+            load_sectors: 2 * map + residual + blocks * (sectors(first) + affine + embed),
+            store_sectors: map + (tiles.samples * self.groups) as u64,
+            dram_bytes: SECTOR_BYTES as u64 * (2 * map + residual) + per_channel as u64,
+            barriers: 2 * blocks * warps,
+            steps: tiles.positions.div_ceil(tiles.lanes) as u64,
+            ..LaunchWork::default()
+        }
     }
 }
 

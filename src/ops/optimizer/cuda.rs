@@ -3,7 +3,7 @@
 use super::{Adam, Ema};
 use crate::kernel::Unsupported;
 use crate::kernel::cuda::{
-    Chunks, CudaCall, CudaOperand, CudaOperator, DevicePtr, Kernel,
+    Chunks, CudaCall, CudaOperand, CudaOperator, DevicePtr, Kernel, LaunchWork,
     params::{AdamParams, EmaParams},
 };
 
@@ -27,6 +27,21 @@ pub(crate) fn table(
         .collect();
     let chunks = Chunks::new(&entries, call.target());
     (call.table(&chunks.words), chunks.rows())
+}
+
+/// What a launch of `rows` blocks does that reads the first `arrays` arrays of each step and writes `written` of them.
+pub(in crate::ops) fn updates(
+    steps: &[Vec<CudaOperand>],
+    rows: usize,
+    arrays: usize,
+    written: usize,
+) -> LaunchWork {
+    let types = |count: usize| {
+        steps
+            .iter()
+            .flat_map(move |inputs| inputs[..count].iter().map(|operand| &operand.ty))
+    };
+    LaunchWork::of_operands(rows as u64, types(arrays), types(written))
 }
 
 impl CudaOperator for Adam {
@@ -65,7 +80,9 @@ impl CudaOperator for Adam {
             decoupled: self.config.decoupled.into(),
         };
         let kernel = Kernel::new("optimizer.cu", "adam");
-        call.launch(kernel, [rows, 1, 1], [THREADS, 1, 1], 0, &params);
+        // All but the gradient are written.
+        call.launch(kernel, [rows, 1, 1], [THREADS, 1, 1], 0, &params)
+            .doing(|| updates(steps, rows, ADAM_ARRAYS, ADAM_ARRAYS - 1));
         Ok(())
     }
 }
@@ -97,7 +114,8 @@ impl CudaOperator for Ema {
             power: self.power,
         };
         let kernel = Kernel::new("optimizer.cu", "ema");
-        call.launch(kernel, [rows, 1, 1], [THREADS, 1, 1], 0, &params);
+        call.launch(kernel, [rows, 1, 1], [THREADS, 1, 1], 0, &params)
+            .doing(|| updates(steps, rows, EMA_ARRAYS, 1));
         Ok(())
     }
 }

@@ -2,7 +2,9 @@
 
 use super::TableGather;
 use crate::kernel::Unsupported;
-use crate::kernel::cuda::{CudaCall, CudaOperator, Kernel, element, params::TableGatherParams};
+use crate::kernel::cuda::{
+    CudaCall, CudaOperator, Kernel, LaunchWork, element, params::TableGatherParams,
+};
 use crate::tensor::DType;
 
 const THREADS: usize = 256;
@@ -41,7 +43,11 @@ impl CudaOperator for TableGather {
         let kernel = Kernel::new("table_gather.cu", "table_gather").with("T", element(reduced));
         let widest = self.widths.iter().copied().max().unwrap_or(0);
         let grid = [widest.div_ceil(THREADS), self.widths.len(), samples];
-        call.launch(kernel, grid, [THREADS, 1, 1], 0, &params);
+        // A row of the table for each sample.
+        let read = samples * first * size_of::<f32>();
+        let written = call.outputs().iter().map(|y| y.ty.bytes()).sum();
+        call.launch(kernel, grid, [THREADS, 1, 1], 0, &params)
+            .doing(|| LaunchWork::of_bytes(grid.iter().product::<usize>() as u64, read, written));
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ mod tensor_weight_grad;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod work;
 
 use super::geometry::Direction;
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};

@@ -12,9 +12,10 @@ use super::tile::{
 };
 use crate::graph::TensorType;
 use crate::kernel::cuda::params::{Conv2dTensorPackParams, Conv2dTensorParams};
-use crate::kernel::cuda::{CudaCall, DevicePtr, Kernel, element};
+use crate::kernel::cuda::{CudaCall, DevicePtr, Kernel, LaunchWork, element};
 use crate::ops::GroupNormStats;
 use crate::ops::conv2d::geometry::{ConvAxis, ConvPhase, ConvPhases, Direction};
+use crate::tensor::DType;
 
 /// Most phases along an axis: the kernel's parameters have room for 2 × 2.
 const MAX_PHASES_PER_AXIS: usize = 2;
@@ -24,17 +25,17 @@ const MAX_CONCAT_TAPS: usize = MAX_WINDOW_TAPS / 2;
 /// A convolution, or the gradient of its input, as one grid of matrix products, one per phase.
 #[derive(Clone, Debug)]
 pub(super) struct Gemm {
-    problem: Problem,
+    pub(super) problem: Problem,
     direction: Direction,
     /// Extents of what is read and of the result: rows, columns, channels.
-    source: [usize; 3],
-    result: [usize; 3],
-    phases: ConvPhases,
-    tile: Tile,
+    pub(super) source: [usize; 3],
+    pub(super) result: [usize; 3],
+    pub(super) phases: ConvPhases,
+    pub(super) tile: Tile,
     /// Blocks that share a tile's sum.
-    split_k: usize,
+    pub(super) split_k: usize,
     /// The problem's statistics, if the blocks leave their moments behind.
-    stats: Option<GroupNormStats>,
+    pub(super) stats: Option<GroupNormStats>,
 }
 
 impl Gemm {
@@ -87,7 +88,7 @@ impl Gemm {
     }
 
     /// Summed products of each result of a phase.
-    fn sum_length(&self, [y, x]: [&ConvPhase; 2]) -> usize {
+    pub(super) fn sum_length(&self, [y, x]: [&ConvPhase; 2]) -> usize {
         y.taps().len() * x.taps().len() * self.source[2]
     }
 
@@ -141,7 +142,7 @@ impl Gemm {
         starts
     }
 
-    fn filter_bytes(&self) -> usize {
+    pub(super) fn filter_bytes(&self) -> usize {
         2 * self.filter_lengths().iter().sum::<usize>()
     }
 
@@ -225,7 +226,12 @@ impl Algorithm for Gemm {
             .with("T", element(self.problem.dtype));
         let blocks = columns.div_ceil(32) * rows.div_ceil(8);
         let floats = (8 * (32 * taps + 1)).max(32 * (8 * taps + 1));
-        call.job(kernel, blocks, 256, 4 * floats, &params);
+        let filter = TensorType::new([rows * columns * taps], DType::F32);
+        let packed = TensorType::new([self.filter_bytes() / 2], self.problem.dtype);
+        call.job(kernel, blocks, 256, 4 * floats, &params)
+            .doing(|| {
+                LaunchWork::of_operands(blocks as u64, [&filter].into_iter(), [&packed].into_iter())
+            });
     }
 
     fn launch(&self, call: &mut CudaCall<'_>) {
@@ -280,7 +286,8 @@ impl Algorithm for Gemm {
             .with("CONCAT", u8::from(concat));
         let grid = [self.tiles(), self.split_k, self.phases.count()];
         let block = [self.tile.threads(), 1, 1];
-        call.launch(kernel, grid, block, self.tile.shared_bytes(), &params);
+        call.launch(kernel, grid, block, self.tile.shared_bytes(), &params)
+            .doing(|| self.work());
         if let Some(stats) = &self.stats {
             let (moments, result) = (call.workspace(), call.output(1));
             stats.merge(call, &self.y(), moments, self.moments(stats), result);

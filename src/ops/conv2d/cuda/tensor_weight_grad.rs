@@ -12,10 +12,10 @@ use crate::kernel::cuda::{CudaCall, DevicePtr, Target};
 /// The gradient of the filter.
 #[derive(Clone, Debug)]
 pub(super) struct TensorWeightGrad {
-    problem: Problem,
-    tile: Tile,
+    pub(super) problem: Problem,
+    pub(super) tile: Tile,
     /// Blocks that share a tile's sum.
-    split_k: usize,
+    pub(super) split_k: usize,
 }
 
 impl TensorWeightGrad {
@@ -115,6 +115,7 @@ impl Algorithm for TensorWeightGrad {
             block,
             self.tile.shared_bytes(),
             &params,
-        );
+        )
+        .doing(|| self.work());
     }
 }

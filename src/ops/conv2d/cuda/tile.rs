@@ -2,6 +2,8 @@
 //!
 //! The choice is the least of an estimate in clocks ([`clocks`]), made from the extents of the matrix products alone.
 
+use std::sync::LazyLock;
+
 use super::problem::Problem;
 use crate::kernel::cuda::{Kernel, Target, element};
 use crate::tensor::DType;
@@ -22,7 +24,7 @@ pub(super) struct Tile {
     pub n: usize,
     pub k: usize,
     /// Warps along rows and columns.
-    warps: [usize; 2],
+    pub warps: [usize; 2],
     /// Buffers of the `cp.async` pipeline.
     stages: usize,
     /// Blocks that share a multiprocessor; `__launch_bounds__` limits registers accordingly.
@@ -111,10 +113,42 @@ const SPLIT_CLOCKS: usize = 1500;
 /// Most split-K: bounds the memory for partial sums.
 const MAX_SPLIT_K: usize = 32;
 
+/// What `MEDFUSION_TILE` asks for, to see what a worse choice costs: the extents of a tile, such as `64x16`, and the
+/// split-K behind a slash, such as `64x16/3`. Convolutions that have no such tile keep theirs.
+static ASKED: LazyLock<Option<([usize; 2], usize)>> = LazyLock::new(|| {
+    let text = std::env::var("MEDFUSION_TILE")
+        .ok()
+        .filter(|text| !text.is_empty())?;
+    let asked = parse_tile(&text);
+    if asked.is_none() {
+        tracing::warn!(
+            "MEDFUSION_TILE is ignored: expected a tile such as 64x16, or 64x16/3 with a split-K of 1 to {MAX_SPLIT_K}, \
+             found `{text}`"
+        );
+    }
+    asked
+});
+
+fn parse_tile(text: &str) -> Option<([usize; 2], usize)> {
+    let (extents, splits) = text.split_once('/').unwrap_or((text, "1"));
+    let (m, n) = extents.split_once('x')?;
+    let extents = [m.parse().ok()?, n.parse().ok()?];
+    let splits = splits
+        .parse()
+        .ok()
+        .filter(|splits| (1..=MAX_SPLIT_K).contains(splits))?;
+    Some((extents, splits))
+}
+
 impl Tile {
     /// Threads of a block.
     pub fn threads(&self) -> usize {
         32 * self.warps[0] * self.warps[1]
+    }
+
+    /// Products of 16 × 8 results that a warp computes, along rows and columns.
+    pub fn fragments(&self) -> [usize; 2] {
+        [self.m / self.warps[0] / 16, self.n / self.warps[1] / 8]
     }
 
     /// Dynamic shared memory of a block: the pipeline's buffers.
@@ -195,6 +229,11 @@ pub(super) fn choose(
             split_k,
         );
     }
+    if let Some((extents, split_k)) = *ASKED
+        && let Some(tile) = tiles.iter().find(|tile| [tile.m, tile.n] == extents)
+    {
+        return (*tile, split_k);
+    }
     let longest = products.iter().map(|e| e.k).max().unwrap_or(0);
     let most = longest.div_ceil(SPLIT_UNIT).clamp(1, MAX_SPLIT_K);
     let best = |split_k: std::ops::RangeInclusive<usize>, products: &[GemmExtents]| {
@@ -224,4 +263,20 @@ pub(super) fn takes(problem: &Problem) -> bool {
         && problem.target.capability >= (8, 0)
         && entries <= MAX_KERNEL_ENTRIES
         && elements < 1 << 31
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tile_is_asked_for_by_its_extents() {
+        assert_eq!(parse_tile("64x16"), Some(([64, 16], 1)));
+        assert_eq!(parse_tile("128x144/3"), Some(([128, 144], 3)));
+        for text in [
+            "64", "64x", "64x16/0", "64x16/33", "x16", "64x16/", "64 x 16",
+        ] {
+            assert_eq!(parse_tile(text), None, "{text}");
+        }
+    }
 }
