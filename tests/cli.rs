@@ -862,6 +862,66 @@ fn profiles_are_compared() {
 }
 
 #[test]
+fn a_trace_has_every_launch() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace.json");
+    let trace = [
+        "profile",
+        "decode",
+        "--published",
+        "--trace",
+        path.to_str().unwrap(),
+    ];
+    succeed(&[&trace[..], &["--batch", "2"]].concat());
+    let text = std::fs::read(&path).unwrap();
+    let trace_file: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let events = trace_file["traceEvents"].as_array().unwrap();
+    let spans = |row: u64| {
+        events
+            .iter()
+            .filter(move |e| e["ph"] == "X" && e["tid"] == row)
+    };
+    assert!(spans(1).count() > 20 && spans(2).count() > 5);
+    assert!(spans(1).all(|span| span["dur"].as_f64() > Some(0.0)));
+    fail(
+        &[&trace[..], &["--batch", "1,2"]].concat(),
+        &["--trace", "there are 2"],
+    );
+}
+
+#[test]
+fn plans_are_made_for_any_batch_and_memory() {
+    let text = succeed(&["plan", "--published", "--batch", "1,8"]);
+    for part in [
+        "RTX 3090, planned",
+        "24.0 GiB may be taken",
+        "as it is",
+        "largest batch",
+    ] {
+        assert!(text.contains(part), "no '{part}' in {text}");
+    }
+    // A budget below what a step takes as it is: activations are computed twice, or nothing fits.
+    let tight = succeed(&[
+        "plan",
+        "--published",
+        "--batch",
+        "64",
+        "--memory",
+        "5000MiB",
+    ]);
+    assert!(tight.contains("% work") && tight.contains(" !"), "{tight}");
+    let none = succeed(&["plan", "--published", "--batch", "8", "--memory", "1MiB"]);
+    assert!(
+        none.contains("does not fit") && none.contains("none sampling"),
+        "{none}"
+    );
+    fail(
+        &["plan", "--published", "--gpu", "gtx970"],
+        &["`gtx970`", "rtx3090"],
+    );
+}
+
+#[test]
 fn what_cannot_be_profiled_is_refused() {
     fail(
         &["profile", "sample", "--published", "--gpu", "rtx5090"],

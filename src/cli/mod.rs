@@ -9,7 +9,9 @@ mod doctor;
 mod error;
 mod inspect;
 mod nearest;
+mod networks;
 mod options;
+mod plan;
 mod process;
 mod profile;
 mod progress;
@@ -53,6 +55,8 @@ enum Command {
     Nearest(Box<nearest::Args>),
     /// Predict where the time of sampling, decoding, encoding or training goes on a GPU that need not be there
     Profile(Box<profile::Args>),
+    /// Plan memory and work of sampling and training for any batch and GPU, without running
+    Plan(Box<plan::Args>),
     /// Show what this machine offers and what is missing
     Doctor(doctor::Args),
 }
@@ -79,6 +83,7 @@ pub fn run() -> ExitCode {
         Command::Classify(args) => classify::run(&args),
         Command::Nearest(args) => nearest::run(&args),
         Command::Profile(args) => profile::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     match result {

@@ -2,29 +2,16 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::CliError;
-use super::options::{ModelOptions, parse_size};
+use super::networks::{MOST_BATCH, NetworkOptions, Networks};
 use super::process::print;
 use crate::bytes::gib;
-use crate::checkpoint::ModelConfig;
 use crate::compile::{CudaBackend, Precision, compile};
-use crate::diffusion::{NoiseSchedule, NoiseSource, SamplingSpec};
 use crate::files::write_bytes_atomically;
-use crate::graph::Graph;
-use crate::model::{build_decoder, build_encoder};
-use crate::ops::optimizer::AdamConfig;
-use crate::ops::pixel_loss::Distance;
 use crate::perf::{self, Gpu, Profile, ProfileSum};
-use crate::pipeline::sampler_graph;
-use crate::tensor::DType;
-use crate::train::loss::{DiffusionInputs, DiffusionLossOptions, diffusion_loss};
-use crate::train::names;
-use crate::train::step::{EmaOptions, StepOptions, TrainingGraph};
 
-/// Most samples of a batch: beyond it every published network exceeds every GPU of the data files many times over.
-const MOST_BATCH: u64 = 4096;
 /// Relative difference below which two predictions count as the same.
 const SAME: f64 = 0.005;
 
@@ -32,10 +19,9 @@ const SAME: f64 = 0.005;
 pub(super) struct Args {
     /// What runs
     #[arg(value_enum)]
-    task: Task,
-    /// Model folder, safetensors file or PyTorch checkpoint [default: the one that ships]
-    #[arg(long, value_name = "PATH")]
-    model: Option<PathBuf>,
+    task: ProfiledTask,
+    #[command(flatten)]
+    networks: NetworkOptions,
     /// GPU that the time is predicted for
     #[arg(long, value_name = "NAME", default_value = "rtx3090")]
     gpu: String,
@@ -51,9 +37,6 @@ pub(super) struct Args {
         default_value = "f16"
     )]
     precision: Vec<Precision>,
-    /// Image size as PIXELS or HEIGHTxWIDTH, where the model does not say
-    #[arg(long, value_parser = parse_size)]
-    size: Option<[usize; 2]>,
     /// Sampling steps of an image
     #[arg(long, value_name = "N", default_value_t = 150)]
     steps: usize,
@@ -72,16 +55,17 @@ pub(super) struct Args {
     /// Write all profiles to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the only profile to this file as a Chrome trace, which Perfetto opens
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Compare with a file that --json wrote
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
-    #[command(flatten)]
-    model_options: ModelOptions,
 }
 
 /// What runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Task {
+enum ProfiledTask {
     /// A step of DDIM sampling
     Sample,
     /// Latents to images
@@ -94,7 +78,7 @@ enum Task {
     Check,
 }
 
-impl Task {
+impl ProfiledTask {
     fn name(self) -> &'static str {
         match self {
             Self::Sample => "sampling step",
@@ -122,22 +106,15 @@ enum Sort {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    if args.task == Task::Check {
+    if args.task == ProfiledTask::Check {
         return print(perf::published::report().trim_end());
     }
     let gpu = Gpu::named(&args.gpu)?;
-    let (config, name) = config(args)?;
+    let networks = Networks::open(&args.networks)?;
     let mut profiles = Vec::new();
     for &precision in &args.precision {
         for &batch in &args.batch {
-            profiles.push(predict(
-                args,
-                &config,
-                &name,
-                gpu,
-                precision,
-                batch as usize,
-            )?);
+            profiles.push(predict(args, &networks, gpu, precision, batch as usize)?);
         }
     }
     print(perf::caveat(gpu))?;
@@ -150,174 +127,55 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&profiles).expect("numbers and texts");
-        let written = write_bytes_atomically(path, text.as_bytes());
-        written.map_err(|error| CliError::new(format!("{}: {error}", path.display())))?;
+        write(path, &text)?;
+    }
+    if let Some(path) = &args.trace {
+        let [profile] = &profiles[..] else {
+            return Err(CliError::new(format!(
+                "--trace {}: a trace shows one profile, and there are {}; name one --batch and one --precision",
+                path.display(),
+                profiles.len()
+            )));
+        };
+        write(path, &profile.trace().to_string())?;
     }
     Ok(())
 }
 
-/// The networks, and what they are called.
-fn config(args: &Args) -> Result<(ModelConfig, String), CliError> {
-    // Without a model `--published` leaves nothing to be read: the networks are the published ones.
-    let (mut config, name) = match args.model.is_none() && args.model_options.published() {
-        true => (
-            ModelConfig::published(2),
-            "the published networks".to_owned(),
-        ),
-        false => {
-            let model = args.model_options.open(args.model.as_deref())?;
-            let name = match &args.model {
-                Some(path) => path.display().to_string(),
-                None => "the model that ships".to_owned(),
-            };
-            (model.config, name)
-        }
-    };
-    config.image_size = args.size.or(config.image_size);
-    Ok((config, name))
+fn write(path: &Path, text: &str) -> Result<(), CliError> {
+    write_bytes_atomically(path, text.as_bytes())
+        .map_err(|error| CliError::new(format!("{}: {error}", path.display())))
 }
 
 fn predict(
     args: &Args,
-    config: &ModelConfig,
-    name: &str,
+    networks: &Networks,
     gpu: &Gpu,
     precision: Precision,
     batch: usize,
 ) -> Result<Profile, CliError> {
+    let name = &networks.name;
     let subject = match (args.task, args.guidance) {
-        (Task::Sample, true) => format!("{} with guidance of {name}", args.task.name()),
+        (ProfiledTask::Sample, true) => format!("{} with guidance of {name}", args.task.name()),
         _ => format!("{} of {name}", args.task.name()),
+    };
+    let graph = match args.task {
+        ProfiledTask::Train => networks.training(batch, precision)?.graph,
+        ProfiledTask::Decode => networks.decoding(batch)?,
+        ProfiledTask::Encode => networks.encoding(batch)?,
+        ProfiledTask::Sample | ProfiledTask::Check => {
+            networks.sampling(batch, args.steps, args.guidance)?
+        }
     };
     let backend = CudaBackend {
         target: perf::target(gpu, precision),
         precision,
         group: true,
     };
-    let compiled = match args.task {
-        Task::Train => {
-            let graph = training_graph(config, batch, precision)?;
-            compile(&graph.graph, &backend)
-        }
-        _ => compile(&inference_graph(args, config, batch)?, &backend),
-    };
+    let compiled = compile(&graph, &backend);
     Ok(Profile::predict(
         &subject, gpu, precision, batch, &compiled,
     )?)
-}
-
-/// Image extents, and those of the latents that the noise estimator sees.
-fn extents(config: &ModelConfig) -> Result<([usize; 2], [usize; 2]), CliError> {
-    let [height, width] = config.image_size.ok_or_else(|| {
-        CliError::new("the model does not say how large its images are: give --size")
-    })?;
-    let factor = config.vae.as_ref().map_or(1, |vae| vae.downsampling());
-    let inner = config.unet.as_ref().map_or(1, |unet| unet.downsampling());
-    if !height.is_multiple_of(factor * inner) || !width.is_multiple_of(factor * inner) {
-        return Err(CliError::new(format!(
-            "--size {height}x{width}: the networks need multiples of {}",
-            factor * inner
-        )));
-    }
-    Ok(([height, width], [height / factor, width / factor]))
-}
-
-fn missing(what: &str) -> CliError {
-    CliError::new(format!(
-        "the model has no {what}, so there is nothing to profile"
-    ))
-}
-
-fn inference_graph(args: &Args, config: &ModelConfig, batch: usize) -> Result<Graph, CliError> {
-    let (image, latent) = extents(config)?;
-    let vae = || config.vae.as_ref().ok_or_else(|| missing("autoencoder"));
-    let mut graph = Graph::new();
-    match args.task {
-        Task::Decode => {
-            let vae = vae()?;
-            let shape = [batch, latent[0], latent[1], vae.latent_channels];
-            let z = graph.input("z", shape, DType::F32)?;
-            let y = build_decoder(&mut graph, vae, z)?.y;
-            graph.output("y", y);
-        }
-        Task::Encode => {
-            let vae = vae()?;
-            let shape = [batch, image[0], image[1], vae.in_channels];
-            let x = graph.input("x", shape, DType::F32)?;
-            let moments = build_encoder(&mut graph, vae, x)?;
-            graph.output("mean", moments.mean);
-            graph.output("logvar", moments.logvar);
-        }
-        Task::Sample | Task::Train | Task::Check => {
-            let unet = config
-                .unet
-                .as_ref()
-                .ok_or_else(|| missing("noise estimator"))?;
-            let spec = SamplingSpec {
-                batch,
-                shape: vec![latent[0], latent[1], unet.in_channels],
-                rows: args.steps,
-                objective: config.objective,
-                clip_x0: config.clip_x0,
-                learned_variance: unet.learned_variance,
-                guidance: args.guidance,
-                labels: unet.num_classes.is_some(),
-                noise: NoiseSource::Philox,
-            };
-            graph = sampler_graph(config, &spec)?;
-        }
-    }
-    Ok(graph)
-}
-
-/// A training step as `medfusion train diffusion` does it by default: L1 on the noise, AdamW, averaged weights, clipped
-/// gradients, and loss scaling in f16.
-fn training_graph(
-    config: &ModelConfig,
-    batch: usize,
-    precision: Precision,
-) -> Result<TrainingGraph, CliError> {
-    let (_, [height, width]) = extents(config)?;
-    let unet = config
-        .unet
-        .as_ref()
-        .ok_or_else(|| missing("noise estimator"))?;
-    let noise = config
-        .noise
-        .as_ref()
-        .ok_or_else(|| missing("noise schedule"))?;
-    let schedule = NoiseSchedule::new(noise)?;
-    let mut graph = Graph::new();
-    let shape = [batch, height, width, unet.in_channels];
-    let labels = match unet.num_classes {
-        Some(_) => Some(graph.input("labels", [batch], DType::I32)?),
-        None => None,
-    };
-    let inputs = DiffusionInputs {
-        x_0: graph.input("x_0", shape, DType::F32)?,
-        noise: graph.input("noise", shape, DType::F32)?,
-        t: graph.input("t", [batch], DType::I32)?,
-        labels,
-    };
-    let options = DiffusionLossOptions {
-        objective: config.objective,
-        distance: Distance::L1,
-        supervision_weights: Vec::new(),
-        input_centering: false,
-    };
-    let loss = diffusion_loss(&mut graph, unet, &schedule, &options, inputs)?;
-    graph.output(names::LOSS, loss.total);
-    let options = StepOptions {
-        adam: AdamConfig::ADAMW,
-        max_norm: 1.0,
-        ema: Some(EmaOptions {
-            max_decay: 0.9999,
-            power: 2.0 / 3.0,
-        }),
-        accumulate: 1,
-        loss_scaling: matches!(precision, Precision::F16 | Precision::F16Fast),
-    };
-    Ok(TrainingGraph::new(graph, loss.total, options)?)
 }
 
 /// One line per profile.
@@ -334,7 +192,7 @@ fn summary(args: &Args, gpu: &Gpu, profiles: &[Profile]) -> String {
         "TFLOP/s",
         "memory"
     );
-    let per_image = args.task == Task::Sample;
+    let per_image = args.task == ProfiledTask::Sample;
     if per_image {
         write!(text, " {:>14}", "images/s").expect("a string");
         write!(text, " {:>16}", format!("{} images", args.images)).expect("a string");
@@ -492,7 +350,7 @@ fn table(
 }
 
 /// What became faster or slower since `path` was written.
-fn compare(path: &std::path::Path, profiles: &[Profile]) -> Result<String, CliError> {
+fn compare(path: &Path, profiles: &[Profile]) -> Result<String, CliError> {
     let refuse = |why: String| CliError::new(format!("--compare {}: {why}", path.display()));
     let text = fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
     let versions: Vec<serde_json::Value> = serde_json::from_str(&text)

@@ -8,7 +8,8 @@ mod gpu;
 mod model;
 mod profile;
 pub mod published;
+mod trace;
 
 pub use gpu::{Gpu, UnknownGpu};
-pub use model::{Bound, KernelWork, Prediction, predict};
+pub use model::{Bound, KernelWork, LaunchPrediction, predict};
 pub use profile::{LaunchProfile, PROFILE_VERSION, Profile, ProfileSum, caveat, target};

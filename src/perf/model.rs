@@ -108,7 +108,7 @@ impl fmt::Display for Bound {
 
 /// What the model says of a launch.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Prediction {
+pub struct LaunchPrediction {
     /// From its start to its end.
     pub seconds: f64,
     /// The resource that takes longest.
@@ -138,7 +138,7 @@ fn resident(gpu: &Gpu, work: &KernelWork) -> f64 {
 }
 
 /// Predicts a launch of `work` on `gpu`.
-pub fn predict(gpu: &Gpu, work: &KernelWork) -> Prediction {
+pub fn predict(gpu: &Gpu, work: &KernelWork) -> LaunchPrediction {
     let clocks = clocks(gpu, work);
     let (bound, _) = *clocks
         .each
@@ -152,7 +152,7 @@ pub fn predict(gpu: &Gpu, work: &KernelWork) -> Prediction {
         _ => self::clocks(gpu, &without).total,
     };
     let seconds = |clocks: f64| clocks / gpu.clock_hz.value;
-    Prediction {
+    LaunchPrediction {
         seconds: seconds(clocks.total),
         bound,
         saved_seconds: seconds((clocks.total - rest).max(0.0)),

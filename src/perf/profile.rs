@@ -1,13 +1,13 @@
 //! A plan's launches with their times: predicted by the model of a GPU that need not be there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
 use super::gpu::Gpu;
 use super::model::{KernelWork, predict};
 use super::published;
-use crate::compile::{Compiled, Precision};
+use crate::compile::{Compiled, Location, Plan, Precision};
 use crate::device::DeviceError;
 use crate::device::cuda::{PlannedLaunch, planned_launches};
 use crate::kernel::cuda::Target;
@@ -71,6 +71,8 @@ pub struct LaunchProfile {
     pub dram_bytes: u64,
     /// Least seconds by its floating-point operations and DRAM bytes alone, at the GPU's peaks.
     pub roofline_seconds: f64,
+    /// Bytes of activations that are in use while it runs, scratch memory included.
+    pub live_bytes: usize,
     /// Whether the op states what the launch does; otherwise the sizes of its operands stand for it.
     pub stated: bool,
 }
@@ -126,6 +128,7 @@ impl Profile {
         // The steps of a group are computed by the launches of its first.
         let groups: BTreeMap<usize, &Vec<usize>> =
             plan.groups.iter().map(|group| (group[0], group)).collect();
+        let live = live_bytes(plan);
         let mut launches: Vec<LaunchProfile> = Vec::new();
         let mut last = None;
         for launch in &planned {
@@ -147,6 +150,7 @@ impl Profile {
                 step.map_or("pack", |step| step.op.operator().name()),
                 step.filter(|_| alone).map_or("", |step| &step.path),
                 flops,
+                launch.step.map_or(0, |step| live[step]),
             ));
         }
         Ok(Self {
@@ -200,6 +204,7 @@ impl LaunchProfile {
         op: &str,
         layer: &str,
         flops: u64,
+        live_bytes: usize,
     ) -> Self {
         let work = work(gpu, launch);
         let prediction = predict(gpu, &work);
@@ -219,9 +224,37 @@ impl LaunchProfile {
             flops,
             dram_bytes: launch.work.dram_bytes,
             roofline_seconds,
+            live_bytes,
             stated: launch.work.stated,
         }
     }
+}
+
+/// For each step the bytes of the arena that hold something while it runs: values from where they are written to where they
+/// are read last, and the step's scratch memory.
+fn live_bytes(plan: &Plan) -> Vec<usize> {
+    let mut last: HashMap<usize, (usize, usize)> = HashMap::new();
+    for (index, step) in plan.steps.iter().enumerate() {
+        for &value in step.inputs.iter().chain(&step.outputs) {
+            let root = plan.root(value);
+            if matches!(plan.value(root).location, Location::Arena { .. }) {
+                let (_, end) = last.entry(root.index()).or_insert((index, index));
+                *end = index;
+            }
+        }
+    }
+    let kept = plan.outputs.iter().map(|(_, value)| plan.root(*value));
+    for root in kept {
+        if let Some((_, end)) = last.get_mut(&root.index()) {
+            *end = plan.steps.len() - 1;
+        }
+    }
+    let mut live: Vec<usize> = plan.steps.iter().map(|step| step.workspace.len()).collect();
+    for (&value, &(first, end)) in &last {
+        let bytes = plan.values[value].ty.bytes();
+        live[first..=end].iter_mut().for_each(|sum| *sum += bytes);
+    }
+    live
 }
 
 /// A GPU as plans are compiled for it.
@@ -272,4 +305,95 @@ pub fn caveat(gpu: &Gpu) -> String {
         1e-6 * gpu.clock_hz.value,
         100.0 * published::tensor_error()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::ModelConfig;
+    use crate::compile::{CudaBackend, compile};
+    use crate::diffusion::{NoiseSource, SamplingSpec};
+    use crate::pipeline::sampler_graph;
+
+    /// A sampling step of the published UNet.
+    fn predicted(gpu: &str, precision: Precision, batch: usize) -> (Profile, usize) {
+        let gpu = Gpu::named(gpu).expect("a data file");
+        let config = ModelConfig::published(2);
+        let spec = SamplingSpec {
+            batch,
+            shape: vec![32, 32, 8],
+            rows: 150,
+            objective: config.objective,
+            clip_x0: config.clip_x0,
+            learned_variance: false,
+            guidance: false,
+            labels: true,
+            noise: NoiseSource::Philox,
+        };
+        let graph = sampler_graph(&config, &spec).expect("the published network");
+        let backend = CudaBackend {
+            target: target(gpu, precision),
+            precision,
+            group: true,
+        };
+        let compiled = compile(&graph, &backend);
+        let profile = Profile::predict("a step", gpu, precision, batch, &compiled);
+        (
+            profile.expect("kernels for all steps"),
+            compiled.memory.arena_bytes,
+        )
+    }
+
+    #[test]
+    fn sums_are_of_all_launches_and_memory_stays_within_the_arena() {
+        let (profile, arena) = predicted("rtx3090", Precision::F16, 8);
+        assert_eq!(profile.launches.len(), 88);
+        let total = profile.sum();
+        for sums in [
+            profile.by(|launch| launch.layer.clone()),
+            profile.by(|launch| launch.kernel.clone()),
+            profile.by(|launch| launch.bound.clone()),
+        ] {
+            let mut sum = ProfileSum::default();
+            sums.values().for_each(|part| sum.merge(part));
+            assert_eq!((sum.launches, sum.flops), (total.launches, total.flops));
+            assert!((sum.seconds / total.seconds - 1.0).abs() < 1e-9);
+        }
+        let most = profile
+            .launches
+            .iter()
+            .map(|launch| launch.live_bytes)
+            .max();
+        let most = most.expect("launches");
+        assert!(most <= arena && most > arena / 2, "{most} of {arena}");
+        let text = serde_json::to_string(&profile).expect("numbers and texts");
+        let read: Profile = serde_json::from_str(&text).expect("what was written");
+        assert_eq!(read, profile);
+        let trace = profile.trace();
+        let events = trace["traceEvents"].as_array().expect("events");
+        let spans = events
+            .iter()
+            .filter(|event| event["ph"] == "X" && event["tid"] == 1);
+        assert_eq!(spans.count(), 88);
+    }
+
+    /// What follows from the hardware: more images a second in larger batches, with f16 sums where they are faster, and on
+    /// larger GPUs.
+    #[test]
+    fn predictions_are_in_their_order() {
+        let per_image = |gpu: &str, precision, batch: usize| {
+            predicted(gpu, precision, batch).0.seconds() / batch as f64
+        };
+        let batches = [1, 2, 8, 32].map(|batch| per_image("rtx3090", Precision::F16, batch));
+        assert!(batches.is_sorted_by(|a, b| a > b), "{batches:?}");
+        let fast = per_image("rtx3090", Precision::F16Fast, 8);
+        assert!(fast < 0.7 * batches[2], "{fast} {}", batches[2]);
+        let cards = ["rtx3090", "rtx4090", "h200"].map(|gpu| per_image(gpu, Precision::F16, 32));
+        assert!(cards.is_sorted_by(|a, b| a > b), "{cards:?}");
+        // Nothing is faster than the peak.
+        let (profile, _) = predicted("rtx3090", Precision::F16, 32);
+        let gpu = Gpu::named("rtx3090").expect("a data file");
+        let peak = gpu.peak_flops(true, false);
+        assert!(profile.sum().flops as f64 / profile.seconds() < peak);
+    }
 }

@@ -24,13 +24,13 @@ const STEP_OVERHEAD: u64 = 52;
 const GRADIENT_STEP_OVERHEAD: u64 = 158;
 
 /// What all blocks of one tile do in a step of the main loop.
-struct Step {
+struct TileStep {
     mma: u64,
     wavefronts: u64,
     instructions: u64,
 }
 
-impl Step {
+impl TileStep {
     fn of(tile: &Tile, overhead: u64) -> Self {
         let warps = tile.threads() as u64 / 32;
         let [m, n] = tile.fragments().map(|count| count as u64);
@@ -68,7 +68,7 @@ impl Gemm {
     pub(super) fn work(&self) -> LaunchWork {
         let (tile, batch) = (&self.tile, self.problem.geometry.batch);
         let warps = tile.threads() as u64 / 32;
-        let step = Step::of(tile, STEP_OVERHEAD);
+        let step = TileStep::of(tile, STEP_OVERHEAD);
         let [_, _, channels] = self.source;
         let [height, width, outputs] = self.result;
         let mut work = LaunchWork {
@@ -184,7 +184,7 @@ impl TensorWeightGrad {
     pub(super) fn work(&self) -> LaunchWork {
         let (tile, g) = (&self.tile, &self.problem.geometry);
         let warps = tile.threads() as u64 / 32;
-        let step = Step::of(tile, GRADIENT_STEP_OVERHEAD);
+        let step = TileStep::of(tile, GRADIENT_STEP_OVERHEAD);
         let pixels = g.batch * g.output_height() * g.output_width();
         let taps = g.kernel[0] * g.kernel[1];
         let columns = taps * g.in_channels.next_multiple_of(16);
@@ -221,7 +221,7 @@ impl TensorWeightGrad {
     /// Barriers of the epilogue: two for each part of the sums that fits into shared memory.
     fn store_barriers(&self) -> u64 {
         let tile = &self.tile;
-        let pitch = (tile.n + 16 + 31) / 32 * 32;
+        let pitch = (tile.n + 16).next_multiple_of(32);
         let room = tile.shared_bytes() / (16 * pitch * SUM_BYTES);
         let staged = match room {
             room if room >= tile.warps[0] => tile.warps[0],
