@@ -140,12 +140,12 @@ fn resident(gpu: &Gpu, work: &KernelWork) -> f64 {
 /// Predicts a launch of `work` on `gpu`.
 pub fn predict(gpu: &Gpu, work: &KernelWork) -> LaunchPrediction {
     let clocks = clocks(gpu, work);
-    let (bound, _) = *clocks
+    let (bound, _) = clocks
         .each
         .iter()
-        .filter(|(bound, _)| *bound != Bound::Latency || clocks.total > 0.0)
+        .copied()
         .max_by(|(_, a), (_, b)| a.total_cmp(b))
-        .unwrap_or(&(Bound::Latency, 0.0));
+        .unwrap_or((Bound::Latency, 0.0));
     let without = without(work, bound);
     let rest = match bound {
         Bound::Latency => clocks.total - clocks.latency(),

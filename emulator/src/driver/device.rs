@@ -6,13 +6,12 @@ use super::abi::{DeviceProperties, Out, Text, Uuid};
 use super::entry::api;
 use super::error::{CudaError, Result};
 use super::process::Driver;
+use super::settings::DRIVER_VERSION;
 use crate::limits;
 
 const CLOCK_KHZ: i32 = 1_695_000;
 const MAX_PITCH: i32 = 0x7fff_ffff;
 const WARP: i32 = 32;
-/// CUDA version that the emulated driver speaks, unless `CUDA_EMULATOR_DRIVER_VERSION` says otherwise.
-pub const DRIVER_VERSION: i32 = 12_090;
 
 const NAME: &str = "NVIDIA GeForce RTX 3090 (emulated)";
 const PCI_BUS_ID: &str = "0000:01:00.0";

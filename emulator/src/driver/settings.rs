@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::device::DRIVER_VERSION;
 use crate::check::{Checks, Fault, UnknownCheck};
 use crate::counters::LaunchCounters;
 use crate::exec::Options;
 use crate::report::CounterLog;
 
 /// Pause in the driver calls after which pending work runs by itself.
+/// CUDA version that the emulated driver speaks, unless `CUDA_EMULATOR_DRIVER_VERSION` says otherwise.
+pub const DRIVER_VERSION: i32 = 12_090;
 const DEFAULT_IDLE: Duration = Duration::from_millis(100);
 /// Prefix of the environment variables; `checks` is `CUDA_EMULATOR_CHECKS`.
 const PREFIX: &str = "CUDA_EMULATOR_";
